@@ -1,0 +1,1 @@
+"""CNN concept detectors, one a category and one for all images."""

@@ -1,0 +1,1 @@
+"""Types and rules that every stage shares: numpy and scipy, never torch."""

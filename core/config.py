@@ -1,0 +1,131 @@
+"""Settings: frozen dataclasses, overlaid in one order, with a fingerprint.
+
+Defaults < preset < TOML file < `--set key=value`.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from core.errors import ConfigError
+
+C = TypeVar("C")
+
+
+def overlay(config: C, settings: Mapping[str, Any], *, origin: str = "settings") -> C:
+    """A copy of the config with some fields changed; text is read as the field's type.
+
+    Raises:
+        ConfigError: no field has that name (the nearest one is named), or the value does not fit
+            the field's type, or the config refuses it.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Config:
+        ...     epochs: int = 3
+        >>> overlay(Config(), {"epochs": "5"})
+        Config(epochs=5)
+    """
+    hints = typing.get_type_hints(type(config))
+    changed = {}
+    for key, value in settings.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(hints))}"
+            raise ConfigError(f"{origin}: unknown setting {key!r}; {hint}")
+        changed[key] = _convert(value, hints[key], f"{origin}: {key}")
+    return dataclasses.replace(config, **changed)  # type: ignore[type-var]  # C is a dataclass
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """The value as the annotated type; only what is meant beyond doubt is converted."""
+    options = (
+        typing.get_args(hint)
+        if typing.get_origin(hint) in (typing.Union, types.UnionType)
+        else (hint,)
+    )
+    for option in options:
+        try:
+            return _convert_one(value, option)
+        except ValueError:
+            continue
+    expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    raise ConfigError(f"{where}: expected {expected}, found {value!r}")
+
+
+def _convert_one(value: Any, option: Any) -> Any:
+    origin, arguments = typing.get_origin(option), typing.get_args(option)
+    if option is types.NoneType:
+        if value is None or value == "none":
+            return None
+    elif origin is typing.Literal:
+        if value in arguments:
+            return value
+    elif origin is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, Sequence):
+            return tuple(_convert_one(part, arguments[0]) for part in parts if part != "")
+    elif option is bool:
+        if isinstance(value, bool):
+            return value
+        if value in ("true", "false"):
+            return value == "true"
+    elif option is int:
+        if isinstance(value, (int, str)) and not isinstance(value, bool):
+            return int(value)
+    elif option is float:
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            return float(value)
+    elif option is str and isinstance(value, str):
+        return value
+    raise ValueError(value)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Settings of a TOML file.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML ({error})") from None
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, str]:
+    """`key=value` options as a mapping.
+
+    Raises:
+        ConfigError: an option has no `=`.
+    """
+    settings = {}
+    for option in given:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {option}: expected key=value")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def configured(config: C, *, file: Path | None, given: Sequence[str]) -> C:
+    """The config under a TOML file under given options."""
+    if file is not None:
+        config = overlay(config, read_toml(file), origin=str(file))
+    return overlay(config, parse_settings(given), origin="--set")
+
+
+def fingerprint(*parts: Any) -> str:
+    """Eight hex digits that name what decides a result: configs (dataclasses) and plain values."""
+    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) else p for p in parts]  # type: ignore[arg-type]
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

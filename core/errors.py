@@ -1,0 +1,69 @@
+"""Mistakes a user can mend, as one tree. The command line prints one line and exits with 2.
+
+    ConceptError
+    ├── ConfigError        a setting that does not exist or is out of range
+    ├── CorpusError        files of a corpus: missing, contradictory, wrongly separated
+    │   └── ImageError     one image that cannot be decoded
+    ├── LabelSpaceError    concepts that do not fit the label space
+    ├── AlignmentError     rows that do not fit the images
+    ├── PredictionsError   a predictions or embeddings folder that is not whole
+    ├── LeakageError       a model meets images that it was fitted on
+    ├── MissingStageError  something an earlier command makes is not there
+    └── SubmissionError    a submission that the evaluator would refuse
+
+Anything else that is raised is a bug and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+
+
+class ConceptError(Exception):
+    """Something the user can mend; its text is one line that says what, where and what to do."""
+
+
+class ConfigError(ConceptError):
+    """A setting that does not exist or is out of range."""
+
+
+class CorpusError(ConceptError):
+    """Files of a corpus that are missing, contradict each other or cannot be read."""
+
+
+class ImageError(CorpusError):
+    """An image that cannot be decoded."""
+
+
+class LabelSpaceError(ConceptError):
+    """Concepts that do not fit a label space."""
+
+
+class AlignmentError(ConceptError):
+    """Rows that do not fit the images asked for."""
+
+
+class PredictionsError(ConceptError):
+    """Predictions or embeddings whose arrays, ids or files do not fit together."""
+
+
+class LeakageError(ConceptError):
+    """A model that would be judged, or built upon, on images it was fitted on."""
+
+
+class MissingStageError(ConceptError):
+    """Something that an earlier command makes is not there."""
+
+
+class SubmissionError(ConceptError):
+    """A submission that the edition's evaluator would refuse."""
+
+
+def first_few(names: Iterable[str], *, n: int = 5) -> str:
+    """The first names of many, for a message.
+
+    Example:
+        >>> first_few(["a", "b", "c"], n=2)
+        "['a', 'b', ...]"
+    """
+    names = list(names)
+    shown = ", ".join(repr(name) for name in names[:n])
+    return f"[{shown}, ...]" if len(names) > n else f"[{shown}]"

@@ -1,0 +1,204 @@
+"""The image table: one row an image, from `prepare` to the last report."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from core.categories import CATEGORIES, UNKNOWN
+from core.errors import AlignmentError, CorpusError, first_few
+from core.labels import Concepts, LabelSpace, Targets
+
+_T = TypeVar("_T")
+
+SPLITS = ("train", "valid", "test")
+
+_COLUMNS = ("image_id", "path", "category", "split", "fold", "group", "labelled", "concepts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTable:
+    """N images with all that is known of them; every sequence has N entries in one order.
+
+    Attributes:
+        image_ids: distinct ids, as the task writes them.
+        paths: image files.
+        categories: one of `CATEGORIES`, or `UNKNOWN`.
+        splits: one of `SPLITS`.
+        folds: fold of the image within its split, -1 where the split has none; whole groups share
+            one. `prepare` assigns them, nothing else does.
+        groups: images that must not be parted (a patient, a study, a video).
+        concepts: true concepts, () for an image known to have none, None where they are not known.
+        metadata: further columns by name, "" where a value is missing.
+
+    Raises:
+        CorpusError: lengths differ, an id stands twice (the splits are named where it crosses
+            them), or a category or split is not known.
+    """
+
+    image_ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    categories: tuple[str, ...]
+    splits: tuple[str, ...]
+    folds: npt.NDArray[np.int16]
+    groups: tuple[str, ...]
+    concepts: tuple[Concepts | None, ...]
+    metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name != "metadata"}
+        lengths |= {name: len(values) for name, values in self.metadata.items()}
+        if len(set(lengths.values())) > 1:
+            raise CorpusError(f"columns of the image table differ in length: {lengths}")
+        if len(self._row_of) < len(self.image_ids):
+            self._refuse_repeated_ids()
+        for name, values, known in (
+            ("category", self.categories, {*CATEGORIES, UNKNOWN}),
+            ("split", self.splits, set(SPLITS)),
+        ):
+            if strange := sorted(set(values) - known):
+                expected = ", ".join(sorted(known - {UNKNOWN}))
+                raise CorpusError(
+                    f"unknown {name} {first_few(strange)}; expected one of {expected}"
+                )
+
+    def _refuse_repeated_ids(self) -> None:
+        first: dict[str, str] = {}
+        for image_id, split in zip(self.image_ids, self.splits, strict=True):
+            if image_id in first:
+                where = (
+                    f"in {first[image_id]}"
+                    if first[image_id] == split
+                    else (f"in {first[image_id]} and in {split}")
+                )
+                raise CorpusError(f"image {image_id!r} stands twice, {where}; keep one of them")
+            first[image_id] = split
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {image_id: row for row, image_id in enumerate(self.image_ids)}
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether the image's concepts are known."""
+        return np.array([concepts is not None for concepts in self.concepts], dtype=np.bool_)
+
+    def row_numbers(self, image_ids: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Rows of these images, in their order.
+
+        Raises:
+            AlignmentError: an id is not in the table.
+        """
+        if missing := [i for i in image_ids if i not in self._row_of]:
+            raise AlignmentError(
+                f"{len(missing)} of {len(image_ids)} images are not in the image table:"
+                f" {first_few(missing)}"
+            )
+        return np.array([self._row_of[i] for i in image_ids], dtype=np.intp)
+
+    def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "ImageTable":
+        """The table of some rows, by number or by mask, in the order given."""
+        numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+
+        def pick(values: tuple[_T, ...]) -> tuple[_T, ...]:
+            return tuple(values[i] for i in numbers)
+
+        return ImageTable(
+            image_ids=pick(self.image_ids),
+            paths=pick(self.paths),
+            categories=pick(self.categories),
+            splits=pick(self.splits),
+            folds=self.folds[numbers],
+            groups=pick(self.groups),
+            concepts=pick(self.concepts),
+            metadata={name: pick(values) for name, values in self.metadata.items()},
+        )
+
+    def of(self, *, split: str | None = None, category: str | None = None) -> "ImageTable":
+        """The images of a split, of a category, or of both."""
+        keep = np.ones(len(self), dtype=np.bool_)
+        if split is not None:
+            keep &= np.array(self.splits, dtype=np.str_) == split
+        if category is not None:
+            keep &= np.array(self.categories, dtype=np.str_) == category
+        return self.take(keep)
+
+    def with_folds(self, folds: npt.NDArray[np.int16]) -> "ImageTable":
+        """The same images in other folds."""
+        return replace(self, folds=folds)
+
+    def targets(self, labels: LabelSpace) -> Targets:
+        """True concepts as a matrix.
+
+        Raises:
+            AlignmentError: the concepts of an image are not known.
+        """
+        known = [concepts for concepts in self.concepts if concepts is not None]
+        if len(known) < len(self):
+            unknown = [i for i, c in zip(self.image_ids, self.concepts, strict=True) if c is None]
+            raise AlignmentError(
+                f"the concepts of {len(unknown)} of {len(self)} images are not known:"
+                f" {first_few(unknown)}"
+            )
+        return labels.encode(known)
+
+    def save(self, path: Path) -> None:
+        """Write `images.csv`."""
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([*_COLUMNS, *self.metadata])
+            writer.writerows(self._csv_rows())
+
+    def _csv_rows(self) -> Iterator[list[str]]:
+        for row, concepts in enumerate(self.concepts):
+            yield [
+                self.image_ids[row],
+                self.paths[row],
+                self.categories[row],
+                self.splits[row],
+                str(self.folds[row]),
+                self.groups[row],
+                str(int(concepts is not None)),
+                ";".join(concepts or ()),
+                *(values[row] for values in self.metadata.values()),
+            ]
+
+    @classmethod
+    def load(cls, path: Path) -> "ImageTable":
+        """Read `images.csv`.
+
+        Raises:
+            CorpusError: the file is missing, or its columns are not those that `save` writes.
+        """
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                header, *rows = list(csv.reader(file))
+        except FileNotFoundError:
+            raise CorpusError(f"{path}: no such file") from None
+        if tuple(header[: len(_COLUMNS)]) != _COLUMNS:
+            raise CorpusError(f"{path}: expected columns {', '.join(_COLUMNS)}, found {header}")
+        if short := [n for n, row in enumerate(rows, start=2) if len(row) != len(header)]:
+            raise CorpusError(f"{path}: line {short[0]} has not {len(header)} columns")
+        columns = list(zip(*rows, strict=True)) or [()] * len(header)
+        ids, paths, categories, splits, folds, groups, labelled, concepts = columns[:8]
+        return cls(
+            image_ids=ids,
+            paths=paths,
+            categories=categories,
+            splits=splits,
+            folds=np.array(folds, dtype=np.int16),
+            groups=groups,
+            concepts=tuple(
+                tuple(c.split(";") if c else ()) if known == "1" else None
+                for c, known in zip(concepts, labelled, strict=True)
+            ),
+            metadata=dict(zip(header[8:], columns[8:], strict=True)),
+        )

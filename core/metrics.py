@@ -1,0 +1,194 @@
+"""Scores of decided concept sets, with their uncertainty.
+
+The task's score is the mean over images of the F1 between the true and the decided set. Everything
+here works from sparse boolean matrices; nothing loops over images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from core.labels import Targets
+
+EmptyTruth = Literal["left out", "counted"]
+"""What an image without true concepts does to the mean.
+
+`left out`: nothing, it is no part of it (2017-2020). `counted`: it scores 1 against an empty
+decision and 0 against any other (since 2022, whose evaluators split "" into one empty concept).
+"""
+
+Scores = npt.NDArray[np.float64]
+
+
+def image_f1(targets: Targets, decided: csr_array, *, empty_truth: EmptyTruth) -> Scores:
+    """F1 of each image between its true and its decided concepts.
+
+        F1_i = 2 |T_i and D_i| / (|T_i| + |D_i|)
+
+    Args:
+        targets: N images; concepts outside the label space count as true and are missed.
+        decided: (N, L) boolean, CSR.
+        empty_truth: what an image without true concepts scores.
+
+    Returns:
+        (N,) in [0, 1], NaN for an image that is left out of the mean.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if targets.matrix.shape != decided.shape:
+        raise ValueError(f"targets are {targets.matrix.shape}, decisions {decided.shape}")
+    n_both = row_sums(targets.matrix.multiply(decided))
+    n_true = targets.n_true
+    n_decided = row_sums(decided)
+    total = n_true + n_decided
+    scores = np.where(total > 0, 2.0 * n_both / np.maximum(total, 1), 1.0)
+    if empty_truth == "left out":
+        scores[n_true == 0] = np.nan
+    return scores
+
+
+def sample_f1(targets: Targets, decided: csr_array, *, empty_truth: EmptyTruth) -> float:
+    """Mean of `image_f1` over the images that are not left out: the task's primary score.
+
+    The sum runs in row order, as the evaluators' loops do, so rows in the order of a submission
+    give the official score to the last bit. scikit-learn's `average="samples"` differs: it counts
+    images without true concepts as 0.
+
+    Raises:
+        ValueError: the shapes differ, or no image is left.
+    """
+    return mean_in_order(image_f1(targets, decided, empty_truth=empty_truth))
+
+
+def mean_in_order(scores: Scores) -> float:
+    """Mean of the numbers that are not NaN, added one after the other from the first.
+
+    Raises:
+        ValueError: all are NaN, or there are none.
+    """
+    kept = scores[~np.isnan(scores)]
+    if not len(kept):
+        raise ValueError("no image with true concepts: the mean is not defined")
+    return float(np.cumsum(kept)[-1] / len(kept))
+
+
+def micro_f1(targets: Targets, decided: csr_array) -> float:
+    """F1 of all (image, concept) pairs pooled; 1 where nothing is true and nothing decided."""
+    n_both = row_sums(targets.matrix.multiply(decided)).sum()
+    total = targets.n_true.sum() + row_sums(decided).sum()
+    return float(2.0 * n_both / total) if total else 1.0
+
+
+def concept_f1(targets: Targets, decided: csr_array) -> Scores:
+    """(L,) F1 of each concept over all images, NaN for a concept never true."""
+    n_true = column_sums(targets.matrix)
+    total = n_true + column_sums(decided)
+    scores = 2.0 * column_sums(targets.matrix.multiply(decided)) / np.maximum(total, 1)
+    return np.where(n_true > 0, scores, np.nan)
+
+
+def macro_f1(targets: Targets, decided: csr_array) -> float:
+    """Mean of `concept_f1` over the concepts that are true at least once; NaN where none is."""
+    scores = concept_f1(targets, decided)
+    kept = scores[~np.isnan(scores)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def recall_by_frequency(
+    targets: Targets,
+    decided: csr_array,
+    *,
+    n_train: npt.NDArray[np.integer],
+    edges: Sequence[int] = (1, 6, 21, 101),
+) -> dict[str, tuple[float, int]]:
+    """Recall of the true pairs, by how often their concept occurs in training.
+
+    Args:
+        n_train: (L,) training images of each concept.
+        edges: lower bounds of the buckets, ascending; the last bucket is open.
+
+    Returns:
+        Bucket name to (recall or NaN, number of true pairs). The bucket "0" holds the concepts
+        never seen in training, those outside the label space included.
+    """
+    n_hit = column_sums(targets.matrix.multiply(decided))
+    n_true = column_sums(targets.matrix)
+    bounds = [0, *edges]
+    uppers: list[float] = [*edges, np.inf]
+    buckets = {}
+    for low, high in zip(bounds, uppers, strict=True):
+        here = (n_train >= low) & (n_train < high)
+        pairs = int(n_true[here].sum()) + (int(targets.n_outside.sum()) if low == 0 else 0)
+        name = (
+            str(low)
+            if high == low + 1
+            else f"{low}+"
+            if np.isinf(high)
+            else f"{low}-{high - 1:.0f}"
+        )
+        buckets[name] = (float(n_hit[here].sum() / pairs) if pairs else float("nan"), pairs)
+    return buckets
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its percentile bootstrap interval at 95 %.
+
+    Attributes:
+        value: the mean.
+        low, high: bounds of the interval.
+        n: number of images in the mean.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def bootstrap(
+    scores: Scores, *, groups: Sequence[str] | None = None, n_resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean of scores with a 95 % interval, resampling whole groups.
+
+    Images of one patient or study are not independent; resampling images would make the interval
+    too narrow. For a paired comparison pass the differences.
+
+    Args:
+        scores: (N,), NaN where an image is left out.
+        groups: N group names; None when images are independent.
+
+    Raises:
+        ValueError: every score is NaN.
+    """
+    kept = ~np.isnan(scores)
+    value = mean_in_order(scores)
+    if groups is None:
+        members = np.arange(int(kept.sum()))
+    else:
+        members = np.unique(np.array(groups, dtype=np.str_)[kept], return_inverse=True)[1]
+    sums = np.bincount(members, weights=scores[kept])
+    sizes = np.bincount(members).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=n_resamples)
+    means = (drawn @ sums) / (drawn @ sizes)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(value=value, low=float(low), high=float(high), n=int(kept.sum()))
+
+
+def row_sums(matrix: csr_array) -> npt.NDArray[np.int64]:
+    """(N,) number of true entries of each row of a boolean matrix."""
+    return np.asarray(matrix.sum(axis=1, dtype=np.int64)).ravel()
+
+
+def column_sums(matrix: csr_array) -> npt.NDArray[np.int64]:
+    """(L,) number of true entries of each column of a boolean matrix."""
+    return np.asarray(matrix.sum(axis=0, dtype=np.int64)).ravel()

@@ -1,0 +1,105 @@
+"""Run folders: written whole or not at all, and saying where they came from.
+
+A folder is complete when its `meta.json` is there: that file is written last, and the folder takes
+its name only then.
+"""
+
+import json
+import os
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from core.errors import PredictionsError
+
+META = "meta.json"
+
+_PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "lightgbm")
+
+
+@contextmanager
+def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
+    """A temporary folder that becomes `target` when the block ends well.
+
+    `meta` is written as `meta.json` after the block, so whoever finds that file finds the rest.
+    An older folder of the name is replaced only then. Two processes that make the same target do
+    not disturb each other: the later one wins, whole.
+
+    Args:
+        target: the folder to make; its parents are made.
+        meta: what `meta.json` holds; entries added to the mapping within the block are kept.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    draft.mkdir()
+    try:
+        yield draft
+        write_json(draft / META, meta)
+        _replace(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace(draft: Path, target: Path) -> None:
+    old = draft.with_suffix(".old")
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    try:
+        draft.rename(target)
+    except OSError:  # another process has put its own folder there since; both are whole
+        if not is_complete(target):
+            raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON under a temporary name, then rename, so that no half-written file is ever seen."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the folder was finished."""
+    return (folder / META).is_file()
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What `meta.json` of a finished folder says.
+
+    Raises:
+        PredictionsError: the folder is missing, was not finished, or its meta.json is not JSON.
+    """
+    if not folder.is_dir():
+        raise PredictionsError(f"{folder}: no such folder")
+    if not is_complete(folder):
+        raise PredictionsError(f"{folder}: not finished ({META} is missing); make it again")
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PredictionsError(f"{folder / META}: not JSON ({error})") from None
+    if not isinstance(meta, dict):
+        raise PredictionsError(f"{folder / META}: expected an object, found {type(meta).__name__}")
+    return meta
+
+
+def provenance() -> dict[str, Any]:
+    """When, where and with which packages something was made; never part of a fingerprint."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "packages": packages,
+    }

@@ -1,0 +1,119 @@
+"""Where things lie in a workspace, and the corpus that every stage works on."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import MissingStageError
+from core.images import ImageTable
+from core.labels import LabelSpace
+from core.runs import is_complete, read_meta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A prepared corpus.
+
+    Attributes:
+        name: the layout it was read from, as a reader would call it.
+        table: all images of all splits.
+        labels: the full label space: every concept of the training split, sorted.
+        names: preferred name of a concept, where one is known.
+        edition: year whose submission format and score apply.
+        fingerprint: eight hex digits; changes with the images, their concepts or their folds.
+        notes: what was counted, left out or strange, one line each.
+    """
+
+    name: str
+    table: ImageTable
+    labels: LabelSpace
+    names: Mapping[str, str]
+    edition: int
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with one prepared corpus and everything made from it."""
+
+    root: Path
+
+    @property
+    def corpus(self) -> Path:
+        """The prepared corpus."""
+        return self.root / "corpus"
+
+    @property
+    def phantom(self) -> Path:
+        """The drawn corpus, where there is one."""
+        return self.root / "phantom"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images."""
+        return self.root / "cache"
+
+    @property
+    def embeddings(self) -> Path:
+        """Pooled features of frozen networks, shared by all detectors."""
+        return self.root / "embeddings"
+
+    @property
+    def backbones(self) -> Path:
+        """Detectors: a folder a category, a folder a run."""
+        return self.root / "backbones"
+
+    @property
+    def fusion(self) -> Path:
+        """Fusion runs."""
+        return self.root / "fusion"
+
+    @property
+    def ensembles(self) -> Path:
+        """Ensemble runs."""
+        return self.root / "ensembles"
+
+    @property
+    def reports(self) -> Path:
+        """Reports."""
+        return self.root / "reports"
+
+    def has_corpus(self) -> bool:
+        """Whether a corpus was prepared here."""
+        return is_complete(self.corpus)
+
+    def open_corpus(self) -> Corpus:
+        """The prepared corpus.
+
+        Raises:
+            MissingStageError: none was prepared; the command is named.
+        """
+        if not self.has_corpus():
+            raise MissingStageError(
+                f"no corpus is prepared in {self.root}; run `python cli.py prepare SOURCE"
+                f" --workspace {self.root}`"
+            )
+        meta: dict[str, Any] = read_meta(self.corpus)
+        with (self.corpus / "names.csv").open(encoding="utf-8", newline="") as file:
+            names = dict(csv.reader(file))
+        return Corpus(
+            name=meta["name"],
+            table=ImageTable.load(self.corpus / "images.csv"),
+            labels=LabelSpace.load(self.corpus / "labels.txt"),
+            names=names,
+            edition=meta["edition"],
+            fingerprint=meta["fingerprint"],
+            notes=tuple(meta["notes"]),
+        )
+
+    def finished_runs(self, folder: Path) -> list[Path]:
+        """Finished run folders below a folder of this workspace, oldest path first."""
+        return sorted(meta.parent for meta in folder.rglob("meta.json") if is_run(meta.parent))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run of its own, not a part (predictions, embeddings) of one."""
+    return (folder / "config.json").is_file()

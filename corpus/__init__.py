@@ -1,0 +1,1 @@
+"""From files to tensors: corpora, folds, the image cache."""

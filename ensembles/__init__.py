@@ -1,0 +1,1 @@
+"""The second stage: stacking, thresholds, decisions, submissions; never torch."""

@@ -1,0 +1,1 @@
+"""Image evidence and metadata into one answer in the full label space."""

@@ -1,0 +1,1 @@
+"""What was reached: tables and pages from run folders; never torch."""
