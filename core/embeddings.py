@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core.arrays import load_array, read_lines, write_lines
 from core.errors import PredictionsError
-from core.predictions import check_ids, load_array, read_lines, row_numbers, write_lines
+from core.predictions import check_ids, row_numbers
 from core.runs import new_folder, provenance, read_meta
 
 

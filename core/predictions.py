@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core.arrays import load_array, read_lines, write_lines
 from core.errors import AlignmentError, LabelSpaceError, LeakageError, PredictionsError, first_few
 from core.labels import LabelSpace
 from core.runs import new_folder, provenance, read_meta
@@ -165,34 +166,3 @@ def row_numbers(source: str, have: Sequence[str], wanted: Sequence[str]) -> npt.
             f"{source}: {len(missing)} of {len(wanted)} images have no row: {first_few(missing)}"
         )
     return np.array([row_of[i] for i in wanted], dtype=np.intp)
-
-
-def write_lines(path: Path, lines: Collection[str]) -> None:
-    """Write one entry a line."""
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def read_lines(path: Path) -> tuple[str, ...]:
-    """Read one entry a line.
-
-    Raises:
-        PredictionsError: the file is missing.
-    """
-    try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except FileNotFoundError:
-        raise PredictionsError(f"{path}: no such file") from None
-
-
-def load_array(path: Path) -> npt.NDArray[Any]:
-    """Map a .npy file into memory, read-only.
-
-    Raises:
-        PredictionsError: the file is missing, cut short or not an array of plain numbers.
-    """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise PredictionsError(f"{path}: cannot be read as an array ({error})") from None
-    assert isinstance(array, np.ndarray)
-    return array

@@ -36,6 +36,7 @@ def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
         meta: what `meta.json` holds; entries added to the mapping within the block are kept.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
     draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     draft.mkdir()
     try:
@@ -44,6 +45,24 @@ def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
         _replace(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(target: Path) -> None:
+    """Remove drafts that a killed process left."""
+    for draft in target.parent.glob(f".{target.name}.*-*.*"):
+        pid = draft.name.removeprefix(f".{target.name}.").partition("-")[0]
+        if pid.isdigit() and not _is_running(int(pid)):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _replace(draft: Path, target: Path) -> None:

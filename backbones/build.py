@@ -1,0 +1,127 @@
+"""Networks from a config: the only caller of timm.create_model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from backbones.config import BackboneConfig
+from backbones.weights import CARRIERS, read_state
+from core.errors import ConfigError
+
+
+class Backbone(nn.Module):
+    """A convolutional network from uint8 images to pooled features.
+
+    Scaling to [0, 1] and the network's own mean and deviation are applied within, so that nobody
+    can forget or double them.
+    """
+
+    def __init__(self, network: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.n_features: int = int(network.num_features)  # type: ignore[arg-type]  # an int in timm
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pooled features (B, D) of uint8 images (B, 3, H, W)."""
+        pooled: Tensor = self.network((images.float() - self.mean) / self.std)
+        return pooled
+
+
+class Detector(nn.Module):
+    """Backbone and head: uint8 images to logits."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, L) of uint8 images (B, 3, H, W)."""
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+
+class Standardise(nn.Module):
+    """Features without the mean and deviation of the training images; kept in the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("std", torch.ones(n_features))
+
+    @classmethod
+    def fitted(cls, features: Tensor) -> "Standardise":
+        """The layer for these training features (N, D); a constant feature becomes 0."""
+        layer = cls(features.shape[1])
+        layer.mean.copy_(features.mean(dim=0))
+        layer.std.copy_(features.std(dim=0, unbiased=False).clamp_min(1e-6))
+        return layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) in, (B, D) out."""
+        return (features - self.mean) / self.std
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """The config's network with its weights, without a classifier.
+
+    Raises:
+        ConfigError: timm has no such network, or its weights cannot be had.
+    """
+    if not timm.is_model(config.backbone):
+        near = timm.list_models(f"*{config.backbone.split('_')[-1]}*")[:3]
+        hint = f"; like it: {', '.join(near)}" if near else ""
+        raise ConfigError(f"backbone: timm has no network {config.backbone!r}{hint}")
+    hub = config.weights == "hub"
+    try:
+        network = timm.create_model(config.backbone, pretrained=hub, num_classes=0)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"weights: timm's hub cannot be reached ({reason})") from None
+    _load_weights(network, config)
+    data = timm.data.resolve_model_data_config(network)
+    return Backbone(network, mean=data["mean"], std=data["std"])
+
+
+def _load_weights(network: nn.Module, config: BackboneConfig) -> None:
+    if config.weights in ("none", "hub"):
+        return
+    if config.weights == "package":
+        carrier = CARRIERS.get(config.backbone)
+        if carrier is None:
+            raise ConfigError(
+                f"weights: no package carries {config.backbone} (only {', '.join(CARRIERS)});"
+                " set weights to a file, to hub, or to none for random ones"
+            )
+        state = carrier.rename(read_state(carrier.find()), network.state_dict())
+    else:
+        state = read_state(Path(config.weights))
+    result = network.load_state_dict(state, strict=False)
+    if result.missing_keys:
+        raise ConfigError(
+            f"weights: {config.weights} does not fit {config.backbone}:"
+            f" {len(result.missing_keys)} of its tensors are missing,"
+            f" first {result.missing_keys[0]!r}"
+        )
+
+
+def build_head(
+    n_inputs: int, n_concepts: int, *, hidden: Sequence[int], dropout: float, input_dropout: float
+) -> nn.Sequential:
+    """Fully connected layers from features (B, D) to logits (B, L)."""
+    layers: list[nn.Module] = [nn.Dropout(input_dropout)]
+    width = n_inputs
+    for units in hidden:
+        layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(dropout)]
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, n_concepts))

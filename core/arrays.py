@@ -1,0 +1,57 @@
+"""Plain files: text with an entry a line, arrays mapped from disk."""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import PredictionsError
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write one entry a line."""
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """Read one entry a line.
+
+    Raises:
+        PredictionsError: the file is missing.
+    """
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        raise PredictionsError(f"{path}: no such file") from None
+
+
+def load_array(path: Path) -> npt.NDArray[Any]:
+    """Map a .npy file into memory, read-only.
+
+    Raises:
+        PredictionsError: the file is missing, cut short or not an array of plain numbers.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise PredictionsError(f"{path}: cannot be read as an array ({error})") from None
+    assert isinstance(array, np.ndarray)
+    return array
+
+
+def open_map(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A writable array mapped from disk, zeros where the file is new.
+
+    A file that is there is opened as it is, also when another process is filling it.
+    """
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
+        with suppress(FileExistsError):  # another process was first; its file is the one to use
+            os.link(draft, path)
+        draft.unlink()
+    return np.lib.format.open_memmap(path, mode="r+")

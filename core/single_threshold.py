@@ -1,0 +1,85 @@
+"""One threshold for all concepts: the plain decision that scores are compared by.
+
+Stages that only need to know how good probabilities are (the epoch to stop at, a member of an
+ensemble, a fusion strategy) share this rule; the ensemble's own decisions go further.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core.labels import Targets
+from core.metrics import EmptyTruth, Scores
+from core.predictions import Probs
+
+THRESHOLDS = np.linspace(0.02, 0.98, 49, dtype=np.float32)
+"""The thresholds that are tried, 0.02 apart: the score is flat around its best one."""
+
+
+def f1_by_threshold(probs: Probs, targets: Targets, *, empty_truth: EmptyTruth) -> Scores:
+    """F1 of every image at every threshold, from one pass over the probabilities.
+
+    Args:
+        probs: (N, L).
+        targets: the true concepts of the N images.
+        empty_truth: what an image without true concepts scores.
+
+    Returns:
+        (T, N) for the T of `THRESHOLDS`, NaN where an image is left out.
+    """
+    n_images, n_bins = len(targets), len(THRESHOLDS) + 1
+    bins = np.searchsorted(THRESHOLDS, probs, side="right").astype(np.int32)
+    offset = (np.arange(n_images, dtype=np.int32) * n_bins)[:, None]
+    n_decided = _at_least(np.bincount((bins + offset).ravel(), minlength=n_images * n_bins), n_bins)
+    rows, columns = targets.matrix.nonzero()
+    hits = np.bincount(rows * n_bins + bins[rows, columns], minlength=n_images * n_bins)
+    n_both = _at_least(hits, n_bins)
+    total = n_decided + targets.n_true
+    scores: Scores = np.where(total > 0, 2.0 * n_both / np.maximum(total, 1), 1.0)
+    if empty_truth == "left out":
+        scores[:, targets.n_true == 0] = np.nan
+    return scores
+
+
+def _at_least(counts: npt.NDArray[Any], n_bins: int) -> npt.NDArray[Any]:
+    """(T, N) numbers of entries at or above each threshold from counts by image and bin."""
+    by_image = counts.reshape(-1, n_bins)
+    return np.cumsum(by_image[:, ::-1], axis=1)[:, ::-1][:, 1:].T
+
+
+def best_threshold(scores: Scores) -> int:
+    """Index of the best threshold by the mean over images; the lower one of equals.
+
+    Args:
+        scores: (T, N) of `f1_by_threshold`.
+
+    Raises:
+        ValueError: every image is left out.
+    """
+    kept = scores[:, ~np.isnan(scores[0])]
+    if not kept.shape[1]:
+        raise ValueError("no image with true concepts: no threshold is better than another")
+    return int(np.argmax(kept.mean(axis=1)))
+
+
+def cross_fitted_f1(
+    probs: Probs, targets: Targets, folds: npt.NDArray[np.integer], *, empty_truth: EmptyTruth
+) -> Scores:
+    """F1 of each image at the threshold that is best on the other folds.
+
+    Args:
+        probs: (N, L).
+        targets: the true concepts of the N images.
+        folds: (N,) fold of each image.
+        empty_truth: what an image without true concepts scores.
+
+    Returns:
+        (N,) scores, NaN where an image is left out.
+    """
+    scores = f1_by_threshold(probs, targets, empty_truth=empty_truth)
+    chosen = np.empty(len(targets), dtype=np.float64)
+    for fold in np.unique(folds):
+        here = folds == fold
+        chosen[here] = scores[best_threshold(scores[:, ~here]), here]
+    return chosen

@@ -1,0 +1,163 @@
+"""`prepare`: reads a corpus, assigns its folds, decodes its images and writes it down, once."""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from core.categories import UNKNOWN
+from core.config import fingerprint
+from core.errors import ConfigError, CorpusError, first_few
+from core.images import SPLITS, ImageTable
+from core.labels import LabelSpace
+from core.progress import say
+from core.runs import new_folder, provenance
+from core.workspace import Corpus, Workspace
+from corpus.cache import build_cache
+from corpus.layouts import read_corpus
+from corpus.phantom import draw_corpus
+from corpus.splits import assign_folds
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """How a corpus is prepared.
+
+    Attributes:
+        train_folds: folds of train; the first is held out for early stopping: 10 means a tenth.
+        valid_folds: folds of valid, along which the second stage is cross-fitted.
+        seed: decides which groups share a fold.
+        image_size: pixels of the cache that is built at once; others follow when they are needed.
+        phantom_images: size of the phantom corpus, drawn where no other is given.
+    """
+
+    train_folds: int = 10
+    valid_folds: int = 5
+    seed: int = 0
+    image_size: int = 224
+    phantom_images: int = 600
+
+    def __post_init__(self) -> None:
+        for name in ("train_folds", "valid_folds"):
+            if getattr(self, name) < 2:
+                raise ConfigError(f"{name}: expected at least 2, found {getattr(self, name)}")
+        if self.image_size < 32:
+            raise ConfigError(f"image_size: expected at least 32, found {self.image_size}")
+
+
+def prepare(
+    source: Path | None,
+    workspace: Workspace,
+    *,
+    config: PrepareConfig | None = None,
+    layout: str | None = None,
+    strict: bool = False,
+) -> Corpus:
+    """Read a corpus into the workspace; without a source, draw the phantom corpus and read that.
+
+    An image that cannot be decoded stays in the table, marked `readable = 0`: it is left out of
+    training, and in the test split it gets what its category alone says.
+
+    Args:
+        source: a folder in one of the task's layouts, or a manifest file.
+        workspace: where the prepared corpus goes; one prepared before is replaced.
+        config: None for the defaults.
+        layout: the layout's name, where recognising it is not wanted.
+        strict: stop at the first image that cannot be decoded and at contradictions that are
+            otherwise counted and reported.
+
+    Raises:
+        CorpusError: the source cannot be read as a corpus.
+    """
+    config = config or PrepareConfig()
+    if source is None:
+        source = draw_corpus(workspace.phantom, n_images=config.phantom_images, seed=config.seed)
+    reading = read_corpus(source, layout=layout, strict=strict)
+    table = reading.table
+    train = [c for c, s in zip(table.concepts, table.splits, strict=True) if s == "train" and c]
+    if not train:
+        raise CorpusError(f"{source}: no image of the training split has concepts")
+    n_folds = {"train": config.train_folds, "valid": config.valid_folds}
+    present = {split: k for split, k in n_folds.items() if split in table.splits}
+    table = table.with_folds(assign_folds(table, n_folds=present, seed=config.seed))
+    cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
+    table = _mark_readable(table, set(cache.errors))
+    corpus = Corpus(
+        name=reading.layout,
+        table=table,
+        labels=LabelSpace.of(train),
+        names=reading.names,
+        edition=reading.edition,
+        fingerprint=_fingerprint(table),
+        notes=(*reading.notes, *_notes(cache.errors)),
+    )
+    _save(corpus, workspace.corpus, source=source)
+    return corpus
+
+
+def corpus_or_phantom(workspace: Workspace) -> Corpus:
+    """The prepared corpus; where there is none, the phantom corpus, prepared now and said so."""
+    if not workspace.has_corpus():
+        say(
+            "no corpus is prepared: using the built-in phantom corpus"
+            f" (your own: python cli.py prepare SOURCE -w {workspace.root})"
+        )
+        return prepare(None, workspace)
+    return workspace.open_corpus()
+
+
+def overview(corpus: Corpus) -> list[str]:
+    """What was prepared, in lines for a person: counts by split and category, then the notes."""
+    table = corpus.table
+    lines = [f"{corpus.name}: {len(table):,} images, {len(corpus.labels):,} concepts in train"]
+    for split in SPLITS:
+        part = table.of(split=split)
+        known = [concepts for concepts in part.concepts if concepts is not None]
+        cardinality = f", {np.mean([len(c) for c in known]):.2f} concepts an image" if known else ""
+        counts = Counter(part.categories)
+        categories = ", ".join(f"{c or 'no category'} {n:,}" for c, n in sorted(counts.items()))
+        lines.append(f"  {split}: {len(part):,} images ({categories}){cardinality}")
+    return [*lines, *(f"  note: {note}" for note in corpus.notes)]
+
+
+def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:
+    marks = tuple("0" if image_id in unreadable else "1" for image_id in table.image_ids)
+    return replace(table, metadata={**table.metadata, "readable": marks})
+
+
+def _notes(errors: dict[str, str]) -> list[str]:
+    if not errors:
+        return []
+    return [
+        f"{len(errors)} images cannot be decoded and are left out of training; in the test split"
+        f" they get what their category alone says: {first_few(errors.values(), n=3)}"
+    ]
+
+
+def _fingerprint(table: ImageTable) -> str:
+    folds = [int(fold) for fold in table.folds]
+    return fingerprint(
+        table.image_ids, table.categories, table.splits, folds, table.concepts,
+        table.metadata["readable"],
+    )  # fmt: skip
+
+
+def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:
+    meta = {
+        "name": corpus.name,
+        "edition": corpus.edition,
+        "fingerprint": corpus.fingerprint,
+        "n_images": len(corpus.table),
+        "n_concepts": len(corpus.labels),
+        "has_categories": any(c != UNKNOWN for c in corpus.table.categories),
+        "source": str(source.resolve()),
+        "notes": list(corpus.notes),
+        **provenance(),
+    }
+    with new_folder(folder, meta) as draft:
+        corpus.table.save(draft / "images.csv")
+        corpus.labels.save(draft / "labels.txt")
+        with (draft / "names.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(sorted(corpus.names.items()))
