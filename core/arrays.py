@@ -24,9 +24,10 @@ def read_lines(path: Path) -> tuple[str, ...]:
         PredictionsError: the file is missing.
     """
     try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() splits at more
     except FileNotFoundError:
         raise PredictionsError(f"{path}: no such file") from None
+    return tuple(lines[:-1] if lines[-1] == "" else lines)
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:
@@ -37,7 +38,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise PredictionsError(f"{path}: cannot be read as an array ({error})") from None
     assert isinstance(array, np.ndarray)
     return array

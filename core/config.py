@@ -51,7 +51,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if typing.get_origin(hint) in (typing.Union, types.UnionType)
         else (hint,)
     )
-    for option in options:
+    for option in sorted(options, key=lambda option: option is not types.NoneType):  # "none" first
         try:
             return _convert_one(value, option)
         except ValueError:
@@ -66,8 +66,9 @@ def _convert_one(value: Any, option: Any) -> Any:
         if value is None or value == "none":
             return None
     elif origin is typing.Literal:
-        if value in arguments:
-            return value
+        for argument in arguments:
+            if value in (argument, str(argument)):
+                return argument
     elif origin is tuple:
         parts = value.split(",") if isinstance(value, str) else value
         if isinstance(parts, Sequence):
@@ -92,12 +93,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Settings of a TOML file.
 
     Raises:
-        ConfigError: the file is missing or is not TOML.
+        ConfigError: the file is missing, cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML ({error})") from None
 

@@ -180,9 +180,11 @@ class ImageTable:
         """
         try:
             with path.open(encoding="utf-8", newline="") as file:
-                header, *rows = list(csv.reader(file))
+                header, *rows = list(csv.reader(file)) or [[]]
         except FileNotFoundError:
             raise CorpusError(f"{path}: no such file") from None
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"{path}: not UTF-8 ({error.reason})") from None
         if tuple(header[: len(_COLUMNS)]) != _COLUMNS:
             raise CorpusError(f"{path}: expected columns {', '.join(_COLUMNS)}, found {header}")
         if short := [n for n, row in enumerate(rows, start=2) if len(row) != len(header)]:
@@ -194,7 +196,7 @@ class ImageTable:
             paths=paths,
             categories=categories,
             splits=splits,
-            folds=np.array(folds, dtype=np.int16),
+            folds=_as_folds(folds, path),
             groups=groups,
             concepts=tuple(
                 tuple(c.split(";") if c else ()) if known == "1" else None
@@ -202,3 +204,10 @@ class ImageTable:
             ),
             metadata=dict(zip(header[8:], columns[8:], strict=True)),
         )
+
+
+def _as_folds(texts: Sequence[str], path: Path) -> npt.NDArray[np.int16]:
+    try:
+        return np.array([int(text) for text in texts], dtype=np.int16)
+    except (ValueError, OverflowError) as error:
+        raise CorpusError(f"{path}: a fold is not a small whole number ({error})") from None

@@ -109,6 +109,8 @@ class LabelSpace:
             lines = path.read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
             raise LabelSpaceError(f"{path}: no such file") from None
+        except UnicodeDecodeError as error:
+            raise LabelSpaceError(f"{path}: not UTF-8 ({error.reason})") from None
         return cls(tuple(lines[:-1] if lines[-1] == "" else lines))
 
 

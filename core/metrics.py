@@ -23,6 +23,8 @@ decision and 0 against any other (since 2022, whose evaluators split "" into one
 
 Scores = npt.NDArray[np.float64]
 
+_BLOCK = 32  # resamples drawn at once: 12 MB for 16,000 images
+
 
 def image_f1(targets: Targets, decided: csr_array, *, empty_truth: EmptyTruth) -> Scores:
     """F1 of each image between its true and its decided concepts.
@@ -178,8 +180,11 @@ def bootstrap(
     sums = np.bincount(members, weights=scores[kept])
     sizes = np.bincount(members).astype(np.float64)
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=n_resamples)
-    means = (drawn @ sums) / (drawn @ sizes)
+    means = np.empty(n_resamples)
+    for first in range(0, n_resamples, _BLOCK):
+        block = means[first : first + _BLOCK]
+        drawn = rng.integers(len(sums), size=(len(block), len(sums)))
+        block[:] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Interval(value=value, low=float(low), high=float(high), n=int(kept.sum()))
 

@@ -89,14 +89,23 @@ class Workspace:
         """The prepared corpus.
 
         Raises:
-            MissingStageError: none was prepared; the command is named.
+            MissingStageError: none was prepared, or its files are not those of this version; the
+                command is named.
         """
         if not self.has_corpus():
             raise MissingStageError(
                 f"no corpus is prepared in {self.root}; run `python cli.py prepare SOURCE"
                 f" --workspace {self.root}`"
             )
-        meta: dict[str, Any] = read_meta(self.corpus)
+        try:
+            return self._read_corpus(read_meta(self.corpus))
+        except (FileNotFoundError, KeyError) as error:
+            raise MissingStageError(
+                f"{self.corpus}: not whole, or made by another version ({error}); run"
+                f" `python cli.py prepare SOURCE --workspace {self.root}` again"
+            ) from None
+
+    def _read_corpus(self, meta: Mapping[str, Any]) -> Corpus:
         with (self.corpus / "names.csv").open(encoding="utf-8", newline="") as file:
             names = dict(csv.reader(file))
         return Corpus(
@@ -110,8 +119,9 @@ class Workspace:
         )
 
     def finished_runs(self, folder: Path) -> list[Path]:
-        """Finished run folders below a folder of this workspace, oldest path first."""
-        return sorted(meta.parent for meta in folder.rglob("meta.json") if is_run(meta.parent))
+        """Finished run folders below a folder of this workspace, in the order of their paths."""
+        folders = (meta.parent for meta in folder.rglob("meta.json"))
+        return sorted(f for f in folders if is_run(f) and not f.name.startswith("."))  # no drafts
 
 
 def is_run(folder: Path) -> bool:

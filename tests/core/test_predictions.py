@@ -1,0 +1,171 @@
+"""Predictions and their folders."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import AlignmentError, LabelSpaceError, LeakageError, PredictionsError
+from core.labels import LabelSpace
+from core.predictions import Predictions
+
+SPACE = LabelSpace(("C1", "C3"))
+
+
+@pytest.fixture
+def ct() -> Predictions:
+    return Predictions(
+        source="DRCT",
+        image_ids=("a", "b", "c"),
+        labels=SPACE,
+        probs=np.array([[0.0, 1.0], [0.25, 0.5], [0.75, 0.125]], dtype=np.float32),
+        fitted_on=frozenset({"x", "y"}),
+    )
+
+
+@pytest.mark.parametrize(
+    "probs",
+    [
+        np.zeros((2, 2), dtype=np.float32),
+        np.zeros((3, 3), dtype=np.float32),
+        np.zeros(3, dtype=np.float32),
+        np.zeros((3, 2), dtype=np.float64),
+    ],
+)
+def test_a_wrong_shape_or_type_is_refused(ct: Predictions, probs: np.ndarray) -> None:
+    with pytest.raises(PredictionsError, match=r"DRCT: expected probabilities of shape \(3, 2\)"):
+        replace(ct, probs=probs)
+
+
+@pytest.mark.parametrize("bad", [-0.001, 1.001, float("nan"), float("inf"), -3.0])
+def test_what_is_no_probability_is_refused(ct: Predictions, bad: float) -> None:
+    probs = ct.probs.copy()
+    probs[1, 1] = bad
+    with pytest.raises(PredictionsError, match=r"DRCT: probabilities must lie in \[0, 1\]"):
+        replace(ct, probs=probs)
+
+
+def test_an_image_that_stands_twice_is_refused(ct: Predictions) -> None:
+    with pytest.raises(PredictionsError, match=r"images stand twice: \['a'\]"):
+        replace(ct, image_ids=("a", "b", "a"))
+
+
+def test_no_images_are_allowed(ct: Predictions) -> None:
+    empty = replace(ct, image_ids=(), probs=np.empty((0, 2), dtype=np.float32))
+    assert len(empty) == 0
+    assert empty.out_of_sample
+
+
+def test_out_of_sample_is_computed_from_the_images_fitted_on(ct: Predictions) -> None:
+    assert ct.out_of_sample
+    ct.require_out_of_sample()
+    seen = replace(ct, fitted_on=frozenset({"x", "b"}))
+    assert not seen.out_of_sample
+    with pytest.raises(LeakageError, match=r"DRCT: 1 of 3 images were used to fit it: \['b'\]"):
+        seen.require_out_of_sample()
+
+
+def test_rows_come_in_the_order_asked_for(ct: Predictions) -> None:
+    rows = ct.rows(["c", "a"])
+    assert rows.image_ids == ("c", "a")
+    assert rows.probs.tolist() == [[0.75, 0.125], [0.0, 1.0]]
+    assert rows.fitted_on == ct.fitted_on
+
+
+def test_the_same_rows_are_the_same_predictions(ct: Predictions) -> None:
+    assert ct.rows(["a", "b", "c"]) is ct
+
+
+def test_rows_of_unknown_images_are_refused(ct: Predictions) -> None:
+    with pytest.raises(AlignmentError, match=r"DRCT: 1 of 2 images have no row: \['z'\]"):
+        ct.rows(["a", "z"])
+
+
+def test_rows_asked_for_twice_are_refused(ct: Predictions) -> None:
+    with pytest.raises(PredictionsError, match="stand twice"):
+        ct.rows(["a", "a"])
+
+
+def test_widening_puts_each_concept_in_its_column(ct: Predictions) -> None:
+    wide = ct.widen(LabelSpace(("C0", "C3", "C1")), fill=0.5)
+    assert wide.probs.tolist() == [[0.5, 1.0, 0.0], [0.5, 0.5, 0.25], [0.5, 0.125, 0.75]]
+    assert wide.probs.dtype == np.float32
+    assert ct.probs.shape == (3, 2)
+
+
+def test_widening_to_the_same_space_changes_nothing(ct: Predictions) -> None:
+    assert ct.widen(LabelSpace(("C1", "C3")), fill=0.5) is ct
+
+
+def test_widening_refuses_to_drop_a_concept(ct: Predictions) -> None:
+    with pytest.raises(LabelSpaceError, match=r"DRCT: cannot be widened: .*\['C3'\]"):
+        ct.widen(LabelSpace(("C1", "C2")), fill=0.0)
+
+
+def test_a_saved_folder_is_read_back(ct: Predictions, tmp_path: Path) -> None:
+    ct.save(tmp_path / "test", preset="default")
+    read = Predictions.load(tmp_path / "test")
+    assert (read.source, read.image_ids, read.labels) == ("DRCT", ct.image_ids, SPACE)
+    assert read.fitted_on == ct.fitted_on
+    assert np.array_equal(read.probs, ct.probs)
+    meta = json.loads((tmp_path / "test/meta.json").read_text(encoding="utf-8"))
+    assert meta["preset"] == "default"
+    assert meta["n_images"] == 3
+    assert meta["out_of_sample"] is True
+
+
+def test_a_source_fitted_on_nothing_is_read_back(ct: Predictions, tmp_path: Path) -> None:
+    replace(ct, fitted_on=frozenset()).save(tmp_path / "test")
+    assert Predictions.load(tmp_path / "test").fitted_on == frozenset()
+
+
+def test_ids_with_strange_characters_are_read_back(ct: Predictions, tmp_path: Path) -> None:
+    strange = replace(ct, image_ids=("a\u2028b", "c\x85", "ü"))
+    strange.save(tmp_path / "test")
+    assert Predictions.load(tmp_path / "test").image_ids == strange.image_ids
+
+
+def test_labels_changed_later_are_noticed(ct: Predictions, tmp_path: Path) -> None:
+    ct.save(tmp_path / "test")
+    LabelSpace(("C1", "C2")).save(tmp_path / "test/labels.txt")
+    with pytest.raises(PredictionsError, match=r"labels\.txt was changed"):
+        Predictions.load(tmp_path / "test")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError, match="test: no such folder"):
+        Predictions.load(tmp_path / "test")
+
+
+def test_an_unfinished_folder_is_refused(ct: Predictions, tmp_path: Path) -> None:
+    ct.save(tmp_path / "test")
+    (tmp_path / "test/meta.json").unlink()
+    with pytest.raises(PredictionsError, match=r"not finished \(meta\.json is missing\)"):
+        Predictions.load(tmp_path / "test")
+
+
+@pytest.mark.parametrize("name", ["image_ids.txt", "fitted_on.txt"])
+def test_a_missing_list_is_named(ct: Predictions, name: str, tmp_path: Path) -> None:
+    ct.save(tmp_path / "test")
+    (tmp_path / "test" / name).unlink()
+    with pytest.raises(PredictionsError, match=f"{name}: no such file"):
+        Predictions.load(tmp_path / "test")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello"])
+def test_an_array_that_was_cut_short_is_refused(
+    ct: Predictions, content: bytes, tmp_path: Path
+) -> None:
+    ct.save(tmp_path / "test")
+    (tmp_path / "test/probs.npy").write_bytes(content)
+    with pytest.raises(PredictionsError, match=r"probs\.npy: cannot be read as an array"):
+        Predictions.load(tmp_path / "test")
+
+
+def test_a_list_of_other_length_than_the_array_is_refused(ct: Predictions, tmp_path: Path) -> None:
+    ct.save(tmp_path / "test")
+    (tmp_path / "test/image_ids.txt").write_text("a\nb\n", encoding="utf-8")
+    with pytest.raises(PredictionsError, match=r"expected probabilities of shape \(2, 2\)"):
+        Predictions.load(tmp_path / "test")
