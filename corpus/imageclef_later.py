@@ -1,0 +1,197 @@
+"""Readers of the ImageCLEFmedical Caption corpora since 2022, which have no categories.
+
+    year      images                         concept lists
+    2022      train/ valid/ test/            *concept_detection_{train,valid}.csv, TAB
+    2023      images/{train,valid,test}/     *concept_detection_{train,valid}_labels.csv, TAB
+    2024/25   train/ valid/ test/            {train,valid}_concepts.csv, comma
+    2026      dev_concept/images/ (train and valid), test/images/
+                                             dev_concept/concepts.csv, comma
+
+Lists have a header; names of concepts are optional (`concepts.csv` in 2022, `cui_mapping.csv`
+since). For 2022 to 2025 the images may lie in the folders of either year, at any depth, or all
+together in `images/` with the split in the id, as in 2026.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.errors import CorpusError
+from core.images import SPLITS
+from corpus.annotations import read_groups
+from corpus.concept_lists import (
+    COMMA_LIST,
+    TAB_LIST,
+    ConceptList,
+    ListForm,
+    read_concept_list,
+    read_names,
+)
+from corpus.files import FoundImage, find_file, image_files, images_of_split, require_file
+from corpus.notes import Note, count
+from corpus.reading import Reading, make_reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edition:
+    """How one edition names its files.
+
+    Attributes:
+        layout: the layout in words.
+        year: year of the submission format.
+        concepts: ending of the name of a split's concept list.
+        form: how its lines are written.
+        names: endings of the name of the file with the concepts' names.
+    """
+
+    layout: str
+    year: int
+    concepts: str
+    form: ListForm
+    names: tuple[str, ...]
+
+
+EDITION_2022 = Edition(
+    layout="ImageCLEF 2022",
+    year=2022,
+    concepts="concept_detection_{split}.csv",
+    form=TAB_LIST,
+    names=("concepts.csv",),
+)
+EDITION_2023 = Edition(
+    layout="ImageCLEF 2023",
+    year=2023,
+    concepts="concept_detection_{split}_labels.csv",
+    form=TAB_LIST,
+    names=("cui_mapping.csv",),
+)
+EDITION_2025 = Edition(
+    layout="ImageCLEF 2024/25",
+    year=2025,
+    concepts="{split}_concepts.csv",
+    form=COMMA_LIST,
+    names=("cui_mapping.csv", "cui_names.csv"),
+)
+LAYOUT_2026 = "ImageCLEF 2026"
+LOOKED_FOR_2026 = "dev_concept/concepts.csv"
+
+_LABELLED = ("train", "valid")
+_SPLIT_IN_ID = re.compile(r"_(train|valid|test)_")
+
+
+def is_edition(folder: Path, edition: Edition) -> bool:
+    """Whether one of the edition's concept lists is there."""
+    return any(find_file(folder, edition.concepts.format(split=split)) for split in _LABELLED)
+
+
+def read_edition(folder: Path, edition: Edition, *, strict: bool = False) -> Reading:
+    """A corpus of 2022 to 2025.
+
+    Raises:
+        CorpusError: a file is missing or malformed, files contradict each other, or the split of
+            an image cannot be told.
+    """
+    lists = {
+        split: read_concept_list(
+            require_file(folder, edition.concepts.format(split=split)), edition.form
+        )
+        for split in _LABELLED
+    }
+    names, notes = read_names(find_file(folder, *edition.names))
+    found, noted = _images_of(folder)
+    if truth := find_file(folder, edition.concepts.format(split="test")):
+        notes.append(Note(f"{truth.name}: not read, the test images stay unlabelled"))
+    return make_reading(
+        found,
+        lists,
+        layout=edition.layout,
+        edition=edition.year,
+        names=names,
+        annotations=read_groups(folder),
+        notes=[*notes, *noted],
+        strict=strict,
+    )
+
+
+def _images_of(folder: Path) -> tuple[list[FoundImage], list[Note]]:
+    """Images of `<split>/` and of `images/`, whose own folders or ids name the split."""
+    found, notes = [], []
+    for split in SPLITS:
+        images, noted = images_of_split(folder / split, split)
+        found += images
+        notes += noted
+    paths, noted = image_files(folder / "images")
+    n_above = len((folder / "images").absolute().parts)
+    for path in paths:
+        first = path.parts[n_above]
+        split = first if first in SPLITS else _split_in(path)
+        found.append(FoundImage(image_id=path.stem, path=path, split=split))
+    return found, notes + noted
+
+
+def _split_in(path: Path) -> str:
+    splits = _SPLIT_IN_ID.findall(path.stem)
+    if not splits:
+        raise CorpusError(
+            f"{path}: the id does not say _train_, _valid_ or _test_; move the image into a folder"
+            " train, valid or test"
+        )
+    return str(splits[-1])
+
+
+def is_imageclef_2026(folder: Path) -> bool:
+    """Whether `dev_concept/` is there, or the folder is it."""
+    home = _home_2026(folder)
+    return (home / "concepts.csv").is_file() and (home / "images").is_dir()
+
+
+def _home_2026(folder: Path) -> Path:
+    return folder / "dev_concept" if (folder / "dev_concept").is_dir() else folder
+
+
+def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
+    """The corpus of 2026, given by the folder above `dev_concept/` or by that folder itself.
+
+    Test images lie beside `dev_concept/`, so only the folder above has them. The captions' images
+    and the synthetic ones are other tasks and are not looked at.
+
+    Raises:
+        CorpusError: a file is missing or malformed, files contradict each other, or the split of
+            an image cannot be told.
+    """
+    home = _home_2026(folder)
+    both = read_concept_list(home / "concepts.csv", COMMA_LIST)
+    lists, notes = _divide(both)
+    names, noted = read_names(find_file(home, "cui_mapping.csv"))
+    paths, ignored = image_files(home / "images")
+    found = [FoundImage(image_id=p.stem, path=p, split=_split_in(p)) for p in paths]
+    test, noted_in_test = images_of_split(folder / "test", "test")
+    return make_reading(
+        [*found, *test],
+        lists,
+        layout=LAYOUT_2026,
+        edition=2026,
+        names=names,
+        annotations=read_groups(folder, home),
+        notes=[*notes, *noted, *ignored, *noted_in_test],
+        strict=strict,
+    )
+
+
+def _divide(both: ConceptList) -> tuple[dict[str, ConceptList], Iterable[Note]]:
+    """The list of each labelled split, told by the ids, and what there is to note."""
+    of_split: dict[str, dict[str, tuple[str, ...]]] = {split: {} for split in SPLITS}
+    for image_id, concepts in both.concepts.items():
+        splits = _SPLIT_IN_ID.findall(image_id)
+        if not splits:
+            raise CorpusError(
+                f"{both.path}: id {image_id!r} does not say _train_, _valid_ or _test_"
+            )
+        of_split[splits[-1]][image_id] = concepts
+    notes = list(both.notes)
+    if test := of_split["test"]:
+        text = f"{both.path.name}: {count(len(test), 'test image')}, left unlabelled"
+        notes.append(Note(text))
+    lists = {s: replace(both, concepts=of_split[s], notes=()) for s in _LABELLED}
+    return lists, notes
