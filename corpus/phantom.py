@@ -1,0 +1,174 @@
+"""The phantom corpus: drawn radiology images whose concepts can be learned from what they show.
+
+It stands in where there is no data: for the demo, for tests and for benchmarks. No image or list
+in it comes from a patient. Seven categories, about ninety concepts, groups, and the layout of the
+task's edition of 2020:
+
+    train/DRCT/PHAN_00001.jpg ...    valid/    test/
+    Training-Concepts.txt Validation-Concepts.txt Test-Concepts.txt    id TAB CUI;CUI
+    string_concepts.csv                                        CUI TAB name
+    groups.csv                                                 image_id,split,category,group
+    phantom.json                                               written last
+"""
+
+import csv
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from core.errors import ConfigError, CorpusError, first_few
+from core.images import SPLITS
+from core.labels import Concepts
+from core.runs import write_json
+from corpus.phantom_concepts import names
+from corpus.phantom_draw import draw
+from corpus.phantom_patients import scenes
+
+VERSION = 1
+"""Raised whenever the same settings would give other images or concepts."""
+
+MANIFEST = "phantom.json"
+NAMES = "string_concepts.csv"
+GROUPS = "groups.csv"
+CONCEPT_LISTS = {
+    "train": "Training-Concepts.txt",
+    "valid": "Validation-Concepts.txt",
+    "test": "Test-Concepts.txt",
+}
+
+_QUALITY = 90
+_IMAGE = re.compile(rf"(?:{'|'.join(SPLITS)})/DR[A-Z]{{2}}/PHAN_\d{{5,}}\.jpg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnImage:
+    """What the corpus' lists say of one image."""
+
+    image_id: str
+    split: str
+    category: str
+    group: str
+    concepts: Concepts
+
+
+def draw_corpus(
+    folder: Path,
+    *,
+    n_images: int = 600,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """The folder, holding a phantom corpus of these settings.
+
+    A finished one is left as it is; an unfinished one, or one of other settings, is replaced by a
+    whole new one, and only then. An image depends on the seed and on its number alone: a corpus of
+    more images begins with those of a smaller one, and the same settings give the same bytes.
+
+    Args:
+        folder: where it lies or shall lie.
+        n_images: of all splits together, about 60 / 20 / 20; below 200 some splits lack the rarer
+            categories.
+        seed: 0 or more.
+        progress: called after each image with the number of images drawn so far.
+
+    Raises:
+        ConfigError: no images are asked for, or the seed is below 0.
+        CorpusError: the folder holds something that is not a phantom corpus.
+    """
+    if n_images < 1 or seed < 0:
+        raise ConfigError(
+            f"phantom corpus: expected n_images of 1 or more and a seed of 0 or more, found"
+            f" {n_images} and {seed}"
+        )
+    settings = {"n_images": n_images, "seed": seed, "version": VERSION}
+    if _read_manifest(folder) == settings:
+        return folder
+    _refuse_foreign(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        _write(draft, n_images=n_images, seed=seed, progress=progress)
+        write_json(draft / MANIFEST, settings)
+        _replace(folder, draft)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _read_manifest(folder: Path) -> Any:
+    """What the folder's manifest says, None where it has none that can be read."""
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with any file that a phantom corpus does not have."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CorpusError(f"{folder}: is a file; name a folder for the phantom corpus")
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+    drawn = [name for name in found if _IMAGE.fullmatch(name)]
+    lists = {*CONCEPT_LISTS.values(), NAMES, GROUPS, MANIFEST}
+    foreign = [name for name in found if name not in lists and not _IMAGE.fullmatch(name)]
+    # Lists alone may be those of a real corpus, whose images lie elsewhere.
+    if foreign or (found and not drawn):
+        raise CorpusError(
+            f"{folder}: holds files that are not of a phantom corpus:"
+            f" {first_few(foreign or found)}; name another folder, or empty this one"
+        )
+
+
+def _write(
+    folder: Path, *, n_images: int, seed: int, progress: Callable[[int], None] | None
+) -> None:
+    """Write images and lists into a new folder."""
+    images = []
+    for number, (patient, scene) in enumerate(islice(scenes(seed), n_images), start=1):
+        picture = draw(scene)
+        image = DrawnImage(
+            image_id=f"PHAN_{number:05d}",
+            split=patient.split,
+            category=patient.category,
+            group=f"P{patient.number:05d}",
+            concepts=picture.concepts,
+        )
+        path = folder / image.split / image.category / f"{image.image_id}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.pixels).save(path, quality=_QUALITY)
+        images.append(image)
+        if progress is not None:
+            progress(number)
+    _write_lists(folder, images)
+
+
+def _write_lists(folder: Path, images: Sequence[DrawnImage]) -> None:
+    for split, name in CONCEPT_LISTS.items():
+        lines = [f"{i.image_id}\t{';'.join(i.concepts)}\n" for i in images if i.split == split]
+        (folder / name).write_text("".join(lines), encoding="utf-8")
+    lines = [f"{cui}\t{name}\n" for cui, name in names().items()]
+    (folder / NAMES).write_text("".join(lines), encoding="utf-8")
+    with (folder / GROUPS).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image_id", "split", "category", "group"))
+        writer.writerows((i.image_id, i.split, i.category, i.group) for i in images)
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    """Give the draft the folder's name; what was there goes once that has worked."""
+    old = draft.with_suffix(".old")
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

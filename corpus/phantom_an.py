@@ -1,0 +1,153 @@
+"""Angiograms: vessels filled with contrast, dark on a grey background. Here: head and leg."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from corpus.phantom_canvas import Canvas, Piece, Point, canvas, edge, path, spread
+from corpus.phantom_scenes import Finding, Scene
+from corpus.phantom_texture import Grey, blur, cloud, grain, union
+
+N_STEPS = 24
+
+
+def curve(points: Sequence[Point], *, rng: np.random.Generator, wave: float = 0.015) -> list[Point]:
+    """A smooth, slightly wavy line through points: a Catmull-Rom spline."""
+    knots = np.array([points[0], *points, points[-1]], dtype=np.float64)
+    t = np.linspace(0, 1, max(2, N_STEPS // (len(points) - 1)))[:, None]
+    parts = []
+    for p0, p1, p2, p3 in zip(knots, knots[1:], knots[2:], knots[3:], strict=False):
+        parts.append(
+            0.5
+            * (
+                2 * p1
+                + (p2 - p0) * t
+                + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+                + (3 * p1 - p0 - 3 * p2 + p3) * t**3
+            )
+        )
+    line = np.concatenate(parts)
+    phase = rng.uniform(0, 6, size=2)
+    along = np.linspace(0, 9, len(line))
+    line += wave * np.stack([np.sin(along + phase[0]), np.cos(along + phase[1])], axis=1)
+    return [(float(x), float(y)) for x, y in line]
+
+
+def taper(points: Sequence[Point], first: float, last: float) -> list[Piece]:
+    """The pieces of a vessel that narrows from its first width to its last."""
+    return path(points, *np.linspace(first, last, max(1, len(points) - 1)).tolist())
+
+
+def film(scene: Scene, c: Canvas, back: Grey, vessels: Grey, *, strength: float = 0.72) -> Grey:
+    """The background seen through the vessels, within the round corners of the detector."""
+    look = scene.look
+    rng = np.random.default_rng(look.seed)
+    image = back * (1 - np.float32(strength) * blur(vessels, 0.8))
+    image = image * np.float32(0.85 + 0.25 * look.window)
+    image = image + np.float32(0.012 + 0.03 * look.grain) * grain(rng, look.shape, size=0.7)
+    half_x, half_y = c.half
+    height, width = look.shape
+    x = np.abs(np.linspace(-half_x, half_x, width, dtype=np.float32))[None, :] / half_x
+    y = np.abs(np.linspace(-half_y, half_y, height, dtype=np.float32))[:, None] / half_y
+    corner = (x**6 + y**6) ** np.float32(1 / 6)
+    round_field: Grey = image * edge(0.985 - corner, 0.03)
+    return round_field
+
+
+def an_brain(scene: Scene) -> Grey:
+    """The internal carotid artery and its tree, from the side."""
+    body = scene.anatomy
+    c = canvas(scene.look)
+    rng = np.random.default_rng(body.seed)
+    siphon = curve(
+        ((0.05, 1.3), (0.02, 0.75), (0.1, 0.5), (-0.12, 0.36), (-0.16, 0.2), (0.02, 0.12)), rng=rng
+    )
+    pieces = taper(siphon, 0.13, 0.09)
+    fork = siphon[-1]
+    for angle in (-2.3, -1.75, -1.2, -0.6):
+        pieces += _tree(fork, angle + rng.normal(0, 0.1), 0.075, 0.36, rng, depth=4)
+    mask = c.strokes(pieces)
+    if f := scene.finding("aneurysm"):
+        r = 0.11 + 0.07 * f.size
+        place = (fork[0] - 0.09 * f.side, fork[1] - 0.10)
+        mask = union(mask, c.ellipse(place, (r, r * 0.9)))
+    if f := scene.finding("malformation"):
+        mask = union(mask, _tangle(c, f))
+    if scene.finding("subtraction"):
+        back = c.empty(0.80) + 0.015 * cloud(rng, c.shape, cells=10)
+        return film(scene, c, back, mask, strength=0.85)
+    skull = c.depth((0.05, -0.08), (0.93, 0.86))
+    back = 0.72 - 0.34 * spread(skull, bone=0.05) + 0.04 * cloud(rng, c.shape, cells=6)
+    back = back - 0.18 * c.ellipse((-0.2, 0.42), (0.7, 0.14), tilt=-0.15, soft=12)
+    return film(scene, c, back, mask)
+
+
+def _tree(
+    start: Point,
+    angle: float,
+    width: float,
+    length: float,
+    rng: np.random.Generator,
+    *,
+    depth: int,
+) -> list[Piece]:
+    """A branch and the branches that leave its end, narrower each time."""
+    turn = angle + rng.normal(0, 0.25)
+    middle = (
+        start[0] + 0.5 * length * np.cos(angle),
+        start[1] + 0.5 * length * np.sin(angle),
+    )
+    end = (middle[0] + 0.5 * length * np.cos(turn), middle[1] + 0.5 * length * np.sin(turn))
+    pieces = path((start, middle, end), width, width * 0.85)
+    if depth > 1:
+        for side in (-1, 1):
+            further = turn + side * rng.uniform(0.25, 0.6)
+            pieces += _tree(
+                end, further, width * 0.66, length * rng.uniform(0.6, 0.85), rng, depth=depth - 1
+            )
+    return pieces
+
+
+def _tangle(c: Canvas, f: Finding) -> Grey:
+    rng = np.random.default_rng(int(1e6 * f.u))
+    center = np.array((f.side * 0.4, -0.35 - 0.2 * f.v))
+    walk = center + np.cumsum(rng.normal(0, 0.07, size=(60, 2)), axis=0) * 0.6
+    walk = np.clip(walk, center - 0.28, center + 0.28)
+    points = [(float(x), float(y)) for x, y in walk]
+    vein = path((points[-1], (points[-1][0] + 0.2, points[-1][1] - 0.2), (0.9, -0.1)), 0.09)
+    return c.strokes(path(points, 0.045) + vein)
+
+
+def an_leg(scene: Scene) -> Grey:
+    """Arteries of a leg around the knee."""
+    body = scene.anatomy
+    c = canvas(scene.look)
+    rng = np.random.default_rng(body.seed)
+    half = c.half[1]
+    main = curve(((-0.12, -half - 0.2), (-0.05, -0.5), (0.06, 0.15)), rng=rng)
+    pieces = taper(main, 0.13, 0.10)
+    if f := scene.finding("obstruction"):
+        cut = 6 + int(4 * f.u)
+        pieces = pieces[:cut] + pieces[cut + 9 :]
+        for side in (-1, 1):
+            start, end = main[cut - 2], main[min(cut + 11, len(main) - 1)]
+            way = (start, (side * 0.35, (start[1] + end[1]) / 2), end)
+            pieces += path(curve(way, rng=rng, wave=0.03), 0.03)
+    for x in (-0.22, 0.05, 0.28):
+        pieces += taper(curve((main[-1], (x * 0.8, 0.5), (x, half + 0.2)), rng=rng), 0.075, 0.045)
+    mask = c.strokes(pieces)
+    if scene.finding("subtraction"):
+        back = c.empty(0.82) + 0.015 * cloud(rng, c.shape, cells=10)
+        return film(scene, c, back, mask, strength=0.85)
+    soft = c.bone((0, -half - 0.4), (0, half + 0.4), (0.85, 0.7))
+    back = 0.86 - 0.22 * edge(soft, 0.1)
+    femur = union(
+        c.bone((0.05, -half - 0.4), (0.05, -0.1), (0.2, 0.26)),
+        c.bone((-0.15, 0.0), (0.25, 0.0), (0.2, 0.2)),
+    )
+    tibia = union(
+        c.bone((0.03, 0.42), (0.0, half + 0.4), (0.24, 0.18)),
+        c.bone((-0.14, 0.36), (0.2, 0.36), (0.16, 0.16)),
+    )
+    back = back - 0.26 * union(spread(femur, bone=0.06), spread(tibia, bone=0.06))
+    return film(scene, c, back, mask)

@@ -1,0 +1,53 @@
+"""The kinds of findings of the phantom corpus, and the concepts that each of them stands for."""
+
+from corpus.phantom_scenes import Kind
+
+KINDS: dict[str, Kind] = {
+    "nodule": Kind(("nodule",), sided=True),
+    "cyst": Kind(("cyst",), sided=True),
+    "tumour": Kind(("neoplasms",), sided=True),
+    "metastases": Kind(("metastasis", "neoplasms")),
+    "lymphoma": Kind(("lymphoma", "neoplasms")),
+    "meningioma": Kind(("meningioma", "neoplasms")),
+    "glioma": Kind(("glioma", "neoplasms", "edema"), sided=True),
+    "hemorrhage": Kind(("hemorrhage",), sided=True),
+    "infarction": Kind(("infarction",), sided=True),
+    "subdural": Kind(("subdural hematoma", "hemorrhage"), sided=True),
+    "hydrocephalus": Kind(("hydrocephalus", "ventriculomegaly")),
+    "sclerosis": Kind(("multiple sclerosis",)),
+    "calcification": Kind(("calcification",)),
+    "fracture": Kind(("fracture",)),
+    "skull fracture": Kind(("fracture", "skull")),
+    "effusion": Kind(("effusion",), sided=True),
+    "pneumothorax": Kind(("pneumothorax",), sided=True),
+    "consolidation": Kind(("consolidation", "pneumonia"), sided=True),
+    "emphysema": Kind(("emphysema",)),
+    "cardiomegaly": Kind(("cardiomegaly", "heart")),
+    "pericardial": Kind(("pericardial effusion", "heart")),
+    "aneurysm": Kind(("aneurysm",)),
+    "aortic aneurysm": Kind(("aneurysm", "aorta")),
+    "abdominal aneurysm": Kind(("abdominal aneurysm", "aneurysm", "aorta")),
+    "stenosis": Kind(("stenosis",), unless="obstruction"),
+    "obstruction": Kind(("obstruction",)),
+    "malformation": Kind(("malformation",)),
+    "ascites": Kind(("ascites",)),
+    "hydronephrosis": Kind(("hydronephrosis", "kidney"), sided=True),
+    "gallstones": Kind(("gallstones",)),
+    "scoliosis": Kind(("scoliosis", "spine")),
+    "disc": Kind(("disc displacement",)),
+    "situs inversus": Kind(("situs inversus",)),
+    "agenesis": Kind(("agenesis",)),
+    "pacemaker": Kind(("pacemaker", "heart")),
+    "catheter": Kind(("catheter",), harmless=True),
+    "stent": Kind(("stent",), unless="obstruction"),
+    "plate": Kind(("plate",)),
+    "streaks": Kind(("streaks",), sided=True),
+    "pellet": Kind(("pellet",)),
+    "contrast": Kind(("contrast",), harmless=True, unless="t2"),
+    "t2": Kind(("t2",), harmless=True),
+    "doppler": Kind(("doppler", "vessels"), harmless=True),
+    "subtraction": Kind(("subtraction",), harmless=True),
+}
+
+NEVER_IN_TRAINING = frozenset({"situs inversus", "agenesis", "pellet"})
+"""Found only in patients of valid and test, as every real corpus has concepts to surprise with."""

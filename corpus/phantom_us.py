@@ -1,0 +1,180 @@
+"""Ultrasound: a fan of echoes on black, with speckle, shadows and colour Doppler."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from corpus.phantom_canvas import Canvas, Point, canvas, edge
+from corpus.phantom_scenes import Finding, Scene
+from corpus.phantom_texture import Grey, blend, cloud, letters, union
+
+
+@dataclass(frozen=True)
+class Fan:
+    """What a probe sees, on a canvas.
+
+    Attributes:
+        depth: (H, W) from 0 at the skin to 1 at the far end.
+        angle: (H, W) from -1 to 1 across the fan.
+        inside: mask of the fan.
+    """
+
+    depth: Grey
+    angle: Grey
+    inside: Grey
+
+
+def upright(scene: Scene) -> Canvas:
+    """A canvas for the fan, which is always in the same place of the image; only tissue moves."""
+    return canvas(replace(scene.look, tilt=0.0, dx=0.0, dy=0.0, zoom=1.0))
+
+
+def curved(c: Canvas, *, apex: float, near: float, spread: float) -> Fan:
+    """The fan of a curved (abdomen) or phased (heart) probe.
+
+    Args:
+        c: a canvas that is not warped.
+        apex: where the rays meet, on the y axis.
+        near: distance from there to the skin.
+        spread: angle from the middle ray to the outer ones.
+    """
+    dy = c.y - np.float32(apex)
+    radius = np.hypot(c.x, dy)
+    depth = (radius - np.float32(near)) / np.float32(0.96 - apex - near)
+    angle = np.arctan2(c.x, dy) / np.float32(spread)
+    inside = edge(1 - np.abs(angle), 0.02) * edge(depth, 0.01) * edge(1 - depth, 0.01)
+    return Fan(depth=depth, angle=angle, inside=inside)
+
+
+def linear(c: Canvas) -> Fan:
+    """The field of a flat probe: a rectangle."""
+    depth, angle = (c.y + np.float32(0.86)) / np.float32(1.7), c.x / np.float32(1.0)
+    inside = edge(1 - np.abs(angle), 0.01) * edge(depth, 0.01) * edge(1 - depth, 0.01)
+    return Fan(depth=depth, angle=angle, inside=inside)
+
+
+def echo(scene: Scene, fan: Fan, tissue: Grey) -> Grey:
+    """The image that a probe makes of tissue: speckle, weaker with depth, on black.
+
+    Args:
+        scene: for exposure and noise.
+        fan: the geometry.
+        tissue: (H, W) brightness of the echoes, 0 where there is fluid.
+    """
+    look = scene.look
+    rng = np.random.default_rng(look.seed)
+    grid = (150, 110)
+    real, imaginary = (
+        ndimage.gaussian_filter(rng.standard_normal(grid, dtype=np.float32), (0.6, 0.9))
+        for _ in range(2)
+    )
+    amplitude = np.hypot(real, imaginary)
+    amplitude /= amplitude.mean()
+    rows = np.clip(fan.depth, 0, 1) * np.float32(grid[0] - 1)
+    columns = (np.clip(fan.angle, -1, 1) + 1) * np.float32((grid[1] - 1) / 2)
+    speckle = ndimage.map_coordinates(amplitude, [rows, columns], order=1, mode="nearest")
+    gain = np.float32(0.85 + 0.35 * look.window) * (1.1 - 0.35 * np.clip(fan.depth, 0, 1))
+    mixed = tissue * (np.float32(0.35) + np.float32(0.65) * speckle) * gain
+    image: Grey = (mixed + np.float32(0.015)) * fan.inside
+    return _frame(scene, image)
+
+
+def _frame(scene: Scene, image: Grey) -> Grey:
+    """The image with the scanner's grey bar, ticks and settings."""
+    height, width = image.shape
+    framed = image.copy()
+    top, bottom = int(0.1 * height), int(0.45 * height)
+    ramp = np.linspace(1, 0, bottom - top, dtype=np.float32)[:, None]
+    framed[top:bottom, 3:7] = ramp
+    for k in range(9):
+        y = int((0.08 + 0.105 * k) * height)
+        framed[y : y + 1, width - 6 : width - 2] = 0.8
+    text = f"{2 + scene.look.window * 4:.1f}MHz"
+    return letters(framed, text, (0.78, 0.02), value=0.75, size=max(9, height // 22))
+
+
+def shadow(fan: Fan, *, angle: float, depth: float, width: float) -> Grey:
+    """Mask of what lies behind something hard."""
+    return edge(width - np.abs(fan.angle - angle), 0.05) * edge(fan.depth - depth, 0.02)
+
+
+def place_in(fan: Fan, c: Canvas, point: Point) -> Point:
+    """Angle and depth of a point of the canvas, read from the nearest pixel."""
+    row, column = np.unravel_index(
+        int(np.argmin(np.abs(c.x - point[0]) + np.abs(c.y - point[1]))), c.shape
+    )
+    return float(fan.angle[row, column]), float(fan.depth[row, column])
+
+
+def fluid(c: Canvas, fan: Fan, tissue: Grey, center: Point, radii: Point, tilt: float = 0) -> Grey:
+    """Tissue with a sac of fluid: black, a bright wall, and brighter tissue behind."""
+    angle, depth = place_in(fan, c, center)
+    behind = shadow(fan, angle=angle, depth=depth + radii[1] / 2, width=radii[0] * 0.9)
+    tissue = tissue * (1 + np.float32(0.55) * behind)
+    wall = (radii[0] + 0.025, radii[1] + 0.025)
+    tissue = blend(tissue, 0.75, c.ellipse(center, wall, tilt=tilt))
+    return blend(tissue, 0.015, c.ellipse(center, radii, tilt=tilt, soft=3))
+
+
+def doppler(scene: Scene, c: Canvas, image: Grey, center: Point, size: float) -> Grey:
+    """(H, W, 3) the image with a box in which flow is red towards the probe and blue away."""
+    rng = np.random.default_rng(scene.anatomy.seed + 1)
+    dx, dy = np.abs(c.x - center[0]), np.abs(c.y - center[1])
+    box = edge(size - union(dx, dy), 2 * c.px)
+    rim = edge(0.012 - np.abs(union(dx, dy) - size), c.px)
+    flow = cloud(rng, c.shape, cells=9)
+    strength = edge(np.abs(flow) - 0.75, 0.5) * box
+    colour = np.repeat(image[..., None], 3, axis=2)
+    away = (flow < 0)[..., None]
+    red = np.array([1.0, 0.25, 0.05], dtype=np.float32)
+    blue = np.array([0.1, 0.3, 1.0], dtype=np.float32)
+    colour = blend(colour, np.where(away, blue, red), strength[..., None])
+    return blend(colour, np.array([0.95, 0.95, 0.3], dtype=np.float32), rim[..., None])
+
+
+def us_gallbladder(scene: Scene) -> Grey:
+    """Liver and gallbladder."""
+    body = scene.anatomy
+    plain, c = upright(scene), canvas(scene.look, warp=0.03, seed=body.seed)
+    rng = np.random.default_rng(body.seed)
+    fan = curved(plain, apex=-1.45, near=0.55, spread=0.62)
+    tissue = 0.44 + 0.05 * cloud(rng, c.shape, cells=8)
+    tissue = blend(tissue, 0.75, edge(0.05 - np.abs(fan.depth - 0.05), 0.04))
+    for _ in range(5):
+        start = (rng.uniform(-0.5, 0.6), rng.uniform(-0.5, 0.3))
+        end = (start[0] + rng.uniform(-0.3, 0.3), start[1] + rng.uniform(0.1, 0.35))
+        tube = c.bone(start, end, (0.02, 0.04))
+        tissue = blend(tissue, 0.68, edge(tube + 0.02, 0.02))
+        tissue = blend(tissue, 0.08, edge(tube, 0.02))
+    arch = np.exp(-np.square((fan.depth - 0.86 + 0.08 * np.square(fan.angle + 0.4)) / 0.02))
+    tissue = blend(tissue, 1.0, arch * edge(0.5 - fan.angle, 0.2))
+    if f := scene.finding("ascites"):
+        pool = np.float32(0.16 + 0.12 * f.size) + np.float32(0.03) * cloud(rng, c.shape, cells=6)
+        tissue = blend(tissue, 0.015, edge(pool - fan.depth, 0.02) * edge(fan.depth - 0.05, 0.02))
+    if f := scene.finding("metastases"):
+        tissue = _targets(c, tissue, f)
+    center, radii = (0.12 - 0.3 * body.wide, 0.08), (0.34 + 0.08 * body.tall, 0.19)
+    tissue = fluid(c, fan, tissue, center, radii, tilt=0.5)
+    if f := scene.finding("gallstones"):
+        tissue = _stones(c, fan, tissue, f, center=center)
+    return echo(scene, fan, tissue)
+
+
+def _targets(c: Canvas, tissue: Grey, f: Finding) -> Grey:
+    rng = np.random.default_rng(int(1e6 * f.u))
+    for _ in range(4 + int(4 * f.size)):
+        place, r = (rng.uniform(-0.7, 0.7), rng.uniform(-0.5, 0.55)), rng.uniform(0.09, 0.15)
+        tissue = blend(tissue, 0.10, c.ellipse(place, (r, r * 0.9), soft=4))
+        tissue = blend(tissue, 0.85, c.ellipse(place, (r * 0.6, r * 0.55), soft=4))
+    return tissue
+
+
+def _stones(c: Canvas, fan: Fan, tissue: Grey, f: Finding, *, center: Point) -> Grey:
+    for k in range(1 + int(2.5 * f.size)):
+        stone = (center[0] + 0.15 - 0.16 * k, center[1] + 0.13 - 0.05 * k)
+        r = 0.06 + 0.02 * f.u
+        angle, depth = place_in(fan, c, stone)
+        tissue = tissue * (1 - 0.95 * shadow(fan, angle=angle, depth=depth, width=1.5 * r))
+        tissue = blend(tissue, 1.3, c.ellipse((stone[0], stone[1] - 0.02), (r, r * 0.7), soft=3))
+    return tissue
