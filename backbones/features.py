@@ -1,25 +1,37 @@
-"""Pooled features of a frozen network: once a corpus and image size, for all detectors."""
+"""Pooled features of a network: once a corpus and image size, shared by all that come after."""
 
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from backbones.build import Backbone, build_backbone
 from backbones.config import BackboneConfig
 from core.arrays import open_map, write_lines
 from core.config import fingerprint
-from core.embeddings import Embeddings
+from core.embeddings import Embeddings, join
 from core.progress import progress
 from core.runs import META, is_complete, provenance, write_json
 from core.workspace import Corpus, Workspace
 from corpus.cache import build_cache
 from corpus.loading import CachedImages
 
-_BATCH = 32  # larger ones are slower on a processor and no faster on a GPU than it can be fed
+_BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the images anyway
 
 
-def pooled_features(
+def frozen_names(corpus: Corpus, config: BackboneConfig) -> tuple[str, ...]:
+    """Names of the folders that hold a frozen network's features, one an image size."""
+    names = []
+    for size in config.image_sizes:
+        decides = (config.backbone, config.weights, size, config.resample, config.mirror)
+        key = fingerprint(corpus.fingerprint, *decides)
+        names.append(f"{config.backbone}-{size}px-{key}")
+    return tuple(names)
+
+
+def frozen_features(
     corpus: Corpus, workspace: Workspace, config: BackboneConfig, *, device: str
 ) -> Embeddings:
     """Pooled features of all readable images, extracted as far as they are not there yet.
@@ -30,31 +42,17 @@ def pooled_features(
     Returns:
         (N, D), D the network's number of features times the number of image sizes.
     """
-    sizes = [
-        _at_size(corpus, workspace, config, size=size, device=device) for size in config.image_sizes
-    ]
-    if len(sizes) == 1:
-        return sizes[0]
-    return Embeddings(
-        source=" + ".join(part.source for part in sizes),
-        image_ids=sizes[0].image_ids,
-        values=np.concatenate([part.values for part in sizes], axis=1),
-    )
+    folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
+    for folder, size in zip(folders, config.image_sizes, strict=True):
+        if not is_complete(folder):
+            backbone = build_backbone(config)
+            extract(folder, backbone, corpus, workspace, config, size=size, device=device)
+    return join([Embeddings.load(folder) for folder in folders])
 
 
-def _at_size(
-    corpus: Corpus, workspace: Workspace, config: BackboneConfig, *, size: int, device: str
-) -> Embeddings:
-    decides = (config.backbone, config.weights, size, config.resample, config.mirror)
-    name = f"{config.backbone}-{size}px-{fingerprint(corpus.fingerprint, *decides)}"
-    home = workspace.embeddings / name
-    if not is_complete(home):
-        _extract(home, corpus, workspace, config, size=size, device=device)
-    return Embeddings.load(home)
-
-
-def _extract(
-    home: Path,
+def extract(
+    folder: Path,
+    backbone: Backbone,
     corpus: Corpus,
     workspace: Workspace,
     config: BackboneConfig,
@@ -62,39 +60,33 @@ def _extract(
     size: int,
     device: str,
 ) -> None:
-    home.mkdir(parents=True, exist_ok=True)
-    ids = readable_ids(corpus)
-    backbone = build_backbone(config).to(device).eval()
+    """Fill an embeddings folder; one that was interrupted goes on where it stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = corpus.readable_ids
+    backbone = backbone.to(device).eval()
     cache = build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
     images = CachedImages.of(cache, ids)
-    values = open_map(home / "values.npy", (len(ids), backbone.n_features), np.float32)
-    done = open_map(home / "done.npy", (len(ids),), np.uint8)
+    values = open_map(folder / "values.npy", (len(ids), backbone.n_features), np.float32)
+    done = open_map(folder / "done.npy", (len(ids),), np.uint8)
     todo = np.flatnonzero(done == 0)
+    what, n_done = f"features at {size} px", len(ids) - len(todo)
     with (
         torch.inference_mode(),
-        progress(
-            f"features at {size} px", total=len(ids), unit="images", done=len(ids) - len(todo)
-        ) as advance,
+        progress(what, total=len(ids), unit="images", done=n_done) as advance,
     ):
         for start in range(0, len(todo), _BATCH):
             rows = todo[start : start + _BATCH]
             values[rows] = _pooled(backbone, images(rows)[0].to(device), mirror=config.mirror)
             done[rows] = 1
             advance(len(rows))
-    write_lines(home / "image_ids.txt", ids)
+    write_lines(folder / "image_ids.txt", ids)
     source = f"{config.backbone} {size} px" + (" mirrored" if config.mirror else "")
-    write_json(home / META, {"source": source, "weights": config.weights, **provenance()})
+    write_json(folder / META, {"source": source, "weights": config.weights, **provenance()})
 
 
-def _pooled(backbone: Backbone, images: torch.Tensor, *, mirror: bool) -> np.ndarray:
+def _pooled(backbone: Backbone, images: Tensor, *, mirror: bool) -> npt.NDArray[np.float32]:
     pooled = backbone(images)
     if mirror:
         pooled = (pooled + backbone(images.flip(3))) / 2
-    values: np.ndarray = pooled.float().cpu().numpy()
+    values: npt.NDArray[np.float32] = pooled.float().cpu().numpy()
     return values
-
-
-def readable_ids(corpus: Corpus) -> tuple[str, ...]:
-    """Ids of the images that can be decoded, in table order."""
-    marks = corpus.table.metadata.get("readable", ("1",) * len(corpus.table))
-    return tuple(i for i, mark in zip(corpus.table.image_ids, marks, strict=True) if mark == "1")

@@ -3,26 +3,31 @@
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.torch import save_file
+from torch import nn
 
+from backbones.build import Detector
 from backbones.config import BackboneConfig
-from backbones.detector import Trained, predict_detector, train_detector
-from backbones.features import readable_ids
+from backbones.features import extract, frozen_names
+from backbones.loop import Fitted
 from backbones.material import MATERIALS, Material
-from core.categories import CATEGORIES, Category
+from backbones.members import fit_members, predict_members
+from core.categories import CATEGORIES
 from core.config import fingerprint
+from core.detectors import GLOBAL
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
 from core.labels import LabelSpace
+from core.predictions import Predictions, row_numbers
 from core.progress import progress, say
 from core.runs import is_complete, new_folder, write_json
 from core.workspace import Corpus, Workspace
 
-GLOBAL = "global"
 EACH = "each"
 
 
@@ -54,17 +59,16 @@ def train_backbones(
         MissingStageError: a category that was asked for by name has no training images.
     """
     wanted = _wanted(category)
-    present = {c for c in wanted if c == GLOBAL or len(_training_images(corpus, c))}
+    present = [c for c in wanted if len(_training_images(corpus, c))]
     if missing := [c for c in wanted if c not in present]:
-        reason = f"no training image of {corpus.name} is of the category {', '.join(missing)}"
+        reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
         if category not in (None, EACH) or not present:
             raise MissingStageError(f"{reason}: nothing to train a specialist on")
         say(f"skipped: {reason}")
     material = MATERIALS[config.regime](corpus, workspace, config, device=device)
     return [
         _train_one(corpus, workspace, c, material, config, preset=preset, device=device)
-        for c in wanted
-        if c in present
+        for c in present
     ]
 
 
@@ -82,9 +86,8 @@ def _wanted(category: str | None) -> list[str]:
 
 def _training_images(corpus: Corpus, category: str) -> ImageTable:
     """Labelled, readable training images of a category, or of all."""
-    table = corpus.table.of(split="train", category=None if category == GLOBAL else category)
-    readable = set(readable_ids(corpus))
-    return table.take(table.labelled & np.array([i in readable for i in table.image_ids], bool))
+    table = corpus.images("train", category=None if category == GLOBAL else category)
+    return table.take(table.labelled)
 
 
 def _train_one(
@@ -97,77 +100,102 @@ def _train_one(
     preset: str,
     device: str,
 ) -> Path:
-    home = workspace.backbones / category / f"{preset}-{fingerprint(corpus.fingerprint, config)}"
+    name = f"{preset}-{fingerprint(corpus.fingerprint, config)}"
+    home = workspace.backbones / category / name
     if is_complete(home):
         say(f"{category}: already trained, {home}")
         return home
     started = time.perf_counter()
     table = _training_images(corpus, category)
-    labels = corpus.labels if category == GLOBAL else _concepts_of(table)
-    meta: dict[str, Any] = {"category": category, "preset": preset, "corpus": corpus.fingerprint}
-    with new_folder(home, meta) as draft, (draft / "log.jsonl").open("w") as log_file:
-        steps = config.epochs * config.n_members
-        with progress(f"training {category}", total=steps, unit="epochs") as advance:
-
-            def log(entry: dict[str, Any]) -> None:
-                log_file.write(json.dumps(entry) + "\n")
-                log_file.flush()
-                advance(1)
-
-            detector = train_detector(table, labels, material, config, device=device, log=log)
-        _save(draft, detector, labels, config)
-        _predict_splits(draft, corpus, category, detector, material, labels, device=device)
-        f1 = float(np.mean([fitted.f1 for fitted in detector.fitted]))
-        seconds = time.perf_counter() - started
-        meta |= {"n_train": len(table), "n_concepts": len(labels), "stopping_f1": f1}
-        meta |= {"seconds": round(seconds, 1), "device": device, "weights": config.weights}
-    say(
-        f"{category}: {len(table):,} images, {len(labels):,} concepts, stopping F1 {f1:.3f},"
-        f" best epoch {', '.join(str(fitted.epoch) for fitted in detector.fitted)}"
-        f" of {config.epochs}, {seconds:.0f} s"
-    )
+    labels = corpus.labels if category == GLOBAL else LabelSpace.of(c or () for c in table.concepts)
+    meta: dict[str, Any] = {
+        "category": category,
+        "preset": preset,
+        "corpus": corpus.fingerprint,
+        "weights": config.weights,
+        "embeddings": list(frozen_names(corpus, config)) if config.regime == "frozen" else [],
+        "n_train": len(table),
+        "n_concepts": len(labels),
+        "device": device,
+    }
+    with new_folder(home, meta) as draft:
+        write_json(draft / "config.json", dataclasses.asdict(config))
+        labels.save(draft / "labels.txt")
+        members = _fit(table, labels, material, config, name=category, draft=draft, device=device)
+        models = [model for model, _ in members]
+        _save_weights(draft / "model.safetensors", models)
+        for split in ("valid", "test"):
+            images = corpus.images(split, category=None if category == GLOBAL else category)
+            asked = row_numbers("prediction inputs", material.image_ids, images.image_ids)
+            Predictions(
+                source=category,
+                image_ids=images.image_ids,
+                labels=labels,
+                probs=predict_members(
+                    models, material.evaluate, asked, n_concepts=len(labels), device=device
+                ),
+                fitted_on=frozenset(table.image_ids),
+            ).save(draft / "predictions" / split)
+        if category == GLOBAL and isinstance(models[0], Detector):
+            folder = workspace.embeddings / f"{category}-{name}"
+            size = config.image_sizes[0]
+            backbone = models[0].backbone
+            extract(folder, backbone, corpus, workspace, config, size=size, device=device)
+            meta["embeddings"] = [folder.name]
+        meta["stopping_f1"] = [fitted.f1 for _, fitted in members]
+        meta["best_epoch"] = [fitted.epoch for _, fitted in members]
+        meta["seconds"] = round(time.perf_counter() - started, 1)
+    say(_summary(category, meta))
     return home
 
 
-def _concepts_of(table: ImageTable) -> LabelSpace:
-    return LabelSpace.of(concepts for concepts in table.concepts if concepts is not None)
+def _fit(
+    table: ImageTable,
+    labels: LabelSpace,
+    material: Material,
+    config: BackboneConfig,
+    *,
+    name: str,
+    draft: Path,
+    device: str,
+) -> list[tuple[nn.Module, Fitted]]:
+    """The members, trained in sight: a progress bar, and `log.jsonl` in the draft."""
+    steps = config.epochs * config.n_members
+    with (
+        (draft / "log.jsonl").open("w", encoding="utf-8") as log_file,
+        progress(f"training {name}", total=steps, unit="epochs") as advance,
+    ):
+
+        def log(entry: dict[str, Any]) -> None:
+            print(json.dumps(entry), file=log_file, flush=True)
+            advance(1)
+
+        return fit_members(
+            lambda train_rows: material.new_model(train_rows, len(labels)),
+            material.train,
+            table.targets(labels).matrix,
+            rows=row_numbers("training inputs", material.image_ids, table.image_ids),
+            folds=table.folds,
+            config=config,
+            log=log,
+            device=device,
+            evaluate=material.evaluate,
+        )
 
 
-def _save(draft: Path, detector: Trained, labels: LabelSpace, config: BackboneConfig) -> None:
-    write_json(draft / "config.json", dataclasses.asdict(config))
-    labels.save(draft / "labels.txt")
+def _save_weights(path: Path, models: Sequence[nn.Module]) -> None:
     tensors = {
         f"{number}.{name}": value.cpu().contiguous()
-        for number, model in enumerate(detector.members)
+        for number, model in enumerate(models)
         for name, value in model.state_dict().items()
     }
-    save_file(tensors, draft / "model.safetensors")
+    save_file(tensors, path)
 
 
-def _predict_splits(
-    draft: Path,
-    corpus: Corpus,
-    category: str,
-    detector: Trained,
-    material: Material,
-    labels: LabelSpace,
-    *,
-    device: str,
-) -> None:
-    readable = set(readable_ids(corpus))
-    for split in ("valid", "test"):
-        table = corpus.table.of(split=split, category=None if category == GLOBAL else category)
-        predictions = predict_detector(
-            detector,
-            material,
-            source=category,
-            labels=labels,
-            image_ids=[i for i in table.image_ids if i in readable],
-            device=device,
-        )
-        predictions.save(draft / "predictions" / split)
-
-
-def title(category: str) -> str:
-    """A detector's category in words."""
-    return "all images" if category == GLOBAL else Category(category).meaning
+def _summary(category: str, meta: dict[str, Any]) -> str:
+    reached = [f1 for f1 in meta["stopping_f1"] if f1 is not None]
+    f1 = f"stopping F1 {np.mean(reached):.3f}" if reached else "no image to stop on"
+    return (
+        f"{category}: {meta['n_train']:,} images, {meta['n_concepts']:,} concepts, {f1},"
+        f" best epochs {meta['best_epoch']}, {meta['seconds']:.0f} s"
+    )

@@ -7,10 +7,12 @@ metadata (the package itself is never imported), checked against a pinned SHA-25
 
 import hashlib
 import re
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -112,11 +114,18 @@ CARRIERS = {
 """Networks whose ImageNet weights a package carries, by timm's name."""
 
 
+_UNREADABLE = (
+    *(SafetensorError, RuntimeError, ValueError, EOFError, LookupError, OSError),
+    struct.error,
+)
+"""What torch.load and safetensors raise at files that were cut short or are something else."""
+
+
 def read_state(path: Path) -> State:
     """A state dict from a .safetensors file or a torch file, without running code from it.
 
     Raises:
-        ConfigError: the file is missing, or holds something other than named tensors.
+        ConfigError: the file is missing, cut short, or holds something other than named tensors.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such weights file")
@@ -124,8 +133,10 @@ def read_state(path: Path) -> State:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except UnpicklingError:  # its own text advises to run the code
+        raise ConfigError(f"{path}: not weights alone; expected a state dict of tensors") from None
+    except _UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path}: cannot be read as weights ({reason})") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]

@@ -120,6 +120,17 @@ def parse_settings(given: Sequence[str]) -> dict[str, str]:
     return settings
 
 
+def preset_of(presets: Mapping[str, C], name: str) -> C:
+    """The named preset.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in presets:
+        raise ConfigError(f"--preset {name}: expected one of {', '.join(presets)}")
+    return presets[name]
+
+
 def configured(config: C, *, file: Path | None, given: Sequence[str]) -> C:
     """The config under a TOML file under given options."""
     if file is not None:

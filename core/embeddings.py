@@ -78,3 +78,20 @@ class Embeddings:
             image_ids=read_lines(folder / "image_ids.txt"),
             values=load_array(folder / "values.npy"),
         )
+
+
+def join(parts: Sequence[Embeddings]) -> Embeddings:
+    """The features of several sources side by side, for the images of the first.
+
+    Raises:
+        AlignmentError: a source lacks an image of the first.
+    """
+    first, *others = parts
+    if not others:
+        return first
+    aligned = [first, *(part.rows(first.image_ids) for part in others)]
+    return Embeddings(
+        source=" + ".join(part.source for part in aligned),
+        image_ids=first.image_ids,
+        values=np.concatenate([part.values for part in aligned], axis=1),
+    )

@@ -21,6 +21,13 @@ EmptyTruth = Literal["left out", "counted"]
 decision and 0 against any other (since 2022, whose evaluators split "" into one empty concept).
 """
 
+
+
+def empty_truth_rule(edition: int) -> EmptyTruth:
+    """What an edition does with an image without true concepts."""
+    return "counted" if edition >= 2022 else "left out"
+
+
 Scores = npt.NDArray[np.float64]
 
 _BLOCK = 32  # resamples drawn at once: 12 MB for 16,000 images

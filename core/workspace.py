@@ -3,8 +3,12 @@
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from core.errors import MissingStageError
 from core.images import ImageTable
@@ -33,6 +37,20 @@ class Corpus:
     edition: int
     fingerprint: str
     notes: tuple[str, ...]
+
+    @cached_property
+    def readable_ids(self) -> tuple[str, ...]:
+        """Ids of the images that can be decoded, in table order."""
+        return self.table.take(self._readable).image_ids
+
+    @cached_property
+    def _readable(self) -> npt.NDArray[np.bool_]:
+        marks = self.table.metadata.get("readable")
+        return np.array([m != "0" for m in marks or ("1",) * len(self.table)], dtype=np.bool_)
+
+    def images(self, split: str, *, category: str | None = None) -> ImageTable:
+        """The images of a split, or of a category in it, that can be decoded."""
+        return self.table.take(self._readable).of(split=split, category=category)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,234 @@
+"""radfuse on the command line: `python cli.py COMMAND --help`."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.categories import CATEGORIES
+from core.errors import ConceptError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Concepts in radiology images: detectors, fusion with the category, and the ensemble that"
+    " makes the submission. Research software, not a medical device.",
+)
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("-w", "--workspace", help="Folder with the corpus and all that is made.")
+]
+PresetOption = Annotated[str, typer.Option(help="Named settings to start from.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, key=value; may be repeated.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Stop at what is otherwise counted and reported.")
+]
+RUNS = Path("runs")
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder or manifest; none: the phantom corpus.")
+    ] = None,
+    workspace: WorkspaceOption = RUNS,
+    layout: Annotated[str | None, typer.Option(help="Layout, where recognising fails.")] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    strict: StrictOption = False,
+) -> None:
+    """Read a corpus into the workspace: images, concepts, folds, decoded cache."""
+    from core.config import configured
+    from core.workspace import Workspace
+    from corpus.prepare import PrepareConfig, overview
+    from corpus.prepare import prepare as run
+
+    chosen = configured(PrepareConfig(), file=config, given=settings or ())
+    corpus = run(source, Workspace(workspace), config=chosen, layout=layout, strict=strict)
+    typer.echo("\n".join(overview(corpus)))
+
+
+@app.command()
+def train_backbone(
+    category: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(CATEGORIES)}; global; each (all seven)."
+            " Without it: the global detector and all seven."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = RUNS,
+    preset: PresetOption = "quick",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train CNN concept detectors, per category and for all images."""
+    from backbones.config import PRESETS
+    from backbones.device import find_device
+    from backbones.train import train_backbones
+    from core.config import configured, preset_of
+    from core.workspace import Workspace
+    from corpus.prepare import corpus_or_phantom
+
+    runs = train_backbones(
+        corpus_or_phantom(Workspace(workspace)),
+        Workspace(workspace),
+        category=category,
+        config=configured(preset_of(PRESETS, preset), file=config, given=settings or ()),
+        preset=preset,
+        device=find_device(device),
+    )
+    typer.echo("\n".join(map(str, runs)))
+
+
+@app.command()
+def fuse(
+    workspace: WorkspaceOption = RUNS,
+    preset: PresetOption = "quick",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Fuse image evidence with the category: shallow head, retrieval, routing, prior."""
+    from backbones.device import find_device
+    from core.config import configured, preset_of
+    from core.workspace import Workspace
+    from corpus.prepare import corpus_or_phantom
+    from fusion.config import PRESETS
+    from fusion.fuse import fuse as run
+
+    made = run(
+        corpus_or_phantom(Workspace(workspace)),
+        Workspace(workspace),
+        config=configured(preset_of(PRESETS, preset), file=config, given=settings or ()),
+        preset=preset,
+        device=find_device(device),
+    )
+    for fused in made:
+        score = "no labelled valid images" if fused.valid_f1 is None else f"valid {fused.valid_f1}"
+        typer.echo(f"{fused.strategy:<10} {score}  {fused.folder}")
+
+
+@app.command()
+def ensemble(
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Write and check the submission of the test images.")
+    ] = False,
+    edition: Annotated[
+        int | None, typer.Option(help="Year of the submission's format; none: the corpus' own.")
+    ] = None,
+    workspace: WorkspaceOption = RUNS,
+    preset: PresetOption = "quick",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Stack all members, tune the decision by cross-fitting, and make the submission."""
+    from core.config import configured, preset_of
+    from core.workspace import Workspace
+    from ensembles.config import PRESETS
+    from ensembles.ensemble import ensemble as run
+    from ensembles.ladder import ladder_table
+
+    made = run(
+        Workspace(workspace).open_corpus(),
+        Workspace(workspace),
+        config=configured(preset_of(PRESETS, preset), file=config, given=settings or ()),
+        submit=submit,
+        edition=edition,
+    )
+    typer.echo(ladder_table(made.steps))
+    typer.echo(str(made.submission or made.folder))
+
+
+@app.command()
+def score(
+    submission: Annotated[Path, typer.Argument(help="The file to score.")],
+    truth: Annotated[Path, typer.Option(help="The true concepts, in the edition's format.")],
+    edition: Annotated[int, typer.Option(help="Year whose rule applies.")],
+    workspace: WorkspaceOption = RUNS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    public_script: Annotated[
+        bool,
+        typer.Option(
+            "--public-script",
+            help="2017-2020: the number of the public script, which lets faults pass.",
+        ),
+    ] = False,
+) -> None:
+    """Give the official score of a submission, bit for bit."""
+    import json
+
+    from ensembles.official import score_submission
+
+    result = score_submission(
+        submission, truth=truth, edition=edition, public_script=public_script
+    )
+    if as_json:
+        typer.echo(json.dumps({"f1": result.f1, "n_images": result.n_images}))
+        return
+    typer.echo(f"F1 {result.f1!r} over {result.n_images:,} images ({edition} rule)")
+    if result.secondary_f1 is not None:
+        typer.echo(f"secondary F1 {result.secondary_f1!r} over {result.n_secondary:,} images")
+
+
+@app.command()
+def check(
+    submission: Annotated[Path, typer.Argument(help="The file to check.")],
+    edition: Annotated[int, typer.Option(help="Year whose evaluator would read it.")],
+    truth: Annotated[
+        Path | None, typer.Option(help="Truth file whose images the submission must have.")
+    ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option("-w", "--workspace", help="Corpus whose test images it must have."),
+    ] = None,
+) -> None:
+    """Say whether the evaluator would take a submission, and if not, where and why."""
+    from core.errors import SubmissionError
+    from core.workspace import Workspace
+    from ensembles.check import check_submission
+    from ensembles.expected import expected_ids
+
+    prepared = None if workspace is None else Workspace(workspace)
+    ids = expected_ids(truth, edition=edition, workspace=prepared)
+    faults = check_submission(submission, edition=edition, expected_ids=ids)
+    for fault in faults:
+        typer.echo(str(fault))
+    rejected = sum(fault.severity == "rejected" for fault in faults)
+    if rejected:
+        raise SubmissionError(f"{submission}: {rejected} faults; the evaluator would refuse it")
+    against = "its images not compared" if ids is None else f"all {len(ids):,} images"
+    typer.echo(f"{submission}: the {edition} evaluator would take it ({against})")
+
+
+def main() -> None:
+    """Run the command; what the user can mend is one line and exit code 2."""
+    try:
+        app()
+    except ConceptError as error:
+        _stop(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise
+        _stop(f"{error.filename or 'disk'}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _stop(line: str) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

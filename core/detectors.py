@@ -1,0 +1,75 @@
+"""Finished detectors of a workspace, as later stages find them on disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.categories import CATEGORIES
+from core.predictions import Predictions
+from core.runs import read_meta
+from core.workspace import Workspace
+
+GLOBAL = "global"
+"""The name of the detector of all images, beside the seven categories."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorRun:
+    """A finished detector run.
+
+    Attributes:
+        folder: its run folder.
+        category: `GLOBAL`, or the category of a specialist.
+        preset: the name it was trained under.
+        made: when, ISO 8601.
+        embeddings: names of the pooled features it learnt from, in the workspace's embeddings.
+    """
+
+    folder: Path
+    category: str
+    preset: str
+    made: str
+    embeddings: tuple[str, ...]
+
+    def predictions(self, split: str) -> Predictions:
+        """What it predicts for `valid` or `test`."""
+        return Predictions.load(self.folder / "predictions" / split)
+
+
+def find_detectors(workspace: Workspace, corpus_fingerprint: str) -> list[DetectorRun]:
+    """The newest finished run of each category and of the global detector on this corpus.
+
+    Runs on another corpus, or on this one before it was prepared anew, are passed over.
+    """
+    newest: dict[str, DetectorRun] = {}
+    for folder in workspace.finished_runs(workspace.backbones):
+        meta = read_meta(folder)
+        if meta["corpus"] != corpus_fingerprint:
+            continue
+        run = DetectorRun(
+            folder=folder,
+            category=meta["category"],
+            preset=meta["preset"],
+            made=meta["made"],
+            embeddings=tuple(meta["embeddings"]),
+        )
+        known = newest.get(run.category)
+        if known is None or run.made >= known.made:
+            newest[run.category] = run
+    return [newest[name] for name in (GLOBAL, *CATEGORIES) if name in newest]
+
+
+def untrained(detectors: Sequence[DetectorRun], present: Sequence[str]) -> str | None:
+    """One line that names the detectors that could still be trained, and the command; or None.
+
+    Args:
+        detectors: those at hand.
+        present: categories that have training images.
+    """
+    have = {run.category for run in detectors}
+    missing = [name for name in (GLOBAL, *present) if name not in have]
+    if not missing:
+        return None
+    names = f"{missing[0]} alone" if len(missing) == 1 else ", ".join(missing)
+    option = f" --category {missing[0]}" if len(missing) == 1 else ""
+    return f"not trained yet: {names}; to train: python cli.py train-backbone{option}"

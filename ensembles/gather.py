@@ -1,0 +1,110 @@
+"""The predictions that an ensemble starts from, found in a workspace."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.detectors import find_detectors
+from core.errors import MissingStageError
+from core.images import ImageTable
+from core.predictions import Predictions
+from core.prior import CategoryPrior
+from core.runs import read_meta
+from core.workspace import Corpus, Workspace
+from ensembles.crossfit import check_out_of_sample
+from ensembles.sources import Source
+
+PRIOR = "prior"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A source of the ensemble.
+
+    Attributes:
+        name: as a reader would call it; no two members share one.
+        origin: run folder and when it was made; empty for the prior, which is counted afresh.
+        valid, test: its predictions.
+    """
+
+    name: str
+    origin: str
+    valid: Predictions
+    test: Predictions
+
+    def source(self, split: str, table: ImageTable, corpus: Corpus) -> Source:
+        """What it knows of these images of `valid` or `test`."""
+        predictions = self.valid if split == "valid" else self.test
+        return Source.of(predictions, image_ids=table.image_ids, labels=corpus.labels)
+
+    def covers(self, table: ImageTable) -> bool:
+        """Whether it predicts every one of these images of valid."""
+        return set(table.image_ids) <= set(self.valid.image_ids)
+
+
+def gather(corpus: Corpus, workspace: Workspace) -> list[Member]:
+    """The category prior, then the newest run of each fusion strategy and of each detector.
+
+    A specialist whose say is already in a fused source is left out; so is every run on another
+    corpus.
+
+    Raises:
+        MissingStageError: neither a detector nor a fused source is there; the command is named.
+        LeakageError: a member was fitted on images that it predicts, or on others of their groups.
+    """
+    fused, contained = _fused(corpus, workspace)
+    detectors = [
+        _member(run.category, run.folder)
+        for run in find_detectors(workspace, corpus.fingerprint)
+        if str(run.folder) not in contained
+    ]
+    if not fused and not detectors:
+        raise MissingStageError(
+            f"neither a detector nor a fused source of this corpus is in {workspace.root}; run"
+            f" `python cli.py train-backbone -w {workspace.root}`, then `fuse`, then this again"
+        )
+    members = [_prior(corpus), *fused, *detectors]
+    for split in ("valid", "test"):
+        check_out_of_sample([getattr(member, split) for member in members], corpus.table)
+    return members
+
+
+def _fused(corpus: Corpus, workspace: Workspace) -> tuple[list[Member], set[str]]:
+    newest: dict[str, tuple[str, Path, list[str]]] = {}
+    for folder in workspace.finished_runs(workspace.fusion):
+        meta = read_meta(folder)
+        if meta["corpus"] == corpus.fingerprint and meta["strategy"] != PRIOR:
+            found = (meta["made"], folder, meta["contains"])
+            newest[meta["strategy"]] = max(found, newest.get(meta["strategy"], found))
+    members = [_member(strategy, folder) for strategy, (_, folder, _) in newest.items()]
+    return members, {name for _, _, contains in newest.values() for name in contains}
+
+
+def _member(name: str, folder: Path) -> Member:
+    return Member(
+        name=name,
+        origin=f"{folder.name} {read_meta(folder)['made']}",
+        valid=Predictions.load(folder / "predictions" / "valid"),
+        test=Predictions.load(folder / "predictions" / "test"),
+    )
+
+
+def _prior(corpus: Corpus) -> Member:
+    train = corpus.table.of(split="train")
+    prior = CategoryPrior.of(train.take(train.labelled), corpus.labels)
+    return Member(
+        name=PRIOR,
+        origin="",
+        valid=prior.predict(corpus.table.of(split="valid")),
+        test=prior.predict(corpus.table.of(split="test")),
+    )
+
+
+def constant_concepts(corpus: Corpus, *, at_least: int) -> dict[str, tuple[str, ...]]:
+    """Concepts that stand on every training image of a category with that many images.
+
+    They are decided for every image of the category, whatever the members say.
+    """
+    train = corpus.table.of(split="train")
+    prior = CategoryPrior.of(train.take(train.labelled), corpus.labels)
+    constant = {c: prior.constant(c, at_least=at_least) for c in sorted(set(train.categories))}
+    return {category: cuis for category, cuis in constant.items() if cuis}

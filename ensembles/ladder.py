@@ -1,0 +1,73 @@
+"""What each step from the category prior to the submission is worth, cross-fitted on valid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.metrics import Interval, Scores, bootstrap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One step of the ladder.
+
+    Attributes:
+        name: what it is: `prior`, `best member: routed`, `mean`, ...
+        image_f1: (N,) cross-fitted F1 of the validation images, NaN where one is left out.
+    """
+
+    name: str
+    image_f1: Scores
+
+    @property
+    def mean(self) -> float:
+        """Sample F1."""
+        return float(np.nanmean(self.image_f1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A rung with its score and its gain over the rung before.
+
+    Attributes:
+        name: of the rung.
+        f1: its sample F1.
+        gain: paired difference to the rung before it; None for the first.
+    """
+
+    name: str
+    f1: Interval
+    gain: Interval | None
+
+
+def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[Step]:
+    """Scores and paired gains with 95 % intervals, whole groups resampled.
+
+    Args:
+        rungs: the simplest first, all of the same N images.
+        groups: N groups.
+    """
+    steps: list[Step] = []
+    before: Scores | None = None
+    for rung in rungs:
+        gain = None if before is None else bootstrap(rung.image_f1 - before, groups=groups)
+        f1 = bootstrap(rung.image_f1, groups=groups)
+        steps.append(Step(name=rung.name, f1=f1, gain=gain))
+        before = rung.image_f1
+    return steps
+
+
+def ladder_table(steps: Sequence[Step]) -> str:
+    """The ladder as aligned text: rung, sample F1 with interval, gain with interval."""
+    width = max(len(step.name) for step in steps)
+    lines = [f"{'cross-fitted on valid':<{width}}  sample F1 [95 %]          gain [95 %]"]
+    for step in steps:
+        gain = "" if step.gain is None else _signed(step.gain)
+        lines.append(f"{step.name:<{width}}  {step.f1!s:<24}  {gain}".rstrip())
+    lines.append(f"{'':<{width}}  n = {steps[0].f1.n:,} images")
+    return "\n".join(lines)
+
+
+def _signed(gain: Interval) -> str:
+    return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"

@@ -1,0 +1,139 @@
+"""From members to concept sets: stacker and decision chosen by cross-fitting, refitted on valid."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from core.images import ImageTable
+from core.metrics import empty_truth_rule
+from core.single_threshold import cross_fitted_f1
+from core.workspace import Corpus
+from ensembles.background import Background
+from ensembles.candidates import Candidates, make_candidates
+from ensembles.choose import Choice, choose_rule
+from ensembles.config import EnsembleConfig
+from ensembles.crossfit import cross_fit
+from ensembles.gather import Member, constant_concepts
+from ensembles.ladder import Rung
+from ensembles.pairs import Floats, are_true
+from ensembles.single import MemberStacker
+from ensembles.stackers import STACKERS
+from ensembles.stacking import Stacker
+from ensembles.tuning import Tuning, wins
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondStage:
+    """The second stage, chosen on valid and refitted on all of it.
+
+    Attributes:
+        stacker_name: the stacker that was kept.
+        stacker: fitted on all of valid.
+        choice: the decision rule, and what the rules scored.
+        rungs: from the prior to the decision, the simplest first; only the last one decides.
+        tried: stackers and single members that were tried, by name.
+        out_of_fold: (N, L) probabilities of the kept stacker on valid, fitted without the fold.
+    """
+
+    stacker_name: str
+    stacker: Stacker
+    choice: Choice
+    rungs: Sequence[Rung]
+    tried: Sequence[Rung]
+    out_of_fold: Floats
+
+
+def fit_second_stage(
+    corpus: Corpus, members: Sequence[Member], valid: ImageTable, config: EnsembleConfig
+) -> SecondStage:
+    """Choose and fit the second stage on labelled images of valid.
+
+    Probabilities come from the best single member, or from a stacker that beats it by the margin,
+    and so on to the last stacker: something less simple is used only where it pays.
+    """
+    rule = empty_truth_rule(corpus.edition)
+    targets = valid.targets(corpus.labels)
+    candidates = candidates_of(corpus, members, valid, split="valid", config=config)
+    true = are_true(targets, rows=candidates.rows, columns=candidates.columns)
+
+    def scored(name: str, probs: Floats) -> Rung:
+        scores = cross_fitted_f1(probs, targets, valid.folds, empty_truth=rule)
+        return Rung(name=name, image_f1=scores)
+
+    def out_of_fold(make: Callable[[], Stacker]) -> Floats:
+        return candidates.to_dense(cross_fit(make, candidates, true, folds=valid.folds))
+
+    options: dict[str, Callable[[], Stacker]] = {
+        member.name: _alone(member.name) for member in members
+    }
+    alone = {name: scored(name, out_of_fold(make)) for name, make in options.items()}
+    best = max(alone.values(), key=lambda rung: rung.mean)
+    options |= {name: STACKERS[name] for name in config.stackers}
+    tried, kept, probs = [*alone.values()], best, out_of_fold(options[best.name])
+    ladder = [alone[members[0].name], best] if best.name != members[0].name else [best]
+    for name in config.stackers:
+        stacked = out_of_fold(options[name])
+        rung = scored(name, stacked)
+        tried.append(rung)
+        if wins(rung.image_f1 - kept.image_f1, margin=config.margin):
+            kept, probs = rung, stacked
+            ladder.append(rung)
+    choice = choose_rule(
+        probs,
+        targets,
+        labels=corpus.labels,
+        categories=valid.categories,
+        folds=valid.folds,
+        tuning=Tuning(
+            empty_truth=rule,
+            caution=config.caution,
+            min_true=config.min_true,
+            margin=config.margin,
+            nomissing=config.nomissing,
+        ),
+        always=constant_concepts(corpus, at_least=config.constant_from),
+    )
+    return SecondStage(
+        stacker_name=kept.name,
+        stacker=options[kept.name]().fit(candidates, true),
+        choice=choice,
+        rungs=[*ladder, Rung(name=f"decision: {describe(choice)}", image_f1=choice.image_f1)],
+        tried=tried,
+        out_of_fold=probs,
+    )
+
+
+def candidates_of(
+    corpus: Corpus,
+    members: Sequence[Member],
+    table: ImageTable,
+    *,
+    split: str,
+    config: EnsembleConfig,
+) -> Candidates:
+    """Candidate pairs of images of valid or test."""
+    train = corpus.table.of(split="train")
+    train = train.take(train.labelled)
+    background = Background.of(train.targets(corpus.labels), train.categories)
+    return make_candidates(
+        [member.source(split, table, corpus) for member in members],
+        background=background,
+        category_weights=background.category_weights(table.categories),
+        floor=config.floor,
+        top=config.top,
+    )
+
+
+def describe(choice: Choice) -> str:
+    """The decision rule in words."""
+    rule = choice.rule
+    if rule.thresholds is None or rule.kind == "expected-f1":
+        return "expected F1"
+    if rule.thresholds.level == "concept":
+        return f"thresholds, {len(rule.thresholds.by_concept)} concepts with their own"
+    if rule.thresholds.level == "category":
+        return f"thresholds, {len(rule.thresholds.by_category)} categories with their own"
+    return f"one threshold, {rule.thresholds.global_:.2f}"
+
+
+def _alone(name: str) -> Callable[[], Stacker]:
+    return lambda: MemberStacker(name)
