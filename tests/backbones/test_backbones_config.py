@@ -1,0 +1,72 @@
+"""Settings of training: what is refused, and that the presets are consistent."""
+
+from typing import Any
+
+import pytest
+
+from backbones.config import PRESETS, BackboneConfig, FitConfig
+from core.config import fingerprint, overlay
+from core.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("batch_size", 0, "batch_size: expected at least 1, found 0"),
+        ("epochs", 0, "epochs: expected at least 1, found 0"),
+        ("patience", -1, "patience: expected at least 1, found -1"),
+        ("n_members", 0, "n_members: expected at least 1, found 0"),
+        ("hidden", (8, 0), r"hidden: expected widths of at least 1, found \(8, 0\)"),
+        ("seed", -1, "seed: expected 0 or more, found -1"),
+        ("dropout", 1.0, r"dropout: expected \[0, 1\), found 1.0"),
+        ("input_dropout", -0.1, r"input_dropout: expected \[0, 1\), found -0.1"),
+        ("learning_rate", 0.0, "learning_rate: expected above 0, found 0.0"),
+        ("learning_rate", float("nan"), "learning_rate: expected above 0, found nan"),
+        ("weight_decay", -1.0, "weight_decay: expected 0 or more, found -1.0"),
+    ],
+)
+def test_training_settings_out_of_range_are_refused(setting: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overlay(FitConfig(), {setting: value})
+    with pytest.raises(ConfigError, match=message):
+        overlay(BackboneConfig(), {setting: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_sizes": ()}, r"image_sizes: expected at least 32 pixels, found \(\)"),
+        ({"image_sizes": "224,16"}, r"expected at least 32 pixels, found \(224, 16\)"),
+        ({"regime": "full", "image_sizes": "96,128"}, "regime full: expected one of image_sizes"),
+        ({"regime": "full", "image_sizes": "224", "mirror": "true"}, "mirror = false"),
+        ({"augment": "hflip"}, "a frozen network sees each image once; use regime full"),
+        ({"regime": "thawed"}, "regime: expected .*, found 'thawed'"),
+        ({"loss": "hinge"}, "loss: expected .*, found 'hinge'"),
+    ],
+)
+def test_detector_settings_that_do_not_fit_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overlay(BackboneConfig(), settings)
+
+
+def test_settings_come_as_text_from_the_command_line() -> None:
+    given = {"hidden": "256,64", "mirror": "false", "image_sizes": "96", "regime": "full"}
+    config = overlay(BackboneConfig(), given)
+    assert config.hidden == (256, 64)
+    assert (config.mirror, config.image_sizes, config.regime) == (False, (96,), "full")
+    assert overlay(config, {"hidden": ""}).hidden == ()
+
+
+def test_every_setting_changes_the_fingerprint() -> None:
+    base = BackboneConfig()
+    changed = [
+        overlay(base, {name: value})
+        for name, value in {"seed": 1, "dropout": 0.1, "image_sizes": (96,), "loss": "bce"}.items()
+    ]
+    assert len({fingerprint(config) for config in (base, *changed)}) == 5
+
+
+def test_presets_are_of_both_regimes() -> None:
+    assert {config.regime for config in PRESETS.values()} == {"frozen", "full"}

@@ -1,0 +1,131 @@
+"""Several networks on different parts of train."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+from torch import nn
+
+from backbones.config import FitConfig
+from backbones.loop import Batches, Rows, predict
+from backbones.members import fit_members, predict_members, stopping_images
+
+N, D, L = 30, 5, 3
+
+FEATURES = torch.from_numpy(np.random.default_rng(0).normal(size=(N, D)).astype(np.float32))
+TARGETS = csr_array(FEATURES.numpy()[:, :L] > 0.3)
+
+
+def batches(rows: Rows) -> tuple[torch.Tensor]:
+    return (FEATURES[torch.from_numpy(rows)],)
+
+
+def folds_of(*numbers: int) -> np.ndarray[Any, np.dtype[np.int16]]:
+    return np.array(numbers, dtype=np.int16)
+
+
+def test_each_member_is_stopped_on_another_fold() -> None:
+    folds = folds_of(0, 0, 1, 2, 2)
+    assert stopping_images(folds, 0).tolist() == [True, True, False, False, False]
+    assert stopping_images(folds, 1).tolist() == [False, False, True, False, False]
+    assert stopping_images(folds, 2).tolist() == [False, False, False, True, True]
+
+
+def test_more_members_than_folds_go_round() -> None:
+    folds = folds_of(0, 1, 1)
+    assert stopping_images(folds, 2).tolist() == stopping_images(folds, 0).tolist()
+
+
+def test_folds_that_a_small_category_lacks_are_passed_over() -> None:
+    folds = folds_of(3, 7, 7)
+    assert stopping_images(folds, 0).tolist() == [True, False, False]
+    assert stopping_images(folds, 1).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("folds", [folds_of(4, 4, 4), folds_of(2)])
+def test_images_of_a_single_fold_are_all_learnt_from(folds: Any) -> None:
+    assert not stopping_images(folds, 0).any()
+    assert not stopping_images(folds, 1).any()
+
+
+def fitted(n_members: int, *, evaluate: Batches | None = None) -> tuple[list[nn.Module], Any, Any]:
+    seen: list[Rows] = []
+    log: list[dict[str, Any]] = []
+
+    def new_model(train_rows: Rows) -> nn.Module:
+        seen.append(train_rows)
+        return nn.Linear(D, L)
+
+    members = fit_members(
+        new_model,
+        batches,
+        TARGETS,
+        rows=np.arange(N),
+        folds=(np.arange(N) % 3).astype(np.int16),
+        config=FitConfig(n_members=n_members, epochs=2, patience=2, batch_size=8, loss="bce"),
+        log=log.append,
+        device="cpu",
+        evaluate=evaluate,
+    )
+    return [model for model, _ in members], seen, log
+
+
+def test_a_member_is_built_for_the_images_it_learns_from() -> None:
+    _, seen, log = fitted(2)
+    assert seen[0].tolist() == [row for row in range(N) if row % 3 != 0]
+    assert seen[1].tolist() == [row for row in range(N) if row % 3 != 1]
+    assert [(entry["member"], entry["epoch"]) for entry in log] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+def test_together_the_members_have_seen_every_image() -> None:
+    _, seen, _ = fitted(2)
+    assert set(seen[0]) | set(seen[1]) == set(range(N))
+
+
+def test_members_differ_and_do_not_depend_on_how_many_there_are() -> None:
+    one, two = fitted(1)[0], fitted(2)[0]
+    weights = [dict(model.named_parameters())["weight"] for model in (*one, *two)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert not torch.equal(weights[1], weights[2])
+
+
+def test_the_stopping_score_is_taken_from_the_inputs_for_scoring() -> None:
+    scored: list[int] = []
+
+    def evaluate(rows: Rows) -> tuple[torch.Tensor]:
+        scored.extend(rows)
+        return batches(rows)
+
+    fitted(1, evaluate=evaluate)
+    assert set(scored) == {row for row in range(N) if row % 3 == 0}
+
+
+def test_the_members_say_is_their_mean() -> None:
+    models, rows = fitted(2)[0], np.array([4, 0, 17])
+    probs = predict_members(models, batches, rows, n_concepts=L, device="cpu")
+    single = [predict(model, batches, rows, device="cpu") for model in models]
+    np.testing.assert_allclose(probs, (single[0] + single[1]) / 2, rtol=0, atol=1e-7)
+    assert probs.dtype == np.float32
+
+
+def test_predictions_of_a_batch_are_those_of_its_images_one_by_one() -> None:
+    models, rows = fitted(2)[0], np.array([4, 0, 17, 29])
+    whole = predict_members(models, batches, rows, n_concepts=L, device="cpu")
+    for row, expected in zip(rows, whole, strict=True):
+        single = predict_members(models, batches, np.array([row]), n_concepts=L, device="cpu")
+        np.testing.assert_allclose(single[0], expected, rtol=0, atol=1e-6)
+
+
+def test_no_images_have_no_predictions() -> None:
+    probs = predict_members(fitted(1)[0], batches, np.arange(0), n_concepts=L, device="cpu")
+    assert probs.shape == (0, L)
+
+
+def test_certain_members_stay_within_0_and_1() -> None:
+    sure = nn.Linear(D, L)
+    nn.init.zeros_(sure.weight)
+    nn.init.constant_(sure.bias, 100.0)
+    probs = predict_members([sure] * 3, batches, np.arange(N), n_concepts=L, device="cpu")
+    assert probs.max() == 1.0
