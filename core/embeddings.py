@@ -11,7 +11,7 @@ import numpy.typing as npt
 from core.arrays import load_array, read_lines, write_lines
 from core.errors import PredictionsError
 from core.predictions import check_ids, row_numbers
-from core.runs import new_folder, provenance, read_meta
+from core.runs import new_folder, read_meta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Embeddings:
 
     def save(self, folder: Path, **meta: Any) -> None:
         """Write a folder: values.npy, image_ids.txt, meta.json."""
-        header = {"source": self.source, "shape": list(self.values.shape), **meta, **provenance()}
+        header = {"source": self.source, "shape": list(self.values.shape), **meta}
         with new_folder(folder, header) as draft:
             np.save(draft / "values.npy", self.values)
             write_lines(draft / "image_ids.txt", self.image_ids)

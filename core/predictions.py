@@ -12,7 +12,7 @@ import numpy.typing as npt
 from core.arrays import load_array, read_lines, write_lines
 from core.errors import AlignmentError, LabelSpaceError, LeakageError, PredictionsError, first_few
 from core.labels import LabelSpace
-from core.runs import new_folder, provenance, read_meta
+from core.runs import new_folder, read_meta
 
 Probs = npt.NDArray[np.float32]
 
@@ -112,7 +112,6 @@ class Predictions:
             "labels_fingerprint": self.labels.fingerprint,
             "out_of_sample": self.out_of_sample,
             **meta,
-            **provenance(),
         }
         with new_folder(folder, header) as draft:
             np.save(draft / "probs.npy", self.probs)

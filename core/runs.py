@@ -27,7 +27,8 @@ _PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "lightgbm")
 def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
     """A temporary folder that becomes `target` when the block ends well.
 
-    `meta` is written as `meta.json` after the block, so whoever finds that file finds the rest.
+    `meta` and the provenance are written as `meta.json` after the block, so whoever finds that file
+    finds the rest.
     An older folder of the name is replaced only then. Two processes that make the same target do
     not disturb each other: the later one wins, whole.
 
@@ -41,7 +42,7 @@ def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
     draft.mkdir()
     try:
         yield draft
-        write_json(draft / META, meta)
+        write_json(draft / META, {**meta, **provenance()})
         _replace(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -13,7 +13,7 @@ from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import say
-from core.runs import new_folder, provenance
+from core.runs import new_folder
 from core.workspace import Corpus, Workspace
 from corpus.cache import build_cache
 from corpus.layouts import read_corpus
@@ -154,7 +154,6 @@ def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:
         "has_categories": any(c != UNKNOWN for c in corpus.table.categories),
         "source": str(source.resolve()),
         "notes": list(corpus.notes),
-        **provenance(),
     }
     with new_folder(folder, meta) as draft:
         corpus.table.save(draft / "images.csv")
