@@ -133,10 +133,10 @@ def ensemble(
 ) -> None:
     """Stack all members, tune the decision by cross-fitting, and make the submission."""
     from core.config import configured, preset_of
+    from core.ladder import ladder_table
     from core.workspace import Workspace
     from ensembles.config import PRESETS
     from ensembles.ensemble import ensemble as run
-    from ensembles.ladder import ladder_table
 
     made = run(
         Workspace(workspace).open_corpus(),
@@ -169,9 +169,7 @@ def score(
 
     from ensembles.official import score_submission
 
-    result = score_submission(
-        submission, truth=truth, edition=edition, public_script=public_script
-    )
+    result = score_submission(submission, truth=truth, edition=edition, public_script=public_script)
     if as_json:
         typer.echo(json.dumps({"f1": result.f1, "n_images": result.n_images}))
         return
@@ -208,6 +206,49 @@ def check(
         raise SubmissionError(f"{submission}: {rejected} faults; the evaluator would refuse it")
     against = "its images not compared" if ids is None else f"all {len(ids):,} images"
     typer.echo(f"{submission}: the {edition} evaluator would take it ({against})")
+
+
+@app.command()
+def report(workspace: WorkspaceOption = RUNS) -> None:
+    """Write what was reached, per source and category, as Markdown."""
+    from core.workspace import Workspace
+    from reports.report import write_report
+
+    typer.echo(str(write_report(Workspace(workspace).open_corpus(), Workspace(workspace))))
+
+
+@app.command()
+def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "auto") -> None:
+    """Run the whole chain on the phantom corpus, down to a checked and scored submission."""
+    from backbones.config import PRESETS as BACKBONES
+    from backbones.device import find_device
+    from backbones.train import train_backbones
+    from core.ladder import ladder_table
+    from core.workspace import Workspace
+    from corpus.prepare import overview
+    from corpus.prepare import prepare as run_prepare
+    from ensembles.config import PRESETS as ENSEMBLES
+    from ensembles.ensemble import ensemble as run_ensemble
+    from ensembles.official import score_submission
+    from fusion.config import PRESETS as FUSIONS
+    from fusion.fuse import fuse as run_fuse
+    from reports.report import write_report
+
+    home, found = Workspace(workspace), find_device(device)
+    corpus = run_prepare(None, home)
+    typer.echo("\n".join(overview(corpus)))
+    train_backbones(
+        corpus, home, category=None, config=BACKBONES["quick"], preset="quick", device=found
+    )
+    run_fuse(corpus, home, config=FUSIONS["quick"], preset="quick", device=found)
+    made = run_ensemble(corpus, home, config=ENSEMBLES["quick"], submit=True)
+    typer.echo(ladder_table(made.steps))
+    typer.echo(f"report: {write_report(corpus, home)}")
+    assert made.submission is not None
+    truth = home.phantom / "Test-Concepts.txt"
+    result = score_submission(made.submission, truth=truth, edition=corpus.edition)
+    typer.echo(f"test: F1 {result.f1:.4f} over {result.n_images:,} images, never seen until now")
+    typer.echo(str(made.submission))
 
 
 def main() -> None:

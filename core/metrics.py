@@ -22,7 +22,6 @@ decision and 0 against any other (since 2022, whose evaluators split "" into one
 """
 
 
-
 def empty_truth_rule(edition: int) -> EmptyTruth:
     """What an edition does with an image without true concepts."""
     return "counted" if edition >= 2022 else "left out"
@@ -161,6 +160,10 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+    def signed(self) -> str:
+        """The same with signs, for differences."""
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
 def bootstrap(

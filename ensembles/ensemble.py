@@ -11,6 +11,7 @@ import numpy as np
 from core.config import fingerprint
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
+from core.ladder import Step, climb
 from core.predictions import Predictions
 from core.progress import say
 from core.runs import new_folder, write_json
@@ -18,10 +19,12 @@ from core.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
 from ensembles.editions import rules_of
 from ensembles.gather import Member, gather
-from ensembles.ladder import Step, climb
 from ensembles.second_stage import SecondStage, candidates_of, describe, fit_second_stage
 from ensembles.stackers import STACKERS
 from ensembles.submission import write_submission
+
+_SUBMISSION = "submission"
+"""Column of the decided concept sets beside the members' names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ def ensemble(
         "stacker": fitted.stacker_name,
         "decision": describe(fitted.choice),
         "decision_scores": dict(fitted.choice.scores),
+        "ladder": _ladder(fitted),
     }
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", dataclasses.asdict(config))
@@ -139,12 +143,19 @@ def _submit(
     )
 
 
+def _ladder(fitted: SecondStage) -> list[dict[str, str]]:
+    """The rungs with their columns in valid_f1.csv."""
+    *before, last = fitted.rungs
+    rungs = [{"name": rung.name, "column": rung.name} for rung in before]
+    return [*rungs, {"name": last.name, "column": _SUBMISSION}]
+
+
 def _write_scores(path: Path, fitted: SecondStage, valid: ImageTable) -> None:
     """F1 of each validation image under everything that was tried: what reports are made from."""
     decision = fitted.rungs[-1]
     columns = {
         **{rung.name: rung.image_f1 for rung in fitted.tried},
-        "submission": decision.image_f1,
+        _SUBMISSION: decision.image_f1,
     }
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

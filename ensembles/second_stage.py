@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.images import ImageTable
+from core.ladder import Rung
 from core.metrics import empty_truth_rule
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus
@@ -13,7 +14,6 @@ from ensembles.choose import Choice, choose_rule
 from ensembles.config import EnsembleConfig
 from ensembles.crossfit import cross_fit
 from ensembles.gather import Member, constant_concepts
-from ensembles.ladder import Rung
 from ensembles.pairs import Floats, are_true
 from ensembles.single import MemberStacker
 from ensembles.stackers import STACKERS
@@ -29,7 +29,7 @@ class SecondStage:
         stacker_name: the stacker that was kept.
         stacker: fitted on all of valid.
         choice: the decision rule, and what the rules scored.
-        rungs: from the prior to the decision, the simplest first; only the last one decides.
+        rungs: from the prior to the decision, the simplest first; the last one is submitted.
         tried: stackers and single members that were tried, by name.
         out_of_fold: (N, L) probabilities of the kept stacker on valid, fitted without the fold.
     """

@@ -63,11 +63,7 @@ def ladder_table(steps: Sequence[Step]) -> str:
     width = max(len(step.name) for step in steps)
     lines = [f"{'cross-fitted on valid':<{width}}  sample F1 [95 %]          gain [95 %]"]
     for step in steps:
-        gain = "" if step.gain is None else _signed(step.gain)
+        gain = "" if step.gain is None else step.gain.signed()
         lines.append(f"{step.name:<{width}}  {step.f1!s:<24}  {gain}".rstrip())
     lines.append(f"{'':<{width}}  n = {steps[0].f1.n:,} images")
     return "\n".join(lines)
-
-
-def _signed(gain: Interval) -> str:
-    return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
