@@ -14,13 +14,18 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def given_meta(folder: Path) -> dict[str, Any]:
+    """What meta.json says beside the provenance."""
+    return {name: value for name, value in read_meta(folder).items() if name not in provenance()}
+
+
 def test_a_folder_takes_its_name_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "run"
     with new_folder(target, {"n": 1}) as draft:
         (draft / "a.txt").write_text("a", encoding="utf-8")
         assert not target.exists()
     assert names(target) == ["a.txt", "meta.json"]
-    assert read_meta(target) == {"n": 1}
+    assert given_meta(target) == {"n": 1}
     assert names(target.parent) == ["run"]
 
 
@@ -28,7 +33,13 @@ def test_entries_added_within_the_block_are_kept(tmp_path: Path) -> None:
     meta: dict[str, Any] = {"n": 1}
     with new_folder(tmp_path / "run", meta):
         meta["score"] = 0.5
-    assert read_meta(tmp_path / "run") == {"n": 1, "score": 0.5}
+    assert given_meta(tmp_path / "run") == {"n": 1, "score": 0.5}
+
+
+def test_a_folder_says_when_and_with_what_it_was_made(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "run", {"n": 1}):
+        pass
+    assert read_meta(tmp_path / "run").keys() == {"n", *provenance()}
 
 
 def fail_within(target: Path, meta: dict[str, Any]) -> None:
@@ -48,7 +59,7 @@ def test_a_failed_block_leaves_the_older_folder(tmp_path: Path) -> None:
         pass
     with pytest.raises(RuntimeError, match="power"):
         fail_within(tmp_path / "run", {"n": 2})
-    assert read_meta(tmp_path / "run") == {"n": 1}
+    assert given_meta(tmp_path / "run") == {"n": 1}
     assert names(tmp_path) == ["run"]
 
 
@@ -58,7 +69,7 @@ def test_a_newer_folder_replaces_the_older_whole(tmp_path: Path) -> None:
     with new_folder(tmp_path / "run", {"n": 2}) as draft:
         (draft / "new.txt").write_text("b", encoding="utf-8")
     assert names(tmp_path / "run") == ["meta.json", "new.txt"]
-    assert read_meta(tmp_path / "run") == {"n": 2}
+    assert given_meta(tmp_path / "run") == {"n": 2}
     assert names(tmp_path) == ["run"]
 
 

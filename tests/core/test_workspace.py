@@ -10,7 +10,7 @@ from core.errors import MissingStageError
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.runs import new_folder, write_json
-from core.workspace import Workspace, is_run
+from core.workspace import Corpus, Workspace, is_run
 
 META: dict[str, Any] = {
     "name": "2020",
@@ -99,3 +99,39 @@ def test_a_draft_that_was_left_behind_is_no_run(tmp_path: Path) -> None:
 
 def test_a_stage_that_never_ran_has_no_runs(tmp_path: Path) -> None:
     assert Workspace(tmp_path).finished_runs(tmp_path / "fusion") == []
+
+
+def corpus_of(**metadata: tuple[str, ...]) -> Corpus:
+    table = ImageTable(
+        image_ids=("a", "b", "c", "d"),
+        paths=("",) * 4,
+        categories=("DRCT", "DRCT", "DRUS", "DRCT"),
+        splits=("train", "train", "train", "test"),
+        folds=np.zeros(4, dtype=np.int16),
+        groups=("",) * 4,
+        concepts=((),) * 4,
+        metadata=metadata,
+    )
+    return Corpus(
+        name="made",
+        table=table,
+        labels=LabelSpace(()),
+        names={},
+        edition=2020,
+        fingerprint="0123abcd",
+        notes=(),
+    )
+
+
+def test_images_that_cannot_be_decoded_are_left_out() -> None:
+    corpus = corpus_of(readable=("1", "0", "1", "1"))
+    assert corpus.readable_ids == ("a", "c", "d")
+    assert corpus.images("train").image_ids == ("a", "c")
+    assert corpus.images("train", category="DRCT").image_ids == ("a",)
+    assert corpus.images("valid").image_ids == ()
+    assert corpus.table.image_ids == ("a", "b", "c", "d")  # the table has all of them
+
+
+def test_images_without_a_mark_are_taken_for_readable() -> None:
+    assert corpus_of().readable_ids == ("a", "b", "c", "d")
+    assert corpus_of().images("test").image_ids == ("d",)

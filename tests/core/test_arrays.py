@@ -1,0 +1,77 @@
+"""Plain files: lines and mapped arrays."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.arrays import load_array, open_map, read_lines, write_lines
+from core.errors import PredictionsError
+
+
+@pytest.mark.parametrize("lines", [(), ("a",), ("a", "b b", "Ü"), ("", "x", "")])
+def test_lines_come_back_as_they_were(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    write_lines(tmp_path / "lines.txt", lines)
+    assert read_lines(tmp_path / "lines.txt") == lines
+
+
+def test_only_a_line_end_ends_a_line(tmp_path: Path) -> None:
+    ids = ("a\x0cb", "c\u2028d", "e\x85f")  # str.splitlines would part all of them
+    write_lines(tmp_path / "lines.txt", ids)
+    assert read_lines(tmp_path / "lines.txt") == ids
+
+
+def test_a_last_line_without_its_end_counts(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a\nb", encoding="utf-8")
+    assert read_lines(tmp_path / "lines.txt") == ("a", "b")
+
+
+def test_missing_and_foreign_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError, match=r"gone\.txt: no such file$"):
+        read_lines(tmp_path / "gone.txt")
+    (tmp_path / "latin.txt").write_bytes("Ü\n".encode("latin-1"))
+    with pytest.raises(PredictionsError, match=r"latin\.txt: not UTF-8 \("):
+        read_lines(tmp_path / "latin.txt")
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (0, 2), (4,)])
+def test_an_array_is_mapped_and_cannot_be_written(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    np.save(tmp_path / "a.npy", values)
+    loaded = load_array(tmp_path / "a.npy")
+    np.testing.assert_array_equal(loaded, values)
+    assert loaded.dtype == np.float32
+    assert not loaded.flags.writeable
+
+
+def test_files_that_are_no_plain_array_are_refused_in_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "whole.npy", np.zeros((100, 3)))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:300])
+    (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "text.npy").write_text("1, 2, 3\n")
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object))
+    np.savez(tmp_path / "archive.npz", a=np.zeros(2))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    for name in ("gone", "cut", "empty", "text", "objects", "archive"):
+        with pytest.raises(PredictionsError, match=rf"{name}\.npy: cannot be read as an array \("):
+            load_array(tmp_path / f"{name}.npy")
+
+
+def test_a_new_map_is_zeros_and_keeps_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "map.npy"
+    values = open_map(path, (3, 2), np.float32)
+    assert values.shape == (3, 2)
+    assert not values.any()
+    values[1] = 7
+    del values
+    again = open_map(path, (3, 2), np.float32)
+    assert again[1].tolist() == [7, 7]
+    np.testing.assert_array_equal(np.load(path), again)
+    assert [p.name for p in tmp_path.iterdir()] == ["map.npy"]  # no draft stays behind
+
+
+def test_two_writers_share_one_map(tmp_path: Path) -> None:
+    first = open_map(tmp_path / "map.npy", (4,), np.uint8)
+    second = open_map(tmp_path / "map.npy", (4,), np.uint8)
+    first[0], second[3] = 1, 2
+    assert first.tolist() == second.tolist() == [1, 0, 0, 2]

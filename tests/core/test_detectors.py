@@ -1,0 +1,86 @@
+"""Finished detectors of a workspace."""
+
+from pathlib import Path
+
+import numpy as np
+
+from core.detectors import DetectorRun, find_detectors, untrained
+from core.labels import LabelSpace
+from core.predictions import Predictions
+from core.runs import write_json
+from core.workspace import Workspace
+
+
+def finish(
+    workspace: Workspace, category: str, name: str, *, made: str, corpus: str = "0123abcd"
+) -> Path:
+    folder = workspace.backbones / category / name
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", {})
+    meta = {
+        "category": category,
+        "preset": name,
+        "corpus": corpus,
+        "made": made,
+        "embeddings": ["lite0-224px"],
+    }
+    write_json(folder / "meta.json", meta)
+    return folder
+
+
+def test_the_newest_run_of_each_category_is_found_the_global_one_first(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finish(workspace, "DRXR", "quick", made="2026-11-02T10:00:00")
+    newest = finish(workspace, "DRCT", "early-in-the-alphabet", made="2026-11-03T10:00:00")
+    finish(workspace, "DRCT", "quick", made="2026-11-02T10:00:00")
+    finish(workspace, "global", "quick", made="2026-11-01T10:00:00")
+    found = find_detectors(workspace, "0123abcd")
+    assert [run.category for run in found] == ["global", "DRCT", "DRXR"]
+    assert found[1] == DetectorRun(
+        folder=newest,
+        category="DRCT",
+        preset="early-in-the-alphabet",
+        made="2026-11-03T10:00:00",
+        embeddings=("lite0-224px",),
+    )
+
+
+def test_runs_on_another_corpus_and_unfinished_ones_are_passed_over(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finish(workspace, "DRCT", "other", made="2026-11-03T10:00:00", corpus="ffffffff")
+    unfinished = finish(workspace, "DRCT", "half", made="2026-11-03T10:00:00")
+    (unfinished / "meta.json").unlink()
+    assert find_detectors(workspace, "0123abcd") == []
+    kept = finish(workspace, "DRCT", "quick", made="2026-11-01T10:00:00")
+    assert [run.folder for run in find_detectors(workspace, "0123abcd")] == [kept]
+
+
+def test_a_run_gives_its_predictions(tmp_path: Path) -> None:
+    folder = finish(Workspace(tmp_path), "DRCT", "quick", made="2026-11-01T10:00:00")
+    Predictions(
+        source="DRCT",
+        image_ids=("v",),
+        labels=LabelSpace(("C1",)),
+        probs=np.array([[0.5]], dtype=np.float32),
+        fitted_on=frozenset({"t"}),
+    ).save(folder / "predictions" / "valid")
+    (run,) = find_detectors(Workspace(tmp_path), "0123abcd")  # the predictions are no run
+    assert run.predictions("valid").image_ids == ("v",)
+
+
+def detector(category: str) -> DetectorRun:
+    return DetectorRun(
+        folder=Path(category), category=category, preset="quick", made="", embeddings=()
+    )
+
+
+def test_detectors_that_could_still_be_trained_are_named_with_the_command() -> None:
+    present = ["DRCT", "DRUS"]
+    everything = [detector(name) for name in ("global", *present)]
+    assert untrained(everything, present) is None
+    assert untrained(everything[:2], present) == (
+        "not trained yet: DRUS alone; to train: python cli.py train-backbone --category DRUS"
+    )
+    assert untrained([], present) == (
+        "not trained yet: global, DRCT, DRUS; to train: python cli.py train-backbone"
+    )

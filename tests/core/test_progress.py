@@ -1,0 +1,41 @@
+"""Progress on stderr: quiet without a terminal, never on stdout."""
+
+import pytest
+
+from core.progress import progress, say
+
+
+def test_without_a_terminal_there_is_no_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    with progress("decoding", total=3, unit="images") as advance:
+        advance(2)
+        advance(1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_sees_what_is_done_on_stderr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any stream for a terminal then
+    with progress("decoding", total=8, unit="images", done=5) as advance:
+        advance(3)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "decoding" in err
+    assert "8/8" in err
+
+
+def test_an_error_passes_through_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with (
+        pytest.raises(KeyError, match="gone"),
+        progress("decoding", total=1, unit="images"),
+    ):
+        raise KeyError("gone")
+
+
+def test_a_line_of_log_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    say("7 images")
+    assert capsys.readouterr() == ("", "7 images\n")
