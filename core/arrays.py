@@ -21,12 +21,14 @@ def read_lines(path: Path) -> tuple[str, ...]:
     """Read one entry a line.
 
     Raises:
-        PredictionsError: the file is missing.
+        PredictionsError: the file is missing or not UTF-8.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() splits at more
     except FileNotFoundError:
         raise PredictionsError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise PredictionsError(f"{path}: not UTF-8 ({error.reason})") from None
     return tuple(lines[:-1] if lines[-1] == "" else lines)
 
 
@@ -40,7 +42,8 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         raise PredictionsError(f"{path}: cannot be read as an array ({error})") from None
-    assert isinstance(array, np.ndarray)
+    if not isinstance(array, np.ndarray):  # an archive of several
+        raise PredictionsError(f"{path}: cannot be read as an array (it is an .npz archive)")
     return array
 
 

@@ -69,7 +69,7 @@ class CategoryPrior:
 
     def constant(self, category: str, *, at_least: int = 20) -> tuple[str, ...]:
         """Concepts that stand on every training image of a category, if it has enough of them."""
-        if category == UNKNOWN or self.n_images.get(category, 0) < at_least:
+        if category == UNKNOWN or self.n_images.get(category, 0) < max(at_least, 1):
             return ()
         return tuple(
             cui for cui, p in zip(self.labels.cuis, self.probs[category], strict=True) if p == 1.0

@@ -100,7 +100,8 @@ def build_cache(
     Raises:
         ImageError: an image cannot be decoded, and `strict` is set.
     """
-    home = folder / f"{size}px-{resample}-{_state_of_files(table.paths)}"
+    state = fingerprint(table.image_ids, _state_of_files(table.paths))
+    home = folder / f"{size}px-{resample}-{state}"
     if not is_complete(home):
         _fill(home, table, size=size, resample=resample, strict=strict, workers=workers)
     with (home / "errors.csv").open(encoding="utf-8", newline="") as file:
@@ -156,8 +157,8 @@ def _chunks(rows: npt.NDArray[np.intp]) -> Iterable[npt.NDArray[np.intp]]:
     return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
 
 
-def _state_of_files(paths: Sequence[str]) -> str:
-    """A fingerprint of the files by name, size and time of change; a missing file has none."""
+def _state_of_files(paths: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of each file; -1 for a missing one."""
     states = []
     for path in paths:
         try:
@@ -165,7 +166,7 @@ def _state_of_files(paths: Sequence[str]) -> str:
             states.append((path, stat.st_size, stat.st_mtime_ns))
         except FileNotFoundError:
             states.append((path, -1, -1))
-    return fingerprint(states)
+    return states
 
 
 def _write_errors(path: Path, rows: Iterable[tuple[str, str]]) -> None:

@@ -102,8 +102,11 @@ def _prior(corpus: Corpus) -> Member:
 def constant_concepts(corpus: Corpus, *, at_least: int) -> dict[str, tuple[str, ...]]:
     """Concepts that stand on every training image of a category with that many images.
 
-    They are decided for every image of the category, whatever the members say.
+    They are decided for every image of the category, whatever the members say. With `at_least` 0
+    there are none.
     """
+    if not at_least:
+        return {}
     train = corpus.table.of(split="train")
     prior = CategoryPrior.of(train.take(train.labelled), corpus.labels)
     constant = {c: prior.constant(c, at_least=at_least) for c in sorted(set(train.categories))}
