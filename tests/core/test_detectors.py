@@ -55,6 +55,14 @@ def test_runs_on_another_corpus_and_unfinished_ones_are_passed_over(tmp_path: Pa
     assert [run.folder for run in find_detectors(workspace, "0123abcd")] == [kept]
 
 
+def test_a_run_is_called_the_same_wherever_its_workspace_lies(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        workspace = Workspace(tmp_path / place)
+        finish(workspace, "DRCT", "quick-1", made="2026-11-03T10:00:00")
+        (run,) = find_detectors(workspace, "0123abcd")
+        assert run.name == "DRCT/quick-1"
+
+
 def test_a_run_gives_its_predictions(tmp_path: Path) -> None:
     folder = finish(Workspace(tmp_path), "DRCT", "quick", made="2026-11-01T10:00:00")
     Predictions(

@@ -1,10 +1,12 @@
 """Batches of cached images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from core.errors import AlignmentError
+from core.errors import AlignmentError, ImageError
 from corpus.cache import ImageCache
 from corpus.loading import CachedImages
 
@@ -35,6 +37,18 @@ def test_a_batch_is_its_images_one_by_one(cache: ImageCache) -> None:
 def test_an_image_that_is_not_in_the_cache_is_named(cache: ImageCache) -> None:
     with pytest.raises(AlignmentError, match=r"image cache: 1 of 2 images have no row: \['z'\]"):
         CachedImages.of(cache, ["a", "z"])
+
+
+def test_an_image_that_went_since_it_was_prepared_is_not_taken_for_a_black_one(
+    cache: ImageCache,
+) -> None:
+    spoilt = replace(cache, errors={"c": "c.jpg: no such file"})
+    with pytest.raises(
+        ImageError,
+        match=r"1 of 2 images cannot be decoded any more, first c\.jpg: no such file; run",
+    ):
+        CachedImages.of(spoilt, ["a", "c"])
+    assert len(CachedImages.of(spoilt, ["a", "b"]).rows) == 2
 
 
 def test_augmented_batches_are_decided_by_the_seed(cache: ImageCache) -> None:

@@ -1,0 +1,221 @@
+"""`train-backbone` on a small made corpus."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from backbones.config import BackboneConfig
+from backbones.material import MATERIALS
+from backbones.train import train_backbones
+from core.config import overlay
+from core.detectors import find_detectors
+from core.embeddings import Embeddings
+from core.errors import ConfigError, MissingStageError
+from core.labels import LabelSpace
+from core.predictions import Predictions
+from core.runs import read_meta
+from core.workspace import Corpus, Workspace
+
+FROZEN = BackboneConfig(
+    backbone="test_efficientnet", weights="none", image_sizes=(64,), mirror=False, hidden=(16,),
+    epochs=3, patience=3, batch_size=16,
+)  # fmt: skip
+FULL = overlay(
+    FROZEN,
+    {"regime": "full", "augment": "hflip", "hidden": "", "epochs": 1, "n_members": 1, "seed": 3},
+)
+
+
+def train(
+    corpus: Corpus, workspace: Workspace, category: str | None, config: BackboneConfig = FROZEN
+) -> list[Path]:
+    return train_backbones(
+        corpus, workspace, category=category, config=config, preset="tiny", device="cpu"
+    )
+
+
+def predicted(folder: Path, split: str = "valid") -> Predictions:
+    return Predictions.load(folder / "predictions" / split)
+
+
+def test_without_a_category_the_global_detector_and_every_specialist_are_trained(
+    corpus: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = train(corpus, workspace, None)
+    assert [folder.parent.name for folder in folders] == ["global", "DRCT", "DRXR"]
+    assert all(folder.name.startswith("tiny-") for folder in folders)
+    said = capsys.readouterr().err
+    assert (
+        "skipped: no training image of made has the category DRAN, DRCO, DRMR, DRPE, DRUS" in said
+    )
+    assert "DRCT: 20 images, 5 concepts, stopping F1 0." in said
+    for run in find_detectors(workspace, corpus.fingerprint):
+        files = {path.name for path in run.folder.iterdir()}
+        assert files == {
+            "config.json", "labels.txt", "log.jsonl", "meta.json", "model.safetensors",
+            "predictions",
+        }  # fmt: skip
+        assert (workspace.embeddings / run.embeddings[0] / "meta.json").is_file()
+
+
+def test_a_specialist_knows_its_category_and_its_concepts_only(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    (folder,) = train(corpus, workspace, "DRXR")
+    assert LabelSpace.load(folder / "labels.txt").cuis == ("C2", "C3", "C4", "C5")
+    for split, n_images in (("valid", 8), ("test", 4)):
+        predictions = predicted(folder, split)
+        images = corpus.images(split, category="DRXR")
+        assert predictions.image_ids == images.image_ids
+        assert predictions.probs.shape == (n_images, 4)
+        assert predictions.source == "DRXR"
+        assert predictions.out_of_sample
+
+
+def test_what_it_was_fitted_on_holds_the_stopping_images_as_well(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    (folder,) = train(corpus, workspace, "DRCT", overlay(FROZEN, {"n_members": 1}))
+    trained = corpus.images("train", category="DRCT")
+    stopping = {i for i, fold in zip(trained.image_ids, trained.folds, strict=True) if fold == 0}
+    assert predicted(folder).fitted_on == frozenset(trained.image_ids) > stopping
+
+
+def test_a_run_says_how_it_went(corpus: Corpus, workspace: Workspace) -> None:
+    (folder,) = train(corpus, workspace, "global")
+    meta = read_meta(folder)
+    assert (meta["category"], meta["preset"], meta["corpus"]) == ("global", "tiny", "made0000")
+    assert (meta["n_train"], meta["n_concepts"]) == (40, 6)
+    assert len(meta["stopping_f1"]) == len(meta["best_epoch"]) == 2
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [(entry["member"], entry["epoch"]) for entry in log] == [
+        (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)
+    ]  # fmt: skip
+    best = max(entry["f1"] for entry in log if entry["member"] == 1)
+    assert meta["stopping_f1"][1] == best
+
+
+def test_the_weights_on_disk_give_the_predictions_on_disk(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    (folder,) = train(corpus, workspace, "global")
+    material = MATERIALS["frozen"](corpus, workspace, FROZEN, device="cpu")
+    tensors = load_file(folder / "model.safetensors")
+    asked = corpus.images("valid").image_ids
+    rows = np.array([material.image_ids.index(image_id) for image_id in asked])
+    probs = []
+    for member in range(FROZEN.n_members):
+        model = material.new_model(rows, 6).eval()  # the standardisation comes from the file
+        own = {k.removeprefix(f"{member}."): v for k, v in tensors.items() if k[0] == str(member)}
+        model.load_state_dict(own, strict=True)
+        with torch.inference_mode():
+            probs.append(torch.sigmoid(model(*material.evaluate(rows))).numpy())
+    np.testing.assert_allclose(predicted(folder).probs, np.mean(probs, axis=0), rtol=0, atol=1e-6)
+
+
+def test_a_detector_trained_before_is_kept(
+    corpus: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first,) = train(corpus, workspace, "DRCT")
+    made = (first / "meta.json").stat().st_mtime_ns
+    assert train(corpus, workspace, "DRCT") == [first]
+    assert (first / "meta.json").stat().st_mtime_ns == made
+    assert f"DRCT: already trained, {first}" in capsys.readouterr().err
+    (other,) = train(corpus, workspace, "DRCT", overlay(FROZEN, {"seed": 1}))
+    assert other != first
+
+
+def test_training_twice_gives_the_same_predictions_to_the_last_bit(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    twice = [train(corpus, Workspace(tmp_path / name), "DRXR")[0] for name in ("a", "b")]
+    np.testing.assert_array_equal(predicted(twice[0]).probs, predicted(twice[1]).probs)
+
+
+def test_a_fine_tuned_detector_does_not_depend_on_those_trained_before_it(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    (alone,) = train(corpus, Workspace(tmp_path / "alone"), "DRXR", FULL)
+    *_, after = train(corpus, Workspace(tmp_path / "after"), "each", FULL)
+    assert after.parent.name == "DRXR"
+    np.testing.assert_array_equal(predicted(alone).probs, predicted(after).probs)
+
+
+def test_the_features_of_a_fine_tuned_global_detector_are_kept_for_fusion(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    (folder,) = train(corpus, workspace, "global", FULL)
+    names = read_meta(folder)["embeddings"]
+    assert names == [f"global-{folder.name}"]
+    features = Embeddings.load(workspace.embeddings / names[0])
+    assert features.image_ids == corpus.table.image_ids
+    # Head on the features: the predictions.
+    tensors = load_file(folder / "model.safetensors")
+    logits = features.values @ tensors["0.head.1.weight"].numpy().T
+    logits += tensors["0.head.1.bias"].numpy()
+    probs = 1 / (1 + np.exp(-logits[corpus.table.row_numbers(predicted(folder).image_ids)]))
+    np.testing.assert_allclose(predicted(folder).probs, probs, rtol=0, atol=1e-5)
+
+
+def test_features_that_an_interrupted_fine_tuning_left_are_not_used(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    (folder,) = train(corpus, workspace, "global", FULL)
+    left = workspace.embeddings / f"global-{folder.name}"
+    expected = np.array(Embeddings.load(left).values)
+    (folder / "meta.json").unlink()
+    (left / "meta.json").unlink()
+    np.save(left / "values.npy", np.zeros_like(expected))  # all marked as done
+    train(corpus, workspace, "global", FULL)
+    np.testing.assert_array_equal(Embeddings.load(left).values, expected)
+
+
+def test_unlabelled_and_unreadable_training_images_are_not_learnt_from(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    concepts = (None, *corpus.table.concepts[1:])
+    marks = tuple("0" if row == 1 else "1" for row in range(64))
+    table = replace(corpus.table, concepts=concepts, metadata={"readable": marks})
+    partly = replace(corpus, table=table, fingerprint="partly00")
+    (folder,) = train(partly, workspace, "global")
+    assert predicted(folder).fitted_on == frozenset(table.image_ids[2:40])
+
+
+def test_a_category_without_images_in_a_split_has_no_predictions_there(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    table = corpus.table
+    gone = np.array([s == "test" for s in table.splits]) & np.array(
+        [c == "DRXR" for c in table.categories]
+    )
+    (folder,) = train(replace(corpus, table=table.take(~gone)), workspace, "DRXR")
+    assert len(predicted(folder, "test")) == 0
+
+
+def test_a_category_that_does_not_exist_is_refused(corpus: Corpus, workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match=r"--category CT: expected global, each or one of DRAN"):
+        train(corpus, workspace, "CT")
+
+
+def test_a_category_without_training_images_is_refused(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    with pytest.raises(
+        MissingStageError, match=r"^no training image of made has the category DRUS: nothing to"
+    ):
+        train(corpus, workspace, "DRUS")
+
+
+def test_a_corpus_without_categories_has_no_specialists(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    table = replace(corpus.table, categories=("",) * 64)
+    bare = replace(corpus, table=table, fingerprint="bare0000")
+    with pytest.raises(MissingStageError, match=r"DRAN, .*: nothing to train a specialist on"):
+        train(bare, workspace, "each")
+    assert [folder.parent.name for folder in train(bare, workspace, None)] == ["global"]
