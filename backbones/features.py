@@ -45,6 +45,7 @@ def frozen_features(
     folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
     for folder, size in zip(folders, config.image_sizes, strict=True):
         if not is_complete(folder):
+            torch.manual_seed(0)  # random weights must not differ where an extraction goes on
             backbone = build_backbone(config)
             extract(folder, backbone, corpus, workspace, config, size=size, device=device)
     return join([Embeddings.load(folder) for folder in folders])

@@ -21,13 +21,14 @@ class Material:
 
     Attributes:
         image_ids: the images; rows below count in them.
-        train: inputs for training, augmented where the config says so.
+        train: gives inputs for training, augmented where the config says so; from the same start
+            each time, so that a detector does not depend on those trained before it.
         evaluate: the same inputs as they are.
         new_model: a fresh network for these training rows and that many concepts.
     """
 
     image_ids: tuple[str, ...]
-    train: Batches
+    train: Callable[[], Batches]
     evaluate: Batches
     new_model: Callable[[Rows, int], nn.Module]
 
@@ -47,7 +48,7 @@ def frozen_material(
         return nn.Sequential(standardise, build_head(features.shape[1], n_concepts, config))
 
     return Material(
-        image_ids=embeddings.image_ids, train=batch, evaluate=batch, new_model=new_model
+        image_ids=embeddings.image_ids, train=lambda: batch, evaluate=batch, new_model=new_model
     )
 
 
@@ -63,13 +64,16 @@ def full_material(
     cache = build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
     ids = corpus.readable_ids
 
+    def augmented() -> Batches:
+        return CachedImages.of(cache, ids, augment=config.augment, seed=config.seed)
+
     def new_model(train_rows: Rows, n_concepts: int) -> nn.Module:
         backbone = build_backbone(config)
         return Detector(backbone, build_head(backbone.n_features, n_concepts, config))
 
     return Material(
         image_ids=ids,
-        train=CachedImages.of(cache, ids, augment=config.augment, seed=config.seed),
+        train=augmented,
         evaluate=CachedImages.of(cache, ids),
         new_model=new_model,
     )

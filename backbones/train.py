@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,6 +139,7 @@ def _train_one(
             ).save(draft / "predictions" / split)
         if category == GLOBAL and isinstance(models[0], Detector):
             folder = workspace.embeddings / f"{category}-{name}"
+            shutil.rmtree(folder, ignore_errors=True)  # of this network as an earlier run left it
             size = config.image_sizes[0]
             backbone = models[0].backbone
             extract(folder, backbone, corpus, workspace, config, size=size, device=device)
@@ -172,7 +174,7 @@ def _fit(
 
         return fit_members(
             lambda train_rows: material.new_model(train_rows, len(labels)),
-            material.train,
+            material.train(),
             table.targets(labels).matrix,
             rows=row_numbers("training inputs", material.image_ids, table.image_ids),
             folds=table.folds,

@@ -31,6 +31,11 @@ class DetectorRun:
     made: str
     embeddings: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """Category and run, as `DRCT/quick-0a1b2c3d`: the same wherever the workspace lies."""
+        return f"{self.category}/{self.folder.name}"
+
     def predictions(self, split: str) -> Predictions:
         """What it predicts for `valid` or `test`."""
         return Predictions.load(self.folder / "predictions" / split)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.errors import ImageError
 from core.predictions import row_numbers
 from corpus.cache import ImageCache
 from corpus.transforms import TRANSFORMS
@@ -37,7 +38,13 @@ class CachedImages:
 
         Raises:
             AlignmentError: an image is not in the cache.
+            ImageError: an image cannot be decoded: its file went or changed since `prepare`.
         """
+        if gone := [i for i in image_ids if i in cache.errors]:
+            raise ImageError(
+                f"{len(gone)} of {len(image_ids)} images cannot be decoded any more, first"
+                f" {cache.errors[gone[0]]}; run `prepare` again"
+            )
         rows = row_numbers("image cache", cache.image_ids, image_ids)
         return cls(cache=cache, rows=rows, augment=augment, rng=np.random.default_rng(seed))
 

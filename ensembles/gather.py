@@ -55,7 +55,7 @@ def gather(corpus: Corpus, workspace: Workspace) -> list[Member]:
     detectors = [
         _member(run.category, run.folder)
         for run in find_detectors(workspace, corpus.fingerprint)
-        if str(run.folder) not in contained
+        if run.name not in contained
     ]
     if not fused and not detectors:
         raise MissingStageError(

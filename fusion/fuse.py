@@ -63,7 +63,7 @@ def _fuse_one(
     made: dict[str, Fused],
     preset: str,
 ) -> FusionRun:
-    detectors = [str(run.folder) for run in given.detectors] if name == "routed" else []
+    detectors = [run.name for run in given.detectors] if name == "routed" else []
     key = fingerprint(given.corpus.fingerprint, config, given.names, detectors, name)
     home = workspace.fusion / f"{name}-{key}"
     if is_complete(home):

@@ -31,7 +31,7 @@ class Fused:
 
     Attributes:
         predictions: by split, `valid` and `test`.
-        contains: run folders of detectors whose say is already in these predictions.
+        contains: names of the detectors whose say is already in these predictions.
     """
 
     predictions: Mapping[str, Predictions]
@@ -119,7 +119,7 @@ def routed(given: Given, config: FuseConfig, made: Made) -> Fused:
     for split in SPLITS:
         base = general.predictions(split) if general else made["one-hot"].predictions[split]
         answers[split] = route(base, [run.predictions(split) for run in specialists])
-    contains = tuple(str(run.folder) for run in specialists)
+    contains = tuple(run.name for run in specialists)
     return Fused(predictions=answers, contains=contains)
 
 
