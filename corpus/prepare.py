@@ -17,7 +17,7 @@ from core.runs import new_folder
 from core.workspace import Corpus, Workspace
 from corpus.cache import build_cache
 from corpus.layouts import read_corpus
-from corpus.phantom import draw_corpus
+from corpus.phantom.write import draw_corpus
 from corpus.splits import assign_folds
 
 
@@ -72,6 +72,7 @@ def prepare(
         CorpusError: the source cannot be read as a corpus.
     """
     config = config or PrepareConfig()
+    drawn = source is None
     if source is None:
         source = draw_corpus(workspace.phantom, n_images=config.phantom_images, seed=config.seed)
     reading = read_corpus(source, layout=layout, strict=strict)
@@ -85,7 +86,7 @@ def prepare(
     cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
     table = _mark_readable(table, set(cache.errors))
     corpus = Corpus(
-        name=reading.layout,
+        name="phantom corpus" if drawn else reading.layout,
         table=table,
         labels=LabelSpace.of(train),
         names=reading.names,

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, canvas, edge
-from corpus.phantom_ct import ventricles
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, blur, cloud, grain, union
+from corpus.phantom.canvas import Canvas, canvas, edge
+from corpus.phantom.ct import ventricles
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, blur, cloud, grain, union
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, canvas, edge
-from corpus.phantom_ct_chest import ct_chest
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, blur, cloud, grain, union
+from corpus.phantom.canvas import Canvas, canvas, edge
+from corpus.phantom.ct_chest import ct_chest
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, blur, cloud, grain, union
 
 
 def hot(uptake: Grey) -> Grey:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, Point, canvas, edge, spread
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, cloud, union
-from corpus.phantom_xr import expose
+from corpus.phantom.canvas import Canvas, Point, canvas, edge, spread
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, cloud, union
+from corpus.phantom.xr import expose
 
 METAL = 1.15
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, Point, canvas, edge, path
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, blur, cloud, grain, letters, union
+from corpus.phantom.canvas import Canvas, Point, canvas, edge, path
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, blur, cloud, grain, letters, union
 
 
 def expose(scene: Scene, image: Grey, *, marker: Point = (0.05, 0.04)) -> Grey:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, canvas, edge
-from corpus.phantom_ct import (
+from corpus.phantom.canvas import Canvas, canvas, edge
+from corpus.phantom.ct import (
     AIR,
     FAT,
     METAL,
@@ -16,8 +16,8 @@ from corpus.phantom_ct import (
     spine,
     torso,
 )
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, cloud, union
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, cloud, union
 
 
 def ct_abdomen(scene: Scene) -> Grey:

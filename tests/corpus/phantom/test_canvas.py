@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from corpus.phantom_canvas import canvas, edge, path
-from corpus.phantom_scenes import Look
-from corpus.phantom_texture import blend, cloud, grain, letters, union
+from corpus.phantom.canvas import canvas, edge, path
+from corpus.phantom.scenes import Look
+from corpus.phantom.texture import blend, cloud, grain, letters, union
 
 PLAIN = Look(
     shape=(200, 300),

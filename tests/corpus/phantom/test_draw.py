@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 
 from core.categories import CATEGORIES
 from core.labels import LabelSpace
-from corpus.phantom_draw import draw
-from corpus.phantom_patients import scenes
-from corpus.phantom_scenes import Anatomy, Finding, Look, Scene
-from corpus.phantom_views import VIEWS
+from corpus.phantom.draw import draw
+from corpus.phantom.patients import scenes
+from corpus.phantom.scenes import Anatomy, Finding, Look, Scene
+from corpus.phantom.views import VIEWS
 
 ANATOMY = Anatomy(wide=0.5, tall=0.5, fat=0.4, age=0.5, seed=11)
 LOOK = Look(

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from core.errors import ConfigError, CorpusError
-from corpus.phantom import draw_corpus
-from corpus.phantom_concepts import CONCEPTS
+from corpus.phantom.concepts import CONCEPTS
+from corpus.phantom.write import draw_corpus
 
 N = 60
 

@@ -1,6 +1,6 @@
 """The kinds of findings of the phantom corpus, and the concepts that each of them stands for."""
 
-from corpus.phantom_scenes import Kind
+from corpus.phantom.scenes import Kind
 
 KINDS: dict[str, Kind] = {
     "nodule": Kind(("nodule",), sided=True),

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, Piece, Point, canvas, edge, path, spread
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blur, cloud, grain, union
+from corpus.phantom.canvas import Canvas, Piece, Point, canvas, edge, path, spread
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blur, cloud, grain, union
 
 N_STEPS = 24
 

@@ -6,7 +6,7 @@ training images in a corpus of 600, and three to six with none.
 """
 
 from core.categories import Category
-from corpus.phantom_scenes import View
+from corpus.phantom.scenes import View
 
 CONSTANT: dict[Category, tuple[str, ...]] = {
     Category.DRAN: ("angiogram",),

@@ -29,9 +29,9 @@ from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
 from core.runs import write_json
-from corpus.phantom_concepts import names
-from corpus.phantom_draw import draw
-from corpus.phantom_patients import scenes
+from corpus.phantom.concepts import names
+from corpus.phantom.draw import draw
+from corpus.phantom.patients import scenes
 
 VERSION = 1
 """Raised whenever the same settings would give other images or concepts."""

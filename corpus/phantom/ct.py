@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, Point, canvas, edge
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, blur, cloud, grain, union
+from corpus.phantom.canvas import Canvas, Point, canvas, edge
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, blur, cloud, grain, union
 
 AIR, LUNG, FAT, WATER, SOFT, METAL = -1000.0, -830.0, -90.0, 5.0, 45.0, 3000.0
 """Densities in Hounsfield units."""

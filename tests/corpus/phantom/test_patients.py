@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from core.categories import Category
-from corpus.phantom_concepts import CONCEPTS, cuis, names
-from corpus.phantom_draw import DRAWINGS
-from corpus.phantom_findings import KINDS, NEVER_IN_TRAINING
-from corpus.phantom_patients import FEWEST_CONCEPTS, MISSED, MIX, patients, scene, scenes
-from corpus.phantom_scenes import Patient, Scene
-from corpus.phantom_views import CONSTANT, VIEWS
+from corpus.phantom.concepts import CONCEPTS, cuis, names
+from corpus.phantom.draw import DRAWINGS
+from corpus.phantom.findings import KINDS, NEVER_IN_TRAINING
+from corpus.phantom.patients import FEWEST_CONCEPTS, MISSED, MIX, patients, scene, scenes
+from corpus.phantom.scenes import Patient, Scene
+from corpus.phantom.views import CONSTANT, VIEWS
 
 Images = list[tuple[Patient, Scene]]
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw
 
-from corpus.phantom_scenes import Look
-from corpus.phantom_texture import Grey, cloud
+from corpus.phantom.scenes import Look
+from corpus.phantom.texture import Grey, cloud
 
 Point = tuple[float, float]
 

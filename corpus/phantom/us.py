@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from corpus.phantom_canvas import Canvas, Point, canvas, edge
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, cloud, letters, union
+from corpus.phantom.canvas import Canvas, Point, canvas, edge
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, cloud, letters, union
 
 
 @dataclass(frozen=True)

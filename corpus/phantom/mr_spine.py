@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, Point, canvas, edge
-from corpus.phantom_mr import T2, Weighting, receive, weighting
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, cloud
+from corpus.phantom.canvas import Canvas, Point, canvas, edge
+from corpus.phantom.mr import T2, Weighting, receive, weighting
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, cloud
 
 N_VERTEBRAE = 7
 

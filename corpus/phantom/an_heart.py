@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from corpus.phantom_an import curve, film, taper
-from corpus.phantom_canvas import Canvas, Piece, Point, canvas, edge, path
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, cloud, union
+from corpus.phantom.an import curve, film, taper
+from corpus.phantom.canvas import Canvas, Piece, Point, canvas, edge, path
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, cloud, union
 
 
 def narrowed(pieces: list[Piece], f: Finding) -> list[Piece]:

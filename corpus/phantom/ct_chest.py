@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from corpus.phantom_canvas import Canvas, canvas, edge, path
-from corpus.phantom_ct import AIR, FAT, LUNG, WATER, blood, finish, ribs, soften, spine, torso
-from corpus.phantom_scenes import Finding, Scene
-from corpus.phantom_texture import Grey, blend, cloud, union
+from corpus.phantom.canvas import Canvas, canvas, edge, path
+from corpus.phantom.ct import AIR, FAT, LUNG, WATER, blood, finish, ribs, soften, spine, torso
+from corpus.phantom.scenes import Finding, Scene
+from corpus.phantom.texture import Grey, blend, cloud, union
 
 
 def ct_chest(scene: Scene) -> Grey:
