@@ -13,12 +13,14 @@ class Rung:
     """One step of the ladder.
 
     Attributes:
-        name: what it is: `prior`, `best member: routed`, `mean`, ...
+        name: the source: `prior`, `routed`, `mean`, ...
         image_f1: (N,) cross-fitted F1 of the validation images, NaN where one is left out.
+        title: what it is on the ladder; empty for its name.
     """
 
     name: str
     image_f1: Scores
+    title: str = ""
 
     @property
     def mean(self) -> float:
@@ -53,7 +55,7 @@ def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[Step]:
     for rung in rungs:
         gain = None if before is None else bootstrap(rung.image_f1 - before, groups=groups)
         f1 = bootstrap(rung.image_f1, groups=groups)
-        steps.append(Step(name=rung.name, f1=f1, gain=gain))
+        steps.append(Step(name=rung.title or rung.name, f1=f1, gain=gain))
         before = rung.image_f1
     return steps
 

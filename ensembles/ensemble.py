@@ -23,9 +23,6 @@ from ensembles.second_stage import SecondStage, candidates_of, describe, fit_sec
 from ensembles.stackers import STACKERS
 from ensembles.submission import write_submission
 
-_SUBMISSION = "submission"
-"""Column of the decided concept sets beside the members' names."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
@@ -86,7 +83,7 @@ def ensemble(
         "stacker": fitted.stacker_name,
         "decision": describe(fitted.choice),
         "decision_scores": dict(fitted.choice.scores),
-        "ladder": _ladder(fitted),
+        "ladder": [[rung.name, rung.title] for rung in fitted.rungs],
     }
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", dataclasses.asdict(config))
@@ -143,20 +140,9 @@ def _submit(
     )
 
 
-def _ladder(fitted: SecondStage) -> list[dict[str, str]]:
-    """The rungs with their columns in valid_f1.csv."""
-    *before, last = fitted.rungs
-    rungs = [{"name": rung.name, "column": rung.name} for rung in before]
-    return [*rungs, {"name": last.name, "column": _SUBMISSION}]
-
-
 def _write_scores(path: Path, fitted: SecondStage, valid: ImageTable) -> None:
     """F1 of each validation image under everything that was tried: what reports are made from."""
-    decision = fitted.rungs[-1]
-    columns = {
-        **{rung.name: rung.image_f1 for rung in fitted.tried},
-        _SUBMISSION: decision.image_f1,
-    }
+    columns = {rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])}
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image_id", *columns])

@@ -1,7 +1,7 @@
 """From members to concept sets: stacker and decision chosen by cross-fitting, refitted on valid."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.images import ImageTable
 from core.ladder import Rung
@@ -13,12 +13,15 @@ from ensembles.candidates import Candidates, make_candidates
 from ensembles.choose import Choice, choose_rule
 from ensembles.config import EnsembleConfig
 from ensembles.crossfit import cross_fit
-from ensembles.gather import Member, constant_concepts
+from ensembles.gather import PRIOR, Member, constant_concepts
 from ensembles.pairs import Floats, are_true
 from ensembles.single import MemberStacker
 from ensembles.stackers import STACKERS
 from ensembles.stacking import Stacker
 from ensembles.tuning import Tuning, wins
+
+SUBMISSION = "submission"
+"""The name of the decided concept sets beside those of members and stackers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,9 @@ def fit_second_stage(
     best = max(alone.values(), key=lambda rung: rung.mean)
     options |= {name: STACKERS[name] for name in config.stackers}
     tried, kept, probs = [*alone.values()], best, out_of_fold(options[best.name])
-    ladder = [alone[members[0].name], best] if best.name != members[0].name else [best]
+    ladder = [alone[PRIOR]]
+    if best.name != PRIOR:
+        ladder.append(replace(best, title=f"best member: {best.name}"))
     for name in config.stackers:
         stacked = out_of_fold(options[name])
         rung = scored(name, stacked)
@@ -92,11 +97,12 @@ def fit_second_stage(
         ),
         always=constant_concepts(corpus, at_least=config.constant_from),
     )
+    decided = f"decision: {describe(choice)}"
     return SecondStage(
         stacker_name=kept.name,
         stacker=options[kept.name]().fit(candidates, true),
         choice=choice,
-        rungs=[*ladder, Rung(name=f"decision: {describe(choice)}", image_f1=choice.image_f1)],
+        rungs=[*ladder, Rung(name=SUBMISSION, title=decided, image_f1=choice.image_f1)],
         tried=tried,
         out_of_fold=probs,
     )

@@ -50,7 +50,7 @@ def page(
         meta: of the ensemble's run.
         run: the run's name.
     """
-    rungs = [Rung(name=r["name"], image_f1=scores[r["column"]]) for r in meta["ladder"]]
+    rungs = [Rung(name=n, title=title, image_f1=scores[n]) for n, title in meta["ladder"]]
     versions = ", ".join(f"{name} {version}" for name, version in meta["packages"].items())
     parts = [
         f"# Concept detection on {corpus.name}",
