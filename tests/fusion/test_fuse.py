@@ -1,0 +1,142 @@
+"""`fuse` from detectors to predictions on disk."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from backbones.config import BackboneConfig
+from backbones.train import train_backbones
+from core.config import overlay
+from core.errors import ConfigError, MissingStageError
+from core.metrics import bootstrap
+from core.predictions import Predictions
+from core.runs import read_meta
+from core.single_threshold import cross_fitted_f1
+from core.workspace import Corpus, Workspace
+from fusion.config import FuseConfig
+from fusion.fuse import FusionRun, fuse
+
+TINY = FuseConfig(hidden=(16,), epochs=20, patience=20, batch_size=16, n_members=1, k=5)
+
+
+def run(corpus: Corpus, workspace: Workspace, config: FuseConfig = TINY) -> list[FusionRun]:
+    return fuse(corpus, workspace, config=config, preset="tiny", device="cpu")
+
+
+def test_every_strategy_is_made_scored_and_written(corpus: Corpus, trained: Workspace) -> None:
+    made = run(corpus, trained)
+    assert [fused.strategy for fused in made] == ["one-hot", "retrieval", "routed", "prior"]
+    assert trained.finished_runs(trained.fusion) == sorted(fused.folder for fused in made)
+    valid = corpus.images("valid")
+    for fused in made:
+        meta = read_meta(fused.folder)
+        assert (meta["strategy"], meta["corpus"], meta["preset"]) == (
+            fused.strategy, "made0000", "tiny"
+        )  # fmt: skip
+        predictions = Predictions.load(fused.folder / "predictions" / "valid")
+        scores = cross_fitted_f1(
+            predictions.probs, valid.targets(corpus.labels), valid.folds, empty_truth="left out"
+        )
+        assert fused.valid_f1 == bootstrap(scores, groups=valid.groups)
+        assert fused.valid_f1.n == 16
+    contained = read_meta(made[2].folder)["contains"]
+    assert [name.split("/")[0] for name in contained] == ["DRCT", "DRXR"]
+
+
+def test_the_image_is_worth_more_than_its_category(corpus: Corpus, trained: Workspace) -> None:
+    f1 = {fused.strategy: fused.valid_f1 for fused in run(corpus, trained)}
+    head, prior = f1["one-hot"], f1["prior"]
+    assert head is not None
+    assert prior is not None
+    assert head.value > prior.value
+
+
+def test_what_was_made_before_is_kept(
+    corpus: Corpus, trained: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(corpus, trained)
+    times = [(fused.folder / "meta.json").stat().st_mtime_ns for fused in first]
+    capsys.readouterr()
+    assert run(corpus, trained) == first
+    assert [(fused.folder / "meta.json").stat().st_mtime_ns for fused in first] == times
+    assert f"one-hot: already fused, {first[0].folder}" in capsys.readouterr().err
+
+
+def test_other_settings_have_a_run_of_their_own(corpus: Corpus, trained: Workspace) -> None:
+    prior = overlay(TINY, {"strategies": "retrieval"})
+    folders = {run(corpus, trained, overlay(prior, {"k": k}))[0].folder for k in (3, 4)}
+    assert len(folders) == 2
+
+
+def test_a_moved_workspace_still_knows_what_was_made(corpus: Corpus, trained: Workspace) -> None:
+    before = [fused.folder.name for fused in run(corpus, trained)]
+    moved = Workspace(trained.root.rename(trained.root.with_name("moved")))
+    assert [fused.folder.name for fused in run(corpus, moved)] == before
+    assert len(moved.finished_runs(moved.fusion)) == 4
+
+
+def test_a_new_specialist_is_routed_anew(
+    corpus: Corpus, trained: Workspace, frozen: BackboneConfig
+) -> None:
+    routed = overlay(TINY, {"strategies": "routed"})
+    shutil.rmtree(trained.backbones / "DRXR")
+    (before,) = run(corpus, trained, routed)
+    assert len(read_meta(before.folder)["contains"]) == 1
+    train_backbones(corpus, trained, category="DRXR", config=frozen, preset="tiny", device="cpu")
+    (after,) = run(corpus, trained, routed)
+    assert after.folder != before.folder
+
+
+def test_routed_before_the_head_it_needs_says_in_which_order(
+    corpus: Corpus, trained: Workspace
+) -> None:
+    shutil.rmtree(trained.backbones / "global")
+    with pytest.raises(ConfigError, match="`one-hot` named before it"):
+        run(corpus, trained, overlay(TINY, {"strategies": "routed,one-hot"}))
+    made = run(corpus, trained, overlay(TINY, {"strategies": "one-hot,routed", "epochs": 1}))
+    assert len(made) == 2
+
+
+def test_detectors_that_could_still_be_trained_are_named(
+    corpus: Corpus, trained: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(trained.backbones / "DRCT")
+    run(corpus, trained, overlay(TINY, {"strategies": "prior"}))
+    assert (
+        "not trained yet: DRCT alone; to train: python cli.py train-backbone --category DRCT"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_unreadable_images_are_left_to_the_prior(corpus: Corpus, trained: Workspace) -> None:
+    marks = tuple("0" if i == "valid_03" else "1" for i in corpus.table.image_ids)
+    partly = replace(corpus, table=replace(corpus.table, metadata={"readable": marks}))
+    made = run(partly, trained, overlay(TINY, {"strategies": "retrieval,prior"}))
+    has = ["valid_03" in Predictions.load(m.folder / "predictions/valid").image_ids for m in made]
+    assert has == [False, True]
+    assert [fused.valid_f1.n for fused in made if fused.valid_f1] == [15, 15]
+
+
+def test_without_labels_in_valid_there_is_no_score(corpus: Corpus, trained: Workspace) -> None:
+    concepts = tuple(
+        None if split == "valid" else known
+        for split, known in zip(corpus.table.splits, corpus.table.concepts, strict=True)
+    )
+    blind = replace(corpus, table=replace(corpus.table, concepts=concepts))
+    (fused,) = run(blind, trained, overlay(TINY, {"strategies": "retrieval"}))
+    assert fused.valid_f1 is None
+    assert np.isfinite(Predictions.load(fused.folder / "predictions/valid").probs).all()
+
+
+def test_an_unknown_strategy_is_named_with_the_known_ones(
+    corpus: Corpus, trained: Workspace
+) -> None:
+    with pytest.raises(ConfigError, match="unknown 'film'; known: one-hot, retrieval, routed, pri"):
+        run(corpus, trained, overlay(TINY, {"strategies": "prior,film"}))
+
+
+def test_without_pooled_features_the_command_is_named(corpus: Corpus, workspace: Workspace) -> None:
+    with pytest.raises(MissingStageError, match=r"`python cli\.py train-backbone -w .*` first"):
+        run(corpus, workspace)
