@@ -1,0 +1,102 @@
+"""The table of allowed imports, and other rules about modules, held against every file."""
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+ALLOWED: dict[str, set[str]] = {
+    "core": set(),
+    "corpus": {"core"},
+    "backbones": {"core", "corpus"},
+    "fusion": {"core", "backbones"},
+    "ensembles": {"core"},
+    "reports": {"core"},
+}
+"""Packages of ours that a package may import, beside itself."""
+
+NO_TORCH = ("core", "ensembles", "reports")
+
+OURS = {*ALLOWED, "cli", "benchmarks", "tests"}
+
+MODULES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
+
+MAX_LINES = 250
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Modules that a tree imports, wherever in it; a relative import keeps its dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
+
+
+def test_there_are_modules_to_look_at() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in MODULES} == set(ALLOWED)
+
+
+@every_module
+def test_imports_point_in_the_allowed_directions(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    found = list(imports(parse(path)))
+    assert not [name for name in found if name.startswith(".")], "imports name their package"
+    ours = {name.partition(".")[0] for name in found} & OURS
+    assert ours <= ALLOWED[package] | {package}
+
+
+@every_module
+def test_core_ensembles_and_reports_never_import_torch(path: Path) -> None:
+    if path.relative_to(ROOT).parts[0] in NO_TORCH:
+        tops = {name.partition(".")[0] for name in imports(parse(path))}
+        assert not tops & {"torch", "torchvision", "timm"}
+
+
+@every_module
+def test_a_module_is_short_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_LINES
+    assert ast.get_docstring(ast.parse(text))
+
+
+@every_module
+def test_a_module_is_named_after_what_it_knows(path: Path) -> None:
+    assert path.stem not in {"utils", "util", "helpers", "misc", "common"}
+
+
+def test_the_command_line_imports_at_module_level_only_what_help_needs() -> None:
+    body = parse(ROOT / "cli.py").body
+    names = {n for node in body if not isinstance(node, ast.FunctionDef) for n in imports(node)}
+    foreign = {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert foreign <= {"typer", "core.errors", "core.categories"}
+
+
+def test_what_help_needs_is_itself_light() -> None:
+    for name in ("errors", "categories"):
+        found = {i.partition(".")[0] for i in imports(parse(ROOT / "core" / f"{name}.py"))}
+        assert found <= sys.stdlib_module_names
+    assert not list(imports(parse(ROOT / "core" / "__init__.py")))
+
+
+def test_every_package_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    homes = {path.parent.relative_to(ROOT) for path in MODULES if path.name == "__init__.py"}
+    assert set(settings["tool"]["setuptools"]["packages"]) == {".".join(h.parts) for h in homes}
+    assert {path.parent.relative_to(ROOT) for path in MODULES} == homes
