@@ -1,0 +1,64 @@
+"""Second-stage models judged on images they were not fitted on."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import LeakageError, first_few
+from core.images import ImageTable
+from core.predictions import Predictions
+from ensembles.candidates import Candidates
+from ensembles.folds import Folds, held_out_images
+from ensembles.stacking import Stacker
+
+
+def cross_fit(
+    make_stacker: Callable[[], Stacker],
+    candidates: Candidates,
+    targets: npt.NDArray[np.bool_],
+    *,
+    folds: Folds,
+) -> npt.NDArray[np.float32]:
+    """(n,) probability of each candidate pair by a stacker fitted without the pair's fold.
+
+    Args:
+        make_stacker: gives a fresh stacker; called once a fold.
+        targets: (n,) whether each pair is true.
+        folds: (N,) fold of each image, as `prepare` assigned them.
+
+    Raises:
+        AlignmentError: an image has no fold, or all share one.
+    """
+    probs = np.empty(len(candidates), dtype=np.float32)
+    for held_out in held_out_images(folds):
+        others, here = ~held_out[candidates.rows], held_out[candidates.rows]
+        stacker = make_stacker().fit(candidates.take(others), targets[others])
+        probs[here] = stacker.predict(candidates.take(here))
+    return probs
+
+
+def check_out_of_sample(sources: Sequence[Predictions], table: ImageTable) -> None:
+    """Refuse sources that were fitted on an image they predict, or on one of the same group.
+
+    Images of a patient or study resemble each other: a detector that saw one of them knows the
+    others too well. An image that is not in the table has no known group; only its id is compared.
+    A group without a name ("") holds nothing together.
+
+    Args:
+        table: the images of all splits.
+
+    Raises:
+        LeakageError: a source was fitted on such an image; the source and the images are named.
+        AlignmentError: a source predicts an image that is not in the table.
+    """
+    group_of = dict(zip(table.image_ids, table.groups, strict=True))
+    for source in sources:
+        source.require_out_of_sample()
+        table.row_numbers(source.image_ids)
+        fitted = {group_of[i] for i in source.fitted_on if i in group_of} - {""}
+        if shared := [i for i in source.image_ids if group_of[i] in fitted]:
+            raise LeakageError(
+                f"{source.source}: {len(shared)} of {len(source)} images share a group with images"
+                f" it was fitted on: {first_few(shared)}; split whole groups"
+            )

@@ -1,0 +1,207 @@
+"""How probabilities become concept sets."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from core.categories import CATEGORIES, UNKNOWN
+from core.errors import AlignmentError, ConfigError, first_few
+from core.labels import Concepts, LabelSpace
+from core.metrics import EmptyTruth
+from core.runs import write_json
+from ensembles.calibrate import Calibration
+from ensembles.expected_f1 import Expected, maximise
+from ensembles.pairs import Bools, Floats, Ints, select, to_csr
+from ensembles.thresholds import Thresholds
+
+Kind = Literal["thresholds", "expected-f1"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRule:
+    """How probabilities become concept sets.
+
+    Attributes:
+        kind: `thresholds`, or `expected-f1`: the set with the highest expected F1.
+        thresholds: for the kind of that name.
+        calibration: applied before the expected F1 is taken; thresholds need none.
+        floor: concepts with a lower calibrated probability count as absent in the expected F1.
+        empty_truth: what an image without true concepts does to the expected mean.
+        max_concepts: the most concepts of an image; the most probable stay, the lower column
+            first where probabilities are equal.
+        nomissing: an image left without a concept gets its most probable one, unless all of its
+            probabilities are 0.
+        always: concepts (CUIs) that every image of a category gets, before all others.
+
+    Raises:
+        ConfigError: an unknown kind or category, no thresholds for the kind of that name, a floor
+            outside (0, 1), or fewer than one concept allowed.
+    """
+
+    kind: Kind
+    thresholds: Thresholds | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+    floor: float = 0.005
+    empty_truth: EmptyTruth = "left out"
+    max_concepts: int = 100
+    nomissing: bool = False
+    always: Mapping[str, Concepts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("thresholds", "expected-f1"):
+            raise ConfigError(
+                f"unknown decision rule {self.kind!r}; expected thresholds or expected-f1"
+            )
+        if self.kind == "thresholds" and self.thresholds is None:
+            raise ConfigError("a decision by thresholds needs thresholds")
+        if strange := sorted(set(self.always) - {*CATEGORIES, UNKNOWN}):
+            raise ConfigError(
+                f"always: unknown category {first_few(strange)}; expected one of"
+                f" {', '.join(CATEGORIES)}"
+            )
+        if not 0 < self.floor < 1:
+            raise ConfigError(f"floor: expected a number between 0 and 1; found {self.floor}")
+        if self.max_concepts < 1:
+            raise ConfigError(f"max_concepts: expected 1 or more; found {self.max_concepts}")
+
+    def decide(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> csr_array:
+        """(N, L) boolean: the decided concepts.
+
+        Args:
+            probs: (N, L).
+            categories: N categories, `UNKNOWN` where there is none.
+
+        Raises:
+            AlignmentError: rows or columns do not fit.
+            LabelSpaceError: the rule names a concept that is not in the label space.
+        """
+        self._check(probs, categories, labels)
+        if self.thresholds is None or self.kind == "expected-f1":
+            return self.expect(probs, categories=categories, labels=labels).decided
+        forced, kinds = self._forced(categories, labels)
+        rows, columns = select(
+            probs,
+            row_thresholds=self.thresholds.of_images(categories),
+            column_thresholds=self.thresholds.of_concepts(labels),
+            forced=forced,
+            kinds=kinds,
+            limit=self.max_concepts,
+        )
+        return self._complete(to_csr(rows, columns, shape=probs.shape), probs)
+
+    def expect(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> Expected:
+        """The sets with the highest expected F1, with what they are expected to score.
+
+        Concepts of `always` count as certain. Of an image, 200 concepts are considered.
+
+        Raises:
+            AlignmentError, LabelSpaceError: see `decide`.
+        """
+        self._check(probs, categories, labels)
+        forced, kinds = self._forced(categories, labels)
+        lowest = np.full(len(probs), self.calibration.invert(self.floor), dtype=np.float32)
+        rows, columns = select(
+            probs,
+            row_thresholds=lowest,
+            forced=forced,
+            kinds=kinds,
+            limit=max(_CONSIDERED, self.max_concepts),
+        )
+        calibrated = self.calibration.apply(probs[rows, columns])
+        calibrated[forced[kinds[rows], columns]] = 1.0
+        expected = maximise(
+            rows,
+            columns,
+            calibrated,
+            shape=probs.shape,
+            limit=self.max_concepts,
+            empty_truth=self.empty_truth,
+        )
+        return replace(expected, decided=self._complete(expected.decided, probs))
+
+    def with_always(
+        self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
+    ) -> Floats:
+        """The probabilities with 1 for the concepts of `always`; the same array without any.
+
+        Thresholds tuned on them are those for the decisions left beside the constant concepts.
+
+        Raises:
+            AlignmentError, LabelSpaceError: see `decide`.
+        """
+        self._check(probs, categories, labels)
+        forced, kinds = self._forced(categories, labels)
+        if not forced.any():
+            return probs
+        changed = probs.copy()
+        for kind, columns in enumerate(forced):
+            changed[np.ix_(kinds == kind, columns)] = 1.0
+        return changed
+
+    def _check(self, probs: Floats, categories: Sequence[str], labels: LabelSpace) -> None:
+        if probs.shape != (len(categories), len(labels)):
+            raise AlignmentError(
+                f"probabilities are {probs.shape[0]} x {probs.shape[1]}; expected"
+                f" {len(categories)} images x {len(labels)} concepts"
+            )
+
+    def _forced(self, categories: Sequence[str], labels: LabelSpace) -> tuple[Bools, Ints]:
+        """(C, L) concepts that each kind of image always gets, and (N,) the kind of each image."""
+        names = sorted(set(categories))
+        forced = np.zeros((max(len(names), 1), len(labels)), dtype=np.bool_)
+        for kind, name in enumerate(names):
+            forced[kind, labels.columns(self.always.get(name, ()))] = True
+        kind_of = {name: kind for kind, name in enumerate(names)}
+        return forced, np.array([kind_of[name] for name in categories], dtype=np.int32)
+
+    def _complete(self, decided: csr_array, probs: Floats) -> csr_array:
+        """The decisions, with the most probable concept for images that are left without one."""
+        missing = np.flatnonzero(np.diff(decided.indptr) == 0)
+        if not self.nomissing or not len(missing):
+            return decided
+        best = probs[missing].argmax(axis=1)
+        possible = probs[missing, best] > 0
+        rows = np.repeat(np.arange(len(probs)), np.diff(decided.indptr))
+        rows = np.concatenate([rows, missing[possible]])
+        columns = np.concatenate([decided.indices, best[possible]])
+        order = np.lexsort((columns, rows))
+        return to_csr(
+            rows[order].astype(np.int32), columns[order].astype(np.int32), shape=probs.shape
+        )
+
+    def save(self, path: Path) -> None:
+        """Write `decision.json`; `load` gives the same rule back, to the last bit."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["thresholds"] = self.thresholds.to_json() if self.thresholds else None
+        values["calibration"] = asdict(self.calibration)
+        values["always"] = {category: list(cuis) for category, cuis in self.always.items()}
+        write_json(path, values)
+
+    @classmethod
+    def load(cls, path: Path) -> "DecisionRule":
+        """Read `decision.json`.
+
+        Raises:
+            ConfigError: the file is missing or is not a decision rule.
+        """
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if values["thresholds"] is not None:
+                values["thresholds"] = Thresholds.from_json(values["thresholds"])
+            values["calibration"] = Calibration(**values["calibration"])
+            values["always"] = {c: tuple(cuis) for c, cuis in values["always"].items()}
+            return cls(**values)
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"{path}: not a decision rule ({type(error).__name__}: {error})"
+            ) from None
+
+
+_CONSIDERED = 200

@@ -1,0 +1,130 @@
+"""The stacker that learns most: boosted trees over the pairs of all concepts."""
+
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+from scipy.special import expit
+
+from core.errors import PredictionsError
+from core.runs import write_json
+from ensembles.candidates import Candidates
+from ensembles.pairs import Bools, Floats
+from ensembles.stacking import FILE, Weights, check_features, check_targets, read_header
+
+
+class LightGBMStacker:
+    """One boosted forest for the pairs of all concepts; it corrects the mean of the log odds.
+
+    Starting from the mean and holding back pays where images are few: on 1,015 images and six
+    similar detectors (43,000 pairs, few of them independent), averaged over four ways to fold, the
+    cross-fitted sample F1 at one threshold is 0.8016 with these settings, 0.7986 with 250 rounds of
+    15 leaves that start from nothing, and 0.8009 for the plain mean. Ten times the images carry
+    more rounds and leaves: see `large`.
+
+    Args:
+        n_rounds, learning_rate, num_leaves, min_data_in_leaf, feature_fraction, bagging_fraction,
+            lambda_l2: LightGBM's settings of these names.
+        seed: of the drawn features and rows.
+        n_threads: threads; the result is the same with any number. One by default: OpenMP's threads
+            wait for each other by spinning, and forests this small took twenty times as long on two
+            cores that others use as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_rounds: int = 60,
+        learning_rate: float = 0.05,
+        num_leaves: int = 7,
+        min_data_in_leaf: int = 200,
+        feature_fraction: float = 0.7,
+        bagging_fraction: float = 0.8,
+        lambda_l2: float = 10.0,
+        seed: int = 0,
+        n_threads: int = 1,
+    ) -> None:
+        self.n_rounds = n_rounds
+        self.learning_rate = learning_rate
+        self.num_leaves = num_leaves
+        self.min_data_in_leaf = min_data_in_leaf
+        self.feature_fraction = feature_fraction
+        self.bagging_fraction = bagging_fraction
+        self.lambda_l2 = lambda_l2
+        self.seed = seed
+        self.n_threads = n_threads
+
+    @classmethod
+    def large(cls) -> "LightGBMStacker":
+        """More rounds and leaves, for a million pairs; a minute or two a fold."""
+        return cls(n_rounds=200, num_leaves=31, min_data_in_leaf=100)
+
+    def fit(
+        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
+    ) -> "LightGBMStacker":
+        """Grow the forest.
+
+        Raises:
+            PredictionsError: none of the pairs is true, or all are.
+        """
+        check_targets(candidates, targets)
+        settings = {
+            "objective": "binary",
+            "learning_rate": self.learning_rate,
+            "num_leaves": self.num_leaves,
+            "min_data_in_leaf": self.min_data_in_leaf,
+            "feature_fraction": self.feature_fraction,
+            "bagging_fraction": self.bagging_fraction,
+            "bagging_freq": 1,
+            "lambda_l2": self.lambda_l2,
+            "seed": self.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": self.n_threads,
+            "verbosity": -1,
+        }
+        data = lightgbm.Dataset(
+            candidates.features,
+            targets.astype(np.float32),
+            weight=weights,
+            init_score=candidates.feature("mean logit").astype(np.float64),
+            params=settings,
+        )
+        self.booster_: Any = lightgbm.train(settings, data, num_boost_round=self.n_rounds)
+        self.feature_names_ = candidates.feature_names
+        return self
+
+    def predict(self, candidates: Candidates) -> Floats:
+        """(n,) probability of each pair.
+
+        Raises:
+            AlignmentError: the features are not those of the fit.
+        """
+        check_features(candidates, self.feature_names_)
+        if not len(candidates):
+            return np.zeros(0, dtype=np.float32)
+        added = self.booster_.predict(
+            candidates.features, raw_score=True, num_threads=self.n_threads
+        )
+        return np.asarray(expit(candidates.feature("mean logit") + added), dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the forest as LightGBM's text."""
+        self.booster_.save_model(str(folder / _FOREST))
+        header = {"stacker": "lightgbm", "feature_names": self.feature_names_}
+        write_json(folder / FILE, header)
+
+    @classmethod
+    def load(cls, folder: Path) -> "LightGBMStacker":
+        """The stacker that `save` wrote, to predict with."""
+        stacker = cls()
+        stacker.feature_names_ = tuple(read_header(folder)["feature_names"])
+        try:
+            stacker.booster_ = lightgbm.Booster(model_file=str(folder / _FOREST))
+        except lightgbm.basic.LightGBMError as error:
+            raise PredictionsError(f"{folder / _FOREST}: not a forest ({error})") from None
+        return stacker
+
+
+_FOREST = "lightgbm.txt"

@@ -1,0 +1,222 @@
+"""The (image, concept) pairs that a threshold can turn, sorted once for every search."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from core.labels import Targets
+from core.metrics import Scores
+from ensembles.compiled import compiled
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """n pairs of an image and a concept, ordered by image and then by concept.
+
+    Attributes:
+        rows: (n,) image.
+        columns: (n,) concept.
+        probs: (n,) probability, above 0.
+        true: (n,) whether the concept is true.
+        n_true: (N,) true concepts of each image, those without a pair included.
+        n_concepts: L.
+    """
+
+    rows: Ints
+    columns: Ints
+    probs: Floats
+    true: Bools
+    n_true: npt.NDArray[np.int64]
+    n_concepts: int
+
+    @classmethod
+    def of(
+        cls, probs: Floats, targets: Targets, *, floor: float = 0.0, limit: int = 100
+    ) -> "Pairs":
+        """The pairs with a probability above 0 and not below the floor.
+
+        Of an image, the `limit` most probable concepts are kept: the task takes no more, so the
+        others can be decided by no threshold for all concepts. Equal probabilities at the limit
+        go to the lower column, as `DecisionRule` has it.
+
+        Args:
+            probs: (N, L).
+            targets: the true concepts of the N images.
+
+        Raises:
+            ValueError: the shapes differ.
+        """
+        if probs.shape != targets.matrix.shape:
+            raise ValueError(f"probabilities are {probs.shape}, targets {targets.matrix.shape}")
+        lowest = np.full(len(probs), max(floor, np.finfo(np.float32).tiny), dtype=np.float32)
+        rows, columns = select(probs, row_thresholds=lowest, limit=limit)
+        return cls(
+            rows=rows,
+            columns=columns,
+            probs=probs[rows, columns],
+            true=are_true(targets, rows=rows, columns=columns),
+            n_true=targets.n_true,
+            n_concepts=probs.shape[1],
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def of_images(self, chosen: Bools) -> "Pairs":
+        """The pairs of some images, by (N,) mask; those images are numbered from 0 again."""
+        keep = chosen[self.rows]
+        number = (np.cumsum(chosen) - 1).astype(np.int32)
+        return Pairs(
+            rows=number[self.rows[keep]],
+            columns=self.columns[keep],
+            probs=self.probs[keep],
+            true=self.true[keep],
+            n_true=self.n_true[chosen],
+            n_concepts=self.n_concepts,
+        )
+
+    def image_f1(self, decided: Bools, *, when_empty: float) -> Scores:
+        """(N,) F1 of each image when these of its pairs are decided.
+
+        Args:
+            decided: (n,) mask.
+            when_empty: F1 of an image with nothing true and nothing decided.
+        """
+        n_images = len(self.n_true)
+        n_decided = np.bincount(self.rows[decided], minlength=n_images)
+        n_hit = np.bincount(self.rows[decided & self.true], minlength=n_images)
+        total = self.n_true + n_decided
+        return np.where(total > 0, 2.0 * n_hit / np.maximum(total, 1), when_empty)
+
+    def completed(self, decided: Bools) -> Bools:
+        """(n,) the same decisions, with the most probable pair of images left without any."""
+        missing = np.bincount(self.rows[decided], minlength=len(self.n_true)) == 0
+        images, first = np.unique(self.rows[self.by_prob], return_index=True)
+        added = decided.copy()
+        added[self.by_prob[first[missing[images]]]] = True
+        return added
+
+    @cached_property
+    def by_prob(self) -> npt.NDArray[np.intp]:
+        """(n,) pairs from the most probable down; equal ones in their order."""
+        return np.argsort(-self.probs, kind="stable")
+
+    @cached_property
+    def by_concept(self) -> npt.NDArray[np.intp]:
+        """(n,) pairs of the first concept from the most probable down, then of the second, ..."""
+        return self.by_prob[np.argsort(self.columns[self.by_prob], kind="stable")]
+
+    @cached_property
+    def concept_starts(self) -> npt.NDArray[np.int64]:
+        """(L + 1,) where each concept begins in `by_concept`."""
+        counts = np.bincount(self.columns, minlength=self.n_concepts)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def are_true(targets: Targets, *, rows: Ints, columns: Ints) -> Bools:
+    """(n,) whether the concept of each pair is true of its image."""
+    width = targets.matrix.shape[1]
+    images = np.repeat(np.arange(len(targets)), np.diff(targets.matrix.indptr))
+    known = images * width + targets.matrix.indices
+    wanted = rows.astype(np.int64) * width + columns
+    if not len(known):
+        return np.zeros(len(wanted), dtype=np.bool_)
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.asarray(known[place] == wanted)
+
+
+def select(
+    probs: Floats,
+    *,
+    row_thresholds: Floats,
+    column_thresholds: Floats | None = None,
+    forced: Bools | None = None,
+    kinds: Ints | None = None,
+    limit: int,
+) -> tuple[Ints, Ints]:
+    """Rows and columns of the pairs whose probability reaches their threshold.
+
+    Args:
+        probs: (N, L).
+        row_thresholds: (N,) threshold of each image.
+        column_thresholds: (L,) threshold of a concept in every image, NaN where it has none of
+            its own.
+        forced: (C, L) concepts that each kind of image gets whatever their probability, before
+            all others; none without it.
+        kinds: (N,) kind of each image, a row of `forced`.
+        limit: the most pairs of one image; the most probable ones stay, the lower column first
+            where probabilities are equal.
+
+    Returns:
+        Two (n,) arrays, ordered by image and then by concept.
+    """
+    n_images, n_concepts = probs.shape
+    if column_thresholds is None:
+        column_thresholds = np.full(n_concepts, np.nan, dtype=np.float32)
+    if forced is None or kinds is None:
+        forced = np.zeros((1, n_concepts), dtype=np.bool_)
+        kinds = np.zeros(n_images, dtype=np.int32)
+    buffer, counts = _select(
+        np.ascontiguousarray(probs), row_thresholds, column_thresholds, forced, kinds, limit
+    )
+    rows = np.repeat(np.arange(n_images, dtype=np.int32), counts)
+    return rows, buffer[np.arange(buffer.shape[1]) < counts[:, None]]
+
+
+@compiled
+def _select(
+    probs: Floats,
+    row_thresholds: Floats,
+    column_thresholds: Floats,
+    forced: Bools,
+    kinds: Ints,
+    limit: int,
+) -> tuple[Ints, Ints]:
+    n_images, n_concepts = probs.shape
+    columns = np.empty((n_images, min(limit, n_concepts)), dtype=np.int32)
+    counts = np.zeros(n_images, dtype=np.int32)
+    passing = np.empty(n_concepts, dtype=np.int32)
+    values = np.empty(n_concepts, dtype=np.float32)
+    for i in range(n_images):
+        n = 0
+        for j in range(n_concepts):
+            threshold = column_thresholds[j]
+            if np.isnan(threshold):
+                threshold = row_thresholds[i]
+            must = forced[kinds[i], j]
+            if must or probs[i, j] >= threshold:
+                passing[n] = j
+                values[n] = 2.0 if must else probs[i, j]
+                n += 1
+        last = np.float32(-1.0)
+        n_equal = 0  # how many of those equal to the last one that fits still fit
+        if n > limit:
+            last = np.sort(values[:n])[n - limit]
+            n_equal = limit
+            for k in range(n):
+                n_equal -= values[k] > last
+        for k in range(n):
+            if values[k] == last:
+                if n_equal == 0:
+                    continue
+                n_equal -= 1
+            elif values[k] < last:
+                continue
+            columns[i, counts[i]] = passing[k]
+            counts[i] += 1
+    return columns, counts
+
+
+def to_csr(rows: Ints, columns: Ints, *, shape: tuple[int, int]) -> csr_array:
+    """(N, L) boolean CSR of pairs that are ordered by image and then by concept."""
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+    return csr_array(
+        (np.ones(len(columns), dtype=np.bool_), columns, indptr.astype(np.int32)), shape=shape
+    )
