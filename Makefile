@@ -1,22 +1,23 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-PYTHON ?= python3.11
+PYTHON ?= python3
 VENV ?= .venv
-READY := $(VENV)/.ready
-RUN := $(VENV)/bin/python
+# The environment is ready for this very pyproject.toml, whatever the age of the files.
+READY := $(VENV)/.ready-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: demo test check install clean
+.PHONY: demo test install clean
 
 demo: $(READY)
-	$(RUN) cli.py demo
+	$(VENV)/bin/python cli.py demo
 
 test: $(READY)
 	scripts/check $(VENV)/bin
 
 install: $(READY)
 
-# Only the dependencies stay: the code that runs is the checkout's, whichever one that is.
-$(READY): pyproject.toml
-	command -v $(PYTHON) >/dev/null || { echo "radfuse needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
+# Only the dependencies stay in the environment: the code that runs is the checkout's.
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "radfuse needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet '.[dev]'
@@ -24,4 +25,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
