@@ -19,9 +19,9 @@ $(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "radfuse needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --upgrade pip
-	$(VENV)/bin/pip install --quiet '.[dev]'
-	$(VENV)/bin/pip uninstall --quiet --yes radfuse
+	$(VENV)/bin/pip install -qq --upgrade pip
+	$(VENV)/bin/pip install -qq '.[dev]'
+	$(VENV)/bin/pip uninstall -qq --yes radfuse
 	touch $(READY)
 
 clean:

@@ -86,7 +86,7 @@ def prepare(
     cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
     table = _mark_readable(table, set(cache.errors))
     corpus = Corpus(
-        name="phantom corpus" if drawn else reading.layout,
+        name="phantom corpus" if drawn else f"{source.stem} ({reading.layout})",
         table=table,
         labels=LabelSpace.of(train),
         names=reading.names,

@@ -1,0 +1,51 @@
+"""The documents name what is there."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import cli
+from backbones.config import PRESETS, BackboneConfig
+from corpus.prepare import PrepareConfig
+from ensembles.config import EnsembleConfig
+from fusion.config import FuseConfig
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("core", "corpus", "backbones", "fusion", "ensembles", "reports")
+
+
+def test_the_architecture_names_every_module_and_no_other() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = text[text.index("## Modules") : text.index("## Central types")]
+    named = set(re.findall(r"`([a-z0-9_]+)`", modules))
+    there = {p.stem for name in PACKAGES for p in (ROOT / name).glob("*.py")} - {"__init__"}
+    assert there - named == set()
+    for row in re.findall(r"^\| (`.+?) \|", modules, flags=re.MULTILINE):
+        assert set(re.findall(r"`([a-z0-9_]+)`", row)) <= there
+
+
+@pytest.mark.parametrize("config", [PrepareConfig, BackboneConfig, FuseConfig, EnsembleConfig])
+def test_every_setting_is_documented_in_the_settings_and_in_its_class(config: Any) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    described = "".join(base.__doc__ or "" for base in config.__mro__)
+    for field in dataclasses.fields(config):
+        assert f"`{field.name}`" in text
+        assert re.search(rf"\b{field.name}\b", described)
+
+
+def test_the_readme_names_every_command_and_every_command_takes_a_workspace() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    group = typer.main.get_command(cli.app)
+    commands: dict[str, Any] = group.commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        assert re.search(rf"`{name}\b", text), name
+        assert any("--workspace" in parameter.opts for parameter in command.params), name
+
+
+def test_the_presets_are_documented() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in PRESETS)
