@@ -1,7 +1,9 @@
 """What each step from the category prior to the submission is worth, cross-fitted on valid."""
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +28,28 @@ class Rung:
     def mean(self) -> float:
         """Sample F1."""
         return float(np.nanmean(self.image_f1))
+
+
+def write_scores(path: Path, *, image_ids: Sequence[str], scores: Mapping[str, Scores]) -> None:
+    """Write the F1 of each image under each source: a column a source, empty where left out."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image_id", *scores])
+        for row, image_id in enumerate(image_ids):
+            values = [float(f1[row]) for f1 in scores.values()]
+            writer.writerow([image_id, *("" if np.isnan(v) else repr(v) for v in values)])
+
+
+def read_scores(path: Path) -> tuple[tuple[str, ...], dict[str, Scores]]:
+    """Image ids, and the (N,) F1 under each source, to the last bit as they were written."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    columns = list(zip(*rows, strict=True))
+    scores = {
+        name: np.array([float(value or "nan") for value in column])
+        for name, column in zip(header[1:], columns[1:], strict=True)
+    }
+    return columns[0], scores
 
 
 @dataclass(frozen=True, kw_only=True)

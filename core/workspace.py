@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core.categories import CATEGORIES
 from core.errors import MissingStageError
 from core.images import ImageTable
 from core.labels import LabelSpace
@@ -47,6 +48,13 @@ class Corpus:
     def _readable(self) -> npt.NDArray[np.bool_]:
         marks = self.table.metadata.get("readable")
         return np.array([m != "0" for m in marks or ("1",) * len(self.table)], dtype=np.bool_)
+
+    @cached_property
+    def training_categories(self) -> tuple[str, ...]:
+        """Categories with images to train a specialist on."""
+        train = self.images("train")
+        found = set(train.take(train.labelled).categories)
+        return tuple(category for category in CATEGORIES if category in found)
 
     def images(self, split: str, *, category: str | None = None) -> ImageTable:
         """The images of a split, or of a category in it, that can be decoded."""

@@ -51,6 +51,11 @@ class Edition:
     secondary: bool = False
     zipped: bool = False
 
+    @property
+    def suffix(self) -> str:
+        """Ending of a submission file."""
+        return ".csv" if self.zipped else ".txt"
+
     def rows(self, text: str, *, truth: bool = False) -> Iterator[tuple[int, list[str]]]:
         """First line number and cells of each record, headers included; a blank line has no cells.
 

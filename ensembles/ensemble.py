@@ -1,25 +1,25 @@
 """`ensemble`: stacks the members, tunes the decision, and writes the submission."""
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from core.config import fingerprint
+from core.detectors import find_detectors, untrained
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
-from core.ladder import Step, climb
+from core.ladder import Rung, Step, climb, read_scores, write_scores
 from core.predictions import Predictions
 from core.progress import say
-from core.runs import new_folder, write_json
+from core.runs import is_complete, new_folder, read_meta, write_json
 from core.workspace import Corpus, Workspace
+from ensembles.check import check_submission
 from ensembles.config import EnsembleConfig
+from ensembles.decide import DecisionRule
 from ensembles.editions import rules_of
 from ensembles.gather import Member, gather
-from ensembles.second_stage import SecondStage, candidates_of, describe, fit_second_stage
+from ensembles.second_stage import candidates_of, describe, fit_second_stage
 from ensembles.stackers import STACKERS
 from ensembles.submission import write_submission
 
@@ -73,12 +73,31 @@ def ensemble(
         raise MissingStageError(f"{corpus.name}: no image in test to submit")
     members = gather(corpus, workspace)
     say(f"members: {', '.join(member.name for member in members)}")
-    fitted = fit_second_stage(corpus, members, valid, config)
-    key = fingerprint(corpus.fingerprint, config, [member.origin for member in members], edition)
+    detectors = find_detectors(workspace, corpus.fingerprint)
+    if line := untrained(detectors, corpus.training_categories):
+        say(line)
+    key = fingerprint(corpus.fingerprint, config, [member.origin for member in members])
     home = workspace.ensembles / f"stack-{key}"
+    if is_complete(home):
+        say(f"already stacked, {home}")
+    else:
+        _stack(home, corpus, members, valid, test, config)
+    submission = _submit(home, corpus, test, edition) if submit else None
+    return Ensemble(folder=home, steps=_ladder(home, valid), submission=submission)
+
+
+def _stack(
+    home: Path,
+    corpus: Corpus,
+    members: Sequence[Member],
+    valid: ImageTable,
+    test: ImageTable,
+    config: EnsembleConfig,
+) -> None:
+    """Fit the second stage and write its run folder."""
+    fitted = fit_second_stage(corpus, members, valid, config)
     meta = {
         "corpus": corpus.fingerprint,
-        "edition": edition,
         "members": {member.name: member.origin for member in members},
         "stacker": fitted.stacker_name,
         "decision": describe(fitted.choice),
@@ -90,62 +109,42 @@ def ensemble(
         (draft / "stacker").mkdir()
         fitted.stacker.save(draft / "stacker")
         fitted.choice.rule.save(draft / "decision.json")
-        _write_scores(draft / "valid_f1.csv", fitted, valid)
+        write_scores(
+            draft / "valid_f1.csv",
+            image_ids=valid.image_ids,
+            scores={rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])},
+        )
         if len(test):
-            probs = _predict(corpus, members, fitted, test, config)
-            seen = frozenset(valid.image_ids).union(*(m.valid.fitted_on for m in members))
+            candidates = candidates_of(corpus, members, test, split="test", config=config)
             Predictions(
                 source="ensemble",
                 image_ids=test.image_ids,
                 labels=corpus.labels,
-                probs=probs,
-                fitted_on=seen,
+                probs=candidates.to_dense(fitted.stacker.predict(candidates)),
+                fitted_on=frozenset(valid.image_ids).union(*(m.valid.fitted_on for m in members)),
             ).save(draft / "predictions" / "test")
-        submission = _submit(draft, corpus, fitted, test, probs, edition) if submit else None
-    if submission is not None:
-        submission = home / submission.name
-    return Ensemble(
-        folder=home, steps=climb(fitted.rungs, groups=valid.groups), submission=submission
-    )
 
 
-def _predict(
-    corpus: Corpus,
-    members: Sequence[Member],
-    fitted: SecondStage,
-    test: ImageTable,
-    config: EnsembleConfig,
-) -> np.ndarray:
-    candidates = candidates_of(corpus, members, test, split="test", config=config)
-    return candidates.to_dense(fitted.stacker.predict(candidates))
+def _ladder(home: Path, valid: ImageTable) -> list[Step]:
+    """The ladder of a finished run."""
+    _, scores = read_scores(home / "valid_f1.csv")
+    ladder = read_meta(home)["ladder"]
+    rungs = [Rung(name=name, title=title, image_f1=scores[name]) for name, title in ladder]
+    return climb(rungs, groups=valid.groups)
 
 
-def _submit(
-    draft: Path,
-    corpus: Corpus,
-    fitted: SecondStage,
-    test: ImageTable,
-    probs: np.ndarray,
-    edition: int,
-) -> Path:
-    decided = fitted.choice.rule.decide(probs, categories=test.categories, labels=corpus.labels)
+def _submit(home: Path, corpus: Corpus, test: ImageTable, edition: int) -> Path:
+    """Decide the test images and write the edition's file beside the predictions."""
+    rule = DecisionRule.load(home / "decision.json")
+    probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
+    decided = rule.decide(probs, categories=test.categories, labels=corpus.labels)
     sets = corpus.labels.decode(decided)
     say(
         f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
         f" {sum(not concepts for concepts in sets)} without any"
     )
-    name = f"submission-{edition}{'.csv' if edition >= 2025 else '.txt'}"
-    return write_submission(
-        draft / name, image_ids=test.image_ids, concept_sets=sets, edition=edition
-    )
-
-
-def _write_scores(path: Path, fitted: SecondStage, valid: ImageTable) -> None:
-    """F1 of each validation image under everything that was tried: what reports are made from."""
-    columns = {rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])}
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image_id", *columns])
-        for row, image_id in enumerate(valid.image_ids):
-            values = ["" if np.isnan(f1[row]) else repr(float(f1[row])) for f1 in columns.values()]
-            writer.writerow([image_id, *values])
+    path = home / f"submission-{edition}{rules_of(edition).suffix}"
+    upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
+    for fault in check_submission(upload, edition=edition, expected_ids=test.image_ids):
+        say(str(fault))
+    return upload

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.categories import CATEGORIES
 from core.config import fingerprint
 from core.detectors import untrained
 from core.errors import ConfigError
@@ -48,8 +47,7 @@ def fuse(
     if unknown := [name for name in config.strategies if name not in STRATEGIES]:
         raise ConfigError(f"strategies: unknown {unknown[0]!r}; known: {', '.join(STRATEGIES)}")
     given = gather(corpus, workspace, embeddings=config.embeddings, device=device)
-    present = [c for c in CATEGORIES if len(corpus.table.of(split="train", category=c))]
-    if line := untrained(given.detectors, present):
+    if line := untrained(given.detectors, corpus.training_categories):
         say(line)
     made: dict[str, Fused] = {}
     return [_fuse_one(name, given, workspace, config, made, preset) for name in config.strategies]

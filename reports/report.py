@@ -1,6 +1,5 @@
 """`report`: what a workspace has reached, as one Markdown page."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from core.categories import CATEGORIES, Category
 from core.errors import MissingStageError
 from core.images import ImageTable
-from core.ladder import Rung, Step, climb
+from core.ladder import Rung, Step, climb, read_scores
 from core.metrics import Interval, Scores, bootstrap
 from core.runs import read_meta
 from core.workspace import Corpus, Workspace
@@ -25,7 +24,7 @@ def write_report(corpus: Corpus, workspace: Workspace) -> Path:
     """
     run = _newest_ensemble(corpus, workspace)
     meta = read_meta(run)
-    image_ids, scores = _read_scores(run / "valid_f1.csv")
+    image_ids, scores = read_scores(run / "valid_f1.csv")
     valid = corpus.table.take(corpus.table.row_numbers(image_ids))
     path = workspace.reports / "report.md"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,14 +84,6 @@ def _newest_ensemble(corpus: Corpus, workspace: Workspace) -> Path:
             f" `python cli.py ensemble --submit -w {workspace.root}` first"
         )
     return max(found)[1]
-
-
-def _read_scores(path: Path) -> tuple[list[str], dict[str, Scores]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in rows[0] if name != "image_id"]
-    scores = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
-    return [row["image_id"] for row in rows], scores
 
 
 def _corpus_lines(corpus: Corpus) -> str:
