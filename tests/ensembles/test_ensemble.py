@@ -1,0 +1,276 @@
+"""`ensemble` from generated members to an accepted submission."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.categories import CATEGORIES
+from core.errors import ConfigError, MissingStageError
+from core.ladder import ladder_table
+from core.predictions import Predictions
+from core.prior import CategoryPrior
+from core.runs import read_meta
+from core.workspace import Corpus, Workspace
+from ensembles.check import check_submission
+from ensembles.config import EnsembleConfig
+from ensembles.decide import DecisionRule
+from ensembles.ensemble import Ensemble, ensemble
+from ensembles.official import score_submission
+from ensembles.stackers import load_stacker
+
+SaveRun = Callable[..., Path]
+
+QUICK = EnsembleConfig(stackers=("mean", "logistic"), constant_from=15)
+
+
+def run(corpus: Corpus, workspace: Workspace, **given: Any) -> Ensemble:
+    return ensemble(corpus, workspace, **{"config": QUICK, "submit": True, **given})
+
+
+@pytest.fixture
+def members(detector: SaveRun, fused: SaveRun) -> None:
+    """A global detector, a specialist, and a fused source."""
+    detector("global", noise=2.0)
+    detector("DRCT", noise=1.5)
+    fused("one-hot", noise=1.5)
+
+
+@pytest.mark.usefixtures("members")
+def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Workspace) -> None:
+    made = run(generated, workspace)
+    assert {path.name for path in made.folder.iterdir()} == {
+        "config.json", "decision.json", "meta.json", "predictions", "stacker",
+        "submission-2020.txt", "valid_f1.csv",
+    }  # fmt: skip
+    meta = read_meta(made.folder)
+    assert list(meta["members"]) == ["prior", "one-hot", "global", "DRCT"]
+    assert (meta["corpus"], meta["edition"]) == ("gen00000", 2020)
+    assert workspace.finished_runs(workspace.ensembles) == [made.folder]
+    assert json.loads((made.folder / "config.json").read_text())["margin"] == 0.5
+    DecisionRule.load(made.folder / "decision.json")
+
+
+@pytest.mark.usefixtures("members")
+@pytest.mark.parametrize("edition", [2020, 2022, 2023, 2025, 2026])
+def test_the_submission_would_be_taken(
+    generated: Corpus, workspace: Workspace, edition: int, tmp_path: Path
+) -> None:
+    made = run(generated, workspace, edition=edition)
+    assert made.submission is not None
+    expected = generated.table.of(split="test").image_ids
+    assert made.submission.parent == made.folder
+    assert check_submission(made.submission, edition=edition, expected_ids=expected) == []
+
+
+@pytest.mark.usefixtures("members")
+def test_the_submission_is_what_rule_and_probabilities_on_disk_decide(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    made = run(generated, workspace)
+    assert made.submission is not None
+    test = generated.table.of(split="test")
+    probs = Predictions.load(made.folder / "predictions" / "test").rows(test.image_ids).probs
+    rule = DecisionRule.load(made.folder / "decision.json")
+    decided = rule.decide(probs, categories=test.categories, labels=generated.labels)
+    sets = [set(concepts) for concepts in generated.labels.decode(decided)]
+    lines = made.submission.read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == list(test.image_ids)
+    assert [set(line.split("\t")[1].split(";")) for line in lines] == sets
+    constant = {"DRCT": "C00", "DRXR": "C01", "DRUS": "C02"}
+    assert all(constant[c] in own for c, own in zip(test.categories, sets, strict=True))
+
+
+@pytest.mark.usefixtures("members")
+def test_the_submission_scores_what_the_truth_says(
+    generated: Corpus, workspace: Workspace, tmp_path: Path
+) -> None:
+    made = run(generated, workspace)
+    assert made.submission is not None
+    truth = tmp_path / "truth.txt"
+    truth.write_text(made.submission.read_text())
+    assert score_submission(made.submission, truth=truth, edition=2020).f1 == 1.0
+
+
+@pytest.mark.usefixtures("members")
+def test_test_predictions_remember_every_image_that_had_a_part_in_them(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    made = run(generated, workspace)
+    predictions = Predictions.load(made.folder / "predictions" / "test")
+    table = generated.table
+    expected = {i for i, s in zip(table.image_ids, table.splits, strict=True) if s != "test"}
+    assert predictions.fitted_on == expected
+    assert predictions.out_of_sample
+
+
+@pytest.mark.usefixtures("members")
+def test_the_scores_of_every_image_are_kept_for_reports(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    made = run(generated, workspace)
+    with (made.folder / "valid_f1.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "image_id", "prior", "one-hot", "global", "DRCT", "mean", "logistic", "submission",
+    ]  # fmt: skip
+    assert [row["image_id"] for row in rows] == list(generated.table.of(split="valid").image_ids)
+    submitted = np.mean([float(row["submission"]) for row in rows])
+    assert submitted == pytest.approx(made.steps[-1].f1.value)
+    assert "n = 80 images" in ladder_table(made.steps)
+
+
+@pytest.mark.usefixtures("members")
+def test_an_image_that_is_left_out_of_the_mean_has_an_empty_score(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    concepts = tuple(() if i == "valid_004" else c for i, c in zip(
+        generated.table.image_ids, generated.table.concepts, strict=True
+    ))  # fmt: skip
+    corpus = replace(generated, table=replace(generated.table, concepts=concepts))
+    made = run(corpus, workspace, submit=False)
+    with (made.folder / "valid_f1.csv").open(newline="") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["image_id"] == "valid_004"]
+    assert set(row.values()) == {"valid_004", ""}
+    assert made.steps[0].f1.n == 79
+
+
+@pytest.mark.usefixtures("members")
+def test_two_runs_are_equal_to_the_last_bit(generated: Corpus, workspace: Workspace) -> None:
+    config = EnsembleConfig(margin=0.0)  # LightGBM as well
+    contents = []
+    for _ in range(2):
+        made = run(generated, workspace, config=config)
+        assert made.submission is not None
+        contents.append(
+            [
+                (made.folder / name).read_bytes()
+                for name in ("predictions/test/probs.npy", "decision.json", made.submission.name)
+            ]
+        )
+        shutil.rmtree(made.folder)
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.usefixtures("members")
+def test_other_settings_members_and_editions_have_runs_of_their_own(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    folders = {run(generated, workspace, submit=False).folder}
+    folders.add(run(generated, workspace, submit=False, edition=2025).folder)
+    folders.add(run(generated, workspace, submit=False, config=replace(QUICK, top=9)).folder)
+    fused("retrieval")
+    folders.add(run(generated, workspace, submit=False).folder)
+    assert len(folders) == 4
+
+
+def test_a_kept_stacker_can_be_loaded_again(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("one-hot")
+    fused("retrieval")
+    for margin in (0.0, 1e6):  # a stacker that learns, then a single member
+        made = run(generated, workspace, config=replace(QUICK, margin=margin), submit=False)
+        assert load_stacker(made.folder / "stacker") is not None
+
+
+def test_a_specialist_without_images_in_test_or_valid_does_no_harm(
+    generated: Corpus,
+    workspace: Workspace,
+    detector: SaveRun,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    detector("global")
+    for category, split in (("DRUS", "test"), ("DRXR", "valid")):
+        home = detector(category)
+        whole = Predictions.load(home / "predictions" / split)
+        none = replace(whole, image_ids=(), probs=whole.probs[:0])
+        none.save(home / "predictions" / split)
+    made = run(generated, workspace)
+    assert list(read_meta(made.folder)["members"]) == ["prior", "global", "DRUS"]
+    assert "left out, no image in valid to weigh it by: DRXR" in capsys.readouterr().err
+    expected = generated.table.of(split="test").image_ids
+    assert made.submission is not None
+    assert check_submission(made.submission, edition=2020, expected_ids=expected) == []
+
+
+def test_an_image_that_no_member_saw_gets_what_its_category_says(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    home = fused("one-hot")
+    whole = Predictions.load(home / "predictions" / "test")
+    whole.rows(whole.image_ids[1:]).save(home / "predictions" / "test")  # test_000 is unreadable
+    made = run(generated, workspace, config=EnsembleConfig(stackers=("mean",)))
+    found = Predictions.load(made.folder / "predictions" / "test").rows(["test_000"]).probs[0]
+    test = generated.table.of(split="test")
+    train = generated.table.of(split="train")
+    prior = CategoryPrior.of(train, generated.labels).of_category(test.categories[0])
+    np.testing.assert_allclose(found[prior > 0], prior[prior > 0], rtol=1e-3)
+    assert not found[prior == 0].any()
+
+
+def test_a_corpus_without_categories_has_an_ensemble_as_well(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("one-hot")
+    table = generated.table
+    bare = replace(generated, table=replace(table, categories=("",) * len(table)))
+    made = run(bare, workspace, edition=2025)
+    assert made.submission is not None
+    assert DecisionRule.load(made.folder / "decision.json").always == {}
+    assert set(table.categories) < set(CATEGORIES)
+
+
+@pytest.mark.usefixtures("members")
+def test_without_test_images_there_is_a_run_but_no_submission(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    table = generated.table
+    partly = replace(generated, table=table.take(np.array([s != "test" for s in table.splits])))
+    for folder in workspace.root.rglob("predictions/test"):
+        whole = Predictions.load(folder)
+        replace(whole, image_ids=(), probs=whole.probs[:0]).save(folder)
+    made = run(partly, workspace, submit=False)
+    assert made.submission is None
+    assert not (made.folder / "predictions").exists()
+    with pytest.raises(MissingStageError, match="generated: no image in test to submit"):
+        run(partly, workspace, submit=True)
+
+
+@pytest.mark.usefixtures("members")
+def test_without_labelled_images_in_valid_nothing_can_be_fitted(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    table = generated.table
+    concepts = tuple(
+        None if s == "valid" else c for s, c in zip(table.splits, table.concepts, strict=True)
+    )
+    blind = replace(generated, table=replace(table, concepts=concepts))
+    with pytest.raises(MissingStageError, match="no labelled image in valid to fit an ensemble on"):
+        run(blind, workspace)
+
+
+def test_without_members_the_commands_are_named(generated: Corpus, workspace: Workspace) -> None:
+    with pytest.raises(MissingStageError, match="neither a detector nor a fused source"):
+        run(generated, workspace)
+
+
+def test_an_unknown_stacker_is_named_with_the_known_ones(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    with pytest.raises(ConfigError, match="unknown 'svm'; known: mean, logistic, lightgbm"):
+        run(generated, workspace, config=EnsembleConfig(stackers=("mean", "svm")))
+
+
+@pytest.mark.parametrize("edition", [2021, 2024, 1999])
+def test_an_edition_without_a_known_evaluator_is_refused_before_anything_is_fitted(
+    generated: Corpus, workspace: Workspace, edition: int
+) -> None:
+    with pytest.raises(ConfigError, match=str(edition)):
+        run(generated, workspace, edition=edition)

@@ -1,0 +1,161 @@
+"""The members of an ensemble, found in a workspace."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import LeakageError, MissingStageError
+from core.predictions import Predictions
+from core.prior import CategoryPrior
+from core.workspace import Corpus, Workspace
+from ensembles.gather import constant_concepts, gather
+
+SaveRun = Callable[..., Path]
+
+
+def test_the_prior_comes_first_then_fused_sources_then_detectors(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    for name in ("global", "DRXR", "DRCT"):
+        detector(name)
+    for name in ("retrieval", "one-hot"):
+        fused(name)
+    members = gather(generated, workspace)
+    names = [member.name for member in members]
+    assert names[0] == "prior"
+    assert set(names[1:3]) == {"one-hot", "retrieval"}
+    assert names[3:] == ["global", "DRCT", "DRXR"]
+    valid = generated.table.of(split="valid")
+    train = generated.table.of(split="train")
+    expected = CategoryPrior.of(train, generated.labels).predict(valid)
+    np.testing.assert_array_equal(members[0].valid.probs, expected.probs)
+
+
+def test_the_newest_run_wins(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    for number, made in enumerate(("2026-11-02", "2026-11-03", "2026-11-01")):
+        detector("global", name=f"made-{number}", made=made, noise=1.0 + number)
+        fused("retrieval", name=f"retrieval-{number}", made=made)
+    _, retrieval, general = gather(generated, workspace)
+    assert retrieval.origin == "retrieval-1 2026-11-03"
+    assert general.origin == "made-1 2026-11-03"
+    newest = workspace.backbones / "global" / "made-1" / "predictions" / "valid"
+    np.testing.assert_array_equal(general.valid.probs, Predictions.load(newest).probs)
+
+
+def test_specialists_that_are_contained_in_a_fused_source_are_left_out(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    for name in ("global", "DRCT", "DRXR"):
+        detector(name)
+    fused("routed", contains=("DRCT/made-1",))
+    members = gather(generated, workspace)
+    assert [member.name for member in members] == ["prior", "routed", "global", "DRXR"]
+
+
+def test_a_specialist_trained_after_the_fusion_has_its_own_say(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    detector("DRCT", name="made-1", made="2026-11-01")
+    fused("routed", contains=("DRCT/made-1",))
+    detector("DRCT", name="made-2", made="2026-11-02")
+    members = gather(generated, workspace)
+    assert [member.name for member in members] == ["prior", "routed", "DRCT"]
+
+
+def test_only_the_newest_run_of_a_strategy_says_what_is_contained(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    detector("DRCT")
+    fused("routed", name="routed-1", made="2026-11-01", contains=("DRCT/made-1",))
+    fused("routed", name="routed-2", made="2026-11-02")
+    assert [m.name for m in gather(generated, workspace)] == ["prior", "routed", "DRCT"]
+
+
+def test_runs_on_another_corpus_are_passed_over(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    detector("global", fingerprint="other000")
+    fused("retrieval", fingerprint="other000", made="2099-01-01")
+    fused("one-hot")
+    assert [member.name for member in gather(generated, workspace)] == ["prior", "one-hot"]
+
+
+def test_the_fused_prior_is_not_counted_twice(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("prior")
+    fused("one-hot")
+    assert [member.name for member in gather(generated, workspace)] == ["prior", "one-hot"]
+
+
+def test_a_workspace_without_members_names_the_commands(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    with pytest.raises(
+        MissingStageError, match=r"neither a detector nor a fused .*`python cli\.py train-backbone"
+    ):
+        gather(generated, workspace)
+
+
+def test_a_member_fitted_on_images_that_it_predicts_is_refused(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    home = detector("global")
+    honest = Predictions.load(home / "predictions" / "valid")
+    replace(honest, fitted_on=frozenset({"valid_003"})).save(home / "predictions" / "valid")
+    with pytest.raises(LeakageError, match=r"global: 1 of 80 images were used .*valid_003"):
+        gather(generated, workspace)
+
+
+def test_a_member_fitted_on_test_images_is_refused_as_well(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    home = detector("global")
+    honest = Predictions.load(home / "predictions" / "test")
+    replace(honest, fitted_on=frozenset({"test_007"})).save(home / "predictions" / "test")
+    with pytest.raises(LeakageError, match=r"global: 1 of 40 images were used to fit it"):
+        gather(generated, workspace)
+
+
+def test_a_group_that_crosses_the_splits_is_refused(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    detector("global")
+    groups = list(generated.table.groups)
+    groups[generated.table.image_ids.index("valid_010")] = "train-0"
+    crossing = replace(generated, table=replace(generated.table, groups=tuple(groups)))
+    with pytest.raises(LeakageError, match=r"share a group with images .*valid_010.*whole groups"):
+        gather(crossing, workspace)
+
+
+def test_a_member_knows_which_images_and_concepts_it_covers(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    detector("DRCT")
+    special = gather(generated, workspace)[1]
+    valid = generated.table.of(split="valid")
+    source = special.source("valid", valid, generated)
+    is_ct = np.array(valid.categories) == "DRCT"
+    np.testing.assert_array_equal(source.rows >= 0, is_ct)
+    covered = [cui in special.valid.labels for cui in generated.labels.cuis]
+    np.testing.assert_array_equal(source.columns >= 0, covered)
+    test = generated.table.of(split="test")
+    assert special.source("test", test, generated).probs is special.test.probs
+
+
+def test_constant_concepts_stand_on_every_training_image_of_a_category(generated: Corpus) -> None:
+    expected = {"DRCT": ("C00",), "DRUS": ("C02",), "DRXR": ("C01",)}
+    assert constant_concepts(generated, at_least=1) == expected
+    n_us = len(generated.table.of(split="train", category="DRUS"))
+    del expected["DRUS"]
+    assert constant_concepts(generated, at_least=n_us + 1) == expected
+    assert constant_concepts(generated, at_least=10_000) == {}
+
+
+def test_with_0_no_concept_is_taken_for_constant(generated: Corpus) -> None:
+    assert constant_concepts(generated, at_least=0) == {}

@@ -1,0 +1,189 @@
+"""From members to concept sets, on predictions that see the truth through noise."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.single_threshold import cross_fitted_f1
+from core.workspace import Corpus, Workspace
+from ensembles.config import EnsembleConfig
+from ensembles.decide import DecisionRule
+from ensembles.gather import gather
+from ensembles.second_stage import SecondStage, candidates_of, describe, fit_second_stage
+from ensembles.thresholds import Thresholds
+
+SaveRun = Callable[..., Path]
+
+QUICK = EnsembleConfig(stackers=("mean", "logistic"), constant_from=15)
+
+
+def fit(corpus: Corpus, workspace: Workspace, config: EnsembleConfig = QUICK) -> SecondStage:
+    valid = corpus.table.of(split="valid")
+    return fit_second_stage(corpus, gather(corpus, workspace), valid, config)
+
+
+def kept_rung(fitted: SecondStage) -> float:
+    """F1 of what the decision starts from."""
+    return next(rung.mean for rung in fitted.tried if rung.name == fitted.stacker_name)
+
+
+def best_single(fitted: SecondStage, config: EnsembleConfig = QUICK) -> float:
+    return max(rung.mean for rung in fitted.tried if rung.name not in config.stackers)
+
+
+def test_everything_that_was_tried_is_scored_out_of_fold(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    detector("global")
+    fused("one-hot", noise=1.5)
+    fitted = fit(generated, workspace)
+    members = ["prior", "one-hot", "global"]
+    assert [rung.name for rung in fitted.tried] == [*members, "mean", "logistic"]
+    assert fitted.rungs[0].name == "prior"
+    assert fitted.rungs[-1].title == f"decision: {describe(fitted.choice)}"
+    np.testing.assert_array_equal(fitted.rungs[-1].image_f1, fitted.choice.image_f1)
+    valid = generated.table.of(split="valid")
+    scores = cross_fitted_f1(
+        fitted.out_of_fold, valid.targets(generated.labels), valid.folds, empty_truth="left out"
+    )
+    kept = next(rung for rung in fitted.tried if rung.name == fitted.stacker_name)
+    np.testing.assert_array_equal(kept.image_f1, scores)
+
+
+def test_the_rungs_climb_from_the_prior_over_the_best_member_to_the_decision(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    for strategy, noise in (("one-hot", 1.5), ("retrieval", 2.0), ("routed", 4.0)):
+        fused(strategy, noise=noise)
+    detector("global", noise=2.0)
+    fitted = fit(generated, workspace)
+    names = [rung.name for rung in fitted.rungs]
+    assert names[:2] == ["prior", "one-hot"]
+    assert fitted.rungs[1].title == "best member: one-hot"
+    assert set(names[2:-1]) <= {"mean", "logistic"}
+    means = [rung.mean for rung in fitted.rungs[:-1]]
+    assert means == sorted(means)
+    assert fitted.rungs[-1].mean > fitted.rungs[1].mean
+
+
+@pytest.mark.parametrize("noises", [(0.5, 6.0, 8.0), (3.0, 3.0, 3.0), (6.0, 6.5, 7.0)])
+def test_what_is_kept_is_never_below_the_best_single_member(
+    generated: Corpus, workspace: Workspace, fused: SaveRun, noises: tuple[float, ...]
+) -> None:
+    for strategy, noise in zip(("one-hot", "retrieval", "routed"), noises, strict=True):
+        fused(strategy, noise=noise)
+    for margin in (0.0, 0.5):
+        fitted = fit(generated, workspace, replace(QUICK, margin=margin))
+        assert kept_rung(fitted) >= best_single(fitted)
+
+
+def test_a_stacker_that_does_not_pay_is_not_used(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("one-hot", noise=2.0)
+    fused("retrieval", noise=2.0)
+    paying = fit(generated, workspace)
+    assert paying.stacker_name in QUICK.stackers
+    fitted = fit(generated, workspace, replace(QUICK, margin=1e6))
+    assert fitted.stacker_name in ("one-hot", "retrieval")
+    assert kept_rung(fitted) == best_single(fitted)
+    assert [rung.name for rung in fitted.rungs[:-1]] == ["prior", fitted.stacker_name]
+
+
+def test_where_the_prior_is_the_best_member_it_stands_on_the_ladder_once(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("one-hot", noise=50.0)
+    fitted = fit(generated, workspace, replace(QUICK, margin=1e6))
+    assert fitted.stacker_name == "prior"
+    assert [rung.name for rung in fitted.rungs[:-1]] == ["prior"]
+
+
+def test_the_out_of_fold_probabilities_of_a_fold_do_not_know_its_labels(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("one-hot", noise=2.0)
+    fused("retrieval", noise=2.0)
+    config = EnsembleConfig(stackers=("logistic",), margin=0.0)
+    table = generated.table
+    concepts = list(table.concepts)
+    for row, split in enumerate(table.splits):
+        if split == "valid" and table.folds[row] == 2:
+            concepts[row] = ("C11",)  # nonsense
+    spoilt = replace(generated, table=replace(table, concepts=tuple(concepts)))
+    here = table.of(split="valid").folds == 2
+    fitted = [fit(corpus, workspace, config) for corpus in (generated, spoilt)]
+    assert fitted[0].stacker_name == fitted[1].stacker_name == "logistic"
+    np.testing.assert_array_equal(fitted[0].out_of_fold[here], fitted[1].out_of_fold[here])
+    assert (fitted[0].out_of_fold[~here] != fitted[1].out_of_fold[~here]).any()
+
+
+def test_concepts_that_are_constant_in_a_category_are_always_decided(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("one-hot", noise=2.0)
+    rule = fit(generated, workspace).choice.rule
+    n_us = len(generated.table.of(split="train", category="DRUS"))
+    assert rule.always == {"DRCT": ("C00",), "DRUS": ("C02",), "DRXR": ("C01",)}
+    larger = fit(generated, workspace, replace(QUICK, constant_from=n_us + 1)).choice.rule
+    assert larger.always.keys() == {"DRCT", "DRXR"}
+    assert fit(generated, workspace, replace(QUICK, constant_from=0)).choice.rule.always == {}
+
+
+def test_concepts_that_train_never_saw_count_as_missed(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("one-hot", noise=0.01)  # as good as knowing the truth
+    fitted = fit(generated, workspace)
+    valid = generated.table.of(split="valid")
+    scores = next(rung.image_f1 for rung in fitted.tried if rung.name == "one-hot")
+    known = valid.concepts[0]
+    assert known is not None
+    assert "C99" in known
+    assert scores[0] == 2 * (len(known) - 1) / (2 * len(known) - 1)
+    assert scores[1] == 1.0
+
+
+def test_candidates_of_test_have_the_features_of_those_of_valid(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    fused("one-hot")
+    detector("DRCT")
+    members = gather(generated, workspace)
+    names = {
+        candidates_of(
+            generated, members, generated.table.of(split=split), split=split, config=QUICK
+        ).feature_names
+        for split in ("valid", "test")
+    }
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "words"),
+    [
+        (Thresholds(global_=0.314), "one threshold, 0.31"),
+        (Thresholds(global_=0.3, by_category={"DRCT": 0.2}), "1 categories with their own"),
+        (
+            Thresholds(global_=0.3, by_category={"DRCT": 0.2}, by_concept={"C1": 0.1, "C2": 0.2}),
+            "2 concepts with their own",
+        ),
+        (None, "expected F1"),
+    ],
+)
+def test_a_rule_is_described_in_words(
+    generated: Corpus,
+    workspace: Workspace,
+    fused: SaveRun,
+    thresholds: Thresholds | None,
+    words: str,
+) -> None:
+    fused("one-hot")
+    choice = fit(generated, workspace).choice
+    rule = DecisionRule(
+        kind="expected-f1" if thresholds is None else "thresholds", thresholds=thresholds
+    )
+    assert words in describe(replace(choice, rule=rule))
