@@ -8,6 +8,7 @@ from core.errors import MissingStageError
 from core.images import ImageTable
 from core.predictions import Predictions
 from core.prior import CategoryPrior
+from core.progress import say
 from core.runs import read_meta
 from core.workspace import Corpus, Workspace
 from ensembles.crossfit import check_out_of_sample
@@ -36,16 +37,12 @@ class Member:
         predictions = self.valid if split == "valid" else self.test
         return Source.of(predictions, image_ids=table.image_ids, labels=corpus.labels)
 
-    def covers(self, table: ImageTable) -> bool:
-        """Whether it predicts every one of these images of valid."""
-        return set(table.image_ids) <= set(self.valid.image_ids)
-
 
 def gather(corpus: Corpus, workspace: Workspace) -> list[Member]:
     """The category prior, then the newest run of each fusion strategy and of each detector.
 
-    A specialist whose say is already in a fused source is left out; so is every run on another
-    corpus.
+    A specialist whose say is already in a fused source is left out; so is one without an image in
+    valid, which nothing could weigh, and every run on another corpus.
 
     Raises:
         MissingStageError: neither a detector nor a fused source is there; the command is named.
@@ -62,7 +59,9 @@ def gather(corpus: Corpus, workspace: Workspace) -> list[Member]:
             f"neither a detector nor a fused source of this corpus is in {workspace.root}; run"
             f" `python cli.py train-backbone -w {workspace.root}`, then `fuse`, then this again"
         )
-    members = [_prior(corpus), *fused, *detectors]
+    if unknown := [member.name for member in detectors if not len(member.valid)]:
+        say(f"left out, no image in valid to weigh it by: {', '.join(unknown)}")
+    members = [_prior(corpus), *fused, *(member for member in detectors if len(member.valid))]
     for split in ("valid", "test"):
         check_out_of_sample([getattr(member, split) for member in members], corpus.table)
     return members

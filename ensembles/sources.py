@@ -39,11 +39,11 @@ class Source:
 
         Raises:
             LabelSpaceError: the source has a concept that is not in the label space.
-            PredictionsError: it covers none of the images.
+            PredictionsError: it has images, but none of these.
         """
         row_of = {image_id: row for row, image_id in enumerate(predictions.image_ids)}
         rows = np.array([row_of.get(image_id, -1) for image_id in image_ids], dtype=np.int32)
-        if (rows < 0).all():
+        if len(predictions) and (rows < 0).all():  # a category may have no image in a split
             raise PredictionsError(
                 f"{predictions.source}: covers none of the {len(image_ids)} images"
             )

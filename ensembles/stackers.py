@@ -15,6 +15,7 @@ from ensembles.candidates import Candidates
 from ensembles.forest import LightGBMStacker
 from ensembles.logistic import fit_logistic, fit_offsets
 from ensembles.pairs import Bools, Floats
+from ensembles.single import MemberStacker
 from ensembles.stacking import (
     FILE,
     Stacker,
@@ -144,6 +145,7 @@ _SAVED: dict[str, type[Stacker]] = {
     "mean": MeanStacker,
     "logistic": LogisticStacker,
     "lightgbm": LightGBMStacker,
+    "member": MemberStacker,
 }
 
 
