@@ -1,9 +1,11 @@
 """Steps from the prior to the submission, with paired gains."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from core.ladder import Rung, climb, ladder_table
+from core.ladder import Rung, climb, ladder_table, read_scores, write_scores
 from core.metrics import bootstrap
 
 GROUPS = tuple(f"g{i // 2}" for i in range(40))
@@ -49,3 +51,13 @@ def test_the_table_is_aligned_and_says_how_many_images() -> None:
     assert lines[2].endswith("+0.1000 [+0.1000, +0.1000]")
     assert lines[-1].strip() == "n = 38 images"
     assert len({line.index("0.") for line in lines[1:4]}) == 1
+
+
+def test_scores_of_images_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    scores = {"prior": np.array([1 / 3, np.nan, 0.0]), "mean": np.array([0.1 + 0.2, np.nan, 1.0])}
+    write_scores(tmp_path / "f1.csv", image_ids=["a", "b,c", "d"], scores=scores)
+    image_ids, found = read_scores(tmp_path / "f1.csv")
+    assert image_ids == ("a", "b,c", "d")
+    assert list(found) == ["prior", "mean"]
+    for name, values in scores.items():
+        np.testing.assert_array_equal(found[name], values)

@@ -51,7 +51,7 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
     }  # fmt: skip
     meta = read_meta(made.folder)
     assert list(meta["members"]) == ["prior", "one-hot", "global", "DRCT"]
-    assert (meta["corpus"], meta["edition"]) == ("gen00000", 2020)
+    assert meta["corpus"] == "gen00000"
     assert workspace.finished_runs(workspace.ensembles) == [made.folder]
     assert json.loads((made.folder / "config.json").read_text())["margin"] == 0.5
     DecisionRule.load(made.folder / "decision.json")
@@ -159,15 +159,31 @@ def test_two_runs_are_equal_to_the_last_bit(generated: Corpus, workspace: Worksp
 
 
 @pytest.mark.usefixtures("members")
-def test_other_settings_members_and_editions_have_runs_of_their_own(
+def test_a_finished_run_is_kept_and_submitted_in_any_edition(
+    generated: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(generated, workspace)
+    time = (first.folder / "meta.json").stat().st_mtime_ns
+    again = run(generated, workspace, edition=2025)
+    assert f"already stacked, {first.folder}" in capsys.readouterr().err
+    assert again.folder == first.folder
+    assert (first.folder / "meta.json").stat().st_mtime_ns == time
+    assert again.steps == first.steps  # the ladder is read back from the scores of the images
+    assert first.submission is not None
+    assert again.submission is not None
+    assert first.submission.is_file()
+    assert again.submission != first.submission
+
+
+@pytest.mark.usefixtures("members")
+def test_other_settings_and_members_have_runs_of_their_own(
     generated: Corpus, workspace: Workspace, fused: SaveRun
 ) -> None:
     folders = {run(generated, workspace, submit=False).folder}
-    folders.add(run(generated, workspace, submit=False, edition=2025).folder)
     folders.add(run(generated, workspace, submit=False, config=replace(QUICK, top=9)).folder)
     fused("retrieval")
     folders.add(run(generated, workspace, submit=False).folder)
-    assert len(folders) == 4
+    assert len(folders) == 3
 
 
 def test_a_kept_stacker_can_be_loaded_again(
