@@ -50,14 +50,20 @@ def prior(given: Given, config: FuseConfig, made: Made) -> Fused:
 
 
 def retrieval(given: Given, config: FuseConfig, made: Made) -> Fused:
-    """Concepts of the nearest training images of the same category."""
+    """Concepts of the nearest training images of the same category.
+
+    Features are standardised on train first: retrieval alone is hardly better for it, but it errs
+    less like the networks do, and their mean gains.
+    """
     train = given.training_images()
     memory = given.embeddings.rows(train.image_ids).values
+    mean, deviation = memory.mean(axis=0), np.maximum(memory.std(axis=0), 1e-6)
+    memory = (memory - mean) / deviation
     targets = train.targets(given.corpus.labels).matrix
 
     def answer(table: ImageTable) -> Predictions:
         probs = retrieve_by_category(
-            given.embeddings.rows(table.image_ids).values,
+            (given.embeddings.rows(table.image_ids).values - mean) / deviation,
             memory,
             targets,
             query_categories=table.categories,
