@@ -74,18 +74,16 @@ def train_backbone(
     """Train CNN concept detectors, per category and for all images."""
     from backbones.config import PRESETS
     from backbones.device import find_device
-    from backbones.train import train_backbones
+    from backbones.train import detector_names, train_backbones
     from core.config import configured, preset_of
     from core.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
 
+    names = detector_names(category)  # wrong options are refused before any work is done
+    chosen = configured(preset_of(PRESETS, preset), file=config, given=settings or ())
+    found, home = find_device(device), Workspace(workspace)
     runs = train_backbones(
-        corpus_or_phantom(Workspace(workspace)),
-        Workspace(workspace),
-        category=category,
-        config=configured(preset_of(PRESETS, preset), file=config, given=settings or ()),
-        preset=preset,
-        device=find_device(device),
+        corpus_or_phantom(home), home, names=names, config=chosen, preset=preset, device=found
     )
     typer.echo("\n".join(map(str, runs)))
 
@@ -102,12 +100,11 @@ def fuse(
     from backbones.device import find_device
     from core.config import configured, preset_of
     from core.workspace import Workspace
-    from corpus.prepare import corpus_or_phantom
     from fusion.config import PRESETS
     from fusion.fuse import fuse as run
 
     made = run(
-        corpus_or_phantom(Workspace(workspace)),
+        Workspace(workspace).open_corpus(),
         Workspace(workspace),
         config=configured(preset_of(PRESETS, preset), file=config, given=settings or ()),
         preset=preset,
@@ -222,7 +219,7 @@ def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "aut
     """Run the whole chain on the phantom corpus, down to a checked and scored submission."""
     from backbones.config import PRESETS as BACKBONES
     from backbones.device import find_device
-    from backbones.train import train_backbones
+    from backbones.train import detector_names, train_backbones
     from core.ladder import ladder_table
     from core.workspace import Workspace
     from corpus.prepare import overview
@@ -238,7 +235,12 @@ def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "aut
     corpus = run_prepare(None, home)
     typer.echo("\n".join(overview(corpus)))
     train_backbones(
-        corpus, home, category=None, config=BACKBONES["quick"], preset="quick", device=found
+        corpus,
+        home,
+        names=detector_names(None),
+        config=BACKBONES["quick"],
+        preset="quick",
+        device=found,
     )
     run_fuse(corpus, home, config=FUSIONS["quick"], preset="quick", device=found)
     made = run_ensemble(corpus, home, config=ENSEMBLES["quick"], submit=True)

@@ -36,7 +36,7 @@ def train_backbones(
     corpus: Corpus,
     workspace: Workspace,
     *,
-    category: str | None,
+    names: Sequence[str],
     config: BackboneConfig,
     preset: str,
     device: str,
@@ -46,8 +46,8 @@ def train_backbones(
     Args:
         corpus: a prepared corpus.
         workspace: where the runs go.
-        category: one of the seven for its specialist, `global` for the detector of all images,
-            `each` for all seven specialists, None for the global one and all seven.
+        names: which detectors, see `detector_names`. Of several, those of categories without
+            training images are skipped, and that is said.
         config: settings, the same for all.
         preset: the name that the run folders start with.
         device: `cpu` or `cuda`.
@@ -56,14 +56,12 @@ def train_backbones(
         The run folders.
 
     Raises:
-        ConfigError: no such category.
-        MissingStageError: a category that was asked for by name has no training images.
+        MissingStageError: none of them has training images.
     """
-    wanted = _wanted(category)
-    present = [c for c in wanted if len(_training_images(corpus, c))]
-    if missing := [c for c in wanted if c not in present]:
+    present = [name for name in names if len(_training_images(corpus, name))]
+    if missing := [name for name in names if name not in present]:
         reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
-        if category not in (None, EACH) or not present:
+        if not present:
             raise MissingStageError(f"{reason}: nothing to train a specialist on")
         say(f"skipped: {reason}")
     material = MATERIALS[config.regime](corpus, workspace, config, device=device)
@@ -73,13 +71,22 @@ def train_backbones(
     ]
 
 
-def _wanted(category: str | None) -> list[str]:
+def detector_names(category: str | None) -> tuple[str, ...]:
+    """The detectors that `--category` asks for.
+
+    Args:
+        category: one of the seven for its specialist, `global` for the detector of all images,
+            `each` for all seven specialists, None for the global one and all seven.
+
+    Raises:
+        ConfigError: no such category.
+    """
     if category is None:
-        return [GLOBAL, *CATEGORIES]
+        return (GLOBAL, *CATEGORIES)
     if category == EACH:
-        return list(CATEGORIES)
+        return CATEGORIES
     if category == GLOBAL or category in CATEGORIES:
-        return [category]
+        return (category,)
     raise ConfigError(
         f"--category {category}: expected {GLOBAL}, {EACH} or one of {', '.join(CATEGORIES)}"
     )

@@ -37,7 +37,7 @@ def overlay(config: C, settings: Mapping[str, Any], *, origin: str = "settings")
     changed = {}
     for key, value in settings.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
+            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(hints))}"
             raise ConfigError(f"{origin}: unknown setting {key!r}; {hint}")
         changed[key] = _convert(value, hints[key], f"{origin}: {key}")

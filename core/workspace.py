@@ -120,8 +120,8 @@ class Workspace:
         """
         if not self.has_corpus():
             raise MissingStageError(
-                f"no corpus is prepared in {self.root}; run `python cli.py prepare SOURCE"
-                f" --workspace {self.root}`"
+                f"no corpus is prepared in {self.root}; run `python cli.py train-backbone -w"
+                f" {self.root}` for the phantom corpus, or `prepare SOURCE -w {self.root}` first"
             )
         try:
             return self._read_corpus(read_meta(self.corpus))

@@ -91,6 +91,27 @@ def test_members_differ_and_do_not_depend_on_how_many_there_are() -> None:
     assert not torch.equal(weights[1], weights[2])
 
 
+def test_each_member_starts_from_weights_of_its_own() -> None:
+    started: list[torch.Tensor] = []
+
+    def new_model(train_rows: Rows) -> nn.Module:
+        model = nn.Linear(D, L)
+        started.append(model.weight.detach().clone())
+        return model
+
+    fit_members(
+        new_model,
+        batches,
+        TARGETS,
+        rows=np.arange(N),
+        folds=np.zeros(N, dtype=np.int16),  # nothing else could make them differ
+        config=FitConfig(n_members=2, epochs=1, patience=1),
+        log=lambda entry: None,
+        device="cpu",
+    )
+    assert not torch.equal(started[0], started[1])
+
+
 def test_the_stopping_score_is_taken_from_the_inputs_for_scoring() -> None:
     scored: list[int] = []
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from backbones.config import BackboneConfig
 from backbones.material import MATERIALS
-from backbones.train import train_backbones
+from backbones.train import detector_names, train_backbones
 from core.config import overlay
 from core.detectors import find_detectors
 from core.embeddings import Embeddings
@@ -35,7 +35,12 @@ def train(
     corpus: Corpus, workspace: Workspace, category: str | None, config: BackboneConfig = FROZEN
 ) -> list[Path]:
     return train_backbones(
-        corpus, workspace, category=category, config=config, preset="tiny", device="cpu"
+        corpus,
+        workspace,
+        names=detector_names(category),
+        config=config,
+        preset="tiny",
+        device="cpu",
     )
 
 

@@ -49,7 +49,7 @@ def test_a_prepared_corpus_is_opened(tmp_path: Path) -> None:
 
 
 def test_without_a_corpus_the_command_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match=r"run `python cli\.py prepare SOURCE"):
+    with pytest.raises(MissingStageError, match=r"run `python cli\.py train-backbone -w"):
         Workspace(tmp_path).open_corpus()
 
 

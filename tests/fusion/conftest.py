@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backbones.config import BackboneConfig
-from backbones.train import train_backbones
+from backbones.train import detector_names, train_backbones
 from core.workspace import Corpus, Workspace
 
 FROZEN = BackboneConfig(
@@ -24,7 +24,9 @@ def frozen() -> BackboneConfig:
 @pytest.fixture(scope="session")
 def trained_once(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("trained"))
-    train_backbones(corpus, workspace, category=None, config=FROZEN, preset="tiny", device="cpu")
+    train_backbones(
+        corpus, workspace, names=detector_names(None), config=FROZEN, preset="tiny", device="cpu"
+    )
     return workspace
 
 

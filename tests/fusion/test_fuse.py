@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backbones.config import BackboneConfig
-from backbones.train import train_backbones
+from backbones.train import detector_names, train_backbones
 from core.config import overlay
 from core.errors import ConfigError, MissingStageError
 from core.metrics import bootstrap
@@ -84,7 +84,9 @@ def test_a_new_specialist_is_routed_anew(
     shutil.rmtree(trained.backbones / "DRXR")
     (before,) = run(corpus, trained, routed)
     assert len(read_meta(before.folder)["contains"]) == 1
-    train_backbones(corpus, trained, category="DRXR", config=frozen, preset="tiny", device="cpu")
+    train_backbones(
+        corpus, trained, names=detector_names("DRXR"), config=frozen, preset="tiny", device="cpu"
+    )
     (after,) = run(corpus, trained, routed)
     assert after.folder != before.folder
 

@@ -40,11 +40,12 @@ def drawn(n_queries: int, n_memory: int = 60) -> tuple[Floats, Floats, csr_array
     return queries, memory, csr_array(rng.random((n_memory, 5)) < 0.3)
 
 
+@pytest.mark.parametrize("temperature", [0.1, 2.0])
 @pytest.mark.parametrize("k", [1, 7, 60, 1000])
-def test_the_votes_are_those_of_a_plain_loop(k: int) -> None:
+def test_the_votes_are_those_of_a_plain_loop(k: int, temperature: float) -> None:
     queries, memory, targets = drawn(20)
-    found = retrieve(queries, memory, targets, k=k, temperature=0.1)
-    expected = plain(queries, memory, targets, k=k, temperature=0.1)
+    found = retrieve(queries, memory, targets, k=k, temperature=temperature)
+    expected = plain(queries, memory, targets, k=k, temperature=temperature)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     assert found.dtype == np.float32
     assert found.min() >= 0

@@ -1,5 +1,7 @@
 """Each strategy on detectors trained on the made corpus."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,20 @@ def test_the_head_learns_from_features_and_category(given: Given) -> None:
     assert ((probs[:, 0] > probs[:, 1]) == is_ct).all()  # C1 on CT, C2 on X-ray
 
 
+def test_the_head_is_told_the_category(given: Given) -> None:
+    table = given.corpus.table
+    hidden = tuple(
+        "" if split == "valid" else category
+        for split, category in zip(table.splits, table.categories, strict=True)
+    )
+    corpus = replace(given.corpus, table=replace(table, categories=hidden))
+    config = overlay(TINY, {"epochs": 2})
+    known = one_hot_head(given, config, {}).predictions
+    unknown = one_hot_head(replace(given, corpus=corpus), config, {}).predictions
+    np.testing.assert_array_equal(known["test"].probs, unknown["test"].probs)
+    assert (known["valid"].probs != unknown["valid"].probs).any(axis=1).all()
+
+
 def test_routed_takes_the_specialists_say_and_the_global_detectors_elsewhere(
     given: Given,
 ) -> None:
@@ -87,13 +103,7 @@ def test_routed_says_which_detectors_it_contains(given: Given) -> None:
 
 def test_without_a_global_detector_the_fused_head_is_the_general_source(given: Given) -> None:
     specialists = tuple(run for run in given.detectors if run.category != "global")
-    without = Given(
-        corpus=given.corpus,
-        embeddings=given.embeddings,
-        names=given.names,
-        detectors=specialists,
-        device="cpu",
-    )
+    without = replace(given, detectors=specialists)
     made = {"one-hot": one_hot_head(given, overlay(TINY, {"epochs": 1}), {})}
     found = routed(without, TINY, made).predictions["test"]
     base = made["one-hot"].predictions["test"]
@@ -106,15 +116,8 @@ def test_without_a_global_detector_the_fused_head_is_the_general_source(given: G
 def test_routed_without_anything_general_says_what_to_name_before_it(
     given: Given, made: dict[str, Fused]
 ) -> None:
-    without = Given(
-        corpus=given.corpus,
-        embeddings=given.embeddings,
-        names=given.names,
-        detectors=(),
-        device="cpu",
-    )
     with pytest.raises(ConfigError, match="`routed` needs the global detector, or `one-hot` named"):
-        routed(without, TINY, made)
+        routed(replace(given, detectors=()), TINY, made)
 
 
 def test_predictions_of_strategies_can_be_lined_up(given: Given) -> None:
