@@ -1,19 +1,28 @@
-"""A small made corpus that many tests share: drawn squares and stripes with known concepts."""
+"""Corpora that many tests share: one of small drawn images, one of predictions without images."""
 
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from core.categories import CATEGORIES
 from core.images import ImageTable
-from core.labels import LabelSpace
+from core.labels import Concepts, LabelSpace
+from core.predictions import Predictions
+from core.runs import new_folder, write_json
 from core.workspace import Corpus, Workspace
+
+SaveRun = Callable[..., Path]
 
 N_IMAGES = {"train": 40, "valid": 16, "test": 8}
 N_FOLDS = {"train": 4, "valid": 4, "test": 0}
 PIXELS = 40
+
+SIZES = {"train": 120, "valid": 80, "test": 40}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -93,3 +102,126 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def workspace(tmp_path: Path) -> Workspace:
     """An empty workspace."""
     return Workspace(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def trained_once(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Detectors of the made corpus; to be read only."""
+    from backbones.config import BackboneConfig
+    from backbones.train import train_backbones
+
+    config = BackboneConfig(
+        backbone="test_efficientnet", weights="none", image_sizes=(64,), mirror=False,
+        hidden=(16,), epochs=4, patience=4, batch_size=16, n_members=1,
+    )  # fmt: skip
+    workspace = Workspace(tmp_path_factory.mktemp("trained"))
+    names = ("global", "DRCT", "DRXR")
+    train_backbones(corpus, workspace, names=names, config=config, preset="tiny", device="cpu")
+    return workspace
+
+
+@pytest.fixture
+def trained(trained_once: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace with the global detector and the specialists of CT and X-ray."""
+    return Workspace(Path(shutil.copytree(trained_once.root, tmp_path / "trained")))
+
+
+@pytest.fixture(scope="session")
+def generated() -> Corpus:
+    """120 training, 80 validation and 40 test images without files, of three categories.
+
+    C00 stands on every CT, C01 on every X-ray, C02 on every ultrasound image; C03 to C11 anywhere,
+    ever rarer; C99 on one image of valid only.
+    """
+    rng = np.random.default_rng(0)
+    numbers = [(split, n) for split, size in SIZES.items() for n in range(size)]
+    kinds = rng.choice(3, len(numbers), p=[0.5, 0.35, 0.15])
+    concepts: list[Concepts | None] = []
+    for (split, number), kind in zip(numbers, kinds, strict=True):
+        seen = [f"C{3 + c:02d}" for c in np.flatnonzero(rng.random(9) < np.linspace(0.5, 0.05, 9))]
+        rare = ("C99",) if (split, number) == ("valid", 0) else ()
+        concepts.append(None if split == "test" else (f"C{kind:02d}", *seen, *rare))
+    ids = tuple(f"{split}_{n:03d}" for split, n in numbers)
+    table = ImageTable(
+        image_ids=ids,
+        paths=ids,
+        categories=tuple(("DRCT", "DRXR", "DRUS")[kind] for kind in kinds),
+        splits=tuple(split for split, _ in numbers),
+        folds=np.array([n // 2 % 4 for _, n in numbers], dtype=np.int16),
+        groups=tuple(f"{split}-{n // 2}" for split, n in numbers),
+        concepts=tuple(concepts),
+    )
+    labels = LabelSpace.of(c or () for c in table.of(split="train").concepts)
+    return Corpus(
+        name="generated", table=table, labels=labels, names={}, edition=2020,
+        fingerprint="gen00000", notes=(),
+    )  # fmt: skip
+
+
+def see(corpus: Corpus, source: str, split: str, *, noise: float) -> Predictions:
+    """What a source says: log odds of 2 for what is true and -3 for what is not, under noise.
+
+    Of test images, whose truth nobody knows, only the concept of the category is true.
+    """
+    rng = np.random.default_rng([sum(map(ord, source + split)), round(100 * noise)])
+    category = source if source in CATEGORIES else None
+    table, train = (corpus.table.of(split=s, category=category) for s in (split, "train"))
+    labels = LabelSpace.of(c or () for c in train.concepts)
+    own = {"DRCT": "C00", "DRXR": "C01", "DRUS": "C02"}
+    known = zip(table.concepts, table.categories, strict=True)
+    truth = labels.encode([(own[kind],) if c is None else c for c, kind in known]).matrix.toarray()
+    logits = np.where(truth, 2.0, -3.0) + rng.normal(0, noise, truth.shape)
+    return Predictions(
+        source=source,
+        image_ids=table.image_ids,
+        labels=labels,
+        probs=(1 / (1 + np.exp(-logits))).astype(np.float32),
+        fitted_on=frozenset(train.image_ids),
+    )
+
+
+def save_run(
+    home: Path, meta: dict[str, object], corpus: Corpus, source: str, *, noise: float, made: str
+) -> Path:
+    """A finished run folder of a source; made now where no time is given."""
+    with new_folder(home, meta) as draft:
+        write_json(draft / "config.json", {})
+        for split in ("valid", "test"):
+            see(corpus, source, split, noise=noise).save(draft / "predictions" / split)
+    if made:
+        write_json(home / "meta.json", {**meta, "made": made})
+    return home
+
+
+@pytest.fixture
+def detector(workspace: Workspace, generated: Corpus) -> SaveRun:
+    """Saves a detector run of a category, or `global`, on the generated corpus."""
+
+    def save(
+        category: str, *, name: str = "made-1", corpus: str = "gen00000", noise: float = 2.0,
+        made: str = "",
+    ) -> Path:  # fmt: skip
+        meta: dict[str, object] = {
+            "category": category, "preset": "made", "corpus": corpus, "embeddings": [],
+        }  # fmt: skip
+        home = workspace.backbones / category / name
+        return save_run(home, meta, generated, category, noise=noise, made=made)
+
+    return save
+
+
+@pytest.fixture
+def fused(workspace: Workspace, generated: Corpus) -> SaveRun:
+    """Saves a fusion run of a strategy on the generated corpus."""
+
+    def save(
+        strategy: str, *, name: str = "", corpus: str = "gen00000", noise: float = 2.0,
+        made: str = "", contains: tuple[str, ...] = (),
+    ) -> Path:  # fmt: skip
+        meta: dict[str, object] = {
+            "strategy": strategy, "corpus": corpus, "contains": list(contains),
+        }  # fmt: skip
+        home = workspace.fusion / (name or f"{strategy}-1")
+        return save_run(home, meta, generated, strategy, noise=noise, made=made)
+
+    return save

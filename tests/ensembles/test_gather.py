@@ -79,8 +79,8 @@ def test_only_the_newest_run_of_a_strategy_says_what_is_contained(
 def test_runs_on_another_corpus_are_passed_over(
     generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
 ) -> None:
-    detector("global", fingerprint="other000")
-    fused("retrieval", fingerprint="other000", made="2099-01-01")
+    detector("global", corpus="other000")
+    fused("retrieval", corpus="other000", made="2099-01-01")
     fused("one-hot")
     assert [member.name for member in gather(generated, workspace)] == ["prior", "one-hot"]
 

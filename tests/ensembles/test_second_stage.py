@@ -91,6 +91,9 @@ def test_a_stacker_that_does_not_pay_is_not_used(
     assert fitted.stacker_name in ("one-hot", "retrieval")
     assert kept_rung(fitted) == best_single(fitted)
     assert [rung.name for rung in fitted.rungs[:-1]] == ["prior", fitted.stacker_name]
+    member = next(m for m in gather(generated, workspace) if m.name == fitted.stacker_name)
+    chosen = fitted.out_of_fold > 0
+    np.testing.assert_allclose(fitted.out_of_fold[chosen], member.valid.probs[chosen], atol=1e-6)
 
 
 def test_where_the_prior_is_the_best_member_it_stands_on_the_ladder_once(

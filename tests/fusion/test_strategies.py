@@ -52,6 +52,18 @@ def test_retrieval_knows_the_category_and_looks_at_the_image(given: Given) -> No
     assert len({row.tobytes() for row in probs[is_ct]}) == 8
 
 
+def test_a_filter_that_no_training_image_excites_does_not_choose_the_neighbours(
+    given: Given,
+) -> None:
+    values = given.embeddings.values
+    is_valid = [[image_id.startswith("valid")] for image_id in given.embeddings.image_ids]
+    dead = np.where(is_valid, 1e-3, 0.0).astype(np.float32)
+    wider = replace(given.embeddings, values=np.concatenate([values, dead], axis=1))
+    with_it = retrieval(replace(given, embeddings=wider), TINY, {}).predictions["valid"]
+    without = retrieval(given, TINY, {}).predictions["valid"]
+    np.testing.assert_allclose(with_it.probs, without.probs, atol=0.02)
+
+
 def test_no_image_is_its_own_neighbour(given: Given) -> None:
     memory = set(given.training_images().image_ids)
     assert memory.isdisjoint(retrieval(given, TINY, {}).predictions["valid"].image_ids)
