@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from backbones.build import Standardise
 from backbones.loop import Rows
 from backbones.members import fit_members, predict_members
 from core.detectors import GLOBAL
@@ -56,14 +57,14 @@ def retrieval(given: Given, config: FuseConfig, made: Made) -> Fused:
     less like the networks do, and their mean gains.
     """
     train = given.training_images()
-    memory = given.embeddings.rows(train.image_ids).values
-    mean, deviation = memory.mean(axis=0), np.maximum(memory.std(axis=0), 1e-6)
-    memory = (memory - mean) / deviation
+    features = torch.tensor(given.embeddings.rows(train.image_ids).values)
+    standardise = Standardise.fitted(features)
+    memory = standardise(features).numpy()
     targets = train.targets(given.corpus.labels).matrix
 
     def answer(table: ImageTable) -> Predictions:
         probs = retrieve_by_category(
-            (given.embeddings.rows(table.image_ids).values - mean) / deviation,
+            standardise(torch.tensor(given.embeddings.rows(table.image_ids).values)).numpy(),
             memory,
             targets,
             query_categories=table.categories,
