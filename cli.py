@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,17 @@ StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at what is otherwise counted and reported.")
 ]
 RUNS = Path("runs")
+_SHOWN_FAULTS = 50
+
+_MENDABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
+"""What the system refuses for reasons of the disk, of rights or of a path that was given."""
+
+_INTERRUPTED = 130
+"""What Typer makes of Ctrl-C."""
 
 
 @app.command()
@@ -167,6 +179,8 @@ def score(
     from ensembles.official import score_submission
 
     result = score_submission(submission, truth=truth, edition=edition, public_script=public_script)
+    if result.warnings:
+        typer.echo("\n".join(_some(result.warnings)), err=True)
     if as_json:
         typer.echo(json.dumps({"f1": result.f1, "n_images": result.n_images}))
         return
@@ -196,9 +210,10 @@ def check(
     prepared = None if workspace is None else Workspace(workspace)
     ids = expected_ids(truth, edition=edition, workspace=prepared)
     faults = check_submission(submission, edition=edition, expected_ids=ids)
-    for fault in faults:
-        typer.echo(str(fault))
     rejected = sum(fault.severity == "rejected" for fault in faults)
+    ordered = sorted(faults, key=lambda fault: fault.severity != "rejected")
+    if ordered:
+        typer.echo("\n".join(_some(ordered)))
     if rejected:
         raise SubmissionError(f"{submission}: {rejected} faults; the evaluator would refuse it")
     against = "its images not compared" if ids is None else f"all {len(ids):,} images"
@@ -260,12 +275,20 @@ def main() -> None:
     except ConceptError as error:
         _stop(f"{type(error).__name__}: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno not in _MENDABLE:
             raise
         _stop(f"{error.filename or 'disk'}: {error.strerror}")
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("interrupted; run the same command again to go on", file=sys.stderr)
+        raise
+
+
+def _some(faults: Sequence[object]) -> list[str]:
+    """Faults in lines, the first fifty of too many."""
+    lines = [str(fault) for fault in faults[:_SHOWN_FAULTS]]
+    n_more = len(faults) - len(lines)
+    return [*lines, f"... and {n_more:,} more"] if n_more else lines
 
 
 def _stop(line: str) -> None:
