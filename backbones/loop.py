@@ -132,9 +132,16 @@ def predict(
 
 
 def epoch_batches(rows: Rows, *, size: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """All rows once in random order, in batches; the last may be smaller."""
+    """All rows once in random order, in batches; the last may be smaller.
+
+    A single image left over joins the batch before: batch normalisation has no deviation of one.
+    """
     order = rng.permutation(rows)
-    return (order[start : start + size] for start in range(0, len(order), size))
+    starts = list(range(0, len(order), size))
+    if len(order) > size > 1 and len(order) % size == 1:
+        starts.pop()
+    ends = [*starts[1:], len(order)]
+    return (order[start:end] for start, end in zip(starts, ends, strict=True))
 
 
 def stopping_f1(probs: npt.NDArray[np.float32], targets: csr_array) -> float:

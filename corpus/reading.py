@@ -62,7 +62,8 @@ def make_reading(
 
     Raises:
         CorpusError: there is no labelled training image, an id stands twice, the files contradict
-            each other, or the reading is strict and labels or images are lost.
+            each other, a group crosses splits, or the reading is strict and labels or images
+            are lost.
     """
     images = _in_order(found)
     collected = [*notes, *(note for concepts in lists.values() for note in concepts.notes)]
@@ -70,6 +71,7 @@ def make_reading(
     for said in annotations:
         collected += annotation_notes(images, said)
     table = _table(images, lists, annotations)
+    _refuse_crossing_groups(table)
     collected += table_notes(table)
     return Reading(
         layout=layout,
@@ -157,7 +159,7 @@ def _matching_notes(
 
 
 def table_notes(table: ImageTable) -> Iterable[Note]:
-    """What is strange about a table as a whole: gaps, unseen concepts, groups that leak."""
+    """What is strange about a table as a whole: gaps, unseen concepts."""
     for split in SPLITS:
         part = table.of(split=split)
         if not len(part):
@@ -171,7 +173,6 @@ def table_notes(table: ImageTable) -> Iterable[Note]:
             text = f"{split}: {count(len(empty), 'image')} known to have no concept, kept"
             yield Note(f"{text}: {first_few(empty)}")
     yield from _unseen_concepts(table)
-    yield from _crossing_groups(table)
 
 
 def _unseen_concepts(table: ImageTable) -> Iterable[Note]:
@@ -187,10 +188,13 @@ def _unseen_concepts(table: ImageTable) -> Iterable[Note]:
         )
 
 
-def _crossing_groups(table: ImageTable) -> Iterable[Note]:
+def _refuse_crossing_groups(table: ImageTable) -> None:
+    """Images of a group resemble each other: no later score would mean anything."""
     splits_of: dict[str, set[str]] = defaultdict(set)
     for group, split in zip(table.groups, table.splits, strict=True):
         splits_of[group].add(split)
     if crossing := sorted((g for g, s in splits_of.items() if len(s) > 1), key=natural_key):
-        text = f"{count(len(crossing), 'group')} with images in more than one split, which leaks"
-        yield Note(f"{text}: {first_few(crossing)}", grave=True)
+        raise CorpusError(
+            f"{count(len(crossing), 'group')} with images in more than one split:"
+            f" {first_few(crossing)}; deal whole groups to one split, or leave the groups out"
+        )

@@ -10,6 +10,7 @@ from core.detectors import find_detectors, untrained
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
 from core.ladder import Rung, Step, climb, read_scores, write_scores
+from core.metrics import EmptyTruth, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
 from core.runs import is_complete, new_folder, read_meta, write_json
@@ -76,12 +77,13 @@ def ensemble(
     detectors = find_detectors(workspace, corpus.fingerprint)
     if line := untrained(detectors, corpus.training_categories):
         say(line)
-    key = fingerprint(corpus.fingerprint, config, [member.origin for member in members])
+    rule = empty_truth_rule(edition)
+    key = fingerprint(corpus.fingerprint, config, [member.origin for member in members], rule)
     home = workspace.ensembles / f"stack-{key}"
     if is_complete(home):
         say(f"already stacked, {home}")
     else:
-        _stack(home, corpus, members, valid, test, config)
+        _stack(home, corpus, members, valid, test, config, rule)
     submission = _submit(home, corpus, test, edition) if submit else None
     return Ensemble(folder=home, steps=_ladder(home, valid), submission=submission)
 
@@ -93,13 +95,15 @@ def _stack(
     valid: ImageTable,
     test: ImageTable,
     config: EnsembleConfig,
+    rule: EmptyTruth,
 ) -> None:
     """Fit the second stage and write its run folder."""
-    fitted = fit_second_stage(corpus, members, valid, config)
+    fitted = fit_second_stage(corpus, members, valid, config, empty_truth=rule)
     meta = {
         "corpus": corpus.fingerprint,
         "members": {member.name: member.origin for member in members},
         "stacker": fitted.stacker_name,
+        "empty_truth": rule,
         "decision": describe(fitted.choice),
         "decision_scores": dict(fitted.choice.scores),
         "ladder": [[rung.name, rung.title] for rung in fitted.rungs],

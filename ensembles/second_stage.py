@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from core.images import ImageTable
 from core.ladder import Rung
-from core.metrics import empty_truth_rule
+from core.metrics import EmptyTruth
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus
 from ensembles.background import Background
@@ -46,20 +46,31 @@ class SecondStage:
 
 
 def fit_second_stage(
-    corpus: Corpus, members: Sequence[Member], valid: ImageTable, config: EnsembleConfig
+    corpus: Corpus,
+    members: Sequence[Member],
+    valid: ImageTable,
+    config: EnsembleConfig,
+    *,
+    empty_truth: EmptyTruth,
 ) -> SecondStage:
     """Choose and fit the second stage on labelled images of valid.
 
     Probabilities come from the best single member, or from a stacker that beats it by the margin,
     and so on to the last stacker: something less simple is used only where it pays.
+
+    Args:
+        corpus: the prepared corpus.
+        members: the sources, the prior among them.
+        valid: labelled images of valid.
+        config: settings.
+        empty_truth: what an image without true concepts scores where the decisions are judged.
     """
-    rule = empty_truth_rule(corpus.edition)
     targets = valid.targets(corpus.labels)
     candidates = candidates_of(corpus, members, valid, split="valid", config=config)
     true = are_true(targets, rows=candidates.rows, columns=candidates.columns)
 
     def scored(name: str, probs: Floats) -> Rung:
-        scores = cross_fitted_f1(probs, targets, valid.folds, empty_truth=rule)
+        scores = cross_fitted_f1(probs, targets, valid.folds, empty_truth=empty_truth)
         return Rung(name=name, image_f1=scores)
 
     def out_of_fold(make: Callable[[], Stacker]) -> Floats:
@@ -89,7 +100,7 @@ def fit_second_stage(
         categories=valid.categories,
         folds=valid.folds,
         tuning=Tuning(
-            empty_truth=rule,
+            empty_truth=empty_truth,
             caution=config.caution,
             min_true=config.min_true,
             margin=config.margin,

@@ -186,16 +186,12 @@ def test_a_table_fills_in_the_category_that_no_folder_names() -> None:
     assert reading.table.categories == ("DRUS", "")
 
 
-def test_groups_that_cross_splits_are_counted_and_refused_by_a_strict_reading() -> None:
+def test_groups_that_cross_splits_are_refused() -> None:
     rows = {"a": {"group": "p2"}, "v": {"group": "p2"}, "t": {"group": "p3"}, "b": {"group": "p3"}}
     found = [image("a"), image("b"), image("v", "valid"), image("t", "test")]
     train: dict[str, Concepts] = {"a": ("C1",), "b": ("C1",)}
-    reading = read(found, train, {"v": ("C1",)}, annotations=[said(rows)])
-    assert reading.notes == (
-        "2 groups with images in more than one split, which leaks: ['p2', 'p3']",
-    )
-    with pytest.raises(CorpusError, match=r"strict.*2 groups with images in more than one split"):
-        read(found, train, {"v": ("C1",)}, annotations=[said(rows)], strict=True)
+    with pytest.raises(CorpusError, match=r"2 groups with images in more than one.*'p2', 'p3'"):
+        read(found, train, {"v": ("C1",)}, annotations=[said(rows)])
 
 
 def test_notes_of_the_files_come_before_those_of_the_table() -> None:

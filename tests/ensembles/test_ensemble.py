@@ -159,12 +159,12 @@ def test_two_runs_are_equal_to_the_last_bit(generated: Corpus, workspace: Worksp
 
 
 @pytest.mark.usefixtures("members")
-def test_a_finished_run_is_kept_and_submitted_in_any_edition(
+def test_a_finished_run_is_kept_and_submitted_in_every_edition_of_its_rule(
     generated: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run(generated, workspace)
     time = (first.folder / "meta.json").stat().st_mtime_ns
-    again = run(generated, workspace, edition=2025)
+    again = run(generated, workspace, edition=2019)
     assert f"already stacked, {first.folder}" in capsys.readouterr().err
     assert again.folder == first.folder
     assert (first.folder / "meta.json").stat().st_mtime_ns == time
@@ -173,6 +173,8 @@ def test_a_finished_run_is_kept_and_submitted_in_any_edition(
     assert again.submission is not None
     assert first.submission.is_file()
     assert again.submission != first.submission
+    # since 2022 an image without true concepts counts: thresholds are tuned for that
+    assert run(generated, workspace, edition=2025).folder != first.folder
 
 
 @pytest.mark.usefixtures("members")

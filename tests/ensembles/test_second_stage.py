@@ -22,7 +22,9 @@ QUICK = EnsembleConfig(stackers=("mean", "logistic"), constant_from=15)
 
 def fit(corpus: Corpus, workspace: Workspace, config: EnsembleConfig = QUICK) -> SecondStage:
     valid = corpus.table.of(split="valid")
-    return fit_second_stage(corpus, gather(corpus, workspace), valid, config)
+    return fit_second_stage(
+        corpus, gather(corpus, workspace), valid, config, empty_truth="left out"
+    )
 
 
 def kept_rung(fitted: SecondStage) -> float:
