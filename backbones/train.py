@@ -1,6 +1,7 @@
 """`train-backbone`: one detector for all images, one for each category, or all eight."""
 
 import dataclasses
+import errno
 import json
 import shutil
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -198,7 +200,10 @@ def _save_weights(path: Path, models: Sequence[nn.Module]) -> None:
         for number, model in enumerate(models)
         for name, value in model.state_dict().items()
     }
-    save_file(tensors, path)
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(path)) from None
 
 
 def _summary(category: str, meta: dict[str, Any]) -> str:

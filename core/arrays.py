@@ -1,5 +1,6 @@
 """Plain files: text with an entry a line, arrays mapped from disk."""
 
+import errno
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -47,15 +48,49 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     return array
 
 
+def save_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a .npy file.
+
+    Raises:
+        OSError: it cannot be written; the file is named.
+    """
+    try:
+        np.save(path, array)
+    except OSError as error:
+        reason = error.errno or errno.ENOSPC  # numpy gives none where a write stops short
+        raise OSError(reason, os.strerror(reason), str(path)) from None
+
+
 def open_map(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """A writable array mapped from disk, zeros where the file is new.
 
     A file that is there is opened as it is, also when another process is filling it.
+
+    Raises:
+        OSError: the file cannot be made, or the disk has no room for all of it.
     """
     if not path.exists():
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
-        with suppress(FileExistsError):  # another process was first; its file is the one to use
-            os.link(draft, path)
-        draft.unlink()
+        try:
+            np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
+            _reserve(draft, path)
+            with suppress(FileExistsError):  # another process was first; its file is the one to use
+                os.link(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
     return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _reserve(draft: Path, path: Path) -> None:
+    """Take the room that a file of holes will need.
+
+    Without it a write to the map of a full disk ends the process by a signal, without a word.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with draft.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # cannot reserve at all
+                raise OSError(error.errno, error.strerror, str(path)) from None

@@ -48,7 +48,7 @@ def find_detectors(workspace: Workspace, corpus_fingerprint: str) -> list[Detect
     """
     newest: dict[str, DetectorRun] = {}
     for folder in workspace.finished_runs(workspace.backbones):
-        meta = read_meta(folder)
+        meta = read_meta(folder, "corpus", "category", "preset", "made", "embeddings")
         if meta["corpus"] != corpus_fingerprint:
             continue
         run = DetectorRun(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.arrays import load_array, read_lines, write_lines
+from core.arrays import load_array, read_lines, save_array, write_lines
 from core.errors import PredictionsError
 from core.predictions import check_ids, row_numbers
 from core.runs import new_folder, read_meta
@@ -62,7 +62,7 @@ class Embeddings:
         """Write a folder: values.npy, image_ids.txt, meta.json."""
         header = {"source": self.source, "shape": list(self.values.shape), **meta}
         with new_folder(folder, header) as draft:
-            np.save(draft / "values.npy", self.values)
+            save_array(draft / "values.npy", self.values)
             write_lines(draft / "image_ids.txt", self.image_ids)
 
     @classmethod

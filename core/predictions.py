@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.arrays import load_array, read_lines, write_lines
+from core.arrays import load_array, read_lines, save_array, write_lines
 from core.errors import AlignmentError, LabelSpaceError, LeakageError, PredictionsError, first_few
 from core.labels import LabelSpace
 from core.runs import new_folder, read_meta
@@ -114,7 +114,7 @@ class Predictions:
             **meta,
         }
         with new_folder(folder, header) as draft:
-            np.save(draft / "probs.npy", self.probs)
+            save_array(draft / "probs.npy", self.probs)
             write_lines(draft / "image_ids.txt", self.image_ids)
             write_lines(draft / "fitted_on.txt", sorted(self.fitted_on))
             self.labels.save(draft / "labels.txt")

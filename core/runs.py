@@ -37,7 +37,7 @@ def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
         meta: what `meta.json` holds; entries added to the mapping within the block are kept.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
+    sweep_drafts(target)
     draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     draft.mkdir()
     try:
@@ -48,8 +48,8 @@ def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _sweep(target: Path) -> None:
-    """Remove drafts that a killed process left."""
+def sweep_drafts(target: Path) -> None:
+    """Remove drafts of a folder that a killed process left."""
     for draft in target.parent.glob(f".{target.name}.*-*.*"):
         pid = draft.name.removeprefix(f".{target.name}.").partition("-")[0]
         if pid.isdigit() and not _is_running(int(pid)):
@@ -90,11 +90,16 @@ def is_complete(folder: Path) -> bool:
     return (folder / META).is_file()
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
+def read_meta(folder: Path, *needed: str) -> dict[str, Any]:
     """What `meta.json` of a finished folder says.
 
+    Args:
+        folder: the folder.
+        needed: entries that must be there.
+
     Raises:
-        PredictionsError: the folder is missing, was not finished, or its meta.json is not JSON.
+        PredictionsError: the folder is missing, was not finished, or its meta.json is not JSON or
+            lacks an entry.
     """
     if not folder.is_dir():
         raise PredictionsError(f"{folder}: no such folder")
@@ -106,6 +111,11 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise PredictionsError(f"{folder / META}: not JSON ({error})") from None
     if not isinstance(meta, dict):
         raise PredictionsError(f"{folder / META}: expected an object, found {type(meta).__name__}")
+    if lacking := [key for key in needed if key not in meta]:
+        raise PredictionsError(
+            f"{folder / META}: no {lacking[0]!r} in it, so another version made it; remove the"
+            " folder and make it again"
+        )
     return meta
 
 

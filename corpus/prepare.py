@@ -1,6 +1,7 @@
 """`prepare`: reads a corpus, assigns its folds, decodes its images and writes it down, once."""
 
 import csv
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,10 @@ from corpus.layouts import read_corpus
 from corpus.phantom.write import draw_corpus
 from corpus.splits import assign_folds
 
+_LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
+
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the last: bytes that are not UTF-8
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
@@ -28,7 +33,7 @@ class PrepareConfig:
     Attributes:
         train_folds: folds of train; the first is held out for early stopping: 10 means a tenth.
         valid_folds: folds of valid, along which the second stage is cross-fitted.
-        seed: decides which groups share a fold.
+        seed: decides which groups share a fold, and what the phantom corpus shows.
         image_size: pixels of the cache that is built at once; others follow when they are needed.
         phantom_images: size of the phantom corpus, drawn where no other is given.
     """
@@ -43,8 +48,12 @@ class PrepareConfig:
         for name in ("train_folds", "valid_folds"):
             if getattr(self, name) < 2:
                 raise ConfigError(f"{name}: expected at least 2, found {getattr(self, name)}")
-        if self.image_size < 32:
-            raise ConfigError(f"image_size: expected at least 32, found {self.image_size}")
+        if not 32 <= self.image_size <= _LARGEST:
+            raise ConfigError(f"image_size: expected 32 to {_LARGEST}, found {self.image_size}")
+        if self.seed < 0:
+            raise ConfigError(f"seed: expected 0 or more, found {self.seed}")
+        if self.phantom_images < 1:
+            raise ConfigError(f"phantom_images: expected at least 1, found {self.phantom_images}")
 
 
 def prepare(
@@ -69,7 +78,7 @@ def prepare(
             otherwise counted and reported.
 
     Raises:
-        CorpusError: the source cannot be read as a corpus.
+        CorpusError: the source cannot be read as a corpus, or a file's name cannot be written down.
     """
     config = config or PrepareConfig()
     drawn = source is None
@@ -77,6 +86,7 @@ def prepare(
         source = draw_corpus(workspace.phantom, n_images=config.phantom_images, seed=config.seed)
     reading = read_corpus(source, layout=layout, strict=strict)
     table = reading.table
+    _refuse_names(table)
     train = [c for c, s in zip(table.concepts, table.splits, strict=True) if s == "train" and c]
     if not train:
         raise CorpusError(f"{source}: no image of the training split has concepts")
@@ -123,6 +133,16 @@ def overview(corpus: Corpus) -> list[str]:
     return [*lines, *(f"  note: {note}" for note in corpus.notes)]
 
 
+def _refuse_names(table: ImageTable) -> None:
+    """Refuse names that plain UTF-8 files, an entry a line, cannot hold."""
+    named = zip(table.image_ids, table.paths, strict=True)
+    if bad := [path for image_id, path in named if _UNWRITABLE.search(image_id + path)]:
+        raise CorpusError(
+            f"{len(bad)} images whose id or path is not UTF-8 or has control characters in it:"
+            f" {first_few(bad)}; rename them"
+        )
+
+
 def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:
     marks = tuple("0" if image_id in unreadable else "1" for image_id in table.image_ids)
     return replace(table, metadata={**table.metadata, "readable": marks})
@@ -138,11 +158,16 @@ def _notes(errors: dict[str, str]) -> list[str]:
 
 
 def _fingerprint(table: ImageTable) -> str:
+    """What later stages recognise the corpus by, wherever it lies.
+
+    The sizes of the files stand for what the images show.
+    """
     folds = [int(fold) for fold in table.folds]
+    marks = table.metadata["readable"]
+    sizes = [path.stat().st_size if path.exists() else -1 for path in map(Path, table.paths)]
     return fingerprint(
-        table.image_ids, table.categories, table.splits, folds, table.concepts,
-        table.metadata["readable"],
-    )  # fmt: skip
+        table.image_ids, table.categories, table.splits, folds, table.concepts, marks, sizes
+    )
 
 
 def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:

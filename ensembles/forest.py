@@ -111,7 +111,7 @@ class LightGBMStacker:
 
     def save(self, folder: Path) -> None:
         """Write the forest as LightGBM's text."""
-        self.booster_.save_model(str(folder / _FOREST))
+        (folder / _FOREST).write_text(self.booster_.model_to_string(), encoding="utf-8")
         header = {"stacker": "lightgbm", "feature_names": self.feature_names_}
         write_json(folder / FILE, header)
 

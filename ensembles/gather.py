@@ -70,7 +70,7 @@ def gather(corpus: Corpus, workspace: Workspace) -> list[Member]:
 def _fused(corpus: Corpus, workspace: Workspace) -> tuple[list[Member], set[str]]:
     newest: dict[str, tuple[str, Path, list[str]]] = {}
     for folder in workspace.finished_runs(workspace.fusion):
-        meta = read_meta(folder)
+        meta = read_meta(folder, "corpus", "strategy", "made", "contains")
         if meta["corpus"] == corpus.fingerprint and meta["strategy"] != PRIOR:
             found = (meta["made"], folder, meta["contains"])
             newest[meta["strategy"]] = max(found, newest.get(meta["strategy"], found))

@@ -76,7 +76,7 @@ def page(
 
 def _newest_ensemble(corpus: Corpus, workspace: Workspace) -> Path:
     runs = workspace.finished_runs(workspace.ensembles)
-    metas = [(read_meta(run), run) for run in runs]
+    metas = [(read_meta(run, "corpus", "made"), run) for run in runs]
     found = [(meta["made"], run) for meta, run in metas if meta["corpus"] == corpus.fingerprint]
     if not found:
         raise MissingStageError(

@@ -28,7 +28,7 @@ from PIL import Image
 from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
-from core.runs import write_json
+from core.runs import sweep_drafts, write_json
 from corpus.phantom.concepts import names
 from corpus.phantom.draw import draw
 from corpus.phantom.patients import scenes
@@ -94,11 +94,13 @@ def draw_corpus(
         return folder
     _refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep_drafts(folder)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         _write(draft, n_images=n_images, seed=seed, progress=progress)
         write_json(draft / MANIFEST, settings)
-        _replace(folder, draft)
+        if _read_manifest(folder) != settings:  # else another process has drawn the same since
+            _replace(folder, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder

@@ -1,11 +1,13 @@
 """Plain files: lines and mapped arrays."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from core.arrays import load_array, open_map, read_lines, write_lines
+from core.arrays import load_array, open_map, read_lines, save_array, write_lines
 from core.errors import PredictionsError
 
 
@@ -75,3 +77,25 @@ def test_two_writers_share_one_map(tmp_path: Path) -> None:
     second = open_map(tmp_path / "map.npy", (4,), np.uint8)
     first[0], second[3] = 1, 2
     assert first.tolist() == second.tolist() == [1, 0, 0, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="macOS cannot reserve")
+def test_a_new_map_takes_its_room_at_once(tmp_path: Path) -> None:
+    # A file of holes would have 0 blocks; writing into them on a full disk kills the process.
+    open_map(tmp_path / "map.npy", (100_000,), np.uint8)
+    assert (tmp_path / "map.npy").stat().st_blocks * 512 >= 100_000
+
+
+def test_a_map_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"Invalid argument|too large|No space left"):
+        open_map(tmp_path / "map.npy", (2**62,), np.uint8)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device.*a\.npy") as caught:
+        save_array(path, np.zeros(10))
+    assert caught.value.errno == errno.ENOSPC

@@ -113,6 +113,13 @@ def test_a_missing_or_unfinished_folder_is_refused(tmp_path: Path) -> None:
         read_meta(tmp_path)
 
 
+def test_a_meta_of_another_version_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "meta.json", {"corpus": "c", "made": "now"})
+    assert read_meta(tmp_path, "corpus", "made") == {"corpus": "c", "made": "now"}
+    with pytest.raises(PredictionsError, match=r"no 'preset' in it, so another version made it"):
+        read_meta(tmp_path, "corpus", "preset", "category")
+
+
 def test_provenance_says_when_where_and_with_what() -> None:
     made = provenance()
     assert set(made) == {"made", "python", "machine", "packages"}
