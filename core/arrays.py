@@ -57,8 +57,7 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     try:
         np.save(path, array)
     except OSError as error:
-        reason = error.errno or errno.ENOSPC  # numpy gives none where a write stops short
-        raise OSError(reason, os.strerror(reason), str(path)) from None
+        raise _named(error, path) from None
 
 
 def open_map(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -67,30 +66,38 @@ def open_map(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.ND
     A file that is there is opened as it is, also when another process is filling it.
 
     Raises:
-        OSError: the file cannot be made, or the disk has no room for all of it.
+        OSError: the file cannot be made, or the disk has no room for all of it; it is named.
     """
     if not path.exists():
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
-            _reserve(draft, path)
+            _reserve(draft)
             with suppress(FileExistsError):  # another process was first; its file is the one to use
                 os.link(draft, path)
+        except OSError as error:
+            raise _named(error, path) from None
         finally:
             draft.unlink(missing_ok=True)
     return np.lib.format.open_memmap(path, mode="r+")
 
 
-def _reserve(draft: Path, path: Path) -> None:
+def _reserve(path: Path) -> None:
     """Take the room that a file of holes will need.
 
     Without it a write to the map of a full disk ends the process by a signal, without a word.
     """
     if not hasattr(os, "posix_fallocate"):  # macOS
         return
-    with draft.open("r+b") as file:
+    with path.open("r+b") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # cannot reserve at all
-                raise OSError(error.errno, error.strerror, str(path)) from None
+                raise
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The error with the file's name; numpy gives no reason where a write stops short."""
+    reason = error.errno or errno.ENOSPC
+    return OSError(reason, os.strerror(reason), str(path))
