@@ -38,7 +38,7 @@ class FitConfig:
     batch_size: int = 64
     epochs: int = 30
     patience: int = 10
-    n_members: int = 2
+    n_members: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
