@@ -13,7 +13,7 @@ from core.config import fingerprint
 from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
 from core.labels import LabelSpace
-from core.progress import say
+from core.progress import progress, say
 from core.runs import new_folder
 from core.workspace import Corpus, Workspace
 from corpus.cache import build_cache
@@ -83,7 +83,9 @@ def prepare(
     config = config or PrepareConfig()
     drawn = source is None
     if source is None:
-        source = draw_corpus(workspace.phantom, n_images=config.phantom_images, seed=config.seed)
+        n = config.phantom_images
+        with progress("drawing", total=n, unit="images") as advance:
+            source = draw_corpus(workspace.phantom, n_images=n, seed=config.seed, advance=advance)
     reading = read_corpus(source, layout=layout, strict=strict)
     table = reading.table
     _refuse_names(table)

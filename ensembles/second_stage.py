@@ -1,11 +1,12 @@
 """From members to concept sets: stacker and decision chosen by cross-fitting, refitted on valid."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.images import ImageTable
 from core.ladder import Rung
 from core.metrics import EmptyTruth
+from core.progress import progress
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus
 from ensembles.background import Background
@@ -68,31 +69,23 @@ def fit_second_stage(
     targets = valid.targets(corpus.labels)
     candidates = candidates_of(corpus, members, valid, split="valid", config=config)
     true = are_true(targets, rows=candidates.rows, columns=candidates.columns)
-
-    def scored(name: str, probs: Floats) -> Rung:
-        scores = cross_fitted_f1(probs, targets, valid.folds, empty_truth=empty_truth)
-        return Rung(name=name, image_f1=scores)
-
-    def out_of_fold(make: Callable[[], Stacker]) -> Floats:
-        return candidates.to_dense(cross_fit(make, candidates, true, folds=valid.folds))
-
-    options: dict[str, Callable[[], Stacker]] = {
-        member.name: _alone(member.name) for member in members
-    }
-    alone = {name: scored(name, out_of_fold(make)) for name, make in options.items()}
-    best = max(alone.values(), key=lambda rung: rung.mean)
+    options: dict[str, Callable[[], Stacker]] = {m.name: _alone(m.name) for m in members}
     options |= {name: STACKERS[name] for name in config.stackers}
-    tried, kept, probs = [*alone.values()], best, out_of_fold(options[best.name])
-    ladder = [alone[PRIOR]]
-    if best.name != PRIOR:
-        ladder.append(replace(best, title=f"best member: {best.name}"))
-    for name in config.stackers:
-        stacked = out_of_fold(options[name])
-        rung = scored(name, stacked)
-        tried.append(rung)
-        if wins(rung.image_f1 - kept.image_f1, margin=config.margin):
-            kept, probs = rung, stacked
-            ladder.append(rung)
+
+    def out_of_fold(name: str) -> Floats:
+        return candidates.to_dense(cross_fit(options[name], candidates, true, folds=valid.folds))
+
+    tried: dict[str, Rung] = {}
+    with progress("stacking", total=len(options), unit="stackers") as advance:
+        for name in options:
+            scores = cross_fitted_f1(
+                out_of_fold(name), targets, valid.folds, empty_truth=empty_truth
+            )
+            tried[name] = Rung(name=name, image_f1=scores)
+            advance(1)
+    ladder = _climb_while_it_pays(tried, members, config)
+    kept = ladder[-1].name
+    probs = out_of_fold(kept)
     choice = choose_rule(
         probs,
         targets,
@@ -110,13 +103,27 @@ def fit_second_stage(
     )
     decided = f"decision: {describe(choice)}"
     return SecondStage(
-        stacker_name=kept.name,
-        stacker=options[kept.name]().fit(candidates, true),
+        stacker_name=kept,
+        stacker=options[kept]().fit(candidates, true),
         choice=choice,
         rungs=[*ladder, Rung(name=SUBMISSION, title=decided, image_f1=choice.image_f1)],
-        tried=tried,
+        tried=list(tried.values()),
         out_of_fold=probs,
     )
+
+
+def _climb_while_it_pays(
+    tried: Mapping[str, Rung], members: Sequence[Member], config: EnsembleConfig
+) -> list[Rung]:
+    """The prior, the best member, and each stacker that beats what was kept before it."""
+    best = max((tried[member.name] for member in members), key=lambda rung: rung.mean)
+    ladder = [tried[PRIOR]]
+    if best.name != PRIOR:
+        ladder.append(replace(best, title=f"best member: {best.name}"))
+    for name in config.stackers:
+        if wins(tried[name].image_f1 - ladder[-1].image_f1, margin=config.margin):
+            ladder.append(tried[name])
+    return ladder
 
 
 def candidates_of(

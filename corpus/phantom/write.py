@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from PIL import Image
 from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
+from core.progress import Advance
 from core.runs import sweep_drafts, write_json
 from corpus.phantom.concepts import names
 from corpus.phantom.draw import draw
@@ -65,7 +66,7 @@ def draw_corpus(
     *,
     n_images: int = 600,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    advance: Advance | None = None,
 ) -> Path:
     """The folder, holding a phantom corpus of these settings.
 
@@ -78,7 +79,7 @@ def draw_corpus(
         n_images: of all splits together, about 60 / 20 / 20; below 200 some splits lack the rarer
             categories.
         seed: 0 or more.
-        progress: called after each image with the number of images drawn so far.
+        advance: told of each image that is drawn.
 
     Raises:
         ConfigError: no images are asked for, or the seed is below 0.
@@ -97,7 +98,7 @@ def draw_corpus(
     sweep_drafts(folder)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        _write(draft, n_images=n_images, seed=seed, progress=progress)
+        _write(draft, n_images=n_images, seed=seed, advance=advance)
         write_json(draft / MANIFEST, settings)
         if _read_manifest(folder) != settings:  # else another process has drawn the same since
             _replace(folder, draft)
@@ -132,9 +133,7 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _write(
-    folder: Path, *, n_images: int, seed: int, progress: Callable[[int], None] | None
-) -> None:
+def _write(folder: Path, *, n_images: int, seed: int, advance: Advance | None) -> None:
     """Write images and lists into a new folder."""
     images = []
     for number, (patient, scene) in enumerate(islice(scenes(seed), n_images), start=1):
@@ -150,8 +149,8 @@ def _write(
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture.pixels).save(path, quality=_QUALITY)
         images.append(image)
-        if progress is not None:
-            progress(number)
+        if advance is not None:
+            advance(1)
     _write_lists(folder, images)
 
 

@@ -98,10 +98,10 @@ def test_the_manifest_says_what_was_drawn(corpus: Path) -> None:
 
 def test_a_finished_corpus_is_not_drawn_again(tmp_path: Path) -> None:
     drawn: list[int] = []
-    folder = draw_corpus(tmp_path / "c", n_images=3, progress=drawn.append)
-    assert drawn == [1, 2, 3]
-    assert draw_corpus(folder, n_images=3, progress=drawn.append) == folder
-    assert drawn == [1, 2, 3]
+    folder = draw_corpus(tmp_path / "c", n_images=3, advance=drawn.append)
+    assert drawn == [1, 1, 1]
+    assert draw_corpus(folder, n_images=3, advance=drawn.append) == folder
+    assert drawn == [1, 1, 1]
 
 
 def test_other_settings_replace_the_corpus(tmp_path: Path) -> None:
@@ -131,12 +131,15 @@ def test_an_interrupted_drawing_leaves_the_old_corpus_and_no_draft(tmp_path: Pat
     folder = draw_corpus(tmp_path / "c", n_images=2)
     before = contents(tmp_path)
 
-    def interrupt(n_drawn: int) -> None:
-        if n_drawn == 2:
+    drawn: list[int] = []
+
+    def interrupt(n_more: int) -> None:
+        drawn.append(n_more)
+        if len(drawn) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        draw_corpus(folder, n_images=5, progress=interrupt)
+        draw_corpus(folder, n_images=5, advance=interrupt)
     assert contents(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
