@@ -1,0 +1,320 @@
+"""The three commands of a user, from files to a submission that the evaluator takes."""
+
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import cli
+from core.images import ImageTable
+from core.ladder import read_scores
+from core.prior import CategoryPrior
+from core.workspace import Corpus, Workspace
+
+N_IMAGES = 330
+PREPARE = ("--set", "image_size=64", "--set", "train_folds=4", "--set", "valid_folds=3")
+TRAIN = ("--set", "image_sizes=64", "--set", "epochs=3", "--set", "n_members=1")
+FUSE = ("--set", "epochs=3", "--set", "n_members=1")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed."""
+
+    out: str
+    err: str
+
+    @property
+    def last(self) -> Path:
+        """The last line of the results, as the path it is."""
+        return Path(self.out.splitlines()[-1])
+
+
+def run(*arguments: str | Path) -> Said:
+    """What a command says that must go well; a mistake is raised."""
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return Said(result.stdout, result.stderr)
+
+
+def chain(workspace: Path, *, category: str) -> dict[str, Said]:
+    """The three commands in their order, on a prepared corpus."""
+    return {
+        "train-backbone": run("train-backbone", "--category", category, "-w", workspace, *TRAIN),
+        "fuse": run("fuse", "-w", workspace, *FUSE),
+        "ensemble": run("ensemble", "--submit", "-w", workspace),
+    }
+
+
+def corpus_of(workspace: Path) -> Corpus:
+    return Workspace(workspace).open_corpus()
+
+
+def read_submission(path: Path) -> dict[str, set[str]]:
+    """Concepts by image of a submission of 2020; an image twice would not go unseen."""
+    lines = path.read_text().splitlines()
+    rows = dict(line.split("\t") for line in lines)
+    assert len(rows) == len(lines)
+    return {image_id: set(filter(None, text.split(";"))) for image_id, text in rows.items()}
+
+
+def files(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(pattern))}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A workspace after the three commands, and what they said."""
+
+    workspace: Path
+    said: Mapping[str, Said]
+
+    @property
+    def submission(self) -> Path:
+        return self.said["ensemble"].last
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The phantom corpus with the specialist of CT alone; to be read only."""
+    workspace = tmp_path_factory.mktemp("finished")
+    run("prepare", "--set", f"phantom_images={N_IMAGES}", "-w", workspace, *PREPARE)
+    return Finished(workspace, chain(workspace, category="DRCT"))
+
+
+def test_one_specialist_is_enough_and_what_is_missing_is_named(finished: Finished) -> None:
+    missing = (
+        "not trained yet: global, DRAN, DRCO, DRMR, DRPE, DRUS, DRXR;"
+        " to train: python cli.py train-backbone\n"
+    )
+    assert missing in finished.said["fuse"].err
+    assert missing in finished.said["ensemble"].err
+    assert finished.said["train-backbone"].last.parent.name == "DRCT"
+    assert finished.said["train-backbone"].last.is_dir()
+
+
+def test_the_last_line_is_a_submission_that_check_takes(finished: Finished) -> None:
+    assert finished.submission.is_file()
+    said = run("check", finished.submission, "--edition", "2020", "-w", finished.workspace)
+    assert "the 2020 evaluator would take it" in said.out
+
+
+def test_the_submission_holds_every_test_image_once(finished: Finished) -> None:
+    test = corpus_of(finished.workspace).table.of(split="test")
+    assert sorted(read_submission(finished.submission)) == sorted(test.image_ids)
+
+
+def test_the_submission_can_be_scored_against_the_truth(finished: Finished) -> None:
+    truth = finished.workspace / "phantom" / "Test-Concepts.txt"
+    said = run("score", finished.submission, "--truth", truth, "--edition", "2020")
+    f1 = float(said.out.split()[1])
+    assert 0.4 < f1 < 1.0  # the category alone reaches about 0.5
+
+
+def test_every_rung_of_the_ladder_is_printed_with_its_interval(finished: Finished) -> None:
+    lines = finished.said["ensemble"].out.splitlines()
+    assert lines[0].startswith("cross-fitted on valid")
+    assert lines[1].startswith("prior ")
+    assert any(line.startswith("decision: ") for line in lines)
+    n_valid = len(corpus_of(finished.workspace).table.of(split="valid"))
+    assert lines[-2].strip() == f"n = {n_valid} images"
+
+
+def test_constant_concepts_are_on_every_image_of_a_large_category(finished: Finished) -> None:
+    corpus = corpus_of(finished.workspace)
+    submitted = read_submission(finished.submission)
+    train, test = (corpus.table.of(split=split) for split in ("train", "test"))
+    n_train = Counter(train.categories)
+    large = [category for category, n in n_train.items() if n >= 50]
+    assert "DRCT" in large
+    for category in large:
+        sets = [set(c or ()) for c in train.of(category=category).concepts]
+        constant = set.intersection(*sets)
+        assert constant
+        for image_id in test.of(category=category).image_ids:
+            assert constant <= submitted[image_id]
+
+
+def test_concepts_of_valid_that_train_lacks_are_misses(finished: Finished) -> None:
+    corpus = corpus_of(finished.workspace)
+    [run_folder] = (finished.workspace / "ensembles").iterdir()
+    image_ids, scores = read_scores(run_folder / "valid_f1.csv")
+    concepts = dict(zip(corpus.table.image_ids, corpus.table.concepts, strict=True))
+    n_true = np.array([len(concepts[i] or ()) for i in image_ids])
+    n_unseen = np.array([sum(c not in corpus.labels for c in concepts[i] or ()) for i in image_ids])
+    assert n_unseen.any()
+    # Whoever decides all that train knows and nothing else gets t - u of t and of t - u right:
+    # F1 = 2 (t - u) / (t + t - u).
+    best = 2 * (n_true - n_unseen) / (2 * n_true - n_unseen)
+    for image_f1 in scores.values():
+        assert (image_f1 <= best + 1e-12).all()
+
+
+def test_the_same_commands_again_change_nothing(finished: Finished) -> None:
+    before = files(finished.workspace, "*.*")
+    again = chain(finished.workspace, category="DRCT")
+    assert files(finished.workspace, "*.*") == before
+    assert again["ensemble"].out == finished.said["ensemble"].out
+    assert "DRCT: already trained, " in again["train-backbone"].err
+    for strategy in ("one-hot", "retrieval", "routed", "prior"):
+        assert f"{strategy}: already fused, " in again["fuse"].err
+    assert "already stacked, " in again["ensemble"].err
+
+
+def test_the_same_seed_elsewhere_gives_the_same_bits(finished: Finished, tmp_path: Path) -> None:
+    run("prepare", "--set", f"phantom_images={N_IMAGES}", "-w", tmp_path, *PREPARE)
+    said = chain(tmp_path, category="DRCT")
+    assert said["ensemble"].last.read_bytes() == finished.submission.read_bytes()
+    for stage in ("backbones", "fusion"):  # an ensemble's folder is named after when it was made
+        here, there = (files(home / stage, "probs.npy") for home in (tmp_path, finished.workspace))
+        assert len(here) >= 2
+        assert here == there
+    pooled = [list(files(home, "values.npy").values()) for home in (tmp_path, finished.workspace)]
+    assert pooled[0] == pooled[1]
+
+
+def test_a_corpus_prepared_anew_forgets_what_was_trained_before(
+    finished: Finished, tmp_path: Path
+) -> None:
+    workspace = Path(shutil.copytree(finished.workspace, tmp_path / "runs"))
+    run("prepare", finished.workspace / "phantom", "-w", workspace, *PREPARE, "--set", "seed=1")
+    for command, named in (("fuse", "train-backbone"), ("report", "ensemble --submit")):
+        result = CliRunner().invoke(cli.app, [command, "-w", str(workspace)])
+        assert f"run `python cli.py {named} -w {workspace}` first" in str(result.exception)
+
+
+def test_other_images_under_the_same_names_are_another_corpus(
+    finished: Finished, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(finished.workspace / "phantom", tmp_path / "source"))
+    first = prepared_as(source, tmp_path / "runs").fingerprint
+    assert first == corpus_of(finished.workspace).fingerprint  # wherever it lies
+    one, other, *_ = sorted((source / "train" / "DRCT").iterdir())
+    one.write_bytes(other.read_bytes())
+    assert prepared_as(source, tmp_path / "runs").fingerprint != first
+
+
+def prepared_as(source: Path, workspace: Path) -> Corpus:
+    run("prepare", source, "-w", workspace, *PREPARE)
+    return corpus_of(workspace)
+
+
+# A corpus with everything that can be odd and yet has to go through
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A workspace made from a corpus with odd files, and which images they are."""
+
+    finished: Finished
+    notes: str
+    cut_test: str
+    cut_train: str
+    unlabelled: tuple[str, ...]
+    without: str
+
+
+@pytest.fixture(scope="module")
+def odd(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Odd:
+    home = tmp_path_factory.mktemp("odd")
+    source = Path(shutil.copytree(finished.workspace / "phantom", home / "source"))
+    table = corpus_of(finished.workspace).table
+    ct_train = table.of(split="train", category="DRCT").image_ids
+    cut_train, without, *unlabelled = ct_train[:5]
+    cut_test = table.of(split="test", category="DRCT").image_ids[0]
+    for split, image_id in (("train", cut_train), ("test", cut_test)):
+        path = source / split / "DRCT" / f"{image_id}.jpg"
+        path.write_bytes(path.read_bytes()[:600])
+    listed = source / "Training-Concepts.txt"
+    lines = [line.split("\t") for line in listed.read_text().splitlines()]
+    listed.write_text(
+        "".join(f"{i}\t{'' if i == without else c}\n" for i, c in lines if i not in unlabelled)
+    )
+    notes = run("prepare", source, "-w", home / "runs", *PREPARE).out
+    said = chain(home / "runs", category="DRCT")
+    return Odd(
+        finished=Finished(home / "runs", said),
+        notes=notes,
+        cut_test=cut_test,
+        cut_train=cut_train,
+        unlabelled=tuple(unlabelled),
+        without=without,
+    )
+
+
+def test_odd_images_are_counted(odd: Odd) -> None:
+    assert "2 images cannot be decoded and are left out of training" in odd.notes
+    assert f"{odd.cut_train}.jpg" in odd.notes
+    n_train = len(corpus_of(odd.finished.workspace).table.of(split="train"))
+    assert f"train: 3 of {n_train} images without an entry in Training-Concepts.txt" in odd.notes
+    assert f"train: 1 image known to have no concept, kept: ['{odd.without}']" in odd.notes
+
+
+def test_an_unreadable_test_image_is_submitted_with_what_its_category_says(odd: Odd) -> None:
+    corpus = corpus_of(odd.finished.workspace)
+    submitted = read_submission(odd.finished.submission)
+    assert sorted(submitted) == sorted(corpus.table.of(split="test").image_ids)
+    train = corpus.table.of(split="train")
+    prior = CategoryPrior.of(train.take(train.labelled), corpus.labels)
+    usual = {c for c, p in zip(corpus.labels.cuis, prior.of_category("DRCT"), strict=True) if p > 0}
+    assert submitted[odd.cut_test]
+    assert submitted[odd.cut_test] <= usual
+    assert "would take it" in run("check", odd.finished.submission, "--edition", "2020").out
+
+
+def test_what_cannot_be_read_or_has_no_labels_is_not_trained_on(odd: Odd) -> None:
+    [folder] = (odd.finished.workspace / "backbones" / "DRCT").iterdir()
+    fitted_on = (folder / "predictions" / "valid" / "fitted_on.txt").read_text().split()
+    assert odd.cut_train not in fitted_on
+    assert not set(odd.unlabelled) & set(fitted_on)
+    assert odd.without in fitted_on  # known to have none is a label too
+
+
+# A corpus without categories
+
+
+def write_manifest(path: Path, table: ImageTable, *, n_images: int) -> Path:
+    """Every so many-th image with its concepts, as a manifest without categories."""
+    step = len(table) // n_images
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "split", "image_id", "category", "group", "concepts"])
+        for row in range(0, len(table), step):
+            concepts = ";".join(table.concepts[row] or ())
+            image = (table.paths[row], table.splits[row], table.image_ids[row])
+            writer.writerow([*image, "", table.groups[row], concepts])
+    return path
+
+
+def test_a_corpus_without_categories_goes_through(finished: Finished, tmp_path: Path) -> None:
+    table = corpus_of(finished.workspace).table
+    manifest = write_manifest(tmp_path / "images.csv", table, n_images=110)
+    workspace = tmp_path / "runs"
+    out = run("prepare", manifest, "-w", workspace, *PREPARE).out
+    assert "(no category " in out
+    said = chain(workspace, category="global")
+    assert "not trained yet" not in said["ensemble"].err  # without categories the global one is all
+    submission = said["ensemble"].last
+    assert submission.name == "submission-2025.zip"
+    checked = run("check", submission, "--edition", "2025", "-w", workspace)
+    n_test = len(corpus_of(workspace).table.of(split="test"))
+    assert f"(all {n_test} images)" in checked.out
+    result = CliRunner().invoke(
+        cli.app, ["train-backbone", "--category=DRCT", "-w", str(workspace)]
+    )
+    assert "has the category DRCT: nothing to train a specialist on" in str(result.exception)
+    every = run("train-backbone", "-w", workspace, *TRAIN)
+    assert "skipped: no training image" in every.err
+    assert "DRAN, DRCO, DRCT, DRMR, DRPE, DRUS, DRXR" in every.err
