@@ -102,8 +102,9 @@ def _ladder(steps: Sequence[Step]) -> str:
 def _by_category(valid: ImageTable, scores: Mapping[str, Scores]) -> str:
     names = np.array(valid.categories, dtype=np.str_)
     present = [c for c in CATEGORIES if (names == c).any()]
-    counts = [int((names == c).sum()) for c in present]
-    header = ["source", f"all, n = {len(valid):,}"]
+    scored = ~np.isnan(next(iter(scores.values())))  # the rule leaves out the same for every source
+    counts = [int((scored & (names == c)).sum()) for c in present]
+    header = ["source", f"all, n = {scored.sum():,}"]
     header += [f"{Category(c).value}, n = {n:,}" for c, n in zip(present, counts, strict=True)]
     rows = []
     for name, image_f1 in scores.items():

@@ -1,6 +1,7 @@
 """The three commands of a user, from files to a submission that the evaluator takes."""
 
 import csv
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -160,6 +161,20 @@ def test_concepts_of_valid_that_train_lacks_are_misses(finished: Finished) -> No
     best = 2 * (n_true - n_unseen) / (2 * n_true - n_unseen)
     for image_f1 in scores.values():
         assert (image_f1 <= best + 1e-12).all()
+
+
+def test_the_report_has_every_source_with_its_score(finished: Finished, tmp_path: Path) -> None:
+    workspace = Path(shutil.copytree(finished.workspace, tmp_path / "runs"))
+    path = run("report", "-w", workspace).last
+    text = path.read_text(encoding="utf-8")
+    [run_folder] = (workspace / "ensembles").iterdir()
+    _, scores = read_scores(run_folder / "valid_f1.csv")
+    assert {"prior", "one-hot", "retrieval", "routed", "submission"} <= set(scores)
+    for source, image_f1 in scores.items():
+        assert re.search(rf"^\| {re.escape(source)} +\| +{image_f1.mean():.4f} \[", text, re.M)
+    valid = corpus_of(workspace).table.of(split="valid")
+    for category, n in Counter(valid.categories).items():
+        assert f"{category}, n = {n} " in text
 
 
 def test_the_same_commands_again_change_nothing(finished: Finished) -> None:
