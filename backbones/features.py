@@ -9,6 +9,7 @@ from torch import Tensor
 
 from backbones.build import Backbone, build_backbone
 from backbones.config import BackboneConfig
+from backbones.weights import weights_identity
 from core.arrays import open_map, write_lines
 from core.config import fingerprint
 from core.embeddings import Embeddings, join
@@ -24,8 +25,9 @@ _BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the im
 def frozen_names(corpus: Corpus, config: BackboneConfig) -> tuple[str, ...]:
     """Names of the folders that hold a frozen network's features, one an image size."""
     names = []
+    weights = weights_identity(config.weights)
     for size in config.image_sizes:
-        decides = (config.backbone, config.weights, size, config.resample, config.mirror)
+        decides = (config.backbone, weights, size, config.resample, config.mirror)
         key = fingerprint(corpus.fingerprint, *decides)
         names.append(f"{config.backbone}-{size}px-{key}")
     return tuple(names)

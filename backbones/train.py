@@ -20,6 +20,7 @@ from backbones.features import extract, frozen_names
 from backbones.loop import Fitted
 from backbones.material import MATERIALS, Material
 from backbones.members import fit_members, predict_members
+from backbones.weights import weights_identity
 from core.categories import CATEGORIES
 from core.config import fingerprint
 from core.detectors import GLOBAL
@@ -110,7 +111,8 @@ def _train_one(
     preset: str,
     device: str,
 ) -> Path:
-    name = f"{preset}-{fingerprint(corpus.fingerprint, config)}"
+    key = fingerprint(corpus.fingerprint, config, weights_identity(config.weights))
+    name = f"{preset}-{key}"
     home = workspace.backbones / category / name
     if is_complete(home):
         say(f"{category}: already trained, {home}")
@@ -136,22 +138,19 @@ def _train_one(
         _save_weights(draft / "model.safetensors", models)
         for split in ("valid", "test"):
             images = corpus.images(split, category=None if category == GLOBAL else category)
-            asked = row_numbers("prediction inputs", material.image_ids, images.image_ids)
+            rows = row_numbers("prediction inputs", material.image_ids, images.image_ids)
             Predictions(
                 source=category,
                 image_ids=images.image_ids,
                 labels=labels,
                 probs=predict_members(
-                    models, material.evaluate, asked, n_concepts=len(labels), device=device
+                    models, material.evaluate, rows, n_concepts=len(labels), device=device
                 ),
                 fitted_on=frozenset(table.image_ids),
             ).save(draft / "predictions" / split)
         if category == GLOBAL and isinstance(models[0], Detector):
             folder = workspace.embeddings / f"{category}-{name}"
-            shutil.rmtree(folder, ignore_errors=True)  # of this network as an earlier run left it
-            size = config.image_sizes[0]
-            backbone = models[0].backbone
-            extract(folder, backbone, corpus, workspace, config, size=size, device=device)
+            _keep_features(folder, models[0], corpus, workspace, config, device=device)
             meta["embeddings"] = [folder.name]
         meta["stopping_f1"] = [fitted.f1 for _, fitted in members]
         meta["best_epoch"] = [fitted.epoch for _, fitted in members]
@@ -192,6 +191,21 @@ def _fit(
             device=device,
             evaluate=material.evaluate,
         )
+
+
+def _keep_features(
+    folder: Path,
+    detector: Detector,
+    corpus: Corpus,
+    workspace: Workspace,
+    config: BackboneConfig,
+    *,
+    device: str,
+) -> None:
+    """Pooled features of a fine-tuned network, for fusion."""
+    shutil.rmtree(folder, ignore_errors=True)  # of this network as an earlier run left it
+    size = config.image_sizes[0]
+    extract(folder, detector.backbone, corpus, workspace, config, size=size, device=device)
 
 
 def _save_weights(path: Path, models: Sequence[nn.Module]) -> None:

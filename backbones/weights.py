@@ -23,6 +23,9 @@ from core.errors import ConfigError
 
 State = dict[str, Tensor]
 
+NAMED_WEIGHTS = ("package", "hub", "none")
+"""Settings of `weights` that are not a file."""
+
 
 @dataclass(frozen=True)
 class Carrier:
@@ -143,3 +146,18 @@ def read_state(path: Path) -> State:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(f"{path}: expected a state dict of named tensors")
     return state
+
+
+def weights_identity(weights: str) -> str:
+    """What a `weights` setting stands for: of a file what it holds, wherever it lies.
+
+    Raises:
+        ConfigError: the file is missing.
+    """
+    if weights in NAMED_WEIGHTS:
+        return weights
+    path = Path(weights)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such weights file")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -72,7 +72,7 @@ def test_two_sizes_stand_side_by_side(corpus: Corpus, workspace: Workspace) -> N
 def test_what_decides_the_features_decides_their_folder(corpus: Corpus) -> None:
     (name,) = frozen_names(corpus, TINY)
     assert name.startswith("test_efficientnet-64px-")
-    other = {"image_sizes": "96", "mirror": "true", "resample": "nearest", "weights": "x.pth"}
+    other = {"image_sizes": "96", "mirror": "true", "resample": "nearest", "weights": "hub"}
     names = {frozen_names(corpus, overlay(TINY, {key: value})) for key, value in other.items()}
     assert len(names | {(name,)}) == 5
     assert frozen_names(corpus, overlay(TINY, {"dropout": 0.1, "seed": 3})) == (name,)

@@ -96,7 +96,7 @@ def test_a_run_says_how_it_went(corpus: Corpus, workspace: Workspace) -> None:
     meta = read_meta(folder)
     assert (meta["category"], meta["preset"], meta["corpus"]) == ("global", "tiny", "made0000")
     assert (meta["n_train"], meta["n_concepts"]) == (40, 6)
-    assert len(meta["stopping_f1"]) == len(meta["best_epoch"]) == 2
+    assert len(meta["stopping_f1"]) == len(meta["best_epoch"]) == FROZEN.n_members
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [(entry["member"], entry["epoch"]) for entry in log] == [
         (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)

@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from backbones.weights import CARRIERS, Carrier, read_state
+from backbones.weights import CARRIERS, Carrier, read_state, weights_identity
 from core.errors import ConfigError
 
 LITE0 = CARRIERS["tf_efficientnet_lite0"]
@@ -151,3 +151,15 @@ def test_a_file_without_named_tensors_is_refused(tmp_path: Path) -> None:
     for name in ("list.pth", "numbers.pth"):
         with pytest.raises(ConfigError, match=rf"{name}: expected a state dict of named tensors"):
             read_state(tmp_path / name)
+
+
+def test_weights_in_a_file_are_known_by_what_it_holds(tmp_path: Path) -> None:
+    first, second, other = (tmp_path / name for name in ("a.pth", "b.pth", "c.pth"))
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+    other.write_bytes(b"others")
+    assert weights_identity(str(first)) == weights_identity(str(second))
+    assert weights_identity(str(first)) != weights_identity(str(other))
+    assert weights_identity("package") == "package"
+    with pytest.raises(ConfigError, match=r"none\.pth: no such weights file"):
+        weights_identity(str(tmp_path / "none.pth"))
