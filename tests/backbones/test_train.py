@@ -23,7 +23,7 @@ from core.workspace import Corpus, Workspace
 
 FROZEN = BackboneConfig(
     backbone="test_efficientnet", weights="none", image_sizes=(64,), mirror=False, hidden=(16,),
-    epochs=3, patience=3, batch_size=16,
+    epochs=3, patience=3, batch_size=16, n_members=2,
 )  # fmt: skip
 FULL = overlay(
     FROZEN,
