@@ -14,7 +14,7 @@ from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
-from core.runs import new_folder
+from core.runs import META, new_folder
 from core.workspace import Corpus, Workspace
 from corpus.cache import build_cache
 from corpus.layouts import read_corpus
@@ -22,6 +22,8 @@ from corpus.phantom.write import draw_corpus
 from corpus.splits import assign_folds
 
 _LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
+
+_FILES = {"images.csv", "labels.txt", "names.csv", META}
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the last: bytes that are not UTF-8
 
@@ -78,9 +80,11 @@ def prepare(
             otherwise counted and reported.
 
     Raises:
-        CorpusError: the source cannot be read as a corpus, or a file's name cannot be written down.
+        CorpusError: the source cannot be read as a corpus, a file's name cannot be written down, or
+            the workspace's folder for the corpus holds something else.
     """
     config = config or PrepareConfig()
+    _refuse_foreign(workspace.corpus)
     drawn = source is None
     if source is None:
         n = config.phantom_images
@@ -133,6 +137,19 @@ def overview(corpus: Corpus) -> list[str]:
         categories = ", ".join(f"{c or 'no category'} {n:,}" for c, n in sorted(counts.items()))
         lines.append(f"  {split}: {len(part):,} images ({categories}){cardinality}")
     return [*lines, *(f"  note: {note}" for note in corpus.notes)]
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to replace a folder that is no prepared corpus: someone's images may lie there."""
+    try:
+        inside = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return
+    if foreign := sorted(inside - _FILES):
+        raise CorpusError(
+            f"{folder}: would be replaced, but holds what `prepare` did not write:"
+            f" {first_few(foreign)}; name another workspace"
+        )
 
 
 def _refuse_names(table: ImageTable) -> None:

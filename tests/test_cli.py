@@ -283,6 +283,15 @@ def test_a_workspace_below_a_file_is_one_line(run: Run, source: Path, tmp_path: 
     assert str(tmp_path / "file") in line
 
 
+def test_a_folder_of_the_user_is_never_replaced(run: Run, source: Path, tmp_path: Path) -> None:
+    corpus = source.rename(tmp_path / "corpus")  # where the workspace would put its own
+    line = one_line(run("prepare", corpus, "-w", tmp_path, *SMALL))
+    assert f"{corpus}: would be replaced, but holds what `prepare` did not write" in line
+    assert len(list(corpus.rglob("*.jpg"))) == sum(N_IMAGES.values())
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+    assert run("prepare", corpus, "-w", tmp_path / "runs", *SMALL).code == 0
+
+
 # Processes of their own
 
 

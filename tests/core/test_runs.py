@@ -73,6 +73,13 @@ def test_a_newer_folder_replaces_the_older_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run"]
 
 
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with new_folder(tmp_path / "run", {"n": 1}):
+        pass
+    assert given_meta(tmp_path / "run") == {"n": 1}
+
+
 def test_two_that_make_the_same_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
     with new_folder(tmp_path / "run", {"n": 1}) as first:
         with new_folder(tmp_path / "run", {"n": 2}) as second:
