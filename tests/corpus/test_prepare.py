@@ -1,0 +1,197 @@
+"""A prepared corpus: what is in it, what is counted, and when it is another one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.errors import ConfigError, CorpusError, ImageError
+from core.workspace import Corpus, Workspace
+from corpus.prepare import PrepareConfig, corpus_or_phantom, overview, prepare
+
+CONFIG = PrepareConfig(train_folds=2, valid_folds=2, image_size=32)
+
+ROWS = {
+    "train": ["C1;C2", "C1", "C1;C3", "C2", "", "C1"],
+    "valid": ["C1", "C2;C9", "C1", "C3"],
+    "test": ["", ""],
+}
+
+Prepare = Callable[..., Corpus]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Twelve grey images, those with an even number CT, the others X-ray."""
+    rng = np.random.default_rng(0)
+    lines = ["path,split,category,concepts,age"]
+    for split, concepts in ROWS.items():
+        for number, text in enumerate(concepts):
+            name = f"{split}{number}.png"
+            pixels = rng.integers(0, 255, (40, 40), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name)
+            lines.append(f"{name},{split},{('DRCT', 'DRXR')[number % 2]},{text},{30 + number}")
+    path = tmp_path / "small.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def made(manifest: Path, workspace: Workspace) -> Prepare:
+    def call(*, config: PrepareConfig = CONFIG, strict: bool = False) -> Corpus:
+        return prepare(manifest, workspace, config=config, strict=strict)
+
+    return call
+
+
+def test_concepts_of_train_are_the_label_space(made: Prepare) -> None:
+    corpus = made()
+    assert corpus.name == "small (manifest)"
+    assert corpus.labels.cuis == ("C1", "C2", "C3")  # C9 is in valid only
+    assert [len(corpus.table.of(split=split)) for split in ROWS] == [6, 4, 2]
+    assert corpus.table.metadata["age"][:2] == ("30", "31")
+
+
+def test_what_is_prepared_is_what_is_opened_later(made: Prepare, workspace: Workspace) -> None:
+    corpus, opened = made(), workspace.open_corpus()
+    assert opened.labels == corpus.labels
+    assert opened.fingerprint == corpus.fingerprint
+    assert opened.notes == corpus.notes
+    assert opened.table.concepts == corpus.table.concepts
+    assert opened.table.folds.tolist() == corpus.table.folds.tolist()
+
+
+def test_labelled_images_of_train_and_valid_have_folds(made: Prepare) -> None:
+    table = made().table
+    assert set(table.of(split="train").folds) == {0, 1}
+    assert set(table.of(split="valid").folds) == {0, 1}
+    assert set(table.of(split="test").folds) == {-1}
+
+
+def test_the_overview_counts_splits_categories_and_concepts(made: Prepare) -> None:
+    lines = overview(made())
+    assert lines[:4] == [
+        "small (manifest): 12 images, 3 concepts in train",
+        # 2 + 1 + 2 + 1 + 0 + 1 concepts on 6 images, 1 + 2 + 1 + 1 on 4
+        "  train: 6 images (DRCT 3, DRXR 3), 1.17 concepts an image",
+        "  valid: 4 images (DRCT 2, DRXR 2), 1.25 concepts an image",
+        "  test: 2 images (DRCT 1, DRXR 1)",
+    ]
+    assert all(line.startswith("  note: ") for line in lines[4:])
+    assert any("1 concept of 1 assignment in valid never in train" in line for line in lines)
+    assert any("1 image known to have no concept" in line for line in lines)
+
+
+def test_an_unreadable_image_is_counted_and_stays_in_the_table(
+    made: Prepare, manifest: Path
+) -> None:
+    whole = made()
+    path = manifest.with_name("test1.png")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"test1\.png: cannot be decoded"):
+        made(strict=True)
+    corpus = made()
+    assert len(corpus.table) == 12
+    assert len(corpus.readable_ids) == 11
+    assert len(corpus.images("test")) == 1
+    assert "1 images cannot be decoded" in corpus.notes[-1]
+    assert "test1.png" in corpus.notes[-1]
+    assert corpus.fingerprint != whole.fingerprint
+
+
+def test_the_same_files_are_the_same_corpus(made: Prepare, manifest: Path) -> None:
+    first = made().fingerprint
+    os.utime(manifest.with_name("train0.png"))
+    assert made().fingerprint == first
+
+
+@pytest.mark.parametrize("change", ["concepts", "category", "folds", "picture"])
+def test_a_change_makes_another_corpus(change: str, made: Prepare, manifest: Path) -> None:
+    first = made().fingerprint
+    text = manifest.read_text(encoding="utf-8")
+    if change == "concepts":
+        manifest.write_text(text.replace("C1;C3", "C1;C2;C3"), encoding="utf-8")
+    elif change == "category":
+        manifest.write_text(text.replace("train0.png,train,DRCT", "train0.png,train,DRMR"))
+    elif change == "picture":
+        Image.new("L", (40, 40)).save(manifest.with_name("train0.png"))
+    config = PrepareConfig(train_folds=3 if change == "folds" else 2, valid_folds=2, image_size=32)
+    assert made(config=config).fingerprint != first
+
+
+def test_the_size_of_the_cache_is_no_part_of_the_corpus(made: Prepare) -> None:
+    larger = PrepareConfig(train_folds=2, valid_folds=2, image_size=48)
+    assert made(config=larger).fingerprint == made().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"train_folds": 1}, "train_folds: expected at least 2, found 1"),
+        ({"valid_folds": 0}, "valid_folds: expected at least 2, found 0"),
+        ({"image_size": 31}, "image_size: expected 32 to 4096, found 31"),
+        ({"image_size": 5000}, "image_size: expected 32 to 4096, found 5000"),
+        ({"seed": -1}, "seed: expected 0 or more, found -1"),
+        ({"phantom_images": 0}, "phantom_images: expected at least 1, found 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, int], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        PrepareConfig(**settings)
+
+
+def test_train_without_any_concept_is_refused(made: Prepare, manifest: Path) -> None:
+    lines = [
+        ",".join([*line.split(",")[:3], "", "1"]) if ",train," in line else line
+        for line in manifest.read_text(encoding="utf-8").splitlines()
+    ]
+    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match="no image of the training split has concepts"):
+        made()
+
+
+def test_more_folds_than_groups_are_refused(made: Prepare) -> None:
+    with pytest.raises(CorpusError, match="valid: 4 groups of labelled images cannot fill 5"):
+        made(config=PrepareConfig(train_folds=2, valid_folds=5, image_size=32))
+
+
+def test_names_that_a_line_cannot_hold_are_refused(made: Prepare, manifest: Path) -> None:
+    manifest.with_name("train0.png").rename(manifest.with_name("a\x07b.png"))
+    text = manifest.read_text(encoding="utf-8").replace("train0.png", "a\x07b.png")
+    manifest.write_text(text, encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"1 images whose id or path is not UTF-8 or has control"):
+        made()
+
+
+def test_a_folder_with_other_files_is_not_replaced(made: Prepare, workspace: Workspace) -> None:
+    workspace.corpus.mkdir(parents=True)
+    (workspace.corpus / "scan.jpg").write_bytes(b"x")
+    with pytest.raises(CorpusError, match=r"would be replaced, .*\['scan\.jpg'\]; name another"):
+        made()
+    assert [path.name for path in workspace.corpus.iterdir()] == ["scan.jpg"]
+    (workspace.corpus / "scan.jpg").unlink()
+    assert len(made().table) == 12
+
+
+def test_a_prepared_corpus_is_taken_without_a_word(
+    made: Prepare, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fingerprint = made().fingerprint
+    assert corpus_or_phantom(workspace).fingerprint == fingerprint
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_one_the_phantom_corpus_is_drawn_and_named(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = corpus_or_phantom(workspace)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("no corpus is prepared: using the built-in phantom corpus")
+    assert err.count("\n") == 1
+    assert corpus.name == "phantom corpus"
+    assert len(corpus.table) == PrepareConfig().phantom_images
+    assert (workspace.phantom / "Test-Concepts.txt").is_file()
