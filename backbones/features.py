@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.build import Backbone, build_backbone
 from backbones.config import BackboneConfig
+from backbones.fold import folded
 from backbones.weights import weights_identity
 from core.arrays import open_map, write_lines
 from core.config import fingerprint
@@ -66,7 +67,9 @@ def extract(
     """Fill an embeddings folder; one that was interrupted goes on where it stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = corpus.readable_ids
-    backbone = backbone.to(device).eval()
+    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
+    example = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
+    network = folded(backbone, example)
     cache = build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
     images = CachedImages.of(cache, ids)
     values = open_map(folder / "values.npy", (len(ids), backbone.n_features), np.float32)
@@ -79,7 +82,7 @@ def extract(
     ):
         for start in range(0, len(todo), _BATCH):
             rows = todo[start : start + _BATCH]
-            values[rows] = _pooled(backbone, images(rows)[0].to(device), mirror=config.mirror)
+            values[rows] = _pooled(network, images(rows)[0].to(device), mirror=config.mirror)
             done[rows] = 1
             advance(len(rows))
     write_lines(folder / "image_ids.txt", ids)
@@ -87,9 +90,9 @@ def extract(
     write_json(folder / META, {"source": source, "weights": config.weights, **provenance()})
 
 
-def _pooled(backbone: Backbone, images: Tensor, *, mirror: bool) -> npt.NDArray[np.float32]:
-    pooled = backbone(images)
+def _pooled(network: nn.Module, images: Tensor, *, mirror: bool) -> npt.NDArray[np.float32]:
+    pooled = network(images)
     if mirror:
-        pooled = (pooled + backbone(images.flip(3))) / 2
+        pooled = (pooled + network(images.flip(3))) / 2
     values: npt.NDArray[np.float32] = pooled.float().cpu().numpy()
     return values
