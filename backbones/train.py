@@ -29,7 +29,7 @@ from core.images import ImageTable
 from core.labels import LabelSpace
 from core.predictions import Predictions, row_numbers
 from core.progress import progress, say
-from core.runs import is_complete, new_folder, write_json
+from core.runs import ask_again, is_complete, new_folder, write_json
 from core.workspace import Corpus, Workspace
 
 EACH = "each"
@@ -116,6 +116,7 @@ def _train_one(
     home = workspace.backbones / category / name
     if is_complete(home):
         say(f"{category}: already trained, {home}")
+        ask_again(home)
         return home
     started = time.perf_counter()
     table = _training_images(corpus, category)

@@ -3,7 +3,6 @@
 import errno
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +72,23 @@ def open_map(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.ND
         try:
             np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
             _reserve(draft)
-            with suppress(FileExistsError):  # another process was first; its file is the one to use
-                os.link(draft, path)
+            _take_name(draft, path)
         except OSError as error:
             raise _named(error, path) from None
         finally:
             draft.unlink(missing_ok=True)
     return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _take_name(draft: Path, path: Path) -> None:
+    """Give a new file its name, unless another process was first: then its file is the one."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            draft.rename(path)
 
 
 def _reserve(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.categories import CATEGORIES
 from core.predictions import Predictions
-from core.runs import read_meta
+from core.runs import asked, read_meta
 from core.workspace import Workspace
 
 GLOBAL = "global"
@@ -21,14 +21,14 @@ class DetectorRun:
         folder: its run folder.
         category: `GLOBAL`, or the category of a specialist.
         preset: the name it was trained under.
-        made: when, ISO 8601.
+        asked: when it was made or last asked for, ISO 8601.
         embeddings: names of the pooled features it learnt from, in the workspace's embeddings.
     """
 
     folder: Path
     category: str
     preset: str
-    made: str
+    asked: str
     embeddings: tuple[str, ...]
 
     @property
@@ -55,11 +55,11 @@ def find_detectors(workspace: Workspace, corpus_fingerprint: str) -> list[Detect
             folder=folder,
             category=meta["category"],
             preset=meta["preset"],
-            made=meta["made"],
+            asked=asked(meta),
             embeddings=tuple(meta["embeddings"]),
         )
         known = newest.get(run.category)
-        if known is None or run.made >= known.made:
+        if known is None or run.asked >= known.asked:
             newest[run.category] = run
     return [newest[name] for name in (GLOBAL, *CATEGORIES) if name in newest]
 

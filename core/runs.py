@@ -128,8 +128,22 @@ def provenance() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "made": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "made": _now(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": packages,
     }
+
+
+def ask_again(folder: Path) -> None:
+    """Note that a finished run was asked for once more: later stages take it for the newest."""
+    write_json(folder / META, {**read_meta(folder), "asked": _now()})
+
+
+def asked(meta: Mapping[str, Any]) -> str:
+    """When a run was made or last asked for, ISO 8601; later ones sort behind."""
+    return str(meta.get("asked", meta["made"]))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

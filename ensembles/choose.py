@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from core.errors import PredictionsError
 from core.labels import Concepts, LabelSpace, Targets
 from core.metrics import Scores, image_f1, mean_in_order
+from core.progress import say
 from ensembles.calibrate import fit_calibration
 from ensembles.decide import DecisionRule
 from ensembles.folds import Folds, held_out_images
@@ -43,6 +45,8 @@ def choose_rule(
 ) -> Choice:
     """Thresholds of the finest level that pays, or expected F1 where that wins by the margin.
 
+    Probabilities that cannot be calibrated are decided by thresholds, and that is said.
+
     Args:
         probs: (N, L) out-of-fold probabilities.
         categories: N categories.
@@ -51,7 +55,6 @@ def choose_rule(
 
     Raises:
         AlignmentError: rows or columns do not fit, an image has no fold, or all share one.
-        PredictionsError: the probabilities cannot be calibrated.
     """
     by_expectation = DecisionRule(
         kind="expected-f1",
@@ -71,12 +74,20 @@ def choose_rule(
         calibration = fit_calibration(fitted_on.probs[free], fitted_on.true[free])
         return replace(by_expectation, calibration=calibration)
 
+    by_thresholds = Choice(
+        rule=replace(by_expectation, kind="thresholds", thresholds=thresholds),
+        scores=thresholds.scores,
+        image_f1=threshold_f1,
+    )
     expected_f1 = np.empty(len(targets))
     names = np.array(categories, dtype=np.str_)
     for held_out in held_out_images(folds):
-        decided = calibrated(~held_out).decide(
-            probs[held_out], categories=names[held_out].tolist(), labels=labels
-        )
+        try:
+            rule = calibrated(~held_out)
+        except PredictionsError as error:
+            say(f"decisions by expected F1 are not tried: {error}")
+            return by_thresholds
+        decided = rule.decide(probs[held_out], categories=names[held_out].tolist(), labels=labels)
         expected_f1[held_out] = image_f1(
             targets.rows(held_out), decided, empty_truth=tuning.empty_truth
         )
@@ -87,5 +98,4 @@ def choose_rule(
             scores=scores,
             image_f1=expected_f1,
         )
-    rule = replace(by_expectation, kind="thresholds", thresholds=thresholds)
-    return Choice(rule=rule, scores=scores, image_f1=threshold_f1)
+    return replace(by_thresholds, scores=scores)

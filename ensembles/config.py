@@ -18,7 +18,8 @@ class EnsembleConfig:
         caution: standard errors taken off the gain of a category's or concept's own threshold.
         min_true: concepts with fewer true images in valid have no threshold of their own.
         nomissing: an image left without a concept gets its most probable one (the reading here of
-            the run `vgg16-f1-bce-nomissing` of the iml team).
+            the run `vgg16-f1-bce-nomissing` of the iml team). Not so in editions since 2022, where
+            an empty decision can be the right one.
         constant_from: training images from which on the constant concepts of a category are
             decided for every image of it; 0 decides none that way.
     """

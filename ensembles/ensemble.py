@@ -13,7 +13,7 @@ from core.ladder import Rung, Step, climb, read_scores, write_scores
 from core.metrics import EmptyTruth, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
-from core.runs import is_complete, new_folder, read_meta, write_json
+from core.runs import ask_again, is_complete, new_folder, read_meta, write_json
 from core.workspace import Corpus, Workspace
 from ensembles.check import check_submission
 from ensembles.config import EnsembleConfig
@@ -82,6 +82,7 @@ def ensemble(
     home = workspace.ensembles / f"stack-{key}"
     if is_complete(home):
         say(f"already stacked, {home}")
+        ask_again(home)
     else:
         _stack(home, corpus, members, valid, test, config, rule)
     submission = _submit(home, corpus, test, edition) if submit else None

@@ -9,7 +9,7 @@ from core.images import ImageTable
 from core.predictions import Predictions
 from core.prior import CategoryPrior
 from core.progress import say
-from core.runs import read_meta
+from core.runs import asked, read_meta
 from core.workspace import Corpus, Workspace
 from ensembles.crossfit import check_out_of_sample
 from ensembles.sources import Source
@@ -72,7 +72,7 @@ def _fused(corpus: Corpus, workspace: Workspace) -> tuple[list[Member], set[str]
     for folder in workspace.finished_runs(workspace.fusion):
         meta = read_meta(folder, "corpus", "strategy", "made", "contains")
         if meta["corpus"] == corpus.fingerprint and meta["strategy"] != PRIOR:
-            found = (meta["made"], folder, meta["contains"])
+            found = (asked(meta), folder, meta["contains"])
             newest[meta["strategy"]] = max(found, newest.get(meta["strategy"], found))
     members = [_member(strategy, folder) for strategy, (_, folder, _) in newest.items()]
     return members, {name for _, _, contains in newest.values() for name in contains}

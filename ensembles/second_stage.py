@@ -97,7 +97,7 @@ def fit_second_stage(
             caution=config.caution,
             min_true=config.min_true,
             margin=config.margin,
-            nomissing=config.nomissing,
+            nomissing=config.nomissing and empty_truth == "left out",
         ),
         always=constant_concepts(corpus, at_least=config.constant_from),
     )

@@ -12,7 +12,7 @@ from core.errors import ConfigError
 from core.metrics import Interval, bootstrap, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
-from core.runs import is_complete, new_folder, read_meta, write_json
+from core.runs import ask_again, is_complete, new_folder, read_meta, write_json
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
@@ -66,6 +66,7 @@ def _fuse_one(
     home = workspace.fusion / f"{name}-{key}"
     if is_complete(home):
         say(f"{name}: already fused, {home}")
+        ask_again(home)
         made[name] = _load(home)
     else:
         started = time.perf_counter()

@@ -67,4 +67,4 @@ def gather(
 
 def _newest_embeddings(detectors: Sequence[DetectorRun]) -> tuple[str, ...]:
     having = [run for run in detectors if run.embeddings]
-    return max(having, key=lambda run: run.made).embeddings if having else ()
+    return max(having, key=lambda run: run.asked).embeddings if having else ()

@@ -11,7 +11,7 @@ from core.errors import MissingStageError
 from core.images import ImageTable
 from core.ladder import Rung, Step, climb, read_scores
 from core.metrics import Interval, Scores, bootstrap
-from core.runs import read_meta
+from core.runs import asked, read_meta
 from core.workspace import Corpus, Workspace
 from reports.markdown import table
 
@@ -77,7 +77,7 @@ def page(
 def _newest_ensemble(corpus: Corpus, workspace: Workspace) -> Path:
     runs = workspace.finished_runs(workspace.ensembles)
     metas = [(read_meta(run, "corpus", "made"), run) for run in runs]
-    found = [(meta["made"], run) for meta, run in metas if meta["corpus"] == corpus.fingerprint]
+    found = [(asked(meta), run) for meta, run in metas if meta["corpus"] == corpus.fingerprint]
     if not found:
         raise MissingStageError(
             f"no ensemble of this corpus in {workspace.ensembles}; run"

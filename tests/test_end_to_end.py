@@ -67,7 +67,9 @@ def read_submission(path: Path) -> dict[str, set[str]]:
 
 
 def files(folder: Path, pattern: str) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(pattern))}
+    """Contents by name; of a run, not when it was last asked for."""
+    contents = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(pattern))}
+    return {name: re.sub(rb',\n  "asked": ".*"', b"", data) for name, data in contents.items()}
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,9 @@ def test_a_detector_trained_before_is_kept(
     corpus: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (first,) = train(corpus, workspace, "DRCT")
-    made = (first / "meta.json").stat().st_mtime_ns
+    made = (first / "config.json").stat().st_mtime_ns
     assert train(corpus, workspace, "DRCT") == [first]
-    assert (first / "meta.json").stat().st_mtime_ns == made
+    assert (first / "config.json").stat().st_mtime_ns == made
     assert f"DRCT: already trained, {first}" in capsys.readouterr().err
     (other,) = train(corpus, workspace, "DRCT", overlay(FROZEN, {"seed": 1}))
     assert other != first

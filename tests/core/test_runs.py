@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from core.errors import PredictionsError
-from core.runs import is_complete, new_folder, provenance, read_meta, write_json
+from core.runs import (
+    ask_again,
+    asked,
+    is_complete,
+    new_folder,
+    provenance,
+    read_meta,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -132,3 +140,17 @@ def test_provenance_says_when_where_and_with_what() -> None:
     assert set(made) == {"made", "python", "machine", "packages"}
     assert "numpy" in made["packages"]
     assert json.loads(json.dumps(made)) == made
+
+
+def test_a_run_that_is_asked_for_again_is_the_newest_and_otherwise_as_it_was(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    with new_folder(folder, {"preset": "quick"}):
+        pass
+    before = read_meta(folder)
+    assert asked(before) == before["made"]
+    ask_again(folder)
+    after = read_meta(folder)
+    assert asked(after) > before["made"]
+    assert {key: after[key] for key in before} == before

@@ -1,9 +1,10 @@
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from core.errors import AlignmentError, PredictionsError
+from core.errors import AlignmentError
 from core.labels import LabelSpace, Targets
 from core.metrics import sample_f1
 from ensembles.choose import Choice, choose_rule
@@ -92,11 +93,15 @@ def test_two_runs_choose_the_same_rule() -> None:
     np.testing.assert_array_equal(first.image_f1, second.image_f1)
 
 
-def test_probabilities_without_any_true_pair_are_refused() -> None:
+def test_probabilities_that_cannot_be_calibrated_are_decided_by_thresholds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     probs, targets = simulated(40)
     nowhere = np.where(targets.matrix.toarray(), np.float32(0.0), probs)
-    with pytest.raises(PredictionsError, match=r"0 of \d+ candidate pairs are true"):
-        choose(nowhere, targets)
+    choice = choose(nowhere, targets)
+    assert choice.rule.kind == "thresholds"
+    assert "expected-f1" not in choice.scores
+    assert re.search(r"not tried: .*0 of \d+ candidate pairs are true", capsys.readouterr().err)
 
 
 def test_categories_of_other_images_are_refused() -> None:

@@ -163,11 +163,11 @@ def test_a_finished_run_is_kept_and_submitted_in_every_edition_of_its_rule(
     generated: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run(generated, workspace)
-    time = (first.folder / "meta.json").stat().st_mtime_ns
+    time = (first.folder / "config.json").stat().st_mtime_ns
     again = run(generated, workspace, edition=2019)
     assert f"already stacked, {first.folder}" in capsys.readouterr().err
     assert again.folder == first.folder
-    assert (first.folder / "meta.json").stat().st_mtime_ns == time
+    assert (first.folder / "config.json").stat().st_mtime_ns == time
     assert again.steps == first.steps  # the ladder is read back from the scores of the images
     assert first.submission is not None
     assert again.submission is not None

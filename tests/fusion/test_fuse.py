@@ -55,10 +55,10 @@ def test_what_was_made_before_is_kept(
     corpus: Corpus, trained: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run(corpus, trained)
-    times = [(fused.folder / "meta.json").stat().st_mtime_ns for fused in first]
+    times = [(fused.folder / "config.json").stat().st_mtime_ns for fused in first]
     capsys.readouterr()
     assert run(corpus, trained) == first
-    assert [(fused.folder / "meta.json").stat().st_mtime_ns for fused in first] == times
+    assert [(fused.folder / "config.json").stat().st_mtime_ns for fused in first] == times
     assert f"one-hot: already fused, {first[0].folder}" in capsys.readouterr().err
 
 
