@@ -139,7 +139,7 @@ def ensemble(
     preset: PresetOption = "quick",
     config: ConfigOption = None,
     settings: SetOption = None,
-) -> None:
+) -> Path:
     """Stack all members, tune the decision by cross-fitting, and make the submission."""
     from core.config import configured, preset_of
     from core.ladder import ladder_table
@@ -155,7 +155,9 @@ def ensemble(
         edition=edition,
     )
     typer.echo(ladder_table(made.steps))
-    typer.echo(str(made.submission or made.folder))
+    path = made.submission or made.folder
+    typer.echo(str(path))
+    return path
 
 
 @app.command()
@@ -232,40 +234,26 @@ def report(workspace: WorkspaceOption = RUNS) -> None:
 @app.command()
 def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "auto") -> None:
     """Run the whole chain on the phantom corpus, down to a checked and scored submission."""
-    from backbones.config import PRESETS as BACKBONES
-    from backbones.device import find_device
-    from backbones.train import detector_names, train_backbones
-    from core.ladder import ladder_table
     from core.workspace import Workspace
-    from corpus.prepare import overview
-    from corpus.prepare import prepare as run_prepare
-    from ensembles.config import PRESETS as ENSEMBLES
-    from ensembles.ensemble import ensemble as run_ensemble
-    from ensembles.official import score_submission
-    from fusion.config import PRESETS as FUSIONS
-    from fusion.fuse import fuse as run_fuse
-    from reports.report import write_report
+    from corpus.prepare import refuse_other_corpus
 
-    home, found = Workspace(workspace), find_device(device)
-    corpus = run_prepare(None, home)
-    typer.echo("\n".join(overview(corpus)))
-    train_backbones(
-        corpus,
-        home,
-        names=detector_names(None),
-        config=BACKBONES["quick"],
-        preset="quick",
-        device=found,
-    )
-    run_fuse(corpus, home, config=FUSIONS["quick"], preset="quick", device=found)
-    made = run_ensemble(corpus, home, config=ENSEMBLES["quick"], submit=True)
-    typer.echo(ladder_table(made.steps))
-    typer.echo(f"report: {write_report(corpus, home)}")
-    assert made.submission is not None
-    truth = home.phantom / "Test-Concepts.txt"
-    result = score_submission(made.submission, truth=truth, edition=corpus.edition)
-    typer.echo(f"test: F1 {result.f1:.4f} over {result.n_images:,} images, never seen until now")
-    typer.echo(str(made.submission))
+    home = Workspace(workspace)
+    refuse_other_corpus(home)
+    typer.echo(f"$ python cli.py prepare -w {workspace}")
+    prepare(workspace=workspace)
+    typer.echo(f"$ python cli.py train-backbone -w {workspace}")
+    train_backbone(workspace=workspace, device=device)
+    typer.echo(f"$ python cli.py fuse -w {workspace}")
+    fuse(workspace=workspace, device=device)
+    typer.echo(f"$ python cli.py ensemble --submit -w {workspace}")
+    submission = ensemble(submit=True, workspace=workspace)
+    typer.echo(f"$ python cli.py report -w {workspace}")
+    report(workspace=workspace)
+    year, truth = home.open_corpus().edition, home.phantom / "Test-Concepts.txt"
+    typer.echo(f"$ python cli.py check {submission} --edition {year} -w {workspace}")
+    check(submission, edition=year, workspace=workspace)
+    typer.echo(f"$ python cli.py score {submission} --edition {year} --truth {truth}")
+    score(submission, truth=truth, edition=year)
 
 
 def main() -> None:

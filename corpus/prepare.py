@@ -21,6 +21,9 @@ from corpus.layouts import read_corpus
 from corpus.phantom.write import draw_corpus
 from corpus.splits import assign_folds
 
+PHANTOM = "phantom corpus"
+"""The name of the drawn corpus."""
+
 _LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
 
 _FILES = {"images.csv", "labels.txt", "names.csv", META}
@@ -102,7 +105,7 @@ def prepare(
     cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
     table = _mark_readable(table, set(cache.errors))
     corpus = Corpus(
-        name="phantom corpus" if drawn else f"{source.stem} ({reading.layout})",
+        name=PHANTOM if drawn else f"{source.stem} ({reading.layout})",
         table=table,
         labels=LabelSpace.of(train),
         names=reading.names,
@@ -123,6 +126,16 @@ def corpus_or_phantom(workspace: Workspace) -> Corpus:
         )
         return prepare(None, workspace)
     return workspace.open_corpus()
+
+
+def refuse_other_corpus(workspace: Workspace) -> None:
+    """Keep the demo from replacing a corpus that somebody prepared.
+
+    Raises:
+        ConfigError: a corpus other than the phantom one is prepared in the workspace.
+    """
+    if workspace.has_corpus() and (name := workspace.open_corpus().name) != PHANTOM:
+        raise ConfigError(f"{workspace.root} holds the corpus {name}; give the demo another -w")
 
 
 def overview(corpus: Corpus) -> list[str]:

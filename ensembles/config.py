@@ -27,7 +27,7 @@ class EnsembleConfig:
     stackers: tuple[str, ...] = ("mean", "logistic", "lightgbm")
     floor: float = 0.02
     top: int = 30
-    margin: float = 0.5
+    margin: float = 1.0
     caution: float = 2.0
     min_true: int = 5
     nomissing: bool = True

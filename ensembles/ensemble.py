@@ -105,6 +105,7 @@ def _stack(
         "members": {member.name: member.origin for member in members},
         "stacker": fitted.stacker_name,
         "empty_truth": rule,
+        "margin": config.margin,
         "decision": describe(fitted.choice),
         "decision_scores": dict(fitted.choice.scores),
         "ladder": [[rung.name, rung.title] for rung in fitted.rungs],

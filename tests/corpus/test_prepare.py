@@ -10,7 +10,13 @@ from PIL import Image
 
 from core.errors import ConfigError, CorpusError, ImageError
 from core.workspace import Corpus, Workspace
-from corpus.prepare import PrepareConfig, corpus_or_phantom, overview, prepare
+from corpus.prepare import (
+    PrepareConfig,
+    corpus_or_phantom,
+    overview,
+    prepare,
+    refuse_other_corpus,
+)
 
 CONFIG = PrepareConfig(train_folds=2, valid_folds=2, image_size=32)
 
@@ -195,3 +201,12 @@ def test_without_one_the_phantom_corpus_is_drawn_and_named(
     assert corpus.name == "phantom corpus"
     assert len(corpus.table) == PrepareConfig().phantom_images
     assert (workspace.phantom / "Test-Concepts.txt").is_file()
+
+
+def test_the_demo_does_not_replace_a_corpus_of_the_user(
+    made: Prepare, workspace: Workspace
+) -> None:
+    refuse_other_corpus(workspace)  # nothing is prepared yet
+    made()
+    with pytest.raises(ConfigError, match=r"holds the corpus small \(manifest\); give the demo"):
+        refuse_other_corpus(workspace)

@@ -53,7 +53,7 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
     assert list(meta["members"]) == ["prior", "one-hot", "global", "DRCT"]
     assert meta["corpus"] == "gen00000"
     assert workspace.finished_runs(workspace.ensembles) == [made.folder]
-    assert json.loads((made.folder / "config.json").read_text())["margin"] == 0.5
+    assert json.loads((made.folder / "config.json").read_text())["margin"] == QUICK.margin
     DecisionRule.load(made.folder / "decision.json")
 
 

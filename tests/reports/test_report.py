@@ -25,6 +25,7 @@ SCORES = {
 }
 
 META: dict[str, Any] = {
+    "margin": 1.0,
     "decision": "one threshold, 0.30",
     "decision_scores": {"global": 0.75, "expected-f1": 0.7},
     "ladder": [
