@@ -34,6 +34,6 @@ class FuseConfig(FitConfig):
 
 
 PRESETS: dict[str, FuseConfig] = {
-    # Two cores, 5,454 images: about a minute on features that are there already.
+    # Two cores, 5,454 images: 48 s on features that are there already.
     "quick": FuseConfig(),
 }

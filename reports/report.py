@@ -66,8 +66,8 @@ def page(
         _by_category(valid, scores),
         "## Decision rules",
         "Cross-fitted sample F1 of the rules that were tried on the stacked probabilities; a finer"
-        f" rule is used only where it beats the coarser one by {meta['margin']:g} standard errors of"
-        " the paired difference.",
+        f" rule is used only where it beats the coarser one by {meta['margin']:g} standard errors"
+        " of the paired difference.",
         table(["rule", "sample F1"], [[k, f"{v:.4f}"] for k, v in meta["decision_scores"].items()]),
         "## How it was made",
         f"Run `{run}`, {meta['made']}, Python {meta['python']}, {meta['machine']}; {versions}.",
