@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError:
+    print(
+        "radfuse's packages are not installed for this Python: run `make install`, then"
+        " `source .venv/bin/activate`",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 from core.categories import CATEGORIES
 from core.errors import ConceptError

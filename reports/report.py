@@ -65,9 +65,9 @@ def page(
         f" {meta['decision']}.",
         _by_category(valid, scores),
         "## Decision rules",
-        "Cross-fitted sample F1 of the rules that were tried on the stacked probabilities: one plain"
-        " threshold (of 49); exact thresholds for all, by category and by concept; the set with the"
-        f" highest expected F1. A rule is used only where it beats the simpler one by"
+        "Cross-fitted sample F1 of the rules that were tried on the stacked probabilities: one"
+        " plain threshold (of 49); exact thresholds for all, by category and by concept; the set"
+        " with the highest expected F1. A rule is used only where it beats the simpler one by"
         f" {meta['margin']:g} standard errors of the paired difference.",
         table(["rule", "sample F1"], [[k, f"{v:.4f}"] for k, v in meta["decision_scores"].items()]),
         "## How it was made",

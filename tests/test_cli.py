@@ -504,3 +504,13 @@ def test_a_refused_submission_has_no_score(run: Run, tmp_path: Path) -> None:
     assert line == f"SubmissionError: {path}:1: concepts stand twice: ['C1']\n"
     lenient = run("score", path, "--truth", truth, "--edition", "2020", "--json", "--public-script")
     assert json.loads(lenient.out)["n_images"] == 3
+
+
+def test_without_the_packages_one_line_says_how_to_install_them() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-S", "cli.py", "fuse"],  # -S: no site-packages
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "make install" in ended.stderr
