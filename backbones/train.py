@@ -97,8 +97,7 @@ def detector_names(category: str | None) -> tuple[str, ...]:
 
 def _training_images(corpus: Corpus, category: str) -> ImageTable:
     """Labelled, readable training images of a category, or of all."""
-    table = corpus.images("train", category=None if category == GLOBAL else category)
-    return table.take(table.labelled)
+    return corpus.labelled_images("train", category=None if category == GLOBAL else category)
 
 
 def _train_one(

@@ -57,6 +57,22 @@ class SubmissionError(ConceptError):
     """A submission that the edition's evaluator would refuse."""
 
 
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that stand there a second time, once for each time more.
+
+    Example:
+        >>> repeated(["a", "b", "a"])
+        ['a']
+    """
+    seen: set[str] = set()
+    twice = []
+    for name in names:
+        if name in seen:
+            twice.append(name)
+        seen.add(name)
+    return twice
+
+
 def first_few(names: Iterable[str], *, n: int = 5) -> str:
     """The first names of many, for a message.
 

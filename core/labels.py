@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from core.errors import LabelSpaceError, first_few
+from core.errors import LabelSpaceError, first_few, repeated
 
 Concepts = tuple[str, ...]
 """The concepts of one image: distinct CUIs."""
@@ -32,9 +32,8 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         if len(self._index) != len(self.cuis):
-            seen: set[str] = set()
-            twice = [cui for cui in self.cuis if cui in seen or seen.add(cui)]  # type: ignore[func-returns-value]
-            raise LabelSpaceError(f"concepts stand twice in the label space: {first_few(twice)}")
+            twice = first_few(repeated(self.cuis))
+            raise LabelSpaceError(f"concepts stand twice in the label space: {twice}")
         if bad := [cui for cui in self.cuis if not cui or cui != cui.strip()]:
             raise LabelSpaceError(f"empty or padded concepts in the label space: {first_few(bad)}")
 

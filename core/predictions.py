@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from core.arrays import load_array, read_lines, save_array, write_lines
-from core.errors import AlignmentError, LabelSpaceError, LeakageError, PredictionsError, first_few
+from core.errors import (
+    AlignmentError,
+    LabelSpaceError,
+    LeakageError,
+    PredictionsError,
+    first_few,
+    repeated,
+)
 from core.labels import LabelSpace
 from core.runs import new_folder, read_meta
 
@@ -147,9 +154,7 @@ def check_ids(source: str, image_ids: Collection[str]) -> None:
     Raises:
         PredictionsError: an id stands twice.
     """
-    if len(set(image_ids)) < len(image_ids):
-        seen: set[str] = set()
-        twice = [i for i in image_ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+    if twice := repeated(image_ids):
         raise PredictionsError(f"{source}: images stand twice: {first_few(twice)}")
 
 

@@ -52,13 +52,17 @@ class Corpus:
     @cached_property
     def training_categories(self) -> tuple[str, ...]:
         """Categories with images to train a specialist on."""
-        train = self.images("train")
-        found = set(train.take(train.labelled).categories)
+        found = set(self.labelled_images("train").categories)
         return tuple(category for category in CATEGORIES if category in found)
 
     def images(self, split: str, *, category: str | None = None) -> ImageTable:
         """The images of a split, or of a category in it, that can be decoded."""
         return self.table.take(self._readable).of(split=split, category=category)
+
+    def labelled_images(self, split: str, *, category: str | None = None) -> ImageTable:
+        """Those of them whose concepts are known."""
+        images = self.images(split, category=category)
+        return images.take(images.labelled)
 
 
 @dataclass(frozen=True)

@@ -72,20 +72,18 @@ def fit_second_stage(
     options: dict[str, Callable[[], Stacker]] = {m.name: _alone(m.name) for m in members}
     options |= {name: STACKERS[name] for name in config.stackers}
 
-    def out_of_fold(name: str) -> Floats:
-        return candidates.to_dense(cross_fit(options[name], candidates, true, folds=valid.folds))
-
     tried: dict[str, Rung] = {}
+    out_of_fold: dict[str, Floats] = {}  # of the candidates only: dense matrices would not fit
     with progress("stacking", total=len(options), unit="stackers") as advance:
-        for name in options:
-            scores = cross_fitted_f1(
-                out_of_fold(name), targets, valid.folds, empty_truth=empty_truth
-            )
+        for name, make in options.items():
+            out_of_fold[name] = cross_fit(make, candidates, true, folds=valid.folds)
+            probs = candidates.to_dense(out_of_fold[name])
+            scores = cross_fitted_f1(probs, targets, valid.folds, empty_truth=empty_truth)
             tried[name] = Rung(name=name, image_f1=scores)
             advance(1)
     ladder = _climb_while_it_pays(tried, members, config)
     kept = ladder[-1].name
-    probs = out_of_fold(kept)
+    probs = candidates.to_dense(out_of_fold[kept])
     choice = choose_rule(
         probs,
         targets,

@@ -93,8 +93,7 @@ def _load(home: Path) -> Fused:
 
 
 def _valid_f1(corpus: Corpus, predictions: Mapping[str, Predictions]) -> Interval | None:
-    valid = corpus.images("valid")
-    valid = valid.take(valid.labelled)
+    valid = corpus.labelled_images("valid")
     if not len(valid):
         return None
     scores = cross_fitted_f1(

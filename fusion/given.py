@@ -32,8 +32,7 @@ class Given:
 
     def training_images(self) -> ImageTable:
         """The readable, labelled images of the training split."""
-        table = self.corpus.images("train")
-        return table.take(table.labelled)
+        return self.corpus.labelled_images("train")
 
 
 def gather(
