@@ -14,6 +14,7 @@ from core.categories import CATEGORIES
 from core.errors import MissingStageError
 from core.images import ImageTable
 from core.labels import LabelSpace
+from core.prior import CategoryPrior
 from core.runs import is_complete, read_meta
 
 
@@ -54,6 +55,12 @@ class Corpus:
         """Categories with images to train a specialist on."""
         found = set(self.labelled_images("train").categories)
         return tuple(category for category in CATEGORIES if category in found)
+
+    @cached_property
+    def prior(self) -> CategoryPrior:
+        """What the category says, counted on all labelled training images."""
+        train = self.table.of(split="train")
+        return CategoryPrior.of(train.take(train.labelled), self.labels)
 
     def images(self, split: str, *, category: str | None = None) -> ImageTable:
         """The images of a split, or of a category in it, that can be decoded."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.categories import CATEGORIES
 from core.detectors import find_detectors
 from core.errors import MissingStageError
 from core.images import ImageTable
 from core.predictions import Predictions
-from core.prior import CategoryPrior
 from core.progress import say
 from core.runs import asked, read_meta
 from core.workspace import Corpus, Workspace
@@ -88,13 +88,11 @@ def _member(name: str, folder: Path) -> Member:
 
 
 def _prior(corpus: Corpus) -> Member:
-    train = corpus.table.of(split="train")
-    prior = CategoryPrior.of(train.take(train.labelled), corpus.labels)
     return Member(
         name=PRIOR,
         origin="",
-        valid=prior.predict(corpus.table.of(split="valid")),
-        test=prior.predict(corpus.table.of(split="test")),
+        valid=corpus.prior.predict(corpus.table.of(split="valid")),
+        test=corpus.prior.predict(corpus.table.of(split="test")),
     )
 
 
@@ -106,7 +104,5 @@ def constant_concepts(corpus: Corpus, *, at_least: int) -> dict[str, tuple[str, 
     """
     if not at_least:
         return {}
-    train = corpus.table.of(split="train")
-    prior = CategoryPrior.of(train.take(train.labelled), corpus.labels)
-    constant = {c: prior.constant(c, at_least=at_least) for c in sorted(set(train.categories))}
+    constant = {c: corpus.prior.constant(c, at_least=at_least) for c in CATEGORIES}
     return {category: cuis for category, cuis in constant.items() if cuis}
