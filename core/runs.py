@@ -36,19 +36,26 @@ def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
         target: the folder to make; its parents are made.
         meta: what `meta.json` holds; entries added to the mapping within the block are kept.
     """
+    with draft_folder(target) as draft:
+        yield draft
+        write_json(draft / META, {**meta, **provenance()})
+        replace_folder(target, draft)
+
+
+@contextmanager
+def draft_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder beside the target, removed after the block unless it was given a name."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    sweep_drafts(target)
+    _sweep_drafts(target)
     draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     draft.mkdir()
     try:
         yield draft
-        write_json(draft / META, {**meta, **provenance()})
-        _replace(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def sweep_drafts(target: Path) -> None:
+def _sweep_drafts(target: Path) -> None:
     """Remove drafts of a folder that a killed process left."""
     for draft in target.parent.glob(f".{target.name}.*-*.*"):
         pid = draft.name.removeprefix(f".{target.name}.").partition("-")[0]
@@ -66,7 +73,8 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _replace(draft: Path, target: Path) -> None:
+def replace_folder(target: Path, draft: Path) -> None:
+    """Give the draft the target's name; what was there goes once that has worked."""
     old = draft.with_suffix(".old")
     with suppress(FileNotFoundError):
         target.rename(old)

@@ -13,10 +13,7 @@ task's edition of 2020:
 
 import csv
 import json
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -29,7 +26,7 @@ from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
 from core.progress import Advance
-from core.runs import sweep_drafts, write_json
+from core.runs import draft_folder, replace_folder, write_json
 from corpus.phantom.concepts import names
 from corpus.phantom.draw import draw
 from corpus.phantom.patients import scenes
@@ -94,16 +91,11 @@ def draw_corpus(
     if _read_manifest(folder) == settings:
         return folder
     _refuse_foreign(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sweep_drafts(folder)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
+    with draft_folder(folder) as draft:
         _write(draft, n_images=n_images, seed=seed, advance=advance)
         write_json(draft / MANIFEST, settings)
         if _read_manifest(folder) != settings:  # else another process has drawn the same since
-            _replace(folder, draft)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            replace_folder(folder, draft)
     return folder
 
 
@@ -164,12 +156,3 @@ def _write_lists(folder: Path, images: Sequence[DrawnImage]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image_id", "split", "category", "group"))
         writer.writerows((i.image_id, i.split, i.category, i.group) for i in images)
-
-
-def _replace(folder: Path, draft: Path) -> None:
-    """Give the draft the folder's name; what was there goes once that has worked."""
-    old = draft.with_suffix(".old")
-    if folder.exists():
-        folder.rename(old)
-    draft.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
