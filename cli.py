@@ -92,8 +92,8 @@ def train_backbone(
     device: DeviceOption = "auto",
 ) -> None:
     """Train CNN concept detectors, per category and for all images."""
-    from backbones.config import PRESETS
     from backbones.device import find_device
+    from backbones.presets import PRESETS
     from backbones.train import detector_names, train_backbones
     from core.config import configured, preset_of
     from core.workspace import Workspace

@@ -8,7 +8,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from backbones.config import BackboneConfig, FitConfig
+from backbones.config import BackboneConfig
+from backbones.fit_config import FitConfig
 from backbones.weights import CARRIERS, read_state
 from core.errors import ConfigError
 

@@ -1,61 +1,14 @@
-"""Settings of training and of a detector, and presets with what they cost and reach."""
+"""Settings of a detector."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from backbones.fit_config import FitConfig
 from core.errors import ConfigError
 
-Regime = Literal["frozen", "full"]
-Augment = Literal["none", "hflip"]
-LossName = Literal["bce", "soft-f1", "f1*bce", "f1+bce"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """Head and training settings that detectors and fusion networks share.
-
-    Attributes:
-        hidden: widths of the fully connected layers before the last.
-        dropout: after each of them.
-        input_dropout: on the pooled features.
-        loss: a name of `backbones.losses.LOSSES`.
-        learning_rate: highest rate of the one-cycle schedule (AdamW).
-        weight_decay: of AdamW.
-        batch_size: images a step.
-        epochs: at most.
-        patience: epochs without a better stopping score before training ends.
-        n_members: networks that are averaged; member k is stopped on fold k of train and learns
-            from the others, so that together they have seen all of it.
-        seed: of weights, batches and dropout; member k uses seed + k.
-    """
-
-    hidden: tuple[int, ...] = (512,)
-    dropout: float = 0.3
-    input_dropout: float = 0.2
-    loss: LossName = "f1*bce"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    batch_size: int = 64
-    epochs: int = 30
-    patience: int = 10
-    n_members: int = 5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "patience", "n_members"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        if min(self.hidden, default=1) < 1:
-            raise ConfigError(f"hidden: expected widths of at least 1, found {self.hidden}")
-        if self.seed < 0:
-            raise ConfigError(f"seed: expected 0 or more, found {self.seed}")
-        for name in ("dropout", "input_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected [0, 1), found {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate: expected above 0, found {self.learning_rate}")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay: expected 0 or more, found {self.weight_decay}")
+Regime = Literal["frozen", "last", "full"]
+Augment = Literal["none", "hflip", "light"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +18,23 @@ class BackboneConfig(FitConfig):
     Attributes:
         backbone: a network of timm.
         weights: `package` (a carrier of `backbones.weights`), `hub` (timm's, needs a network),
-            `none` (random), or a file (.safetensors or a state dict).
+            `none` (random), a file (.safetensors or a state dict), or a run folder of a fine-tuned
+            detector, whose head is taken over for the concepts that both know.
         image_sizes: input sizes in pixels. A frozen network may look at several, and their pooled
             features are joined; a fine-tuned one takes one.
         resample: how images are scaled to the input size, without cropping.
-        mirror: pooled features are averaged over the image and its mirror (regime `frozen`).
-        regime: `frozen` trains heads on pooled features; `full` unlocks the whole network.
-        augment: `hflip` mirrors each training image with probability 1/2 (regime `full`).
+        mirror: the answer is the mean over the image and its mirror: of the pooled features of a
+            frozen network, of the probabilities of a fine-tuned one.
+        regime: `frozen` trains heads on pooled features; `last` fine-tunes the last stages of the
+            network as well, `full` all of it.
+        n_stages: stages that the regime `last` unlocks, counted from the end.
+        layer_decay: rate of a block of layers as a share of the next one's, down from the head.
+        augment: what training images undergo (regimes `last` and `full`): `hflip` mirrors each with
+            probability 1/2, `light` turns, shifts, scales and brightens them a little as well.
+        precision: `fp32`, `bf16`, `fp16` (CUDA), or `auto` for the fastest that a probe finds to
+            give the same loss.
+        folds: 0, or K to train K networks each without a K-th of train, which it then predicts:
+            out-of-fold predictions of train, for second stages. Takes the place of `n_members`.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -80,32 +43,23 @@ class BackboneConfig(FitConfig):
     resample: Literal["bilinear", "nearest"] = "bilinear"
     mirror: bool = False
     regime: Regime = "frozen"
+    n_stages: int = 1
+    layer_decay: float = 1.0
     augment: Augment = "none"
+    precision: Precision = "auto"
+    folds: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.image_sizes or min(self.image_sizes) < 32:
             raise ConfigError(f"image_sizes: expected at least 32 pixels, found {self.image_sizes}")
-        if self.regime == "full" and (len(self.image_sizes) > 1 or self.mirror):
-            raise ConfigError("regime full: expected one of image_sizes and mirror = false")
+        if self.regime != "frozen" and len(self.image_sizes) > 1:
+            raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
         if self.regime == "frozen" and self.augment != "none":
             raise ConfigError("augment: a frozen network sees each image once; use regime full")
-
-
-PRESETS: dict[str, BackboneConfig] = {
-    # Two cores, 5,454 images: features once in 3 1/2 minutes, the eight detectors in 1 1/2; reaches
-    # 0.793 (global) and 0.797 (routed) on radbench, see reports/published/.
-    "quick": BackboneConfig(),
-    # Fine-tunes the same network; meant for a GPU, and not tuned yet.
-    "finetune": BackboneConfig(
-        image_sizes=(192,),
-        regime="full",
-        hidden=(),
-        learning_rate=5e-4,
-        batch_size=32,
-        epochs=8,
-        patience=3,
-        n_members=1,
-        augment="hflip",
-    ),
-}
+        if self.n_stages < 1:
+            raise ConfigError(f"n_stages: expected at least 1, found {self.n_stages}")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay: expected (0, 1], found {self.layer_decay}")
+        if self.folds < 0 or self.folds == 1:
+            raise ConfigError(f"folds: expected 0, or 2 and more, found {self.folds}")

@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from backbones.config import FitConfig
+from backbones.fit_config import FitConfig
 from backbones.losses import LOSSES
 from core.errors import ConceptError
 from core.labels import Targets

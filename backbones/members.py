@@ -9,7 +9,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
-from backbones.config import FitConfig
+from backbones.fit_config import FitConfig
 from backbones.loop import Batches, Fitted, Log, Rows, fit, predict
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from backbones.config import FitConfig
+from backbones.fit_config import FitConfig
 from core.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.build import Standardise, build_head
-from backbones.config import FitConfig
+from backbones.fit_config import FitConfig
 from core.categories import CATEGORIES
 
 _CATEGORY_SCALE = 3.0

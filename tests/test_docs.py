@@ -9,7 +9,8 @@ import pytest
 import typer
 
 import cli
-from backbones.config import PRESETS, BackboneConfig
+from backbones.config import BackboneConfig
+from backbones.presets import PRESETS
 from corpus.prepare import PrepareConfig
 from ensembles.config import EnsembleConfig
 from fusion.config import FuseConfig

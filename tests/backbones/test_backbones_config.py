@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from backbones.config import PRESETS, BackboneConfig, FitConfig
+from backbones.config import BackboneConfig
+from backbones.fit_config import FitConfig
+from backbones.presets import PRESETS
 from core.config import fingerprint, overlay
 from core.errors import ConfigError
 
@@ -23,6 +25,15 @@ from core.errors import ConfigError
         ("learning_rate", 0.0, "learning_rate: expected above 0, found 0.0"),
         ("learning_rate", float("nan"), "learning_rate: expected above 0, found nan"),
         ("weight_decay", -1.0, "weight_decay: expected 0 or more, found -1.0"),
+        ("micro_batch", -1, "micro_batch: expected 0 or more, found -1"),
+        ("warmup", -0.5, "warmup: expected 0 or more, found -0.5"),
+        ("clip_norm", float("nan"), "clip_norm: expected 0 or more, found nan"),
+        ("mixup", -1.0, "mixup: expected 0 or more, found -1.0"),
+        ("seeds", 0, "seeds: expected at least 1, found 0"),
+        ("ema", 1.0, r"ema: expected \[0, 1\), found 1.0"),
+        ("negative_smoothing", -0.1, r"negative_smoothing: expected \[0, 1\), found -0.1"),
+        ("plateau_factor", 1.0, r"plateau_factor: expected \(0, 1\), found 1.0"),
+        ("plateau_patience", -1, "plateau_patience: expected 0 or more, found -1"),
     ],
 )
 def test_training_settings_out_of_range_are_refused(setting: str, value: Any, message: str) -> None:
@@ -38,7 +49,10 @@ def test_training_settings_out_of_range_are_refused(setting: str, value: Any, me
         ({"image_sizes": ()}, r"image_sizes: expected at least 32 pixels, found \(\)"),
         ({"image_sizes": "224,16"}, r"expected at least 32 pixels, found \(224, 16\)"),
         ({"regime": "full", "image_sizes": "96,128"}, "regime full: expected one of image_sizes"),
-        ({"regime": "full", "image_sizes": "224", "mirror": "true"}, "mirror = false"),
+        ({"regime": "last", "n_stages": 0}, "expected one of image_sizes"),
+        ({"image_sizes": "224", "n_stages": "0"}, "n_stages: expected at least 1, found 0"),
+        ({"layer_decay": "0"}, r"layer_decay: expected \(0, 1\], found 0.0"),
+        ({"folds": "1"}, "folds: expected 0, or 2 and more, found 1"),
         ({"augment": "hflip"}, "a frozen network sees each image once; use regime full"),
         ({"regime": "thawed"}, "regime: expected .*, found 'thawed'"),
         ({"loss": "hinge"}, "loss: expected .*, found 'hinge'"),

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backbones.build import Detector, build_backbone, build_head
-from backbones.config import BackboneConfig, FitConfig
+from backbones.config import BackboneConfig
+from backbones.fit_config import FitConfig
 from backbones.loop import Batches, Fitted, Rows, epoch_batches, fit, predict, stopping_f1
 from core.errors import ConceptError
 from core.workspace import Corpus, Workspace

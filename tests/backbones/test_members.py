@@ -8,7 +8,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
-from backbones.config import FitConfig
+from backbones.fit_config import FitConfig
 from backbones.loop import Batches, Rows, predict
 from backbones.members import fit_members, predict_members, stopping_images
 

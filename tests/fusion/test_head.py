@@ -1,6 +1,6 @@
 import torch
 
-from backbones.config import FitConfig
+from backbones.fit_config import FitConfig
 from fusion.head import OneHotHead
 
 FEATURES = torch.randn(20, 5, generator=torch.Generator().manual_seed(0)) * 3 + 2
