@@ -1,18 +1,38 @@
 """Losses of multi-label detectors: (logits, targets) -> (B, L), unreduced.
 
 The loop takes the mean over both axes, so a learning rate means the same under every loss. A loss
-of whole images (soft-F1) stands in each of the image's L entries.
+of whole images (soft-F1) stands in each of the image's L entries, one of whole concepts
+(sigmoid-F1) in each of the concept's B. Targets lie in [0, 1]: mixup and smoothing soften them.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
-import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from backbones.fit_config import LossName
+from backbones.imbalance import asymmetric, distribution_balanced, focal
+from backbones.missing_labels import hill, splc
+from backbones.soft_f1 import f1_plus_bce, f1_times_bce, sigmoid_f1, soft_f1
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-_EPSILON = 1e-7  # keras.backend.epsilon(), as in listing 1.2 of the paper
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What a loss may know beyond the batch.
+
+    Attributes:
+        positives: (L,) training images with each concept.
+        n_images: training images.
+        epoch: the one that runs, counted from 1.
+    """
+
+    positives: Tensor
+    n_images: int
+    epoch: int
 
 
 def bce(logits: Tensor, targets: Tensor) -> Tensor:
@@ -20,45 +40,27 @@ def bce(logits: Tensor, targets: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
-def soft_f1(logits: Tensor, targets: Tensor) -> Tensor:
-    """One minus the soft F1 of each image, in each of its entries, (B, L).
-
-    With p the probabilities and y the targets of one image, sums over its labels:
-
-        tp = sum y p    fp = sum (1 - y) p    fn = sum y (1 - p)
-        P = tp / (tp + fp + eps)    R = tp / (tp + fn + eps)    F = 2 P R / (P + R + eps)
-
-    An image without true concepts has F = 0 whatever is predicted, so it teaches nothing.
-
-    Source: listing 1.2 of the iml paper, ImageCLEFmed Caption 2020.
-    """
-    probs = torch.sigmoid(logits)
-    tp = (targets * probs).sum(dim=1)
-    fp = ((1 - targets) * probs).sum(dim=1)
-    fn = (targets * (1 - probs)).sum(dim=1)
-    precision = tp / (tp + fp + _EPSILON)
-    recall = tp / (tp + fn + _EPSILON)
-    f1 = 2 * precision * recall / (precision + recall + _EPSILON)
-    return (1 - f1).unsqueeze(1).expand_as(logits)
-
-
-def f1_times_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean soft-F1 loss of the batch times the binary cross-entropy, (B, L).
-
-    The product is of the two means, as in listing 1.3 of the paper: its mean over (B, L) is
-    mean(1 - F) * mean(bce).
-    """
-    return soft_f1(logits, targets).mean() * bce(logits, targets)
-
-
-def f1_plus_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Soft-F1 loss plus binary cross-entropy, (B, L)."""
-    return soft_f1(logits, targets) + bce(logits, targets)
-
-
-LOSSES: dict[str, Loss] = {
+LOSSES: dict[LossName, Loss] = {
     "bce": bce,
     "soft-f1": soft_f1,
     "f1*bce": f1_times_bce,
     "f1+bce": f1_plus_bce,
+    "focal": focal,
+    "asymmetric": asymmetric,
+    "sigmoid-f1": sigmoid_f1,
+    "hill": hill,
 }
+"""Losses that look at the batch alone."""
+
+INFORMED: dict[LossName, Callable[[Known], Loss]] = {
+    "distribution-balanced": lambda known: partial(
+        distribution_balanced, positives=known.positives, n_images=known.n_images
+    ),
+    "splc": lambda known: partial(splc, correct=known.epoch > 1),
+}
+"""Losses that look at the training set or at the epoch."""
+
+
+def loss_for(name: LossName, known: Known) -> Loss:
+    """The loss of that name, for the epoch that runs."""
+    return INFORMED[name](known) if name in INFORMED else LOSSES[name]

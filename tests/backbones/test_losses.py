@@ -1,52 +1,33 @@
-"""Losses against values worked by hand and against their gradients."""
+"""What every loss keeps to: its shape, finite values and gradients, soft targets, learning."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from backbones.losses import LOSSES, bce, f1_plus_bce, f1_times_bce, soft_f1
+from backbones.fit_config import LossName
+from backbones.losses import INFORMED, LOSSES, Known, Loss, bce, loss_for
 
-
-def logits_of(*probs: list[float]) -> Tensor:
-    return torch.logit(torch.tensor(probs, dtype=torch.float64))
-
+NAMES: tuple[LossName, ...] = get_args(LossName)
+OF_ENTRIES: tuple[LossName, ...] = ("bce", "focal", "asymmetric", "hill", "splc")
 
 TARGETS = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
-LOGITS = logits_of([0.9, 0.4, 0.2, 0.1], [0.2, 0.1, 0.5, 0.2])
+PROBS = torch.tensor([[0.9, 0.4, 0.2, 0.1], [0.2, 0.1, 0.5, 0.2]], dtype=torch.float64)
+LOGITS = torch.logit(PROBS)
 
-# First image: tp = .9 + .4 = 1.3, fp = .2 + .1 = .3, fn = .1 + .6 = .7;
-#   P = 1.3 / 1.6 = .8125, R = 1.3 / 2 = .65, F = 2 * .8125 * .65 / 1.4625 = .722222
-# Second: tp = .5, fp = .2 + .1 + .2 = .5, fn = .5; P = R = .5, F = .5
-LOSS_1 = 1 - 13 / 18
-LOSS_2 = 0.5
+every_loss = pytest.mark.parametrize("name", NAMES)
 
 
-def test_soft_f1_is_the_one_worked_by_hand_in_each_entry_of_its_image() -> None:
-    loss = soft_f1(LOGITS, TARGETS)
-    assert loss.shape == (2, 4)
-    torch.testing.assert_close(loss[0], torch.full((4,), LOSS_1).double(), atol=1e-6, rtol=0)
-    torch.testing.assert_close(loss[1], torch.full((4,), LOSS_2).double(), atol=1e-6, rtol=0)
+def loss_of(name: LossName, *, n_concepts: int = 4, epoch: int = 2) -> Loss:
+    """A loss that knows of 10 images: concepts on none of them, on one, on two ..."""
+    positives = torch.arange(n_concepts, dtype=torch.float32)
+    return loss_for(name, Known(positives=positives, n_images=10, epoch=epoch))
 
 
-def test_soft_f1_is_the_listing_of_the_paper() -> None:
-    def one_minus_f1(y_true: Tensor, y_pred: Tensor) -> float:
-        epsilon, total = 1e-7, 0.0
-        for y, p in zip(y_true.tolist(), y_pred.tolist(), strict=True):
-            tp = sum(a * b for a, b in zip(y, p, strict=True))
-            fp = sum((1 - a) * b for a, b in zip(y, p, strict=True))
-            fn = sum(a * (1 - b) for a, b in zip(y, p, strict=True))
-            precision, recall = tp / (tp + fp + epsilon), tp / (tp + fn + epsilon)
-            total += 2 * precision * recall / (precision + recall + epsilon)
-        return 1 - total / len(y_true)
-
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(16, 30, generator=generator, dtype=torch.float64)
-    targets = (torch.rand(16, 30, generator=generator) < 0.2).double()
-    expected = one_minus_f1(targets, torch.sigmoid(logits))
-    assert float(soft_f1(logits, targets).mean()) == pytest.approx(expected, abs=1e-12)
+def test_every_name_that_settings_allow_has_one_loss() -> None:
+    assert sorted([*LOSSES, *INFORMED]) == sorted(NAMES)
 
 
 def test_bce_is_the_negative_log_of_the_probability_of_the_truth() -> None:
@@ -57,61 +38,113 @@ def test_bce_is_the_negative_log_of_the_probability_of_the_truth() -> None:
     torch.testing.assert_close(loss.mean(), expected)
 
 
-def test_the_product_has_the_product_of_the_means_as_its_mean() -> None:
-    product = float(f1_times_bce(LOGITS, TARGETS).mean())
-    mean_bce = float(bce(LOGITS, TARGETS).mean())
-    assert product == pytest.approx((LOSS_1 + LOSS_2) / 2 * mean_bce, abs=1e-7)
-    # not the mean of products of single images, which differs:
-    by_image = (soft_f1(LOGITS, TARGETS) * bce(LOGITS, TARGETS)).mean()
-    assert product != pytest.approx(float(by_image), abs=1e-3)
+def test_splc_corrects_labels_after_the_first_epoch() -> None:
+    sure, absent = torch.tensor([[2.0]]), torch.zeros(1, 1)
+    first, second, third = (
+        float(loss_of("splc", n_concepts=1, epoch=epoch)(sure, absent)) for epoch in (1, 2, 3)
+    )
+    # p = .8808: .8808^2 (-ln .1192) = 1.65, then .1192^2 (-ln .8808) = .0018
+    assert first == pytest.approx(1.65, abs=0.001)
+    assert second == third == pytest.approx(0.0018, abs=0.0001)
 
 
-def test_the_sum_has_the_sum_of_the_means_as_its_mean() -> None:
-    mean = float(f1_plus_bce(LOGITS, TARGETS).mean())
-    mean_bce = float(bce(LOGITS, TARGETS).mean())
-    assert mean == pytest.approx((LOSS_1 + LOSS_2) / 2 + mean_bce, abs=1e-7)
+def test_distribution_balanced_takes_its_counts_from_the_training_set() -> None:
+    logits, both = torch.zeros(1, 2), torch.ones(1, 2)
+    known = Known(positives=torch.tensor([90.0, 2.0]), n_images=100, epoch=1)
+    loss = loss_for("distribution-balanced", known)(logits, both)
+    even = Known(positives=torch.tensor([46.0, 46.0]), n_images=100, epoch=1)
+    balanced = loss_for("distribution-balanced", even)(logits, both)
+    assert float(loss[0, 1]) > float(loss[0, 0])
+    assert float(balanced[0, 1]) == float(balanced[0, 0])
 
 
-def test_the_right_answer_costs_nothing_and_the_wrong_one_everything() -> None:
-    sure = torch.where(TARGETS > 0, 50.0, -50.0)
-    assert float(soft_f1(sure, TARGETS).max()) == pytest.approx(0.0, abs=1e-6)
-    assert float(soft_f1(-sure, TARGETS).min()) == pytest.approx(1.0, abs=1e-6)
+@every_loss
+def test_losses_do_not_reduce_and_take_whole_batches(name: LossName) -> None:
+    loss = loss_of(name)(LOGITS, TARGETS)
+    assert loss.shape == LOGITS.shape
+    assert loss.dtype == LOGITS.dtype
+    assert float(loss.min()) >= 0
 
 
-@pytest.mark.parametrize("logit", [-200.0, 0.0, 200.0])
-def test_an_image_without_concepts_has_loss_1_and_no_gradient_and_no_nan(logit: float) -> None:
-    logits = torch.full((1, 5), logit, requires_grad=True)
-    loss = soft_f1(logits, torch.zeros(1, 5))
-    torch.testing.assert_close(loss, torch.ones(1, 5), rtol=0, atol=0)
-    (gradient,) = torch.autograd.grad(loss.mean(), logits)
-    torch.testing.assert_close(gradient, torch.zeros(1, 5), rtol=0, atol=0)
+@every_loss
+@pytest.mark.parametrize("target", [0.0, 0.05, 0.5, 1.0])
+def test_values_and_gradients_are_finite_at_any_logit(name: LossName, target: float) -> None:
+    loss_fn = loss_of(name, n_concepts=9)
+    steps = torch.tensor([-200.0, -100.0, -20.0, -0.3, 0.0, 0.7, 20.0, 100.0, 200.0])
+    for row in (steps, torch.full((9,), -200.0), torch.full((9,), 200.0)):
+        for values in (row, row.bfloat16().float()):
+            logits = values.repeat(2, 1).requires_grad_(True)
+            loss = loss_fn(logits, torch.full((2, 9), target))
+            (gradient,) = torch.autograd.grad(loss.mean(), logits)
+            assert torch.isfinite(loss).all()
+            assert torch.isfinite(gradient).all()
+            assert float(loss.detach().min()) >= 0
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_losses_stay_finite_where_probabilities_are_0_and_1(name: str) -> None:
-    for logit in (-200.0, 200.0):
-        logits = torch.full((2, 3), logit, requires_grad=True)
-        loss = LOSSES[name](logits, torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
-        (gradient,) = torch.autograd.grad(loss.mean(), logits)
-        assert torch.isfinite(loss).all()
+@every_loss
+def test_empty_images_and_concepts_have_finite_gradients(name: LossName) -> None:
+    targets = torch.zeros(3, 4)
+    targets[0, 1:3] = 1  # images 1 and 2 are empty; concepts 0 and 3 on none
+    for truth in (targets, torch.zeros(3, 4)):
+        logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(loss_of(name)(logits, truth).mean(), logits)
         assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_losses_do_not_reduce_and_take_whole_batches(name: str) -> None:
-    loss = LOSSES[name](LOGITS, TARGETS)
-    assert loss.shape == LOGITS.shape
-    assert float(loss.detach().min()) >= 0
+@every_loss
+def test_losses_of_single_precision_are_those_of_double(name: LossName) -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = 4 * torch.randn(32, 4, generator=generator)
+    targets = (torch.rand(32, 4, generator=generator) < 0.3).float()
+    single = loss_of(name)(logits, targets)
+    double = loss_of(name)(logits.double(), targets.double())
+    torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["bce", "soft-f1", "f1+bce"])
-def test_the_loss_of_a_batch_is_that_of_its_images_one_by_one(name: str) -> None:
-    whole = LOSSES[name](LOGITS, TARGETS)
-    single = [LOSSES[name](LOGITS[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
+@pytest.mark.parametrize("name", OF_ENTRIES)
+def test_a_soft_target_costs_its_shares_of_present_and_absent(name: LossName) -> None:
+    loss = loss_of(name)
+    soft = torch.tensor([[0.05, 0.3, 0.5, 0.9]], dtype=torch.float64).expand(2, 4)
+    present, absent = (loss(LOGITS, torch.full_like(LOGITS, y)) for y in (1.0, 0.0))
+    torch.testing.assert_close(loss(LOGITS, soft), soft * present + (1 - soft) * absent)
+
+
+@pytest.mark.parametrize("name", [*OF_ENTRIES, "soft-f1", "f1+bce", "distribution-balanced"])
+def test_the_loss_of_a_batch_is_that_of_its_images_one_by_one(name: LossName) -> None:
+    whole = loss_of(name)(LOGITS, TARGETS)
+    single = [loss_of(name)(LOGITS[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
     torch.testing.assert_close(whole, torch.cat(single))
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_gradients_are_those_of_finite_differences(name: str) -> None:
+@every_loss
+def test_permuted_images_permute_rows(name: LossName) -> None:
+    flipped = loss_of(name)(LOGITS.flip(0), TARGETS.flip(0)).flip(0)
+    torch.testing.assert_close(flipped, loss_of(name)(LOGITS, TARGETS))
+
+
+# No gradient flows through the focus of asymmetric: test_imbalance has its gradient.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "asymmetric"])
+@pytest.mark.parametrize("softening", [0.0, 0.1])
+def test_gradients_are_those_of_finite_differences(name: LossName, softening: float) -> None:
     logits = LOGITS.clone().requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, TARGETS).mean(), (logits,))
+    targets = TARGETS + (1 - TARGETS) * softening
+    loss = loss_of(name)
+    assert torch.autograd.gradcheck(lambda x: loss(x, targets).mean(), (logits,))
+
+
+@every_loss
+def test_eight_images_are_learnt(name: LossName) -> None:
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(8, 16, generator=generator)
+    targets = torch.zeros(8, 4)
+    targets[torch.arange(8), torch.arange(8) % 4] = 1
+    weights = torch.zeros(16, 4, requires_grad=True)
+    optimizer = torch.optim.Adam([weights], lr=0.1)
+    for step in range(100):
+        optimizer.zero_grad()
+        loss = loss_of(name, epoch=1 + step // 50)
+        loss(features @ weights, targets).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    logits = (features @ weights).detach()
+    present, absent = logits[targets == 1], logits[targets == 0]
+    assert float(present.min()) > float(absent.max()) + 1
