@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import timm
 import torch
@@ -34,6 +35,19 @@ class Backbone(nn.Module):
         """Pooled features (B, D) of uint8 images (B, 3, H, W)."""
         pooled: Tensor = self.network((images.float() - self.mean) / self.std)
         return pooled
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what learns; frozen layers keep evaluating.
+
+        Their normalisation would else go on to adapt its mean and deviation, which later layers and
+        the pretrained weights rely on.
+        """
+        super().train(mode)
+        for layer in self.network.modules():
+            frozen = [not parameter.requires_grad for parameter in layer.parameters()]
+            if frozen and all(frozen):
+                layer.eval()
+        return self
 
 
 class Detector(nn.Module):

@@ -1,0 +1,143 @@
+"""Learning rates over a training."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from backbones.fit_config import FitConfig
+
+
+class Schedule:
+    """Sets the rates of an optimiser.
+
+    Its state and the optimiser's together give the same rates again, to the last bit.
+    """
+
+    def __init__(self, scheduler: LRScheduler) -> None:
+        self.scheduler = scheduler
+
+    def step(self) -> None:
+        """Go on after a step of the optimiser."""
+
+    def end_epoch(self, *, loss: float, f1: float | None) -> None:
+        """Go on after an epoch with this training loss and, where one is known, stopping F1."""
+
+    def rates(self) -> list[float]:
+        """The rate of each parameter group at the next step; after the last one, at that."""
+        return [group["lr"] for group in self.scheduler.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule is, in plain types."""
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Be there; the optimiser's state holds the rates themselves."""
+        self.scheduler.load_state_dict(state)
+
+
+def build_schedule(optimizer: Optimizer, config: FitConfig, *, steps_per_epoch: int) -> Schedule:
+    """The config's schedule; the rates that the optimiser has now are the highest.
+
+    one-cycle
+        From a 25th up to the rate in 30 % of the steps, then down, both along half a cosine;
+        momentum goes the other way (Smith and Topin 2017, as torch has it).
+    cosine
+        `warm_up`, then half a cosine to 0 at the end of the last epoch.
+    constant
+        `warm_up`, then the rate.
+    plateau
+        The rate is multiplied by plateau_factor as soon as more than plateau_patience epochs in a
+        row gained nothing (a share of 1e-4 at least), and they are counted anew. No warm-up.
+        Without stopping images the loss must gain, whatever plateau_on says.
+
+    Args:
+        optimizer: its rates are changed.
+        config: name and settings of the schedule, epochs.
+        steps_per_epoch: steps of the optimiser in an epoch.
+    """
+    if config.schedule == "plateau":
+        return _ByGain(optimizer, config)
+    n_steps = config.epochs * steps_per_epoch
+    n_warm = config.warmup * steps_per_epoch
+    return _BySteps(SCHEDULERS[config.schedule](optimizer, n_warm, n_steps), n_steps=n_steps)
+
+
+def warm_up(step: int, *, n_warm: float) -> float:
+    """Share of the rate at this step, counted from 0: (step + 1) / n_warm, at most 1.
+
+    Example:
+        >>> [warm_up(step, n_warm=2.5) for step in range(4)]
+        [0.4, 0.8, 1.0, 1.0]
+    """
+    return min(1.0, (step + 1) / n_warm) if n_warm else 1.0
+
+
+def warm_cosine(step: int, *, n_warm: float, n_steps: int) -> float:
+    """Share of the rate at this step of so many: `warm_up`, then half a cosine to 0 at n_steps.
+
+    Example:
+        >>> [round(warm_cosine(step, n_warm=1, n_steps=5), 3) for step in range(5)]
+        [1.0, 1.0, 0.854, 0.5, 0.146]
+    """
+    if step < n_warm:
+        return warm_up(step, n_warm=n_warm)
+    return (1 + math.cos(math.pi * (step - n_warm) / (n_steps - n_warm))) / 2
+
+
+def _one_cycle(optimizer: Optimizer, _: float, n_steps: int) -> LRScheduler:
+    highest = [group["lr"] for group in optimizer.param_groups]
+    # A cycle of one step is its last, at a 250,000th of the rate: nothing would be learnt.
+    return OneCycleLR(optimizer, highest, total_steps=max(n_steps, 2))
+
+
+def _cosine(optimizer: Optimizer, n_warm: float, n_steps: int) -> LRScheduler:
+    return LambdaLR(optimizer, lambda step: warm_cosine(step, n_warm=n_warm, n_steps=n_steps))
+
+
+def _constant(optimizer: Optimizer, n_warm: float, _: int) -> LRScheduler:
+    return LambdaLR(optimizer, lambda step: warm_up(step, n_warm=n_warm))
+
+
+SCHEDULERS: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
+    "one-cycle": _one_cycle,
+    "cosine": _cosine,
+    "constant": _constant,
+}
+
+
+class _BySteps(Schedule):
+    """Rates that the number of steps decides."""
+
+    def __init__(self, scheduler: LRScheduler, *, n_steps: int) -> None:
+        super().__init__(scheduler)
+        self.n_steps = n_steps
+
+    def step(self) -> None:
+        """Go on, if the optimiser did, and if there is another step.
+
+        A first step whose gradients overflow in half precision is left out: nothing was learnt, and
+        torch would warn of a schedule ahead of its optimiser.
+        """
+        if self.scheduler.optimizer.state and self.scheduler.last_epoch + 1 < self.n_steps:
+            self.scheduler.step()
+
+
+class _ByGain(Schedule):
+    """Rates that fall where an epoch gains nothing any more."""
+
+    def __init__(self, optimizer: Optimizer, config: FitConfig) -> None:
+        self.on = config.plateau_on
+        self.plateau = ReduceLROnPlateau(
+            optimizer,
+            factor=config.plateau_factor,
+            patience=config.plateau_patience,
+            eps=0,  # torch leaves rates below 1e-8 as they are; layer_decay reaches there
+        )
+        super().__init__(self.plateau)
+
+    def end_epoch(self, *, loss: float, f1: float | None) -> None:
+        """Lower the rates if the loss, or what the F1 lacks to 1, has not fallen for long."""
+        self.plateau.step(loss if self.on == "loss" or f1 is None else 1 - f1)
