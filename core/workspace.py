@@ -99,6 +99,11 @@ class Workspace:
         return self.root / "embeddings"
 
     @property
+    def speed(self) -> Path:
+        """Memory formats and precisions that were measured to be fastest."""
+        return self.root / "speed"
+
+    @property
     def backbones(self) -> Path:
         """Detectors: a folder a category, a folder a run."""
         return self.root / "backbones"

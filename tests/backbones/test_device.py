@@ -1,8 +1,15 @@
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from backbones.device import find_device
+from backbones.device import device_name, find_device, keep_memory
 from core.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -26,3 +33,42 @@ def test_a_device_that_is_not_there_is_refused(asked: str) -> None:
 def test_a_device_that_is_not_known_is_refused(asked: str) -> None:
     with pytest.raises(ConfigError, match=rf"--device {asked}: expected cpu, cuda, cuda:N or auto"):
         find_device(asked)
+
+
+def test_a_processor_is_named_with_its_instructions() -> None:
+    name, _, capability = device_name("cpu").rpartition(" ")
+    assert name
+    assert capability == torch.backends.cpu.get_cpu_capability()
+
+
+FAULTS = """
+import resource
+import numpy as np
+from backbones.device import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.full(1 << 25, 1, dtype=np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = min(faults() for _ in range(3))
+print(keep_memory(), given_back)
+print(min(faults() for _ in range(3)))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc's allocator")
+def test_kept_memory_is_not_asked_for_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    kept, given_back, faults = done.stdout.split()
+    assert kept == "True"
+    # 32 MiB are 8,192 pages of 4 KiB, or 16 of 2 MiB where the system takes big ones.
+    assert int(given_back) >= 16
+    assert int(faults) <= 2
+
+
+def test_where_the_allocator_is_another_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    assert keep_memory() is False
