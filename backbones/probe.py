@@ -1,7 +1,6 @@
 """The fastest of several ways to do the same work, among those that give the same outcome."""
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ _GLANCE = 2  # images; normalisation over a batch needs two
 _N_ROUNDS = 5
 _SHORT_S = 0.5  # steps below are cheap, and a busy moment can make them look slow
 _HOPELESS = 4.0  # times the first way's seconds on two images; emulated bf16 takes 10 and more
-_SLOW = 1.5  # times the fastest way's seconds in the first round
+_SLOW = 1.5  # times the fastest way's seconds
 _GAIN = 1.03  # less is noise on a shared machine
 _LOSS_TOLERANCE = 0.01
 
@@ -46,13 +45,15 @@ class Probed(Generic[Way]):
 
     Attributes:
         best: the way to take.
-        images_per_s: median over the rounds, by way; of the slow ones, of the first round alone.
+        images_per_s: of the quickest step, by way: other work on the machine only ever adds.
+        n_rounds: in which the ways took turns; less than five where time ran out.
         losses: by way, of the same images and weights.
         dropped: why a way was not timed, by way.
     """
 
     best: Way
     images_per_s: Mapping[Way, float]
+    n_rounds: int
     losses: Mapping[Way, float]
     dropped: Mapping[Way, str]
 
@@ -71,7 +72,7 @@ def probe(
 
     Each takes steps of two images, in which what does not work at all shows, and one of all images,
     whose outcome must be that of the first way. Then they take turns, so that a busy moment meets
-    all alike; after the first round only those near the fastest go on. A way later in the order
+    all alike; after each round only those near the fastest go on. A way later in the order
     must be faster by 3 % to be chosen: what is first is safe.
 
     Args:
@@ -93,13 +94,19 @@ def probe(
             trials.dropped[way] = "no time left to try it"
         else:
             trials.enter(way, glance)
-    seconds = trials.race(budget_s)
-    rates = {way: trials.n_images / statistics.median(taken) for way, taken in seconds.items()}
+    n_rounds = trials.race(budget_s)
+    rates = {way: trials.n_images / min(seconds) for way, seconds in trials.seconds.items()}
     best = ways[0]
     for way, rate in rates.items():
         if rate > _GAIN * rates[best]:
             best = way
-    return Probed(best=best, images_per_s=rates, losses=trials.losses, dropped=trials.dropped)
+    return Probed(
+        best=best,
+        images_per_s=rates,
+        n_rounds=n_rounds,
+        losses=trials.losses,
+        dropped=trials.dropped,
+    )
 
 
 class _Trials(Generic[Way]):
@@ -118,6 +125,7 @@ class _Trials(Generic[Way]):
         self.least_cosine = least_cosine
         self.clock = clock
         self.start = clock()
+        self.seconds: dict[Way, list[float]] = {}
         self.losses: dict[Way, float] = {}
         self.dropped: dict[Way, str] = {}
         self.expected: Outcome | None = None
@@ -133,8 +141,10 @@ class _Trials(Generic[Way]):
             outcome, seconds = self._glance(way, glance)
             self.most_s = max(_HOPELESS * seconds, _SHORT_S)
             self.n_images = max(_GLANCE, min(self.n_images, round(glance * _STEP_S / seconds)))
-            self.expected = self._fitting(way) if self.n_images > glance else outcome
-            self.losses[way] = self.expected.loss
+            if self.n_images > glance:
+                outcome, seconds = self._fitting(way)
+            self.expected = outcome
+            self.losses[way], self.seconds[way] = outcome.loss, [seconds]
             return
         try:
             outcome, seconds = self._glance(way, glance)
@@ -142,28 +152,27 @@ class _Trials(Generic[Way]):
                 self.dropped[way] = f"slower with {glance} images"
                 return
             if self.n_images > glance:
-                outcome = self.prepare(way, self.n_images)()
+                outcome, seconds = self._timed(self.prepare(way, self.n_images))
         except (RuntimeError, TypeError, ValueError) as error:  # as libraries refuse what they lack
             self.dropped[way] = next(iter(str(error).splitlines()), type(error).__name__)
             return
         if reason := disagreement(outcome, self.expected, least_cosine=self.least_cosine):
             self.dropped[way] = reason
         else:
-            self.losses[way] = outcome.loss
+            self.losses[way], self.seconds[way] = outcome.loss, [seconds]
 
-    def race(self, budget_s: float) -> dict[Way, list[float]]:
-        """Seconds of each step, by way."""
-        racing = list(self.losses)
-        seconds: dict[Way, list[float]] = {way: [] for way in racing}
-        for number in range(_N_ROUNDS):
-            if number and self.spent_s > budget_s:
-                break
+    def race(self, budget_s: float) -> int:
+        """Note the seconds of steps in turn; in how many rounds."""
+        racing = list(self.seconds)
+        for n_rounds in range(_N_ROUNDS):
+            if n_rounds and self.spent_s > budget_s:
+                return n_rounds
             for way in racing:
-                seconds[way].append(self._timed(self.prepare(way, self.n_images))[1])
-            if number == 0:
-                most = max(_SLOW * min(taken[0] for taken in seconds.values()), _SHORT_S)
-                racing = [way for way in racing if seconds[way][0] <= most]
-        return seconds
+                self.seconds[way].append(self._timed(self.prepare(way, self.n_images))[1])
+            quickest = {way: min(self.seconds[way]) for way in racing}
+            most = max(_SLOW * min(quickest.values()), _SHORT_S)
+            racing = [way for way in racing if quickest[way] <= most]
+        return _N_ROUNDS
 
     def _glance(self, way: Way, n_images: int) -> tuple[Outcome, float]:
         """A step of a few images, after one in which what is made once is made."""
@@ -171,11 +180,11 @@ class _Trials(Generic[Way]):
         outcome, seconds = self._timed(step)
         return (outcome, seconds) if seconds > _STEP_S else self._timed(step)
 
-    def _fitting(self, way: Way) -> Outcome:
+    def _fitting(self, way: Way) -> tuple[Outcome, float]:
         """A step of as many images as the memory allows: halved until they fit."""
         while True:
             try:
-                return self.prepare(way, self.n_images)()
+                return self._timed(self.prepare(way, self.n_images))
             except RuntimeError:  # a few images did work
                 if self.n_images == _GLANCE:
                     raise

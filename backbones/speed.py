@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.device import device_name
-from backbones.probe import Probed, Step, probe
+from backbones.probe import BUDGET_S, Probed, Step, probe
 from backbones.workload import Workload
 from core.config import fingerprint
 from core.errors import ConfigError
@@ -25,6 +25,7 @@ _MOST = {"cpu": 16, "cuda": 64}  # images of a probe's step
 _LOSS_SCALE = 2.0**10  # of fp16, whose smallest gradients would be 0
 _LEAST_COSINE = 0.99  # of gradients, which are noisy anyway
 _LEAST_COSINE_OF_FEATURES = 0.999  # an error of 4 % of their spread over images
+_FEW = 3  # rounds that a choice can be trusted from
 _LONG = 500_000  # images from which on a GPU's compiler is tried
 _COMPILE_S = 60.0  # of compiling: what is saved on so many images must be more
 
@@ -88,12 +89,13 @@ def choose_speed(
     device: str,
     train: bool,
     n_images: int = 0,
+    budget_s: float = BUDGET_S,
 ) -> Speed:
     """The fastest way to run a network that does not change what it gives.
 
     The choice is read from the folder where the same was measured before: equal network, input
-    size, batch size, device, number of threads and version of torch. Else it is measured, within a
-    minute, and kept. One line on stderr says which it is.
+    size, batch size, device, number of threads and version of torch. Else it is measured, within
+    about a minute, and kept. One line on stderr says which it is.
 
     Args:
         folder: of the choices.
@@ -108,6 +110,7 @@ def choose_speed(
         train: whether gradients are wanted.
         n_images: that a network will learn from, over all epochs. Where it takes long on a GPU,
             compiling is tried as well.
+        budget_s: seconds that measuring may take; the steps begun are ended.
 
     Raises:
         ConfigError: fp16 is asked for on a processor.
@@ -129,19 +132,31 @@ def choose_speed(
     path = folder / f"{name}-{size}px-{what['mode']}-{fingerprint(what)}.json"
     found = _read(path)
     if found is None:
+        concepts = n_concepts if train else 0
         devices = [torch.device(device)] if kind == "cuda" else []
         with torch.random.fork_rng(devices):  # a kept choice and a measured one leave equal chances
             torch.manual_seed(0)
-            model, concepts = new_model(), n_concepts if train else 0
             work = Workload(
-                model, size=size, n_images=n_at_once, n_concepts=concepts, device=device
+                new_model(), size=size, n_images=n_at_once, n_concepts=concepts, device=device
             )
-            probed = _probed(work, ways, device=device, compiles=what["compile"])
+            probed = _probed(work, ways, device=device, compiles=what["compile"], budget_s=budget_s)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {**what, **_plain(probed), **provenance()})
-        found = probed.best, _summary(probed)
+        hurry = f"; measured in a hurry, remove {path} to try again"
+        summary = _summary(probed) + hurry * (probed.n_rounds < _FEW)
+        write_json(path, {**what, **_plain(probed), "summary": summary, **provenance()})
+        found = probed.best, summary
     say(f"{name} at {size} px, {what['mode']}: {found[1]}")
     return found[0]
+
+
+def unprobed(precision: str, device: str) -> Speed:
+    """The speed that is likely the best and certain to be the same wherever it is asked for.
+
+    Raises:
+        ConfigError: fp16 is asked for on a processor.
+    """
+    known = "fp32" if precision == "auto" else precision
+    return candidates(known, torch.device(device).type)[-1]  # channels last
 
 
 def candidates(precision: str, kind: str) -> list[Speed]:
@@ -171,26 +186,35 @@ def _prepared(work: Workload, speed: Speed, n_images: int, *, device: str) -> St
         return partial(work.features, images, context)
     forward = torch.compile(model) if speed.compiled else model
     scale = _LOSS_SCALE if speed.precision == "fp16" else 1.0
-    return partial(work.gradients, forward, images, context, scale=scale)
+    step = partial(work.gradients, forward, images, context, scale=scale)
+    if speed.compiled:
+        step()  # compiling is not part of a step
+    return step
 
 
-def _probed(work: Workload, ways: list[Speed], *, device: str, compiles: bool) -> Probed[Speed]:
+def _probed(
+    work: Workload, ways: list[Speed], *, device: str, compiles: bool, budget_s: float
+) -> Probed[Speed]:
     """What a probe finds, and where compiling may pay, what a second one finds."""
     n_images = len(work.images)
-    least = _LEAST_COSINE if work.targets.shape[1] else _LEAST_COSINE_OF_FEATURES
-    prepare = partial(_prepared, work, device=device)
-    probed = probe(ways, prepare, n_images=n_images, least_cosine=least)
+    find = partial(
+        probe,
+        prepare=partial(_prepared, work, device=device),
+        n_images=n_images,
+        least_cosine=_LEAST_COSINE if work.targets.shape[1] else _LEAST_COSINE_OF_FEATURES,
+        budget_s=budget_s,
+    )
+    probed = find(ways)
     if not compiles:
         return probed
     eager, compiled = probed.best, replace(probed.best, compiled=True)
-    second = probe(
-        [eager, compiled], prepare, n_images=n_images, least_cosine=least, glance=n_images
-    )
+    second = find([eager, compiled], glance=n_images)
     rates = second.images_per_s
     saved_s = _LONG / rates[eager] - _LONG / rates[compiled] if compiled in rates else 0.0
     return Probed(
         best=second.best if saved_s > _COMPILE_S else eager,
         images_per_s={**probed.images_per_s, **rates},
+        n_rounds=min(probed.n_rounds, second.n_rounds),
         losses={**probed.losses, **second.losses},
         dropped={**probed.dropped, **second.dropped},
     )
@@ -200,7 +224,7 @@ def _plain(probed: Probed[Speed]) -> dict[str, Any]:
     """What is kept of a probe."""
     return {
         "chosen": dataclasses.asdict(probed.best),
-        "summary": _summary(probed),
+        "rounds": probed.n_rounds,
         "images_per_s": {str(way): round(rate, 2) for way, rate in probed.images_per_s.items()},
         "losses": {str(way): loss for way, loss in probed.losses.items()},
         "dropped": {str(way): reason for way, reason in probed.dropped.items()},

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from backbones.build import Backbone
 from backbones.fold import folded
-from backbones.speed import PLAIN, Speed, candidates, choose_speed
+from backbones.speed import PLAIN, Speed, candidates, choose_speed, unprobed
 from core.errors import ConfigError
 
 LAST = Speed(channels_last=True)
@@ -123,6 +123,20 @@ def test_fp16_is_tried_on_a_gpu_and_refused_on_a_processor() -> None:
         candidates("fp16", "cpu")
 
 
+@pytest.mark.parametrize(
+    ("precision", "device", "expected"),
+    [
+        ("auto", "cpu", LAST),
+        ("bf16", "cpu", BF16_LAST),
+        ("fp16", "cuda:1", Speed(precision="fp16", channels_last=True)),
+    ],
+)
+def test_without_a_probe_images_lie_channels_last(
+    precision: str, device: str, expected: Speed
+) -> None:
+    assert unprobed(precision, device) == expected
+
+
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
 def test_the_choice_is_one_of_the_candidates_and_the_fastest_measured(
     tmp_path: Path, precision: str
@@ -147,6 +161,20 @@ def test_a_choice_is_measured_once_and_told_in_one_line(
     again, _ = choose(tmp_path / "speed", never)
     assert again == first
     assert capsys.readouterr().err.endswith(f"{kept['summary']}; measured before\n")
+
+
+def test_without_time_the_safe_way_is_taken_and_the_haste_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speed, kept = choose(tmp_path, budget_s=0)
+    assert speed == PLAIN
+    assert kept["rounds"] == 1
+    assert set(kept["dropped"].values()) == {"no time left to try it"}
+    (path,) = tmp_path.iterdir()
+    again, _ = choose(tmp_path, never)
+    assert again == PLAIN
+    told = capsys.readouterr().err.splitlines()
+    assert [line.count(f"in a hurry, remove {path} to try again") for line in told] == [1, 1]
 
 
 @pytest.mark.parametrize("kept", [Speed(channels_last=True, precision="bf16"), PLAIN])
@@ -243,3 +271,12 @@ def test_measuring_does_not_touch_the_random_state(tmp_path: Path) -> None:
     torch.manual_seed(7)
     choose(tmp_path, precision="fp32")
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_long_work_on_a_gpu_is_tried_compiled(tmp_path: Path) -> None:
+    _, kept = choose(tmp_path, device="cuda", n_images=1_000_000)
+    tried = {*kept["images_per_s"], *kept["dropped"]}
+    assert [way for way in tried if way.endswith("compiled")]
+    assert {way.partition(",")[0] for way in tried} == {"fp32", "bf16", "fp16"}
