@@ -1,23 +1,115 @@
-"""Augmentation of batches of images: (B, 3, H, W) uint8 -> the same shape."""
+"""Augmentation of batches of images: a pure function of the images and of uniform numbers.
 
+Images are (B, 3, H, W) uint8 on any device, and so is what becomes of them, in the same memory
+format. The numbers are (B, N_DRAWS), in [0, 1), one row an image: an image undergoes the same in
+whatever batch it comes.
+"""
+
+import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
-Transform = Callable[[Tensor, np.random.Generator], Tensor]
+Transform = Callable[[Tensor, Tensor], Tensor]
+
+_MIRROR, _TURN, _SHIFT_X, _SHIFT_Y, _SCALE, _BRIGHTNESS, _CONTRAST = range(7)
+N_DRAWS = 7
+
+MOST_TURN = 10.0  # degrees either way
+MOST_SHIFT = 0.05  # of width and height
+MOST_SCALE = 0.1
+MOST_LIGHT = 0.15  # of brightness and of contrast
+
+# A few images at a time stay in a processor's caches. Batches of 64 at 224 px, one core: two at a
+# time 0.9 ms an image for all of `light`, all at once 2.1 ms. torchvision's v2.functional.affine
+# takes one angle a call; image by image it took 1.1 ms for the geometry alone.
+_AT_ONCE_ON_CPU = 2
 
 
-def keep(images: Tensor, rng: np.random.Generator) -> Tensor:
+def keep(images: Tensor, draws: Tensor) -> Tensor:
     """The images as they are."""
     return images
 
 
-def random_mirror(images: Tensor, rng: np.random.Generator) -> Tensor:
+def random_mirror(images: Tensor, draws: Tensor) -> Tensor:
     """Each image mirrored left to right with probability 1/2."""
-    chosen = torch.from_numpy(rng.random(len(images)) < 0.5)
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+    chosen = _is_mirrored(draws).view(-1, 1, 1, 1)
+    return torch.where(chosen, images.flip(3), images)
 
 
-TRANSFORMS: dict[str, Transform] = {"none": keep, "hflip": random_mirror}
+def light(images: Tensor, draws: Tensor) -> Tensor:
+    """Each image mirrored, turned, shifted, scaled, brightened and given contrast, a little.
+
+    What comes in from outside is black. Brightness multiplies; contrast scales the differences to
+    the mean of the image.
+    """
+    n_at_once = _AT_ONCE_ON_CPU if images.device.type == "cpu" else max(len(images), 1)
+    changed = torch.empty_like(images)
+    parts = zip(*(torch.split(t, n_at_once) for t in (images, draws, changed)), strict=True)
+    for few, of_few, place in parts:
+        gain, offset = _lighting(few, of_few)
+        moved = _moved(few, of_few)
+        place.copy_(moved.mul_(gain).add_(offset).round_().clamp_(0, 255))
+    return changed
+
+
+def _moved(images: Tensor, draws: Tensor) -> Tensor:
+    """The images as floats, mirrored, turned, scaled and shifted."""
+    height, width = images.shape[2:]
+    maps = _inverse_maps(draws.double(), aspect=width / height).float().view(-1, 2, 3, 1, 1)
+    x, y = _centres(width, maps), _centres(height, maps).view(-1, 1)
+    grid = torch.stack([m[:, 0] * x + (m[:, 1] * y + m[:, 2]) for m in maps.unbind(1)], dim=-1)
+    return grid_sample(images.float(), grid, align_corners=False)
+
+
+def _lighting(images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """What to multiply each image with and what to add, (B, 1, 1, 1)."""
+    # A sum of whole numbers is the same in whatever order the threads add; one of floats is not.
+    means = images.sum(dim=(1, 2, 3), dtype=torch.int64) / images[:1].numel()
+    brightness = _between(draws[:, _BRIGHTNESS], 1 - MOST_LIGHT, 1 + MOST_LIGHT)
+    contrast = _between(draws[:, _CONTRAST], 1 - MOST_LIGHT, 1 + MOST_LIGHT)
+    gain, offset = brightness * contrast, brightness * (1 - contrast) * means
+    return gain.view(-1, 1, 1, 1), offset.view(-1, 1, 1, 1)
+
+
+def _centres(n: int, like: Tensor) -> Tensor:
+    """(n,) middles of n pixels between -1 and 1."""
+    return (torch.arange(n, device=like.device, dtype=like.dtype) * 2 + 1) / n - 1
+
+
+def _lit(images: Tensor, draws: Tensor) -> Tensor:
+    """The images, changed in place."""
+    brightness = _between(draws[:, _BRIGHTNESS], 1 - MOST_LIGHT, 1 + MOST_LIGHT)
+    contrast = _between(draws[:, _CONTRAST], 1 - MOST_LIGHT, 1 + MOST_LIGHT)
+    means = images.mean(dim=(1, 2, 3)) * brightness
+    images *= (brightness * contrast).view(-1, 1, 1, 1)
+    images += (means * (1 - contrast)).view(-1, 1, 1, 1)
+    return images
+
+
+def _inverse_maps(draws: Tensor, *, aspect: float) -> Tensor:
+    """(B, 2, 3): where in the image each place of the result comes from, both in [-1, 1]."""
+    angle = _between(draws[:, _TURN], -MOST_TURN, MOST_TURN) * (math.pi / 180)
+    scale = _between(draws[:, _SCALE], 1 - MOST_SCALE, 1 + MOST_SCALE)
+    side = 1 - 2 * _is_mirrored(draws).to(draws.dtype)
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    # A shift by the whole width is one by 2 in these coordinates.
+    shift_x = _between(draws[:, _SHIFT_X], -2 * MOST_SHIFT, 2 * MOST_SHIFT)
+    shift_y = _between(draws[:, _SHIFT_Y], -2 * MOST_SHIFT, 2 * MOST_SHIFT)
+    from_x = torch.stack((side * cos, side * sin / aspect, shift_x), dim=1)
+    from_y = torch.stack((-sin * aspect, cos, shift_y), dim=1)
+    return torch.stack((from_x, from_y), dim=1)
+
+
+def _is_mirrored(draws: Tensor) -> Tensor:
+    return draws[:, _MIRROR] < 0.5
+
+
+def _between(uniform: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * uniform
+
+
+TRANSFORMS: dict[str, Transform] = {"none": keep, "hflip": random_mirror, "light": light}
+"""By name in the settings."""

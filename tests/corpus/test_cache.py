@@ -1,6 +1,9 @@
 """Decoding of every kind of file, and the cache that goes on where it stopped."""
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from core.images import ImageTable
 from corpus.cache import build_cache, decode
 
 GREEN = (20, 200, 90)
+ROOT = Path(__file__).parents[2]
 
 
 def noise(height: int, width: int, *channels: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -100,6 +104,20 @@ def test_a_large_jpeg_that_is_scaled_down_while_decoded_stays_what_it_was(
     from_jpeg = decode(tmp_path / "ramp.jpg", size=32, resample="bilinear").astype(int)
     from_png = decode(tmp_path / "ramp.png", size=32, resample="bilinear").astype(int)
     assert np.abs(from_jpeg - from_png).max() <= 4
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(("height", "width"), [(251, 320), (320, 251), (600, 690), (690, 600)])
+def test_jpeg_images_are_what_pillow_makes_of_them(
+    tmp_path: Path, mode: str, height: int, width: int
+) -> None:
+    image = Image.fromarray(noise(height, width, 3)).convert(mode)
+    image.save(tmp_path / "image.jpg")
+    with Image.open(tmp_path / "image.jpg") as opened:
+        opened.draft("RGB", (224, 224))
+        scaled = opened.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+    found = decode(tmp_path / "image.jpg", size=224, resample="bilinear")
+    assert np.abs(found.astype(int) - np.asarray(scaled)).max() <= (height > width)
 
 
 def test_files_that_cannot_be_decoded_are_named_in_one_line(tmp_path: Path) -> None:
@@ -261,3 +279,52 @@ def test_the_number_of_threads_does_not_change_the_bytes(table: ImageTable, tmp_
     one = build_cache(table, tmp_path / "one", size=8, workers=1)
     four = build_cache(table, tmp_path / "four", size=8, workers=4)
     np.testing.assert_array_equal(one.pixels, four.pixels)
+
+
+def test_more_images_than_a_thread_takes_at_a_time_keep_their_order(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(70)]
+    for number, path in enumerate(paths):
+        Image.new("L", (3, 3), 3 * number).save(path)
+    paths[40].unlink()
+    cache = build_cache(table_of(paths), tmp_path / "cache", size=2, workers=3)
+    levels = [3 * number if number != 40 else 0 for number in range(70)]
+    assert cache.pixels[:, 0, 0, 0].tolist() == levels
+    assert set(cache.errors) == {"40.png"}
+
+
+def start_building(table: ImageTable, folder: Path) -> subprocess.Popen[bytes]:
+    program = (
+        "import sys, numpy as np; from pathlib import Path; from core.images import ImageTable;"
+        "from corpus.cache import build_cache; folder, *paths = sys.argv[1:]; n = len(paths);"
+        "table = ImageTable(image_ids=tuple(Path(p).name for p in paths), paths=tuple(paths),"
+        " categories=('',) * n, splits=('train',) * n, folds=np.full(n, -1, dtype=np.int16),"
+        " groups=('',) * n, concepts=((),) * n);"
+        "build_cache(table, Path(folder), size=32, workers=1)"
+    )
+    return subprocess.Popen([sys.executable, "-c", program, str(folder), *table.paths], cwd=ROOT)
+
+
+def n_done(folder: Path) -> int:
+    states = list(folder.glob("*/state.npy"))
+    return int((np.load(states[0], mmap_mode="r") != 0).sum()) if states else 0
+
+
+def test_a_killed_build_is_finished_by_two_processes_at_once(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for number, path in enumerate(paths):
+        Image.fromarray(noise(700, 700, seed=number)).save(path, compress_level=1)
+    table, folder = table_of(paths), tmp_path / "cache"
+    killed = start_building(table, folder)
+    while not n_done(folder):
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.kill()
+    killed.wait()
+    assert 0 < n_done(folder) < 40
+    assert not list(folder.glob("*/meta.json"))
+    both = [start_building(table, folder) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    found = build_cache(table, folder, size=32)
+    expected = build_cache(table, tmp_path / "at once", size=32)
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    assert len(list(folder.iterdir())) == 1

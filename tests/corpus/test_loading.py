@@ -9,6 +9,9 @@ import torch
 from core.errors import AlignmentError, ImageError
 from corpus.cache import ImageCache
 from corpus.loading import CachedImages
+from corpus.transforms import N_DRAWS
+
+ROWS = np.arange(5)
 
 
 @pytest.fixture
@@ -51,20 +54,50 @@ def test_an_image_that_went_since_it_was_prepared_is_not_taken_for_a_black_one(
     assert len(CachedImages.of(spoilt, ["a", "b"]).rows) == 2
 
 
-def test_augmented_batches_are_decided_by_the_seed(cache: ImageCache) -> None:
-    def batches(seed: int) -> list[torch.Tensor]:
-        images = CachedImages.of(cache, cache.image_ids, augment="hflip", seed=seed)
-        return [images(np.arange(5))[0] for _ in range(4)]
+def test_batches_are_channels_last_and_the_same_in_every_epoch(cache: ImageCache) -> None:
+    images = CachedImages.of(cache, cache.image_ids, augment="light", seed=1)
+    (batch,) = images(ROWS, 3)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(batch.numpy(), cache.pixels.transpose(0, 3, 1, 2))
 
-    first, again, other = (torch.stack(batches(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert not torch.equal(first[0], first[1])  # drawn anew for each batch
+
+@pytest.mark.parametrize("augment", ["hflip", "light"])
+def test_augmentation_is_decided_by_seed_and_epoch(cache: ImageCache, augment: str) -> None:
+    first, again, other = (
+        CachedImages.of(cache, cache.image_ids, augment=augment, seed=seed) for seed in (1, 1, 2)
+    )
+    (batch,) = first(ROWS)
+    seen = first.augmented(batch, ROWS, 1)
+    first.augmented(batch, ROWS, 2)  # another epoch between them changes nothing
+    assert torch.equal(seen, again.augmented(batch, ROWS, 1))
+    assert any(not torch.equal(seen, first.augmented(batch, ROWS, epoch)) for epoch in range(2, 6))
+    assert any(not torch.equal(seen, other.augmented(batch, ROWS, e)) for e in range(1, 5))
+
+
+@pytest.mark.parametrize("augment", ["hflip", "light"])
+def test_an_image_looks_the_same_in_whatever_batch_it_comes(
+    cache: ImageCache, augment: str
+) -> None:
+    images = CachedImages.of(cache, cache.image_ids, augment=augment, seed=3)
+    whole = images.augmented(images(ROWS)[0], ROWS, 7)
+    for rows in (np.array([4, 1]), np.array([2]), ROWS[::-1].copy()):
+        part = images.augmented(images(rows)[0], rows, 7)
+        assert torch.equal(part, whole[torch.from_numpy(rows)])
+
+
+def test_the_draws_are_those_of_a_generator_keyed_by_seed_and_epoch(cache: ImageCache) -> None:
+    images = CachedImages.of(cache, cache.image_ids, augment="light", seed=5)
+    key = np.array([5, 9], dtype=np.uint64)
+    table = np.random.Generator(np.random.Philox(key=key)).random((5, N_DRAWS), np.float32)
+    np.testing.assert_array_equal(images.draws(np.array([3, 0]), 9).numpy(), table[[3, 0]])
+    fewer = CachedImages.of(cache, cache.image_ids[:4], augment="light", seed=5)
+    assert torch.equal(fewer.draws(ROWS[:4], 9), images.draws(ROWS[:4], 9))
 
 
 def test_images_that_are_not_augmented_stay_as_they_are(cache: ImageCache) -> None:
     images = CachedImages.of(cache, cache.image_ids, augment="none", seed=1)
-    assert torch.equal(images(np.arange(5))[0], images(np.arange(5))[0])
+    (batch,) = images(ROWS)
+    assert images.augmented(batch, ROWS, 1) is batch
 
 
 def test_a_batch_may_be_changed_without_changing_the_cache(cache: ImageCache) -> None:
