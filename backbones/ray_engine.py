@@ -1,5 +1,6 @@
 """Training jobs on a Ray cluster: a network a task, run again elsewhere when its node is lost."""
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,8 @@ def train_there(
             with shown as bar:  # putting together has a bar of its own
                 plan = fleet.next_complete(bar)
             assemble(plan, material, workspace)
+    except SystemExit:  # SIGTERM's; Ray loses its code on the way through `wait`
+        raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         fleet.cancel()
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from core.errors import ConceptError, ConfigError
 from core.predictions import Predictions
 from core.runs import is_complete
 from core.workspace import Workspace
-from tests.backbones.test_fleet import CONFIG, Prepared, interrupt_at, planned
+from tests.backbones.test_fleet import CONFIG, Prepared, planned
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'radfuse[cluster]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -233,19 +234,25 @@ def test_a_network_that_loses_its_process_again_and_again_is_given_up(
     killer.join()
 
 
-def test_ctrl_c_has_every_network_saved_and_the_same_call_goes_on(
-    prepared: Prepared, train: Train, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_has_every_network_saved_and_the_same_call_goes_on(
+    prepared: Prepared,
+    train: Train,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
 ) -> None:
     serial, stopped = prepared("serial"), prepared("stopped")
     config = overlay(LONG, {"n_members": 1})
     plans, material = planned(serial, "DRCT", config=config)
     train_in_order(plans, material, serial, Upkeep())
     (plan,), material = planned(stopped, "DRCT", config=config)
-    thread = threading.Thread(target=interrupt_at, args=[checkpoint(plan, 0)])
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as cli's
+    thread = once(checkpoint(plan, 0).is_file, lambda: os.kill(os.getpid(), number))
+    with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:
         train([plan], material, stopped, OFTEN)
     thread.join()
+    signal.signal(signal.SIGTERM, former)
+    assert getattr(caught.value, "code", 130) == 128 + number
     assert "each saves a checkpoint" in capsys.readouterr().err
     assert checkpoint(plan, 0).is_file()
     assert not is_complete(plan.home)
