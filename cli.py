@@ -1,6 +1,7 @@
 """radfuse on the command line: `python cli.py COMMAND --help`."""
 
 import errno
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,8 +51,8 @@ _MENDABLE = (
 )
 """What the system refuses for reasons of the disk, of rights or of a path that was given."""
 
-_INTERRUPTED = 130
-"""What Typer makes of Ctrl-C."""
+_INTERRUPTED = (130, 143)
+"""Exit codes of Ctrl-C and SIGTERM."""
 
 
 @app.command()
@@ -89,23 +90,82 @@ def train_backbone(
     preset: PresetOption = "quick",
     config: ConfigOption = None,
     settings: SetOption = None,
+    folds: Annotated[
+        int | None, typer.Option(help="K networks that predict train out of fold.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Times each network is trained.")] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Start from a fine-tuned detector: global, or its run folder."),
+    ] = None,
     device: DeviceOption = "auto",
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Between two checkpoints within an epoch.")
+    ] = 10.0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's events.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="serial: one network after the other; ray: side by side.")
+    ] = "serial",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster that shares the workspace's disk; none: this machine."),
+    ] = None,
+    cpus_per_job: Annotated[
+        int | None, typer.Option(help="With ray: cores, and threads, of each network; none: 1.")
+    ] = None,
+    gpus_per_job: Annotated[
+        float | None,
+        typer.Option(help="With ray: GPUs of each network, parts count; none: 1 for cuda."),
+    ] = None,
 ) -> None:
-    """Train CNN concept detectors, per category and for all images."""
+    """Train CNN concept detectors, per category and for all images.
+
+    Killed at any moment, the same command goes on. On several GPUs: torchrun --nproc-per-node N
+    cli.py train-backbone ...
+    """
+    from backbones.compute import Compute
     from backbones.device import find_device
+    from backbones.distributed import joined
+    from backbones.network_run import Upkeep
+    from backbones.plan import detector_names
     from backbones.presets import PRESETS
-    from backbones.train import detector_names, train_backbones
+    from backbones.ray_cluster import cluster_of
+    from backbones.start import start_weights
+    from backbones.train import train_backbones
     from core.config import configured, preset_of
     from core.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
 
     names = detector_names(category)  # wrong options are refused before any work is done
-    chosen = configured(preset_of(PRESETS, preset), file=config, given=settings or ())
-    found, home = find_device(device), Workspace(workspace)
-    runs = train_backbones(
-        corpus_or_phantom(home), home, names=names, config=chosen, preset=preset, device=found
+    numbers = {"folds": folds, "seeds": seeds}
+    given = [f"{key}={value}" for key, value in numbers.items() if value is not None]
+    chosen = configured(preset_of(PRESETS, preset), file=config, given=[*(settings or ()), *given])
+    cluster = cluster_of(
+        engine,
+        address=address,
+        device=device,
+        cpus_per_job=cpus_per_job,
+        gpus_per_job=gpus_per_job,
     )
-    typer.echo("\n".join(map(str, runs)))
+    # The nodes may have the GPU that this machine lacks; here only features are made.
+    found = find_device(device if cluster is None else "auto")
+    home = Workspace(workspace)
+    with joined(found) as world:
+        corpus = world.in_turn(lambda: corpus_or_phantom(home))
+        runs = train_backbones(
+            corpus,
+            home,
+            names=names,
+            config=start_weights(chosen, start_from, corpus, home),
+            preset=preset,
+            compute=Compute(device=found, world=world),
+            upkeep=Upkeep(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard),
+            cluster=cluster,
+        )
+    if world.first:
+        typer.echo("\n".join(map(str, runs)))
 
 
 @app.command()
@@ -266,6 +326,7 @@ def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "aut
 
 def main() -> None:
     """Run the command; what the user can mend is one line and exit code 2."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except ConceptError as error:
@@ -275,7 +336,7 @@ def main() -> None:
             raise
         _stop(f"{error.filename or 'disk'}: {error.strerror}")
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
+        if end.code in _INTERRUPTED:
             print("interrupted; run the same command again to go on", file=sys.stderr)
         raise
 

@@ -1,7 +1,7 @@
 """Networks from a config: the only caller of timm.create_model."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from backbones.config import BackboneConfig
 from backbones.fit_config import FitConfig
+from backbones.start import is_detector_run, network_state
 from backbones.weights import CARRIERS, read_state
 from core.errors import ConfigError
 
@@ -94,8 +95,12 @@ class Standardise(nn.Module):
         return (features - self.mean) / self.std
 
 
-def build_backbone(config: BackboneConfig) -> Backbone:
+def build_backbone(config: BackboneConfig, *, size: int | None = None) -> Backbone:
     """The config's network with its weights, without a classifier.
+
+    Args:
+        config: network and weights.
+        size: of the images, for transformers, which are built for one; None for the config's first.
 
     Raises:
         ConfigError: timm has no such network, or its weights cannot be had.
@@ -112,9 +117,21 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         raise ConfigError(f"weights: timm's hub cannot be reached ({reason})") from None
     except RuntimeError as error:  # no weights of that name, or none at all for this network
         raise ConfigError(f"backbone: {str(error).splitlines()[0]}") from None
-    _load_weights(network, config)
+    if is_detector_run(config.weights):  # a transformer that was resized before it learnt
+        _resize(network, size or config.image_sizes[0])
+        _load_weights(network, config)
+    else:
+        _load_weights(network, config)
+        _resize(network, size or config.image_sizes[0])
     data = timm.data.resolve_model_data_config(network)
     return Backbone(network, mean=data["mean"], std=data["std"])
+
+
+def _resize(network: nn.Module, size: int) -> None:
+    """Have a transformer take images of this size; its embeddings of positions are resampled."""
+    resize: Callable[..., None] | None = getattr(network, "set_input_size", None)
+    if resize is not None:
+        resize(img_size=(size, size))
 
 
 def _load_weights(network: nn.Module, config: BackboneConfig) -> None:
@@ -128,6 +145,8 @@ def _load_weights(network: nn.Module, config: BackboneConfig) -> None:
                 " set weights to a file, to hub, or to none for random ones"
             )
         state = carrier.rename(read_state(carrier.find()), network.state_dict())
+    elif is_detector_run(config.weights):
+        state = network_state(Path(config.weights))
     else:
         state = read_state(Path(config.weights))
     own = network.state_dict()

@@ -33,6 +33,8 @@ class BackboneConfig(FitConfig):
             probability 1/2, `light` turns, shifts, scales and brightens them a little as well.
         precision: `fp32`, `bf16`, `fp16` (CUDA), or `auto` for the fastest that a probe finds to
             give the same loss.
+        probe: whether memory format and, with `auto`, precision are measured. Without it, equal
+            settings give equal bits on equal machines: `auto` is fp32.
         folds: 0, or K to train K networks each without a K-th of train, which it then predicts:
             out-of-fold predictions of train, for second stages. Takes the place of `n_members`.
     """
@@ -47,6 +49,7 @@ class BackboneConfig(FitConfig):
     layer_decay: float = 1.0
     augment: Augment = "none"
     precision: Precision = "auto"
+    probe: bool = True
     folds: int = 0
 
     def __post_init__(self) -> None:

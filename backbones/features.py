@@ -1,17 +1,22 @@
 """Pooled features of a network: once a corpus and image size, shared by all that come after."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from backbones.build import Backbone, build_backbone
+from backbones.compute import Compute
 from backbones.config import BackboneConfig
+from backbones.device import keep_memory
 from backbones.fold import folded
+from backbones.speed import Speed, choose_speed, unprobed
 from backbones.weights import weights_identity
-from core.arrays import open_map, write_lines
+from core.arrays import open_map, release, write_lines
 from core.config import fingerprint
 from core.embeddings import Embeddings, join
 from core.progress import progress
@@ -20,6 +25,7 @@ from core.workspace import Corpus, Workspace
 from corpus.cache import build_cache
 from corpus.loading import CachedImages
 
+_RELEASED_AFTER = 16  # batches; memory must not grow with the number of images
 _BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the images anyway
 
 
@@ -28,14 +34,15 @@ def frozen_names(corpus: Corpus, config: BackboneConfig) -> tuple[str, ...]:
     names = []
     weights = weights_identity(config.weights)
     for size in config.image_sizes:
+        speed = (config.precision, config.probe)
         decides = (config.backbone, weights, size, config.resample, config.mirror)
-        key = fingerprint(corpus.fingerprint, *decides)
+        key = fingerprint(corpus.fingerprint, *decides, *speed)
         names.append(f"{config.backbone}-{size}px-{key}")
     return tuple(names)
 
 
 def frozen_features(
-    corpus: Corpus, workspace: Workspace, config: BackboneConfig, *, device: str
+    corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
 ) -> Embeddings:
     """Pooled features of all readable images, extracted as far as they are not there yet.
 
@@ -47,10 +54,10 @@ def frozen_features(
     """
     folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
     for folder, size in zip(folders, config.image_sizes, strict=True):
-        if not is_complete(folder):
+        if not compute.world.in_turn(partial(is_complete, folder)):
             torch.manual_seed(0)  # random weights must not differ where an extraction goes on
-            backbone = build_backbone(config)
-            extract(folder, backbone, corpus, workspace, config, size=size, device=device)
+            backbone = build_backbone(config, size=size)
+            extract(folder, backbone, corpus, workspace, config, size=size, compute=compute)
     return join([Embeddings.load(folder) for folder in folders])
 
 
@@ -62,37 +69,92 @@ def extract(
     config: BackboneConfig,
     *,
     size: int,
-    device: str,
+    compute: Compute,
 ) -> None:
-    """Fill an embeddings folder; one that was interrupted goes on where it stopped."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ids = corpus.readable_ids
-    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
-    example = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
-    network = folded(backbone, example)
-    cache = build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
+    """Fill an embeddings folder; one that was interrupted goes on where it stopped.
+
+    Of many processes each extracts a part of every batch, and the first writes.
+    """
+    world, ids = compute.world, corpus.readable_ids
+    cache = world.in_turn(
+        lambda: build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
+    )
     images = CachedImages.of(cache, ids)
-    values = open_map(folder / "values.npy", (len(ids), backbone.n_features), np.float32)
-    done = open_map(folder / "done.npy", (len(ids),), np.uint8)
+    network, compute = _fastest(backbone, workspace, config, size=size, compute=compute)
+    values, done = world.in_turn(lambda: _open(folder, len(ids), backbone.n_features))
     todo = np.flatnonzero(done == 0)
+    world.wait()  # the first process must not write before all have seen what is left to do
     what, n_done = f"features at {size} px", len(ids) - len(todo)
     with (
         torch.inference_mode(),
         progress(what, total=len(ids), unit="images", done=n_done) as advance,
     ):
-        for start in range(0, len(todo), _BATCH):
-            rows = todo[start : start + _BATCH]
-            values[rows] = _pooled(network, images(rows)[0].to(device), mirror=config.mirror)
-            done[rows] = 1
+        for start in range(0, len(todo), _BATCH * world.size):
+            rows = todo[start : start + _BATCH * world.size]
+            pooled = _pooled(network, images, world.share(rows), compute, mirror=config.mirror)
+            joined = world.join(pooled, len(rows))
+            if world.first:
+                values[rows] = joined
+                done[rows] = 1
+            if start // _BATCH % _RELEASED_AFTER == 0:
+                release(cache.pixels)
+                release(values)
             advance(len(rows))
-    write_lines(folder / "image_ids.txt", ids)
-    source = f"{config.backbone} {size} px" + (" mirrored" if config.mirror else "")
-    write_json(folder / META, {"source": source, "weights": config.weights, **provenance()})
+    if world.first:
+        write_lines(folder / "image_ids.txt", ids)
+        source = f"{config.backbone} {size} px" + (" mirrored" if config.mirror else "")
+        meta = {"source": source, "weights": config.weights, "speed": str(compute.speed)}
+        write_json(folder / META, {**meta, **provenance()})
+    world.wait()
 
 
-def _pooled(network: nn.Module, images: Tensor, *, mirror: bool) -> npt.NDArray[np.float32]:
-    pooled = network(images)
-    if mirror:
-        pooled = (pooled + network(images.flip(3))) / 2
-    values: npt.NDArray[np.float32] = pooled.float().cpu().numpy()
+def _open(
+    folder: Path, n_images: int, n_features: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    values = open_map(folder / "values.npy", (n_images, n_features), np.float32)
+    return values, open_map(folder / "done.npy", (n_images,), np.uint8)
+
+
+def _fastest(
+    backbone: Backbone, workspace: Workspace, config: BackboneConfig, *, size: int, compute: Compute
+) -> tuple[nn.Module, Compute]:
+    """The network with its normalisation folded, and how to run it."""
+    example = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=compute.device)
+    network = folded(backbone.to(compute.device).eval(), example)
+    keep_memory()
+
+    def choose() -> Speed:
+        if not config.probe:
+            return unprobed(config.precision, compute.device)
+        return choose_speed(
+            workspace.speed,
+            lambda: network,
+            name=config.backbone,
+            size=size,
+            batch_size=_BATCH,
+            n_concepts=0,
+            precision=config.precision,
+            device=compute.device,
+            train=False,
+        )
+
+    speed = compute.world.in_turn(choose)
+    return speed.place(network), replace(compute, speed=speed)
+
+
+def _pooled(
+    network: nn.Module,
+    images: CachedImages,
+    rows: npt.NDArray[np.intp],
+    compute: Compute,
+    *,
+    mirror: bool,
+) -> npt.NDArray[np.float32]:
+    (batch,) = compute.take(images(rows))
+    with compute.speed.autocast(compute.device):
+        pooled = network(batch).float()
+        if mirror:
+            pooled = (pooled + network(batch.flip(3)).float()) / 2
+    values: npt.NDArray[np.float32] = pooled.cpu().numpy()
     return values

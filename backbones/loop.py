@@ -1,161 +1,226 @@
 """The one training loop: detectors, heads on pooled features and fusion heads all go through it."""
 
-import copy
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import csr_array
-from torch import Tensor, nn
+from torch import nn
 
+from backbones.checkpoint import Checkpoint
+from backbones.compute import Compute
+from backbones.course import Course, Fitted, epoch_batches, n_batches
+from backbones.examples import Batch, Examples
 from backbones.fit_config import FitConfig
-from backbones.losses import LOSSES
+from backbones.interrupt import Pending, deferred_signals
+from backbones.losses import Known, loss_for
+from backbones.predict import predict
+from backbones.step import Step
+from backbones.stopping import stopping_scores
+from backbones.trainee import Trainee
 from core.errors import ConceptError
-from core.labels import Targets
-from core.metrics import mean_in_order
-from core.single_threshold import best_threshold, f1_by_threshold
-
-Rows = npt.NDArray[np.intp]
-Inputs = tuple[Tensor, ...]
-Batches = Callable[[Rows], Inputs]
-"""Inputs of the model for some images, by row number."""
-
-Log = Callable[[dict[str, Any]], None]
+from corpus.prefetch import prefetched
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """What `fit` reached.
+class Watch:
+    """Who looks on.
 
     Attributes:
-        epoch: the epoch whose weights the model holds, counted from 1.
-        f1: its stopping score; None where no image was held out to stop on.
+        log: told of each epoch; where training goes on, of those before it again.
+        advance: told how many images were learnt from.
     """
 
-    epoch: int
-    f1: float | None
+    log: Callable[[dict[str, Any]], None] = lambda entry: None
+    advance: Callable[[int], None] = lambda n: None
+
+
+UNWATCHED = Watch()
 
 
 def fit(
     model: nn.Module,
-    batches: Batches,
-    targets: csr_array,
+    examples: Examples,
     *,
-    rows: Rows,
     stop: npt.NDArray[np.bool_],
     config: FitConfig,
     seed: int,
-    evaluate: Batches,
-    log: Log,
-    device: str,
+    compute: Compute,
+    watch: Watch = UNWATCHED,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Train a model and leave it with the weights of its best epoch.
 
-    AdamW under a one-cycle schedule; the loss is the mean of its (B, L) entries. After each epoch
-    the stopping images are scored: sample F1 at the best single threshold (a bce network decided at
-    0.5 looks worse than it is and would be stopped at the wrong epoch).
+    The loss is the mean of its (B, L) entries. After each epoch the stopping images are scored:
+    sample F1 at the best single threshold (a bce network decided at 0.5 looks worse than it is and
+    would be stopped at the wrong epoch).
+
+    With a checkpoint, training goes on where it was interrupted: the weights and the log are those
+    of a training that never was, to the last bit on a processor. The order of the images, their
+    augmentation and mixup are functions of seed and epoch; dropout's random state is saved.
 
     Args:
-        model: takes what `batches` gives; logits (B, L).
-        batches: inputs for training, augmented where that is wanted.
-        targets: (n, L) boolean, CSR: the true concepts of `rows`; made dense a batch at a time.
-        rows: (n,) rows of the images in the inputs.
+        model: takes what the examples give; logits (B, L).
+        examples: n images.
         stop: (n,) which of them choose the epoch; the others are learnt from.
         config: loss, rate, length.
-        seed: of the order of images.
-        evaluate: inputs for scoring.
-        log: told of each epoch.
-        device: where the model runs.
+        seed: of the order of images and of mixup.
+        compute: where and how; of many processes each learns from a part of every batch.
+        watch: told of each epoch and of each batch.
+        checkpoint: where to save; None for short work.
 
     Raises:
-        ConceptError: the loss became NaN or infinite.
+        ConceptError: the loss became NaN or infinite, or memory is too small for one image.
+        OSError: a checkpoint could not be written; the one before it is whole.
+        SystemExit: SIGTERM or Ctrl-C came, and a checkpoint was written.
     """
-    model.to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        fused=True,  # a step of a head takes 1 ms instead of 20 on a processor
-    )
     learnt = np.flatnonzero(~stop)
-    steps = -(-len(learnt) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.epochs * steps
-    )
-    rng = np.random.default_rng(seed)
-    best = Fitted(epoch=0, f1=None)
-    best_state: dict[str, Tensor] = {}
-    for epoch in range(1, config.epochs + 1):
-        model.train()
-        total = torch.zeros((), device=device)
-        for chosen in epoch_batches(learnt, size=config.batch_size, rng=rng):
-            inputs = to(batches(rows[chosen]), device)
-            y = torch.from_numpy(targets[chosen].toarray()).to(device, torch.float32)
-            loss = LOSSES[config.loss](model(*inputs), y).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            optimizer.step()
-            schedule.step()
-            total += loss.detach() * len(chosen)
-        mean_loss = float(total) / len(learnt)
+    steps = n_batches(len(learnt), size=config.batch_size)
+    trainee = Trainee(model, config, compute, steps_per_epoch=steps)
+    stopping = np.flatnonzero(stop)
+    run = _Run(trainee, examples, learnt, stopping, steps, config, seed, checkpoint, watch)
+    run.resume()
+    with nullcontext(Pending()) if checkpoint is None else deferred_signals() as pending:
+        while not run.course.is_over(config):
+            run.learn(pending)
+            run.end_epoch(pending)
+    model.load_state_dict(run.course.best_state)
+    return run.course.best
+
+
+class _Run:
+    """One call of `fit`."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        examples: Examples,
+        learnt: npt.NDArray[np.intp],
+        stopping: npt.NDArray[np.intp],
+        steps: int,
+        config: FitConfig,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        watch: Watch,
+    ) -> None:
+        self.trainee, self.examples, self.compute = trainee, examples, trainee.compute
+        self.learnt, self.stopping, self.steps = learnt, stopping, steps
+        self.config, self.seed, self.checkpoint = config, seed, checkpoint
+        remember = None if checkpoint is None else checkpoint.limit_micro_batch
+        self.watch = watch
+        self.step = Step(
+            trainee, examples, config=config, seed=seed, note=self._note, remember=remember
+        )
+        self.course = Course(total=torch.zeros((), device=self.compute.device))
+        counts = np.asarray(examples.targets[learnt].sum(axis=0), dtype=np.float32)
+        self.positives = torch.from_numpy(counts).to(self.compute.device)
+        self._since = time.perf_counter()
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self.course.entries.append(entry)
+        self.watch.log(entry)
+
+    def resume(self) -> None:
+        """Go on where the checkpoint says; tell of what lies before."""
+        if self.checkpoint is None:
+            return
+        if (state := self.checkpoint.load()) is not None:
+            self.trainee.restore(state["trainee"])
+            self.course.restore(state["course"])
+        if limit := self.checkpoint.micro_batch_limit():
+            self.trainee.micro_batch = min(self.trainee.micro_batch or limit, limit)
+        for entry in self.course.entries:
+            self.watch.log(entry)
+        done = min(self.course.step * self.config.batch_size, len(self.learnt))
+        self.watch.advance((self.course.epoch - 1) * len(self.learnt) + done)
+
+    def learn(self, pending: Pending) -> None:
+        """The rest of the running epoch."""
+        course, epoch = self.course, self.course.epoch
+        self._since = time.perf_counter()
+        known = Known(positives=self.positives, n_images=len(self.learnt), epoch=epoch)
+        loss = loss_for(self.config.loss, known)
+        self.trainee.model.train()
+        with closing(self._batches(epoch)) as batches:
+            for batch in batches:
+                n_updates = (epoch - 1) * self.steps + course.step + 1
+                mean = self.step(batch, loss, epoch=epoch, n_updates=n_updates)
+                course.total += mean * len(batch.chosen)
+                course.step += 1
+                self.watch.advance(len(batch.chosen))
+                self._save_if(pending, epoch_ended=False)
+
+    def _batches(self, epoch: int) -> Any:
+        """The batches of the epoch that are not learnt from yet, read ahead for a CUDA device."""
+        order = epoch_batches(self.learnt, size=self.config.batch_size, seed=self.seed, epoch=epoch)
+        first = self.course.step
+        loaded: Iterable[Batch] = (
+            self.step.load(chosen, epoch=epoch, number=number)
+            for number, chosen in enumerate(order)
+            if number >= first
+        )
+        return prefetched(loaded) if self.compute.device.startswith("cuda") else loaded
+
+    def end_epoch(self, pending: Pending) -> None:
+        """Score the epoch, log it, keep its weights where they are the best, and save."""
+        course = self.course
+        mean_loss = float(course.total) / len(self.learnt)
         if not np.isfinite(mean_loss):
             raise ConceptError(
-                f"the loss {config.loss} became {mean_loss} in epoch {epoch}; lower learning_rate"
-                f" (now {config.learning_rate:g})"
+                f"the loss {self.config.loss} became {mean_loss} in epoch {course.epoch}; lower"
+                f" learning_rate (now {self.config.learning_rate:g})"
             )
-        f1 = None
-        if stop.any():
-            f1 = stopping_f1(predict(model, evaluate, rows[stop], device=device), targets[stop])
-        log({"epoch": epoch, "loss": mean_loss, "f1": f1})
-        if f1 is None or best.f1 is None or f1 > best.f1:
-            best, best_state = Fitted(epoch=epoch, f1=f1), copy.deepcopy(model.state_dict())
-        if epoch - best.epoch >= config.patience:
-            break
-    model.load_state_dict(best_state)
-    return best
+        entry: dict[str, Any] = {"epoch": course.epoch, "loss": mean_loss, "f1": None}
+        if len(self.stopping):
+            entry |= self._scores(pending)
+        rates = self.trainee.schedule.rates()
+        self.trainee.schedule.end_epoch(loss=mean_loss, f1=entry["f1"])
+        seconds = course.seconds + time.perf_counter() - self._since
+        entry |= {"rate": max(rates), "lowest_rate": min(rates), "seconds": seconds}
+        entry["images_per_s"] = len(self.learnt) / seconds
+        self._note(entry)
+        if entry["f1"] is None or course.best.f1 is None or entry["f1"] > course.best.f1:
+            course.best = Fitted(epoch=course.epoch, f1=entry["f1"])
+            course.best_state = self.trainee.kept_state()
+        course.begin_epoch()
+        self._since = time.perf_counter()
+        self._save_if(pending, epoch_ended=True)
 
+    def _scores(self, pending: Pending) -> dict[str, Any]:
+        """F1 of the stopping images, over all and by category."""
 
-def predict(
-    model: nn.Module, batches: Batches, rows: Rows, *, device: str, batch_size: int = 256
-) -> npt.NDArray[np.float32]:
-    """Probabilities (len(rows), L): the only place where logits become probabilities."""
-    model.to(device).eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            logits = model(*to(batches(rows[start : start + batch_size]), device))
-            parts.append(torch.sigmoid(logits.float()).cpu().numpy())
-    return np.concatenate(parts)
+        def leave_if_asked() -> None:
+            if pending.number and self.compute.world.size == 1:
+                self._save_if(pending, epoch_ended=False)
 
+        probs = predict(
+            self.trainee.scored,
+            self.examples.batches,
+            self.examples.rows[self.stopping],
+            compute=self.compute,
+            batch_size=self.examples.n_at_once,
+            between=leave_if_asked,
+        )
+        kinds = tuple(self.examples.kinds[row] for row in self.stopping if self.examples.kinds)
+        f1, by_kind = stopping_scores(probs, self.examples.targets[self.stopping], kinds)
+        return {"f1": f1, "f1_by_category": by_kind} if by_kind else {"f1": f1}
 
-def epoch_batches(rows: Rows, *, size: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """All rows once in random order, in batches; the last may be smaller.
-
-    A single image left over joins the batch before: batch normalisation has no deviation of one.
-    """
-    order = rng.permutation(rows)
-    starts = list(range(0, len(order), size))
-    if len(order) > size > 1 and len(order) % size == 1:
-        starts.pop()
-    ends = [*starts[1:], len(order)]
-    return (order[start:end] for start, end in zip(starts, ends, strict=True))
-
-
-def stopping_f1(probs: npt.NDArray[np.float32], targets: csr_array) -> float:
-    """Best sample F1 over single thresholds; chooses epochs and is never reported as a score.
-
-    Stopping images without concepts are left out; where none has any, the score is 0.
-    """
-    known = Targets(matrix=targets, n_outside=np.zeros(targets.shape[0], dtype=np.int32))
-    if not targets.nnz:
-        return 0.0
-    scores = f1_by_threshold(probs, known, empty_truth="left out")
-    return mean_in_order(scores[best_threshold(scores)])
-
-
-def to(inputs: Inputs, device: str) -> Inputs:
-    """Inputs on a device."""
-    return tuple(tensor.to(device, non_blocking=True) for tensor in inputs)
+    def _save_if(self, pending: Pending, *, epoch_ended: bool) -> None:
+        """Save where it is time; leave where a signal came, in all processes together."""
+        if self.checkpoint is None:
+            return
+        is_due = self.checkpoint.is_due(epoch_ended=epoch_ended)
+        call = self.compute.world.most(2 * pending.number + is_due)
+        if not call:
+            return
+        now = time.perf_counter()
+        self.course.seconds, self._since = self.course.seconds + now - self._since, now
+        state = {"trainee": self.trainee.state(), "course": self.course.state()}
+        if self.compute.world.first:
+            self.checkpoint.save(state)
+        if call > 1:
+            raise SystemExit(128 + call // 2)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from backbones.start import is_detector_run, weights_file
 from core.errors import ConfigError
 
 State = dict[str, Tensor]
@@ -156,7 +157,7 @@ def weights_identity(weights: str) -> str:
     """
     if weights in NAMED_WEIGHTS:
         return weights
-    path = Path(weights)
+    path = weights_file(Path(weights)) if is_detector_run(weights) else Path(weights)
     if not path.is_file():
         raise ConfigError(f"{path}: no such weights file")
     with path.open("rb") as file:

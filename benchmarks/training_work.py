@@ -15,8 +15,8 @@ from scipy.sparse import csr_array
 from backbones.build import Detector, build_backbone, build_head
 from backbones.compute import Inputs
 from backbones.config import BackboneConfig
+from backbones.examples import Examples
 from backbones.speed import Speed, choose_speed
-from backbones.step import Examples
 from benchmarks.bench_score import cpu_name
 from core.images import ImageTable
 from corpus.cache import ImageCache

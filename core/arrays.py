@@ -1,6 +1,7 @@
 """Plain files: text with an entry a line, arrays mapped from disk."""
 
 import errno
+import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,6 +79,16 @@ def open_map(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.ND
         finally:
             draft.unlink(missing_ok=True)
     return np.lib.format.open_memmap(path, mode="r+")
+
+
+def release(array: npt.NDArray[Any]) -> None:
+    """Give back the memory that a mapped array's pages take; what they hold stays on disk.
+
+    Who goes once through a large file would else be seen to hold all of it.
+    """
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _take_name(draft: Path, path: Path) -> None:

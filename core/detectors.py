@@ -41,15 +41,20 @@ class DetectorRun:
         return Predictions.load(self.folder / "predictions" / split)
 
 
-def find_detectors(workspace: Workspace, corpus_fingerprint: str) -> list[DetectorRun]:
+def find_detectors(
+    workspace: Workspace, corpus_fingerprint: str, *, fine_tuned: bool = False
+) -> list[DetectorRun]:
     """The newest finished run of each category and of the global detector on this corpus.
 
-    Runs on another corpus, or on this one before it was prepared anew, are passed over.
+    Runs on another corpus, or on this one before it was prepared anew, are passed over; with
+    `fine_tuned` those on the features of a frozen network as well.
     """
     newest: dict[str, DetectorRun] = {}
     for folder in workspace.finished_runs(workspace.backbones):
         meta = read_meta(folder, "corpus", "category", "preset", "made", "embeddings")
         if meta["corpus"] != corpus_fingerprint:
+            continue
+        if fine_tuned and meta.get("regime", "frozen") == "frozen":
             continue
         run = DetectorRun(
             folder=folder,

@@ -35,8 +35,10 @@ def keep(images: Tensor, draws: Tensor) -> Tensor:
 
 def random_mirror(images: Tensor, draws: Tensor) -> Tensor:
     """Each image mirrored left to right with probability 1/2."""
-    chosen = _is_mirrored(draws).view(-1, 1, 1, 1)
-    return torch.where(chosen, images.flip(3), images)
+    # Bytes wrap around, so image + 1 * (mirror - image) is the mirror exactly. torch.where takes
+    # five times as long on a processor, and picking the chosen ones makes a GPU wait.
+    chosen = _is_mirrored(draws).to(torch.uint8).view(-1, 1, 1, 1)
+    return images.flip(3).sub_(images).mul_(chosen).add_(images)
 
 
 def light(images: Tensor, draws: Tensor) -> Tensor:

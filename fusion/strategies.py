@@ -8,8 +8,10 @@ import numpy.typing as npt
 import torch
 
 from backbones.build import Standardise
-from backbones.loop import Rows
+from backbones.compute import Compute
+from backbones.examples import Examples
 from backbones.members import fit_members, predict_members
+from backbones.predict import Rows
 from core.detectors import GLOBAL
 from core.errors import ConfigError
 from core.images import ImageTable
@@ -93,22 +95,27 @@ def one_hot_head(given: Given, config: FuseConfig, made: Made) -> Fused:
         return features[chosen], category[chosen]
 
     train = given.training_images()
-    with progress("fusing", total=config.n_members * config.epochs, unit="epochs") as advance:
+    examples = Examples(
+        batches=batch,
+        targets=train.targets(labels).matrix,
+        rows=row_numbers("pooled features", ids, train.image_ids),
+    )
+    compute = Compute(device=given.device)
+    n_epochs = config.n_members * config.seeds * config.epochs
+    with progress("fusing", total=n_epochs, unit="epochs") as advance:
         members = fit_members(
             lambda train_rows: OneHotHead(batch(train_rows)[0], len(labels), config),
-            batch,
-            train.targets(labels).matrix,
-            rows=row_numbers("pooled features", ids, train.image_ids),
+            examples,
             folds=train.folds,
             config=config,
+            compute=compute,
             log=lambda entry: advance(1),
-            device=given.device,
         )
     models = [model for model, _ in members]
 
     def answer(images: ImageTable) -> Predictions:
         rows = row_numbers("pooled features", ids, images.image_ids)
-        probs = predict_members(models, batch, rows, n_concepts=len(labels), device=given.device)
+        probs = predict_members(models, batch, rows, n_concepts=len(labels), compute=compute)
         return _predictions("one-hot", images, probs, given, train)
 
     return Fused(predictions={split: answer(given.corpus.images(split)) for split in SPLITS})

@@ -1,5 +1,6 @@
 """Corpora that many tests share: one of small drawn images, one of predictions without images."""
 
+import csv
 import shutil
 import sys
 from collections.abc import Callable
@@ -104,19 +105,37 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "runs")
 
 
+@pytest.fixture
+def prepared(corpus: Corpus, tmp_path: Path) -> Callable[[str], Workspace]:
+    """Workspaces of a name that hold the made corpus as `prepare` would have written it."""
+
+    def prepare(name: str) -> Workspace:
+        workspace = Workspace(tmp_path / name)
+        meta = {"name": corpus.name, "edition": 2020, "fingerprint": "made0000", "notes": []}
+        with new_folder(workspace.corpus, meta) as draft:
+            corpus.table.save(draft / "images.csv")
+            corpus.labels.save(draft / "labels.txt")
+            with (draft / "names.csv").open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(corpus.names.items())
+        return workspace
+
+    return prepare
+
+
 @pytest.fixture(scope="session")
 def trained_once(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Detectors of the made corpus; to be read only."""
+    from backbones.compute import Compute
     from backbones.config import BackboneConfig
     from backbones.train import train_backbones
 
     config = BackboneConfig(
-        backbone="test_efficientnet", weights="none", image_sizes=(64,), mirror=False,
+        backbone="test_efficientnet", weights="none", image_sizes=(64,), probe=False,
         hidden=(16,), epochs=4, patience=4, batch_size=16, n_members=1,
     )  # fmt: skip
     workspace = Workspace(tmp_path_factory.mktemp("trained"))
     names = ("global", "DRCT", "DRXR")
-    train_backbones(corpus, workspace, names=names, config=config, preset="tiny", device="cpu")
+    train_backbones(corpus, workspace, names=names, config=config, preset="tiny", compute=Compute())
     return workspace
 
 

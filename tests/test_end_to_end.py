@@ -21,7 +21,7 @@ from core.workspace import Corpus, Workspace
 
 N_IMAGES = 330
 PREPARE = ("--set", "image_size=64", "--set", "train_folds=4", "--set", "valid_folds=3")
-TRAIN = ("--set", "image_sizes=64", "--set", "epochs=3", "--set", "n_members=1")
+TRAIN = tuple(f"--set={s}" for s in ("image_sizes=64", "epochs=3", "n_members=1", "probe=false"))
 FUSE = ("--set", "epochs=3", "--set", "n_members=1")
 
 

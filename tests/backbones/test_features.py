@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from backbones.build import build_backbone
+from backbones.compute import Compute
 from backbones.config import BackboneConfig
 from backbones.features import extract, frozen_features, frozen_names
 from core.config import overlay
@@ -17,11 +18,12 @@ from core.embeddings import Embeddings
 from core.workspace import Corpus, Workspace
 from corpus.cache import build_cache, decode
 
-TINY = BackboneConfig(backbone="test_efficientnet", weights="none", image_sizes=(64,), mirror=False)
+TINY = BackboneConfig(backbone="test_efficientnet", weights="none", image_sizes=(64,), probe=False)
+HERE = Compute()
 
 
 def features_of(corpus: Corpus, workspace: Workspace, config: BackboneConfig) -> Embeddings:
-    return frozen_features(corpus, workspace, config, device="cpu")
+    return frozen_features(corpus, workspace, config, HERE)
 
 
 def by_hand(corpus: Corpus, row: int, *, size: int, flip: bool = False) -> npt.NDArray[np.float32]:
@@ -73,8 +75,9 @@ def test_what_decides_the_features_decides_their_folder(corpus: Corpus) -> None:
     (name,) = frozen_names(corpus, TINY)
     assert name.startswith("test_efficientnet-64px-")
     other = {"image_sizes": "96", "mirror": "true", "resample": "nearest", "weights": "hub"}
+    other["precision"] = "bf16"
     names = {frozen_names(corpus, overlay(TINY, {key: value})) for key, value in other.items()}
-    assert len(names | {(name,)}) == 5
+    assert len(names | {(name,)}) == 6
     assert frozen_names(corpus, overlay(TINY, {"dropout": 0.1, "seed": 3})) == (name,)
 
 
@@ -121,7 +124,7 @@ def test_a_network_of_ones_own_is_pooled_into_a_folder(
     torch.manual_seed(5)
     backbone = build_backbone(TINY)
     folder = workspace.embeddings / "own"
-    extract(folder, backbone, corpus, workspace, TINY, size=64, device="cpu")
+    extract(folder, backbone, corpus, workspace, TINY, size=64, compute=HERE)
     cache = build_cache(corpus.table, workspace.cache, size=64)
     image = torch.from_numpy(np.array(cache.pixels[:1])).permute(0, 3, 1, 2)
     with torch.inference_mode():

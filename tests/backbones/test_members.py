@@ -8,18 +8,26 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
+from backbones.compute import Compute
+from backbones.examples import Examples
 from backbones.fit_config import FitConfig
-from backbones.loop import Batches, Rows, predict
-from backbones.members import fit_members, predict_members, stopping_images
+from backbones.members import fit_members, plan_members, predict_members, stopping_images
+from backbones.predict import Rows, predict
+from core.errors import ConfigError
 
 N, D, L = 30, 5, 3
 
 FEATURES = torch.from_numpy(np.random.default_rng(0).normal(size=(N, D)).astype(np.float32))
 TARGETS = csr_array(FEATURES.numpy()[:, :L] > 0.3)
 
+HERE = Compute()
+
 
 def batches(rows: Rows) -> tuple[torch.Tensor]:
     return (FEATURES[torch.from_numpy(rows)],)
+
+
+EXAMPLES = Examples(batches=batches, targets=TARGETS, rows=np.arange(N))
 
 
 def folds_of(*numbers: int) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -50,7 +58,7 @@ def test_images_of_a_single_fold_are_all_learnt_from(folds: Any) -> None:
     assert not stopping_images(folds, 1).any()
 
 
-def fitted(n_members: int, *, evaluate: Batches | None = None) -> tuple[list[nn.Module], Any, Any]:
+def fitted(n_members: int) -> tuple[list[nn.Module], Any, Any]:
     seen: list[Rows] = []
     log: list[dict[str, Any]] = []
 
@@ -60,14 +68,11 @@ def fitted(n_members: int, *, evaluate: Batches | None = None) -> tuple[list[nn.
 
     members = fit_members(
         new_model,
-        batches,
-        TARGETS,
-        rows=np.arange(N),
+        EXAMPLES,
         folds=(np.arange(N) % 3).astype(np.int16),
         config=FitConfig(n_members=n_members, epochs=2, patience=2, batch_size=8, loss="bce"),
+        compute=HERE,
         log=log.append,
-        device="cpu",
-        evaluate=evaluate,
     )
     return [model for model, _ in members], seen, log
 
@@ -101,46 +106,72 @@ def test_each_member_starts_from_weights_of_its_own() -> None:
 
     fit_members(
         new_model,
-        batches,
-        TARGETS,
-        rows=np.arange(N),
+        EXAMPLES,
         folds=np.zeros(N, dtype=np.int16),  # nothing else could make them differ
         config=FitConfig(n_members=2, epochs=1, patience=1),
+        compute=HERE,
         log=lambda entry: None,
-        device="cpu",
     )
     assert not torch.equal(started[0], started[1])
 
 
-def test_the_stopping_score_is_taken_from_the_inputs_for_scoring() -> None:
-    scored: list[int] = []
+def test_with_folds_every_image_is_held_out_by_one_network_and_never_met_by_it() -> None:
+    folds = folds_of(0, 1, 2, 3, 4, 0, 1)
+    members = plan_members(folds, FitConfig(), n_folds=2)
+    # Folds 0, 2, 4 are the first part, 1 and 3 the second; each is stopped on the other's first.
+    assert [m.held_out.tolist() for m in members] == [
+        [True, False, True, False, True, True, False],
+        [False, True, False, True, False, False, True],
+    ]
+    assert folds[members[0].stop].tolist() == [1, 1]
+    assert folds[members[1].stop].tolist() == [0, 0]
+    for member in members:
+        assert not (member.stop & member.held_out).any()
+        assert not (member.learnt & (member.stop | member.held_out)).any()
+        assert (member.learnt | member.stop | member.held_out).all()
 
-    def evaluate(rows: Rows) -> tuple[torch.Tensor]:
-        scored.extend(rows)
-        return batches(rows)
 
-    fitted(1, evaluate=evaluate)
-    assert set(scored) == {row for row in range(N) if row % 3 == 0}
+def test_seeds_repeat_all_networks_with_other_seeds() -> None:
+    folds = folds_of(0, 1, 2)
+    config = FitConfig(n_members=2, seeds=3, seed=10)
+    members = plan_members(folds, config)
+    assert [m.number for m in members] == [0, 1, 2, 3, 4, 5]
+    assert [m.seed for m in members] == [10, 11, 12, 13, 14, 15]
+    assert [folds[m.stop].tolist() for m in members] == [[0], [1]] * 3
+    assert len(plan_members(folds, config, n_folds=3)) == 9
+
+
+def test_two_folds_that_are_both_needed_leave_none_to_stop_on() -> None:
+    first, second = plan_members(folds_of(4, 9, 9), FitConfig(), n_folds=2)
+    assert first.held_out.tolist() == [True, False, False]
+    assert second.held_out.tolist() == [False, True, True]
+    assert not first.stop.any()
+    assert not second.stop.any()
+
+
+def test_more_parts_than_folds_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"folds: expected at most the 2 folds .* found 3"):
+        plan_members(folds_of(1, 1, 5), FitConfig(), n_folds=3)
 
 
 def test_the_members_say_is_their_mean() -> None:
     models, rows = fitted(2)[0], np.array([4, 0, 17])
-    probs = predict_members(models, batches, rows, n_concepts=L, device="cpu")
-    single = [predict(model, batches, rows, device="cpu") for model in models]
+    probs = predict_members(models, batches, rows, n_concepts=L, compute=HERE)
+    single = [predict(model, batches, rows, compute=HERE) for model in models]
     np.testing.assert_allclose(probs, (single[0] + single[1]) / 2, rtol=0, atol=1e-7)
     assert probs.dtype == np.float32
 
 
 def test_predictions_of_a_batch_are_those_of_its_images_one_by_one() -> None:
     models, rows = fitted(2)[0], np.array([4, 0, 17, 29])
-    whole = predict_members(models, batches, rows, n_concepts=L, device="cpu")
+    whole = predict_members(models, batches, rows, n_concepts=L, compute=HERE)
     for row, expected in zip(rows, whole, strict=True):
-        single = predict_members(models, batches, np.array([row]), n_concepts=L, device="cpu")
+        single = predict_members(models, batches, np.array([row]), n_concepts=L, compute=HERE)
         np.testing.assert_allclose(single[0], expected, rtol=0, atol=1e-6)
 
 
 def test_no_images_have_no_predictions() -> None:
-    probs = predict_members(fitted(1)[0], batches, np.arange(0), n_concepts=L, device="cpu")
+    probs = predict_members(fitted(1)[0], batches, np.arange(0), n_concepts=L, compute=HERE)
     assert probs.shape == (0, L)
 
 
@@ -148,5 +179,5 @@ def test_certain_members_stay_within_0_and_1() -> None:
     sure = nn.Linear(D, L)
     nn.init.zeros_(sure.weight)
     nn.init.constant_(sure.bias, 100.0)
-    probs = predict_members([sure] * 3, batches, np.arange(N), n_concepts=L, device="cpu")
+    probs = predict_members([sure] * 3, batches, np.arange(N), n_concepts=L, compute=HERE)
     assert probs.max() == 1.0

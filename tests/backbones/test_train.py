@@ -9,21 +9,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from backbones.compute import Compute
 from backbones.config import BackboneConfig
 from backbones.material import MATERIALS
-from backbones.train import detector_names, train_backbones
+from backbones.plan import detector_names
+from backbones.start import start_weights
+from backbones.train import train_backbones
 from core.config import overlay
 from core.detectors import find_detectors
 from core.embeddings import Embeddings
-from core.errors import ConfigError, MissingStageError
+from core.errors import ConfigError, MissingStageError, PredictionsError
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs import read_meta
 from core.workspace import Corpus, Workspace
 
 FROZEN = BackboneConfig(
-    backbone="test_efficientnet", weights="none", image_sizes=(64,), mirror=False, hidden=(16,),
-    epochs=3, patience=3, batch_size=16, n_members=2,
+    backbone="test_efficientnet", weights="none", image_sizes=(64,), hidden=(16,),
+    epochs=3, patience=3, batch_size=16, n_members=2, probe=False,
 )  # fmt: skip
 FULL = overlay(
     FROZEN,
@@ -40,7 +43,7 @@ def train(
         names=detector_names(category),
         config=config,
         preset="tiny",
-        device="cpu",
+        compute=Compute(),
     )
 
 
@@ -66,6 +69,57 @@ def test_without_a_category_the_global_detector_and_every_specialist_are_trained
             "predictions",
         }  # fmt: skip
         assert (workspace.embeddings / run.embeddings[0] / "meta.json").is_file()
+
+
+def test_with_folds_train_is_predicted_by_networks_that_never_met_it(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    config = overlay(FROZEN, {"folds": 2, "seeds": 2})
+    (folder,) = train(corpus, workspace, "DRCT", config)
+    parts = [predicted(folder, f"train-{part}of2") for part in (1, 2)]
+    table = corpus.images("train", category="DRCT")
+    assert all(part.out_of_sample for part in parts)
+    asked = [set(part.image_ids) for part in parts]
+    assert asked[0] | asked[1] == set(table.image_ids)
+    assert not asked[0] & asked[1]
+    assert parts[0].fitted_on == asked[1]
+    assert predicted(folder).fitted_on == set(table.image_ids)
+    assert len(read_meta(folder)["best_epoch"]) == 4
+
+
+def test_a_specialist_may_start_from_the_global_detector(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    (general,) = train(corpus, workspace, "global", FULL)
+    config = start_weights(FULL, "global", corpus, workspace)
+    assert config.weights == str(general)
+    material = MATERIALS["full"](corpus, workspace, config, Compute())
+    rows, labels = np.arange(4), LabelSpace(("C2", "C3", "C99"))
+    torch.manual_seed(5)
+    model = material.new_model(rows, labels).eval()
+    with torch.inference_mode():
+        logits = model(*material.batches(rows)).numpy()
+    start = material.image_ids.index(corpus.images("valid").image_ids[0])
+    valid = predicted(general)
+    with torch.inference_mode():
+        (row,) = torch.sigmoid(model(*material.batches(np.array([start])))).numpy()
+    known = [valid.labels.cuis.index(cui) for cui in ("C2", "C3")]
+    np.testing.assert_allclose(row[:2], valid.probs[0, known], rtol=0, atol=1e-5)
+    assert np.isfinite(logits).all()
+    (special,) = train(corpus, workspace, "DRXR", config)
+    assert read_meta(special)["weights"] == str(general)
+
+
+def test_there_must_be_a_fine_tuned_detector_to_start_from(
+    corpus: Corpus, workspace: Workspace, tmp_path: Path
+) -> None:
+    (frozen,) = train(corpus, workspace, "global", FROZEN)
+    with pytest.raises(MissingStageError, match="no global detector was fine-tuned"):
+        start_weights(FULL, "global", corpus, workspace)
+    with pytest.raises(ConfigError, match="is not the run of a fine-tuned detector"):
+        start_weights(FULL, str(frozen), corpus, workspace)
+    with pytest.raises(PredictionsError, match="no such folder"):
+        start_weights(FULL, str(tmp_path / "nowhere"), corpus, workspace)
 
 
 def test_a_specialist_knows_its_category_and_its_concepts_only(
@@ -109,17 +163,17 @@ def test_the_weights_on_disk_give_the_predictions_on_disk(
     corpus: Corpus, workspace: Workspace
 ) -> None:
     (folder,) = train(corpus, workspace, "global")
-    material = MATERIALS["frozen"](corpus, workspace, FROZEN, device="cpu")
+    material = MATERIALS["frozen"](corpus, workspace, FROZEN, Compute())
     tensors = load_file(folder / "model.safetensors")
     asked = corpus.images("valid").image_ids
     rows = np.array([material.image_ids.index(image_id) for image_id in asked])
     probs = []
     for member in range(FROZEN.n_members):
-        model = material.new_model(rows, 6).eval()  # the standardisation comes from the file
+        model = material.new_model(rows, corpus.labels).eval()  # standardised as the file says
         own = {k.removeprefix(f"{member}."): v for k, v in tensors.items() if k[0] == str(member)}
         model.load_state_dict(own, strict=True)
         with torch.inference_mode():
-            probs.append(torch.sigmoid(model(*material.evaluate(rows))).numpy())
+            probs.append(torch.sigmoid(model(*material.batches(rows))).numpy())
     np.testing.assert_allclose(predicted(folder).probs, np.mean(probs, axis=0), rtol=0, atol=1e-6)
 
 
@@ -176,6 +230,7 @@ def test_features_that_an_interrupted_fine_tuning_left_are_not_used(
     (folder / "meta.json").unlink()
     (left / "meta.json").unlink()
     np.save(left / "values.npy", np.zeros_like(expected))  # all marked as done
+    (left / "weights.txt").write_text("those of another training")
     train(corpus, workspace, "global", FULL)
     np.testing.assert_array_equal(Embeddings.load(left).values, expected)
 

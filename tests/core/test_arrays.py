@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.arrays import load_array, open_map, read_lines, save_array, write_lines
+from core.arrays import load_array, open_map, read_lines, release, save_array, write_lines
 from core.errors import PredictionsError
 
 
@@ -99,3 +99,27 @@ def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"No space left on device.*a\.npy") as caught:
         save_array(path, np.zeros(10))
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_released_map_keeps_what_was_written(tmp_path: Path) -> None:
+    array = open_map(tmp_path / "values.npy", (1000, 100), np.float32)
+    array[:] = 7
+    release(array)
+    assert (array == 7).all()
+    assert (np.load(tmp_path / "values.npy") == 7).all()
+    release(np.zeros(3))  # nothing is mapped
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+def test_a_released_map_takes_no_memory(tmp_path: Path) -> None:
+    def resident() -> int:
+        """Kilobytes of the file that are in this process' memory."""
+        text = Path("/proc/self/smaps").read_text(encoding="utf-8")
+        part = text[text.index(str(tmp_path / "values.npy")) :]
+        return int(part[part.index("Rss:") :].split()[1])
+
+    array = open_map(tmp_path / "values.npy", (1000, 1000), np.float32)
+    array[:] = 7
+    assert resident() > 3000
+    release(array)
+    assert resident() < 100

@@ -1,0 +1,69 @@
+"""Probabilities of a model: the only place where logits become probabilities."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from backbones.compute import Compute, Inputs, is_out_of_memory
+
+Rows = npt.NDArray[np.intp]
+Batches = Callable[[Rows], Inputs]
+"""Inputs of the model for some images, by row number."""
+
+
+def predict(
+    model: nn.Module,
+    batches: Batches,
+    rows: Rows,
+    *,
+    compute: Compute,
+    batch_size: int = 256,
+    mirror: bool = False,
+    between: Callable[[], None] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Probabilities (len(rows), L), in [0, 1].
+
+    Many processes take a share of the rows each, and all are given the whole. Where memory runs out
+    the batches are halved.
+
+    Args:
+        model: logits (B, L) of what `batches` gives.
+        batches: inputs by row.
+        rows: (n,) the images.
+        compute: where and how.
+        batch_size: images at once.
+        mirror: the mean of the probabilities of the images and their mirrors.
+        between: called after each batch.
+    """
+    compute.speed.place(model.to(compute.device)).eval()
+    mine = compute.world.share(rows)
+    parts: list[npt.NDArray[np.float32]] = []
+    start = 0
+    with torch.inference_mode():
+        while start < len(mine) or not parts:  # no rows still give a width
+            chosen = mine[start : start + batch_size]
+            try:
+                parts.append(_probs(model, compute.take(batches(chosen)), compute, mirror=mirror))
+            except RuntimeError as error:
+                if batch_size == 1 or not is_out_of_memory(error):
+                    raise
+                batch_size = -(-batch_size // 2)
+                continue
+            start += max(len(chosen), 1)
+            if between is not None:
+                between()
+    return compute.world.join(np.concatenate(parts), len(rows))
+
+
+def _probs(
+    model: nn.Module, inputs: Inputs, compute: Compute, *, mirror: bool
+) -> npt.NDArray[np.float32]:
+    with compute.speed.autocast(compute.device):
+        probs = torch.sigmoid(model(*inputs).float())
+        if mirror:
+            probs = (probs + torch.sigmoid(model(inputs[0].flip(3), *inputs[1:]).float())) / 2
+    values: npt.NDArray[np.float32] = probs.cpu().numpy()
+    return values

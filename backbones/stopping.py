@@ -1,0 +1,42 @@
+"""The score that chooses epochs; never reported as a score of the detector."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from core.labels import Targets
+from core.metrics import mean_in_order
+from core.single_threshold import best_threshold, f1_by_threshold
+
+
+def stopping_f1(probs: npt.NDArray[np.float32], targets: csr_array) -> float:
+    """Best sample F1 over single thresholds.
+
+    Stopping images without concepts are left out; where none has any, the score is 0.
+    """
+    return stopping_scores(probs, targets, ())[0]
+
+
+def stopping_scores(
+    probs: npt.NDArray[np.float32], targets: csr_array, kinds: tuple[str, ...]
+) -> tuple[float, dict[str, float]]:
+    """The score, and the part of each category in it at the same threshold.
+
+    Args:
+        probs: (n, L).
+        targets: (n, L) boolean, CSR.
+        kinds: (n,) category of each image, or empty.
+
+    Returns:
+        The score and a score by category, of those that have images with concepts.
+    """
+    if not targets.nnz:
+        return 0.0, {}
+    known = Targets(matrix=targets, n_outside=np.zeros(targets.shape[0], dtype=np.int32))
+    scores = f1_by_threshold(probs, known, empty_truth="left out")
+    chosen = scores[best_threshold(scores)]
+    of_kind = np.array(kinds)
+    by_kind = {kind: chosen[of_kind == kind] for kind in sorted(set(kinds))}
+    return mean_in_order(chosen), {
+        kind: mean_in_order(part) for kind, part in by_kind.items() if np.isfinite(part).any()
+    }

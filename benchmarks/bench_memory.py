@@ -1,0 +1,94 @@
+"""Whether the memory of feature extraction grows with the number of images.
+
+Features of small drawn images are extracted at 224 px in a process of its own for each size of
+corpus; its highest use of memory is what the system says (VmHWM), cache and libraries included.
+
+    python -m benchmarks.bench_memory
+"""
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from backbones.compute import Compute
+from backbones.config import BackboneConfig
+from backbones.features import frozen_features
+from benchmarks.training_work import N_THREADS, environment, table_of
+from core.labels import LabelSpace
+from core.workspace import Corpus, Workspace
+from corpus.cache import build_cache
+
+N_IMAGES = (1_000, 8_000)
+N_ROUNDS = 3
+SIZE = 224
+CONFIG = BackboneConfig(
+    backbone="test_efficientnet", weights="none", image_sizes=(SIZE,), probe=False
+)
+
+
+def draw_corpus(folder: Path, *, n: int) -> Corpus:
+    """A corpus of so many small images."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{number:05d}.jpg" for number in range(n)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(path)
+    return Corpus(
+        name="drawn", table=table_of(paths), labels=LabelSpace(()), names={}, edition=2020,
+        fingerprint=f"drawn{n}", notes=(),
+    )  # fmt: skip
+
+
+def peak_of(corpus: Corpus, home: Path) -> int:
+    """Highest memory, in bytes, of a new process that extracts the features."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_extract, (corpus, home))
+
+
+def _extract(corpus: Corpus, home: Path) -> int:
+    torch.set_num_threads(N_THREADS)
+    frozen_features(corpus, Workspace(home), CONFIG, Compute())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def row(n: int, peaks: Sequence[int]) -> str:
+    """A line of the table."""
+    cache, values = n * SIZE * SIZE * 3 / 2**20, n * 256 * 4 / 2**20
+    mib = [peak / 2**20 for peak in peaks]
+    span = f"{min(mib):,.0f} to {max(mib):,.0f}"
+    return f"| {n:,} | {cache:,.0f} | {values:,.1f} | {statistics.median(mib):,.0f} | {span} |"
+
+
+def main() -> None:
+    """Print the table."""
+    peaks: dict[int, list[int]] = {n: [] for n in N_IMAGES}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        corpora = {n: draw_corpus(folder / str(n), n=n) for n in N_IMAGES}
+        for corpus in corpora.values():
+            build_cache(corpus.table, folder / "cache", size=SIZE)
+        for number in range(N_ROUNDS):
+            for n, corpus in corpora.items():
+                home = folder / f"run-{number}-{n}"
+                home.mkdir()
+                (home / "cache").symlink_to(folder / "cache")
+                peaks[n].append(peak_of(corpus, home))
+    print("| images | cache, MiB | features, MiB | highest memory, MiB | range |")
+    print("| --: | --: | --: | --: | --: |")
+    for n in N_IMAGES:
+        print(row(n, peaks[n]))
+    print(f"\n{N_ROUNDS} rounds, {N_THREADS} threads. {environment()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Trains in processes that are killed at given steps and started again; prints what came out.
+
+Run by test_resume.py as a program: a process of its own may be forked and killed at will.
+
+Usage: kill_and_resume.py FOLDER EVERY_S PRECISION [STEP ...]
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from backbones.build import Detector, build_backbone, build_head
+from backbones.checkpoint import Checkpoint
+from backbones.compute import Compute, Inputs
+from backbones.config import BackboneConfig
+from backbones.examples import Examples
+from backbones.loop import Watch, fit
+from backbones.predict import Rows
+from backbones.speed import Speed
+from corpus.transforms import TRANSFORMS
+
+N, L = 22, 5
+CONFIG = BackboneConfig(
+    backbone="test_efficientnet", weights="none", image_sizes=(32,), regime="full", hidden=(8,),
+    dropout=0.5, augment="hflip", batch_size=6, micro_batch=4, epochs=3, patience=3, ema=0.9,
+    mixup=0.3, clip_norm=1.0, schedule="cosine", warmup=0.5, learning_rate=5e-3,
+)  # fmt: skip
+N_STEPS = 3  # an epoch: 18 images to learn from, 4 to stop on
+
+
+def train(folder: Path, every_s: float, precision: str, *, kill_at: int) -> None:
+    """Train to the end, or kill this very process once so many images were learnt from."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (N, 3, 32, 32), dtype=np.uint8))
+    targets = csr_array(rng.random((N, L)) < 0.4)
+    entries: list[dict[str, Any]] = []
+    n_learnt = 0
+
+    def advance(n: int) -> None:
+        nonlocal n_learnt
+        n_learnt += n
+        if kill_at and n_learnt >= kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def augment(inputs: Inputs, rows: Rows, epoch: int) -> Inputs:
+        draws = np.random.default_rng((9, epoch)).random((N, 8))[rows]
+        return (TRANSFORMS["hflip"](inputs[0], torch.from_numpy(draws).float()),)
+
+    torch.manual_seed(1)
+    backbone = build_backbone(CONFIG)
+    model = Detector(backbone, build_head(backbone.n_features, L, CONFIG))
+    fitted = fit(
+        model,
+        Examples(
+            batches=lambda rows: (images[torch.from_numpy(rows)],),
+            targets=targets, rows=np.arange(N), augment=augment, kinds=("DRCT", "DRXR") * 11,
+        ),
+        stop=np.arange(N) % 6 == 0,
+        config=CONFIG,
+        seed=3,
+        compute=Compute(speed=Speed(channels_last=precision != "fp32", precision=precision)),  # type: ignore[arg-type]
+        watch=Watch(log=entries.append, advance=advance),
+        checkpoint=Checkpoint(folder, every_s=every_s),
+    )  # fmt: skip
+    weights = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        weights.update(name.encode() + value.contiguous().numpy().tobytes())
+    log = [{k: v for k, v in e.items() if k not in ("seconds", "images_per_s")} for e in entries]
+    print(json.dumps([weights.hexdigest(), fitted.epoch, fitted.f1, log]), flush=True)
+
+
+def main() -> None:
+    """Start, and be killed, and start again."""
+    torch.set_num_threads(1)
+    folder, every_s, precision = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+    for step in [*map(int, sys.argv[4:]), 0]:
+        child = os.fork()
+        if child == 0:
+            train(folder, every_s, precision, kill_at=6 * step)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert killed == (step > 0), (step, status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Two processes under torchrun give what one process with the same batches gives."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.predictions import Predictions
+from core.runs import read_meta
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    from backbones.compute import Compute
+    from tests.backbones.work_together import results
+
+    run(*TORCHRUN, ROOT / "tests" / "backbones" / "work_together.py", tmp_path / "two.npz")
+    one = results(Compute())
+    with np.load(tmp_path / "two.npz") as two:
+        assert set(one) == set(two.files)
+        for name, value in one.items():
+            np.testing.assert_allclose(two[name], value, rtol=0, atol=1e-5, err_msg=name)
+
+
+SETTINGS = (
+    "backbone=test_efficientnet", "weights=none", "image_sizes=64", "epochs=2", "patience=2",
+    "batch_size=16", "dropout=0", "input_dropout=0", "probe=false", "n_members=1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["quick", "finetune"])
+def test_the_command_under_torchrun_makes_the_same_detector(tmp_path: Path, preset: str) -> None:
+    homes = []
+    for name, start in (("one", (sys.executable,)), ("two", TORCHRUN)):
+        workspace = tmp_path / name
+        run(
+            sys.executable, "cli.py", "prepare", "-w", workspace, "--set", "phantom_images=60",
+            "--set", "image_size=64",
+        )  # fmt: skip
+        done = run(
+            *start, "cli.py", "train-backbone", "--category", "global", "-w", workspace,
+            "--preset", preset, *(f"--set={setting}" for setting in SETTINGS),
+        )  # fmt: skip
+        assert done.stdout.count("\n") == 1  # the first process alone speaks
+        homes.append(Path(done.stdout.strip()))
+    assert homes[0].name == homes[1].name
+    for split in ("valid", "test"):
+        one, two = (Predictions.load(home / "predictions" / split) for home in homes)
+        assert one.image_ids == two.image_ids
+        np.testing.assert_allclose(two.probs, one.probs, rtol=0, atol=1e-5)
+    assert {path.name for path in homes[0].iterdir()} == {path.name for path in homes[1].iterdir()}
+    scores = [read_meta(home)["stopping_f1"] for home in homes]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
