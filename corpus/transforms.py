@@ -23,7 +23,7 @@ MOST_SCALE = 0.1
 MOST_LIGHT = 0.15  # of brightness and of contrast
 
 # A few images at a time stay in a processor's caches. Batches of 64 at 224 px, one core: two at a
-# time 0.9 ms an image for all of `light`, all at once 2.1 ms. torchvision's v2.functional.affine
+# time 0.7 ms an image for all of `light`, all at once over 2 ms. torchvision's v2.functional.affine
 # takes one angle a call; image by image it took 1.1 ms for the geometry alone.
 _AT_ONCE_ON_CPU = 2
 
@@ -59,10 +59,7 @@ def light(images: Tensor, draws: Tensor) -> Tensor:
 
 def _moved(images: Tensor, draws: Tensor) -> Tensor:
     """The images as floats, mirrored, turned, scaled and shifted."""
-    height, width = images.shape[2:]
-    maps = _inverse_maps(draws.double(), aspect=width / height).float().view(-1, 2, 3, 1, 1)
-    x, y = _centres(width, maps), _centres(height, maps).view(-1, 1)
-    grid = torch.stack([m[:, 0] * x + (m[:, 1] * y + m[:, 2]) for m in maps.unbind(1)], dim=-1)
+    grid = _places(draws.double(), *images.shape[2:])
     return grid_sample(images.float(), grid, align_corners=False)
 
 
@@ -76,23 +73,9 @@ def _lighting(images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     return gain.view(-1, 1, 1, 1), offset.view(-1, 1, 1, 1)
 
 
-def _centres(n: int, like: Tensor) -> Tensor:
-    """(n,) middles of n pixels between -1 and 1."""
-    return (torch.arange(n, device=like.device, dtype=like.dtype) * 2 + 1) / n - 1
-
-
-def _lit(images: Tensor, draws: Tensor) -> Tensor:
-    """The images, changed in place."""
-    brightness = _between(draws[:, _BRIGHTNESS], 1 - MOST_LIGHT, 1 + MOST_LIGHT)
-    contrast = _between(draws[:, _CONTRAST], 1 - MOST_LIGHT, 1 + MOST_LIGHT)
-    means = images.mean(dim=(1, 2, 3)) * brightness
-    images *= (brightness * contrast).view(-1, 1, 1, 1)
-    images += (means * (1 - contrast)).view(-1, 1, 1, 1)
-    return images
-
-
-def _inverse_maps(draws: Tensor, *, aspect: float) -> Tensor:
-    """(B, 2, 3): where in the image each place of the result comes from, both in [-1, 1]."""
+def _places(draws: Tensor, height: int, width: int) -> Tensor:
+    """(B, H, W, 2): where in the image each pixel of the result comes from, x and y in [-1, 1]."""
+    aspect = width / height
     angle = _between(draws[:, _TURN], -MOST_TURN, MOST_TURN) * (math.pi / 180)
     scale = _between(draws[:, _SCALE], 1 - MOST_SCALE, 1 + MOST_SCALE)
     side = 1 - 2 * _is_mirrored(draws).to(draws.dtype)
@@ -100,9 +83,17 @@ def _inverse_maps(draws: Tensor, *, aspect: float) -> Tensor:
     # A shift by the whole width is one by 2 in these coordinates.
     shift_x = _between(draws[:, _SHIFT_X], -2 * MOST_SHIFT, 2 * MOST_SHIFT)
     shift_y = _between(draws[:, _SHIFT_Y], -2 * MOST_SHIFT, 2 * MOST_SHIFT)
-    from_x = torch.stack((side * cos, side * sin / aspect, shift_x), dim=1)
-    from_y = torch.stack((-sin * aspect, cos, shift_y), dim=1)
-    return torch.stack((from_x, from_y), dim=1)
+    # As complex numbers x + iy the grid is one sum, a third of the time of stacking x on y.
+    by_column = torch.complex(side * cos, -sin * aspect)[:, None] * _centres(width, draws)
+    by_row = torch.complex(side * sin / aspect, cos)[:, None] * _centres(height, draws)
+    by_row += torch.complex(shift_x, shift_y)[:, None]
+    total = by_row.to(torch.complex64)[:, :, None] + by_column.to(torch.complex64)[:, None, :]
+    return torch.view_as_real(total)
+
+
+def _centres(n: int, like: Tensor) -> Tensor:
+    """(n,) middles of n pixels between -1 and 1."""
+    return (torch.arange(n, device=like.device, dtype=like.dtype) * 2 + 1) / n - 1
 
 
 def _is_mirrored(draws: Tensor) -> Tensor:
