@@ -12,6 +12,7 @@ from backbones.config import BackboneConfig
 _FINETUNE = BackboneConfig(
     # Two cores, 5,454 images at 192 px: see docs/training.md.
     image_sizes=(192,),
+    mirror=True,
     regime="full",
     hidden=(),
     learning_rate=1e-3,
@@ -21,8 +22,8 @@ _FINETUNE = BackboneConfig(
     warmup=0.5,
     ema=0.99,
     batch_size=32,
-    epochs=10,
-    patience=10,
+    epochs=16,
+    patience=16,
     n_members=1,
     augment="light",
 )
@@ -37,6 +38,8 @@ _ON_A_GPU = replace(
     clip_norm=1.0,
     ema=0.999,
     batch_size=64,
+    epochs=10,
+    patience=10,
 )
 
 PRESETS: dict[str, BackboneConfig] = {
