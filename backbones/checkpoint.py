@@ -55,10 +55,11 @@ class Checkpoint:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            is_foreign = isinstance(error, pickle.UnpicklingError)  # its own text tells to run code
+            reason = "" if is_foreign else (str(error).splitlines() or [""])[0]
             raise ConfigError(
-                f"{self.path}: cannot be read as a checkpoint ({reason}); remove it to start this"
-                " network anew"
+                f"{self.path}: cannot be read as a checkpoint ({reason or 'it is none'}); remove it"
+                " to start this network anew"
             ) from None
         assert isinstance(state, dict)
         return state

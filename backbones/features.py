@@ -19,6 +19,7 @@ from backbones.weights import weights_identity
 from core.arrays import open_map, release, write_lines
 from core.config import fingerprint
 from core.embeddings import Embeddings, join
+from core.lock import alone
 from core.progress import progress
 from core.runs import META, is_complete, provenance, write_json
 from core.workspace import Corpus, Workspace
@@ -127,17 +128,18 @@ def _fastest(
     def choose() -> Speed:
         if not config.probe:
             return unprobed(config.precision, compute.device)
-        return choose_speed(
-            workspace.speed,
-            lambda: network,
-            name=config.backbone,
-            size=size,
-            batch_size=_BATCH,
-            n_concepts=0,
-            precision=config.precision,
-            device=compute.device,
-            train=False,
-        )
+        with alone(workspace.speed, what=f"speed of {config.backbone}"):  # both would be slow
+            return choose_speed(
+                workspace.speed,
+                lambda: network,
+                name=config.backbone,
+                size=size,
+                batch_size=_BATCH,
+                n_concepts=0,
+                precision=config.precision,
+                device=compute.device,
+                train=False,
+            )
 
     speed = compute.world.in_turn(choose)
     return speed.place(network), replace(compute, speed=speed)

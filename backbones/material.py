@@ -17,6 +17,7 @@ from backbones.speed import Speed, choose_speed, unprobed
 from backbones.stages import unlock_last
 from backbones.start import start_head
 from core.labels import LabelSpace
+from core.lock import alone
 from core.workspace import Corpus, Workspace
 from corpus.cache import build_cache
 from corpus.loading import CachedImages
@@ -101,18 +102,19 @@ def image_material(
     def choose() -> Speed:
         if not config.probe:
             return unprobed(config.precision, compute.device)
-        return choose_speed(
-            workspace.speed,
-            lambda: new_model(images.rows, corpus.labels),
-            name=config.backbone,
-            size=size,
-            batch_size=-(-config.batch_size // compute.world.size),
-            n_concepts=len(corpus.labels),
-            precision=config.precision,
-            device=compute.device,
-            train=True,
-            n_images=config.epochs * len(corpus.labelled_images("train")),
-        )
+        with alone(workspace.speed, what=f"speed of {config.backbone}"):  # both would be slow
+            return choose_speed(
+                workspace.speed,
+                lambda: new_model(images.rows, corpus.labels),
+                name=config.backbone,
+                size=size,
+                batch_size=-(-config.batch_size // compute.world.size),
+                n_concepts=len(corpus.labels),
+                precision=config.precision,
+                device=compute.device,
+                train=True,
+                n_images=config.epochs * len(corpus.labelled_images("train")),
+            )
 
     speed = compute.world.in_turn(choose)
     return Material(

@@ -1,15 +1,13 @@
 """Whether the memory of feature extraction grows with the number of images.
 
 Features of small drawn images are extracted at 224 px in a process of its own for each size of
-corpus; its highest use of memory is what the system says (VmHWM), cache and libraries included.
+corpus; its highest use of memory is what Linux says (VmHWM), mapped files and libraries included.
 
     python -m benchmarks.bench_memory
 """
 
 import multiprocessing
-import resource
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,8 +55,8 @@ def peak_of(corpus: Corpus, home: Path) -> int:
 def _extract(corpus: Corpus, home: Path) -> int:
     torch.set_num_threads(N_THREADS)
     frozen_features(corpus, Workspace(home), CONFIG, Compute())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * next(int(s.split()[1]) for s in status.splitlines() if s.startswith("VmHWM"))
 
 
 def row(n: int, peaks: Sequence[int]) -> str:

@@ -3,8 +3,7 @@
 Every side trains the same network of timm from random weights, on the same files, for as many
 epochs, steps and outputs, with AdamW, cross-entropy of each concept, whole images scaled to the
 same square by PIL's bilinear filter and mirrored at random. Each runs in a fresh process, and its
-time is that of the process, imports included (the
-same on all sides). Nobody scores an epoch or writes weights.
+time is that of the process, imports included (the same on all sides). Nobody scores an epoch or writes weights.
 
 - radfuse: the files are decoded once into the cache, a probe chooses memory format and precision,
   `backbones.loop.fit` trains. The cache and the probe's choice are made anew in every run; both
@@ -15,11 +14,11 @@ same on all sides). Nobody scores an epoch or writes weights.
 - torchvision: `ImageFolder`, `transforms`, a `DataLoader` and a loop as its tutorials write them,
   with torch's AdamW.
 
-Rivals decode in worker processes: 0, 1 and 2 of them are tried in a short run each, and the fastest
-goes on. The rivals decode every file at full size; radfuse lets the JPEG decoder scale down first,
-decays no biases (nor does timm) and uses torch's fused AdamW. All have the same number of threads.
+Rivals decode in this process or in a worker of its own: both are tried in a short run, and the
+faster goes on. The rivals decode every file at full size; radfuse lets the JPEG decoder scale down first,
+decays no biases (nor does timm), keeps freed memory and uses torch's fused AdamW. All have the same number of threads.
 
-    python -m benchmarks.bench_rivals [--quick]
+    python -m benchmarks.bench_rivals [--quick | NETWORK...]
 """
 
 import json
@@ -36,13 +35,13 @@ from statistics import median as middle
 from benchmarks.rivals import SIDES, Work
 from benchmarks.training_work import HEIGHT, N_CONCEPTS, WIDTH, draw_images, environment
 
-WORKERS = (0, 1, 2)
+WORKERS = (0, 1)
 
 Said = dict[str, float]
 """What a run says of itself, with the whole time of its process as `wall_s`."""
 
 WORKS = (
-    Work(network="resnet50", size=224, epochs=2),
+    Work(network="resnet50", size=224, epochs=4),
     Work(network="tf_efficientnet_lite0", size=192, epochs=3),
 )
 QUICK = (Work(network="test_resnet", size=64, n_images=32, epochs=2, batch_size=8, n_pilot=16),)
@@ -123,7 +122,8 @@ def table(work: Work, rows: Mapping[str, tuple[list[Said], tuple[str, ...]]]) ->
 
 
 def main() -> None:
-    works = QUICK if "--quick" in sys.argv[1:] else WORKS
+    asked = sys.argv[1:]
+    works = QUICK if "--quick" in asked else [w for w in WORKS if not asked or w.network in asked]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_images(folder, n=max(work.n_images for work in works))
