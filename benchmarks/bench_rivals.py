@@ -3,7 +3,8 @@
 Every side trains the same network of timm from random weights, on the same files, for as many
 epochs, steps and outputs, with AdamW, cross-entropy of each concept, whole images scaled to the
 same square by PIL's bilinear filter and mirrored at random. Each runs in a fresh process, and its
-time is that of the process, imports included (the same on all sides). Nobody scores an epoch or writes weights.
+time is that of the process, imports included (the same on all sides). Nobody scores an epoch or
+writes weights.
 
 - radfuse: the files are decoded once into the cache, a probe chooses memory format and precision,
   `backbones.loop.fit` trains. The cache and the probe's choice are made anew in every run; both
@@ -123,7 +124,8 @@ def table(work: Work, rows: Mapping[str, tuple[list[Said], tuple[str, ...]]]) ->
 
 def main() -> None:
     asked = sys.argv[1:]
-    works = QUICK if "--quick" in asked else [w for w in WORKS if not asked or w.network in asked]
+    chosen = tuple(work for work in WORKS if not asked or work.network in asked)
+    works = QUICK if "--quick" in asked else chosen
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_images(folder, n=max(work.n_images for work in works))
