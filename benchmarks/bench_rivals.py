@@ -16,8 +16,9 @@ writes weights.
   with torch's AdamW.
 
 Rivals decode in this process or in a worker of its own: both are tried in a short run, and the
-faster goes on. The rivals decode every file at full size; radfuse lets the JPEG decoder scale down first,
-decays no biases (nor does timm), keeps freed memory and uses torch's fused AdamW. All have the same number of threads.
+faster goes on. They decode every file at full size; radfuse lets the JPEG decoder scale down first,
+decays no biases (nor does timm), keeps freed memory and uses torch's fused AdamW. All have the same
+number of threads.
 
     python -m benchmarks.bench_rivals [--quick | NETWORK...]
 """

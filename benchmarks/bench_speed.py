@@ -110,6 +110,7 @@ def start(target: Callable[..., None], *args: object, **options: object) -> Conn
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     context.Process(target=target, args=(there, *args), kwargs=options, daemon=True).start()
+    there.close()  # held by the process alone, so that its end is noticed
     return here
 
 
