@@ -213,14 +213,15 @@ class _Run:
         """Save where it is time; leave where a signal came, in all processes together."""
         if self.checkpoint is None:
             return
-        is_due = self.checkpoint.is_due(epoch_ended=epoch_ended)
-        call = self.compute.world.most(2 * pending.number + is_due)
+        world = self.compute.world
+        is_due = world.first and self.checkpoint.is_due(epoch_ended=epoch_ended)  # the first saves
+        call = world.most(2 * pending.number + is_due)
         if not call:
             return
         now = time.perf_counter()
         self.course.seconds, self._since = self.course.seconds + now - self._since, now
         state = {"trainee": self.trainee.state(), "course": self.course.state()}
-        if self.compute.world.first:
+        if world.first:
             self.checkpoint.save(state)
         if call > 1:
             raise SystemExit(128 + call // 2)
