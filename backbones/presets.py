@@ -45,8 +45,8 @@ PRESETS: dict[str, BackboneConfig] = {
     # Two cores, 5,454 images: features once in 3 1/2 minutes, the eight detectors in 1 1/2; reaches
     # 0.793 (global) and 0.797 (routed) on radbench, see reports/published/.
     "quick": BackboneConfig(),
-    # All of the same network: 3.4 M weights, 0.28 G multiplications, 31 MB an image. Two cores, 5,454
-    # images: 24 minutes for the global detector; reaches 0.794 on radbench, one network.
+    # All of the same network: 3.4 M weights, 0.28 G multiplications, 31 MB an image. Two cores,
+    # 5,454 images: 24 minutes for the global detector; reaches 0.794 on radbench, one network.
     "finetune": _FINETUNE,
     # 27.8 M weights, 4.5 G multiplications (17 PFLOP), 70 MB an image.
     "convnext": replace(_ON_A_GPU, backbone="convnext_tiny.fb_in22k"),
