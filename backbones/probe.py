@@ -13,10 +13,10 @@ Way = TypeVar("Way")
 
 BUDGET_S = 60.0
 
-_STEP_S = 2.0  # aimed at for a step of the first way
+_STEP_S = 1.0  # aimed at for a step of the first way
 _GLANCE = 2  # images; normalisation over a batch needs two
 _N_GLANCES = 3  # before a way counts as hopeless: a busy moment may make one step ten times as long
-_N_ROUNDS = 5
+_N_ROUNDS = 3
 _SHORT_S = 0.5  # steps below are cheap, and a busy moment can make them look slow
 _HOPELESS = 4.0  # times the first way's seconds on two images; emulated bf16 takes 10 and more
 _SLOW = 1.5  # times the fastest way's seconds
@@ -47,7 +47,7 @@ class Probed(Generic[Way]):
     Attributes:
         best: the way to take.
         images_per_s: of the quickest step, by way: other work on the machine only ever adds.
-        n_rounds: in which the ways took turns; less than five where time ran out.
+        n_rounds: in which the ways took turns; fewer than three where time ran out.
         losses: by way, of the same images and weights.
         dropped: why a way was not timed, by way.
     """
@@ -79,7 +79,7 @@ def probe(
     Args:
         ways: the first is what the others are held against.
         prepare: makes a step of so many images the given way; called before each, and not timed.
-        n_images: of a step, at most; fewer where the first way takes longer than two seconds.
+        n_images: of a step, at most; fewer where the first way takes longer than a second.
         least_cosine: of the angle between a way's direction and the first's.
         budget_s: seconds after which no further round begins; after half of them no further way
             is tried. The steps of a very slow network may go beyond it.

@@ -65,16 +65,16 @@ def test_a_gain_of_three_percent_is_needed(seconds: float, best: str) -> None:
 
 def test_a_busy_moment_in_the_timed_steps_does_not_matter() -> None:
     workshop = Workshop({"safe": 0.1, "fast": 0.08})
-    workshop.busy_step = 9  # after 3 steps each to enter, the fast way's second of five
+    workshop.busy_step = 9  # after 3 steps each to enter, the fast way's second of three
     assert workshop.probe().images_per_s == pytest.approx({"safe": 10.0, "fast": 12.5})
-    assert workshop.steps[9] == ("fast", 16)
+    assert workshop.steps[9] == ("fast", 10)  # a second of the safe way
 
 
 def test_all_take_turns_and_the_clearly_slower_only_once() -> None:
     workshop = Workshop({"safe": 0.1, "slow": 0.16, "near": 0.14})  # 1.6 and 1.4 times as long
     workshop.probe()
     rounds = [way for way, _ in workshop.steps[9:]]  # 2 with two images and 1 with all, each
-    assert rounds == ["safe", "slow", "near", *["safe", "near"] * 4]
+    assert rounds == ["safe", "slow", "near", *["safe", "near"] * 2]
 
 
 def test_a_hopeless_way_is_not_tried_with_all_images() -> None:
@@ -86,11 +86,11 @@ def test_a_hopeless_way_is_not_tried_with_all_images() -> None:
 def test_short_steps_are_all_timed_to_the_end_however_slow() -> None:
     workshop = Workshop({"safe": 0.001, "slow": 0.03})  # 30 times as long, 0.48 s at most
     assert workshop.probe().dropped == {}
-    assert [way for way, _ in workshop.steps[6:]] == ["safe", "slow"] * 5
+    assert [way for way, _ in workshop.steps[6:]] == ["safe", "slow"] * 3
 
 
 def test_a_slow_network_takes_fewer_images_a_step() -> None:
-    workshop = Workshop({"safe": 0.5, "other": 0.25})  # 2 s are 4 images
+    workshop = Workshop({"safe": 0.25, "other": 0.2})  # 1 s is 4 images
     workshop.probe()
     assert {n for _, n in workshop.steps} == {2, 4}
 
@@ -98,7 +98,7 @@ def test_a_slow_network_takes_fewer_images_a_step() -> None:
 def test_a_very_slow_network_takes_two_images_and_no_second_step_to_enter() -> None:
     workshop = Workshop({"safe": 3.0, "other": 3.0})
     workshop.probe()
-    assert workshop.steps == [("safe", 2), ("other", 2)] * 6
+    assert workshop.steps == [("safe", 2), ("other", 2)] * 4
 
 
 def test_within_the_budget_there_are_fewer_rounds_and_ways() -> None:
