@@ -165,7 +165,7 @@ def main() -> None:
             rows |= rows_of(kind, draw_images(folder / str(number), width, height, mode), folder)
         for given in sys.argv[1:]:
             paths = sorted(Path(given).rglob("*.jpg"))
-            rows |= rows_of(Path(given).name, paths[:: -(-len(paths) // (4 * N_IMAGES))], folder)
+            rows |= rows_of(Path(given).name, paths[:: -(-len(paths) // (2 * N_IMAGES))], folder)
         shape = (N_READ, SIZE, SIZE, 3)
         many = np.lib.format.open_memmap(folder / "many.npy", "w+", np.uint8, shape)
         many[:] = np.random.default_rng(0).integers(0, 256, shape[1:], dtype=np.uint8)

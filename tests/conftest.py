@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,12 @@ N_FOLDS = {"train": 4, "valid": 4, "test": 0}
 PIXELS = 40
 
 SIZES = {"train": 120, "valid": 80, "test": 40}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> None:
+    """As in a terminal: a shell has what it runs in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

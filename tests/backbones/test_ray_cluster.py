@@ -33,7 +33,7 @@ cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 SMALL = 80 * 2**20  # bytes; Ray's least is 75 MiB
 OFTEN = Upkeep(checkpoint_s=0.0)  # after every step, so that there is always one to go on from
-LONG = overlay(CONFIG, {"epochs": 150, "patience": 150})
+LONG = overlay(CONFIG, {"epochs": 400, "patience": 400})
 
 by_process = pytest.mark.skipif(
     not Path("/proc/locks").exists(), reason="finds the process of a network by /proc/locks"
