@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from backbones.device import device_name
+from backbones.device import computes_bf16, device_name
 from backbones.probe import BUDGET_S, Probed, Step, probe
 from backbones.workload import Workload
 from core.config import fingerprint
@@ -162,13 +162,15 @@ def unprobed(precision: str, device: str) -> Speed:
 def candidates(precision: str, kind: str) -> list[Speed]:
     """Ways to try on a kind of device; the first is the safe one.
 
+    A processor that would have to emulate bf16 is only asked to where the settings say so.
+
     Raises:
         ConfigError: fp16 is asked for on a processor.
     """
     if precision == "fp16" and kind != "cuda":
         raise ConfigError("precision fp16: needs a CUDA device; take bf16 or auto")
-    tried = ["fp32", "bf16", *(["fp16"] if kind == "cuda" else [])]
-    names = tried if precision == "auto" else [precision]
+    halves = ["bf16", "fp16"] if kind == "cuda" else ["bf16"] if computes_bf16() else []
+    names = ["fp32", *halves] if precision == "auto" else [precision]
     formats = [(False, True), *[(True, False)] * len(names[1:])]  # the likely one first
     return [
         Speed(precision=name, channels_last=last)  # type: ignore[arg-type]  # a literal

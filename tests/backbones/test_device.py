@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones.device import device_name, find_device, keep_memory
+from backbones.device import computes_bf16, device_name, find_device, keep_memory
 from core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,17 @@ def test_a_device_that_is_not_there_is_refused(asked: str) -> None:
 def test_a_device_that_is_not_known_is_refused(asked: str) -> None:
     with pytest.raises(ConfigError, match=rf"--device {asked}: expected cpu, cuda, cuda:N or auto"):
         find_device(asked)
+
+
+def test_bf16_is_computed_where_the_instructions_for_it_are() -> None:
+    flags = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not flags.exists():
+        pytest.skip("the flags of an x86 processor under Linux are not here")
+    words = set(flags.read_text(encoding="utf-8").split())
+    if "avx512_bf16" in words:
+        assert computes_bf16()
+    if not words & {"avx512f", "avx_ne_convert"}:
+        assert not computes_bf16()
 
 
 def test_a_processor_is_named_with_its_instructions() -> None:

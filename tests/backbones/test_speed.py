@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.build import Backbone
+from backbones.device import computes_bf16
 from backbones.fold import folded
 from backbones.speed import PLAIN, Speed, candidates, choose_speed, unprobed
 from core.errors import ConfigError
@@ -66,6 +67,12 @@ def choose(
     return speed, json.loads(newest.read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def tries_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor with instructions for bf16."""
+    monkeypatch.setattr("backbones.speed.computes_bf16", lambda: True)
+
+
 def never() -> nn.Module:
     raise AssertionError("measured again")
 
@@ -107,7 +114,7 @@ def test_models_and_images_are_put_into_the_format_and_back() -> None:
     [
         ("fp32", "cpu", [PLAIN, LAST]),
         ("bf16", "cpu", [BF16, BF16_LAST]),
-        ("auto", "cpu", [PLAIN, LAST, BF16_LAST, BF16]),
+        ("auto", "cpu", [PLAIN, LAST, *([BF16_LAST, BF16] if computes_bf16() else [])]),
         ("fp16", "cuda", [Speed(precision="fp16"), Speed(precision="fp16", channels_last=True)]),
     ],
 )
@@ -115,6 +122,14 @@ def test_a_precision_that_is_set_leaves_the_memory_format_to_try(
     precision: str, kind: str, expected: list[Speed]
 ) -> None:
     assert candidates(precision, kind) == expected
+
+
+def test_a_processor_that_would_emulate_bf16_tries_it_only_when_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backbones.speed.computes_bf16", lambda: False)
+    assert candidates("auto", "cpu") == [PLAIN, LAST]
+    assert candidates("bf16", "cpu") == [BF16, BF16_LAST]
 
 
 def test_fp16_is_tried_on_a_gpu_and_refused_on_a_processor() -> None:
@@ -223,7 +238,9 @@ def test_batches_beyond_what_a_probe_takes_share_a_choice(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_a_precision_that_a_network_refuses_is_dropped(tmp_path: Path, train: bool) -> None:
+def test_a_precision_that_a_network_refuses_is_dropped(
+    tmp_path: Path, tries_bf16: None, train: bool
+) -> None:
     speed, kept = choose(tmp_path, lambda: Choosy(refuse_bf16), train=train)
     assert speed.precision == "fp32"
     assert kept["dropped"] == {str(way): "no kernel for bfloat16" for way in (BF16_LAST, BF16)}
@@ -232,7 +249,7 @@ def test_a_precision_that_a_network_refuses_is_dropped(tmp_path: Path, train: bo
 
 @pytest.mark.parametrize("train", [True, False])
 def test_a_precision_that_changes_what_a_network_gives_is_dropped(
-    tmp_path: Path, train: bool
+    tmp_path: Path, tries_bf16: None, train: bool
 ) -> None:
     speed, kept = choose(tmp_path, lambda: Choosy(spoil_bf16), train=train)
     assert speed.precision == "fp32"
