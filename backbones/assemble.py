@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones.build import Detector
+from backbones.carriers import file_sha256
 from backbones.features import extract, frozen_names
 from backbones.material import Material
 from backbones.members import Member, mean_probs
 from backbones.network_run import HELD_OUT, SPLITS
 from backbones.plan import DetectorPlan
 from backbones.tensors import WEIGHTS, join_networks, load_network
-from backbones.weights import weights_identity
 from core.arrays import load_array
 from core.detectors import GLOBAL
 from core.images import ImageTable
@@ -105,7 +105,7 @@ def _features(plan: DetectorPlan, material: Material, workspace: Workspace) -> l
     if plan.category != GLOBAL:
         return []
     folder, weights = workspace.embeddings / f"{GLOBAL}-{plan.home.name}", plan.home / WEIGHTS
-    material.compute.world.in_turn(lambda: _clear_others(folder, weights_identity(str(weights))))
+    material.compute.world.in_turn(lambda: _clear_others(folder, file_sha256(weights)))
     if not material.compute.world.everyone(is_complete(folder))[0]:
         detector = material.new_model(np.arange(len(plan.table)), plan.labels)
         assert isinstance(detector, Detector)
@@ -133,6 +133,7 @@ def _clear_others(folder: Path, identity: str) -> None:
 
 
 def _meta(plan: DetectorPlan, material: Material, embeddings: list[str]) -> dict[str, Any]:
+    origin = plan.origin
     metas = [read_meta(plan.member_home(member)) for member in plan.members]
     return {
         "category": plan.category,
@@ -140,6 +141,8 @@ def _meta(plan: DetectorPlan, material: Material, embeddings: list[str]) -> dict
         "corpus": plan.corpus.fingerprint,
         "regime": plan.config.regime,
         "weights": plan.config.weights,
+        "weights_from": str(origin),
+        "normalisation": origin.normalisation and dataclasses.asdict(origin.normalisation),
         "embeddings": embeddings,
         "n_train": len(plan.table),
         "n_concepts": len(plan.labels),

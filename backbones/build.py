@@ -9,10 +9,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from backbones.carriers import Normalisation
 from backbones.config import BackboneConfig
 from backbones.fit_config import FitConfig
 from backbones.start import is_detector_run, network_state
-from backbones.weights import CARRIERS, read_state
+from backbones.weights import carried_state, carrier_of, normalisation_of, read_state
 from core.errors import ConfigError
 
 
@@ -95,6 +96,22 @@ class Standardise(nn.Module):
         return (features - self.mean) / self.std
 
 
+def check_network(config: BackboneConfig) -> None:
+    """Refuse a network that timm does not have.
+
+    Raises:
+        ConfigError: it has none of that name (the nearest ones are named), or not with that tag.
+    """
+    if not timm.is_model(config.backbone):
+        near = difflib.get_close_matches(config.backbone, timm.list_models())
+        hint = f"; like it: {', '.join(near)}" if near else ""
+        raise ConfigError(f"backbone: timm has no network {config.backbone!r}{hint}")
+    try:
+        timm.models.get_pretrained_cfg(config.backbone)
+    except RuntimeError as error:  # a tag that it does not know
+        raise ConfigError(f"backbone: {error}") from None
+
+
 def build_backbone(config: BackboneConfig, *, size: int | None = None) -> Backbone:
     """The config's network with its weights, without a classifier.
 
@@ -105,18 +122,22 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None) -> Backbo
     Raises:
         ConfigError: timm has no such network, or its weights cannot be had.
     """
-    if not timm.is_model(config.backbone):
-        near = difflib.get_close_matches(config.backbone, timm.list_models())
-        hint = f"; like it: {', '.join(near)}" if near else ""
-        raise ConfigError(f"backbone: timm has no network {config.backbone!r}{hint}")
-    hub = config.weights == "hub"
+    check_network(config)
     try:
-        network = timm.create_model(config.backbone, pretrained=hub, num_classes=0)
+        network = timm.create_model(
+            config.backbone, pretrained=config.weights == "hub", num_classes=0
+        )
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"weights: timm's hub cannot be reached ({reason})") from None
-    except RuntimeError as error:  # no weights of that name, or none at all for this network
-        raise ConfigError(f"backbone: {str(error).splitlines()[0]}") from None
+        raise ConfigError(
+            f"weights: timm's hub cannot be reached ({reason}); give --weights FILE, or --weights"
+            " package where one carries them"
+        ) from None
+    except RuntimeError as error:  # the hub has none for this network
+        reason = str(error).partition(" Use `pretrained=False`")[0]
+        raise ConfigError(
+            f"weights: {reason} Give --weights FILE, or --weights none for random ones"
+        ) from None
     if is_detector_run(config.weights):  # a transformer that was resized before it learnt
         _resize(network, size or config.image_sizes[0])
         _load_weights(network, config)
@@ -124,7 +145,8 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None) -> Backbo
         _load_weights(network, config)
         _resize(network, size or config.image_sizes[0])
     data = timm.data.resolve_model_data_config(network)
-    return Backbone(network, mean=data["mean"], std=data["std"])
+    own = normalisation_of(config) or Normalisation(mean=data["mean"], std=data["std"])
+    return Backbone(network, mean=own.mean, std=own.std)
 
 
 def _resize(network: nn.Module, size: int) -> None:
@@ -138,13 +160,7 @@ def _load_weights(network: nn.Module, config: BackboneConfig) -> None:
     if config.weights in ("none", "hub"):
         return
     if config.weights == "package":
-        carrier = CARRIERS.get(config.backbone)
-        if carrier is None:
-            raise ConfigError(
-                f"weights: no package carries {config.backbone} (only {', '.join(CARRIERS)});"
-                " set weights to a file, to hub, or to none for random ones"
-            )
-        state = carrier.rename(read_state(carrier.find()), network.state_dict())
+        state = carried_state(carrier_of(config), network.state_dict())
     elif is_detector_run(config.weights):
         state = network_state(Path(config.weights))
     else:

@@ -17,9 +17,10 @@ class BackboneConfig(FitConfig):
 
     Attributes:
         backbone: a network of timm.
-        weights: `package` (a carrier of `backbones.weights`), `hub` (timm's, needs a network),
+        weights: `package` (a carrier of `backbones.carriers`), `hub` (timm's, needs a network),
             `none` (random), a file (.safetensors or a state dict), or a run folder of a fine-tuned
-            detector, whose head is taken over for the concepts that both know.
+            detector, whose head is taken over for the concepts that both know. Nothing else is
+            random: what cannot be had is refused.
         image_sizes: input sizes in pixels. A frozen network may look at several, and their pooled
             features are joined; a fine-tuned one takes one.
         resample: how images are scaled to the input size, without cropping.

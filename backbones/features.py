@@ -15,7 +15,7 @@ from backbones.config import BackboneConfig
 from backbones.device import keep_memory
 from backbones.fold import folded
 from backbones.speed import Speed, choose_speed, unprobed
-from backbones.weights import weights_identity
+from backbones.weights import origin_of
 from core.arrays import open_map, release, write_lines
 from core.config import fingerprint
 from core.embeddings import Embeddings, join
@@ -33,7 +33,7 @@ _BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the im
 def frozen_names(corpus: Corpus, config: BackboneConfig) -> tuple[str, ...]:
     """Names of the folders that hold a frozen network's features, one an image size."""
     names = []
-    weights = weights_identity(config.weights)
+    weights = origin_of(config).identity
     for size in config.image_sizes:
         speed = (config.precision, config.probe)
         decides = (config.backbone, weights, size, config.resample, config.mirror)

@@ -22,7 +22,7 @@ from backbones.material import MATERIALS, Material
 from backbones.members import Member
 from backbones.network_run import Upkeep, train_network
 from backbones.plan import DetectorPlan
-from backbones.weights import NAMED_WEIGHTS
+from backbones.weights import NAMED_WEIGHTS, origin_of
 from core.config import overlay
 from core.errors import MissingStageError
 from core.workspace import Corpus, Workspace
@@ -115,6 +115,7 @@ def run_job(job: Job) -> str:
             corpus=corpus,
             category=job.category,
             config=config,
+            origin=origin_of(config),
             preset=job.preset,
             home=Path(job.home),
         )

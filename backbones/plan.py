@@ -1,13 +1,14 @@
 """What is to be trained: detectors, and the networks that each consists of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from backbones.build import check_network
 from backbones.config import BackboneConfig
 from backbones.members import Member, plan_members
-from backbones.weights import weights_identity
+from backbones.weights import Origin, origin_of
 from core.categories import CATEGORIES
 from core.config import fingerprint
 from core.detectors import GLOBAL
@@ -28,6 +29,7 @@ class DetectorPlan:
         corpus: what on.
         category: `GLOBAL` or the category of a specialist.
         config: how.
+        origin: the weights that its networks start from.
         preset: the name that its folder starts with.
         home: its run folder.
     """
@@ -35,6 +37,7 @@ class DetectorPlan:
     corpus: Corpus
     category: str
     config: BackboneConfig
+    origin: Origin
     preset: str
     home: Path
 
@@ -77,20 +80,24 @@ def plan_detectors(
 
     Raises:
         MissingStageError: none has training images.
-        ConfigError: the weights are missing, or a category has too few folds.
+        ConfigError: timm has no such network, its weights are missing, or a category has too few
+            folds.
     """
+    check_network(config)
+    origin = origin_of(config)
     present = [name for name in names if len(training_images(corpus, name))]
     if missing := [name for name in names if name not in present]:
         reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
         if not present:
             raise MissingStageError(f"{reason}: nothing to train a specialist on")
         say(f"skipped: {reason}")
-    key = fingerprint(corpus.fingerprint, config, weights_identity(config.weights))
+    key = fingerprint(corpus.fingerprint, replace(config, weights=origin.identity))
     return [
         DetectorPlan(
             corpus=corpus,
             category=name,
             config=config,
+            origin=origin,
             preset=preset,
             home=workspace.backbones / name / f"{preset}-{key}",
         )

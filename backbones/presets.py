@@ -2,7 +2,7 @@
 
 Costs of the GPU presets are counted, not timed: multiplications of a forward pass (training takes
 three times as many), the work of ten epochs of the task's 65,000 images, and activations in bf16.
-They take their weights from timm's hub, or from a file by `--set weights=FILE`.
+They take their weights from timm's hub, or from a file by `--weights FILE`.
 """
 
 from dataclasses import replace

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from backbones.carriers import Normalisation, State
 from backbones.config import BackboneConfig
 from backbones.tensors import WEIGHTS, load_network
 from core.detectors import GLOBAL, find_detectors
@@ -13,8 +14,6 @@ from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
 from core.runs import read_meta
 from core.workspace import Corpus, Workspace
-
-State = dict[str, Tensor]
 
 _NETWORK, _HEAD = "backbone.network.", "head."
 
@@ -68,6 +67,12 @@ def weights_file(folder: Path) -> Path:
             " network to start from"
         )
     return folder / WEIGHTS
+
+
+def run_normalisation(folder: Path) -> Normalisation | None:
+    """What the run's network expects of images, where that is not timm's own for it."""
+    noted = read_meta(folder).get("normalisation")
+    return None if noted is None else Normalisation(tuple(noted["mean"]), tuple(noted["std"]))
 
 
 def network_state(folder: Path) -> State:

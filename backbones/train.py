@@ -12,6 +12,7 @@ from backbones.network_run import DEFAULT_UPKEEP, Upkeep
 from backbones.plan import plan_detectors
 from backbones.ray_cluster import Cluster
 from backbones.ray_engine import on_ray
+from backbones.weights import check_weights
 from core.errors import ConfigError
 from core.progress import say
 from core.runs import ask_again, is_complete
@@ -47,7 +48,8 @@ def train_backbones(
 
     Raises:
         MissingStageError: none of them has training images.
-        ConfigError: the cluster does not answer, or these processes are already several.
+        ConfigError: the weights cannot be had, the cluster does not answer, or these processes are
+            already several.
         SystemExit: SIGTERM or Ctrl-C came; the same call goes on.
     """
     if cluster is not None and compute.world.size > 1:
@@ -59,6 +61,7 @@ def train_backbones(
             say(f"{plan.category}: already trained, {plan.home}")
             ask_again(plan.home)
     if todo:
+        check_weights(config)
         engine = nullcontext(train_in_order) if cluster is None else on_ray(cluster)
         with engine as train:  # a cluster that does not answer is found out before any work
             material = MATERIALS[config.regime](corpus, workspace, config, compute)

