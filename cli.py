@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     sys.exit(2)
 
 from core.categories import CATEGORIES
-from core.errors import ConceptError
+from core.errors import ConceptError, ConfigError
 
 app = typer.Typer(
     add_completion=False,
@@ -94,6 +94,10 @@ def train_backbone(
         int | None, typer.Option(help="K networks that predict train out of fold.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Times each network is trained.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="What networks start from: package, hub, none (random), or a file."),
+    ] = None,
     start_from: Annotated[
         str | None,
         typer.Option(help="Start from a fine-tuned detector: global, or its run folder."),
@@ -139,8 +143,10 @@ def train_backbone(
     from corpus.prepare import corpus_or_phantom
 
     names = detector_names(category)  # wrong options are refused before any work is done
-    numbers = {"folds": folds, "seeds": seeds}
-    given = [f"{key}={value}" for key, value in numbers.items() if value is not None]
+    if weights is not None and start_from is not None:
+        raise ConfigError("--weights, --start-from: either says what networks start from; give one")
+    options = {"folds": folds, "seeds": seeds, "weights": weights}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
     chosen = configured(preset_of(PRESETS, preset), file=config, given=[*(settings or ()), *given])
     cluster = cluster_of(
         engine,

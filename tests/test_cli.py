@@ -189,6 +189,7 @@ def test_a_stage_before_its_time_names_the_command_to_run(
         ("train-backbone --set epochs=many", "--set: epochs: expected int, found 'many'"),
         ("train-backbone --set epochs=0", "epochs: expected at least 1, found 0"),
         ("train-backbone --set epochs", "--set epochs: expected key=value"),
+        ("train-backbone --weights none --start-from global", "--weights, --start-from: either"),
         ("train-backbone --device gpu", "--device gpu: expected cpu, cuda"),
         ("prepare --set train_folds=1", "train_folds: expected at least 2, found 1"),
         ("prepare --set seed=-1", "seed: expected 0 or more, found -1"),
@@ -227,6 +228,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert re.match(r"[A-Z]\w+Error: ", line)
     assert expected.format(**places) in line
     assert not (tmp_path / "runs").exists()  # refused before any work was done
+
+
+def test_given_weights_win_over_those_of_a_settings_file(
+    run: Run, source: Path, tmp_path: Path
+) -> None:
+    assert run("prepare", source, "-w", tmp_path / "runs", *SMALL).code == 0
+    (tmp_path / "tiny.toml").write_text('backbone = "test_resnet"\nweights = "none"\n')
+    train = ("train-backbone", "-w", tmp_path / "runs", "--config", tmp_path / "tiny.toml")
+    line = one_line(run(*train, "--weights", tmp_path / "gone.pth"))
+    assert "gone.pth: no such weights file; expected a file, the run folder" in line
+    line = one_line(run(*train, "--weights", "package"))
+    assert "no package carries test_resnet" in line
 
 
 def test_an_option_that_does_not_exist_is_exit_code_2(run: Run) -> None:
