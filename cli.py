@@ -78,6 +78,36 @@ def prepare(
 
 
 @app.command()
+def stats(
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="Folder, manifest or concept list; none: the prepared corpus."),
+    ] = None,
+    workspace: WorkspaceOption = RUNS,
+    layout: Annotated[str | None, typer.Option(help="Layout, where recognising fails.")] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="File with names of concepts: CUI, TAB or comma, name.")
+    ] = None,
+) -> None:
+    """Count a corpus: tables and figures of images, concepts, categories, and of train and valid.
+
+    Images are not opened, and a SOURCE need not be prepared.
+    """
+    from core.workspace import Workspace
+    from corpus.prepare import corpus_or_phantom
+    from corpus.unprepared import named, read_unprepared
+    from reports.stats import write_stats
+
+    home = Workspace(workspace)
+    if source is None:
+        lines = write_stats(named(corpus_or_phantom(home), names), home.reports / "stats")
+    else:
+        corpus = read_unprepared(source, layout=layout, names=names)
+        lines = write_stats(corpus, home.reports / f"stats-{source.resolve().stem}")
+    typer.echo("\n".join(lines))
+
+
+@app.command()
 def train_backbone(
     category: Annotated[
         str | None,

@@ -24,3 +24,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = [f":{'-' * (widths[0] - 1)}", *(f"{'-' * (width - 1)}:" for width in widths[1:])]
     return "\n".join([line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])])
+
+
+def picture(name: str, caption: str) -> str:
+    """A figure that lies beside the page."""
+    return f"![{caption}]({name}.svg)"
+
+
+def plain(text: str) -> str:
+    r"""Text that a cell of a table can hold.
+
+    Example:
+        >>> print(plain("a|b"))
+        a\|b
+    """
+    return text.replace("|", "\\|")

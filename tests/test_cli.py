@@ -203,6 +203,12 @@ def test_a_stage_before_its_time_names_the_command_to_run(
         ("prepare {tmp}/empty", "empty: the folder is empty"),
         ("prepare {tmp}/broken.toml", "broken.toml: a manifest ends in .csv or .parquet"),
         ("prepare {tmp}/source --layout 2018", "no layout '2018'; known: 2020, 2022"),
+        ("stats {tmp}/nowhere", "nowhere: no such file or folder"),
+        ("stats {tmp}/empty", "empty: the folder is empty"),
+        ("stats {tmp}/blank.txt", "blank.txt: empty; expected a concept list"),
+        ("stats {tmp}/broken.toml", "broken.toml: not a concept list; expected lines like one of"),
+        ("stats {tmp}/source --layout 2018", "no layout '2018'; known: 2020, 2022"),
+        ("stats {tmp}/source --names {tmp}/none", "none: no such file"),
         ("ensemble --edition 2021 -w {corpus}", "edition 2021: no public evaluator is known"),
         ("ensemble --edition 1999 -w {corpus}", "edition 1999: not known; expected one of 2017"),
         ("score {tmp}/none --truth {tmp}/none --edition 2020", "none: no such file"),
@@ -218,11 +224,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.toml").write_text("seed = = 1\n")
     (tmp_path / "odd.toml").write_text("sede = 1\n")
+    (tmp_path / "blank.txt").write_text("\n")
     places = {"tmp": tmp_path, "corpus": tmp_path / "prepared"}
     if "{corpus}" in arguments:
         assert run("prepare", source, "-w", places["corpus"], *SMALL).code == 0
     given = [part.format(**places) for part in arguments.split()]
-    if given[0] in ("prepare", "train-backbone"):
+    if given[0] in ("prepare", "train-backbone", "stats"):
         given += ["-w", str(tmp_path / "runs")]
     line = one_line(run(*given))
     assert re.match(r"[A-Z]\w+Error: ", line)
@@ -303,6 +310,51 @@ def test_a_folder_of_the_user_is_never_replaced(run: Run, source: Path, tmp_path
     assert len(list(corpus.rglob("*.jpg"))) == sum(N_IMAGES.values())
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
     assert run("prepare", corpus, "-w", tmp_path / "runs", *SMALL).code == 0
+
+
+# Statistics
+
+
+def test_stats_of_a_prepared_corpus_and_of_its_source_are_the_same(
+    run: Run, source: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    assert run("prepare", source, "-w", runs, *SMALL).code == 0
+    prepared, lying = run("stats", "-w", runs), run("stats", source, "-w", runs)
+    assert (prepared.code, prepared.err) == (lying.code, lying.err) == (0, "")
+    folders = runs / "reports" / "stats", runs / "reports" / "stats-source"
+    for ended, folder in zip((prepared, lying), folders, strict=True):
+        path, *lines = ended.out.splitlines()
+        assert path == str(folder / "stats.md")
+        # C1 on all 8 + 6 images, C2 on every second one: 21 / 14 = 1.5; 1.5 / 2 = 0.75
+        assert (
+            "  train and valid: 21 assignments of 2 concepts to 14 images, LC 1.50, LD 0.7500"
+            in lines
+        )
+        assert (folder / "top-concepts-train.png").is_file()
+    pages = [(folder / "stats.md").read_text() for folder in folders]
+    assert pages[0] == pages[1]
+
+
+def test_stats_of_a_concept_list_need_no_images(run: Run, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("C1\tchest\n")
+    ended = run(
+        "stats", source / "Validation-Concepts.txt", "-w", tmp_path / "runs",
+        "--names", tmp_path / "names.csv",
+    )  # fmt: skip
+    assert (ended.code, ended.err) == (0, "")
+    assert "valid: 9 assignments of 2 concepts to 6 images" in ended.out
+    folder = tmp_path / "runs" / "reports" / "stats-Validation-Concepts"
+    assert "C1,chest,6,1\n" in (folder / "concepts.csv").read_text()
+    assert not (tmp_path / "runs" / "corpus").exists()
+
+
+def test_stats_without_a_corpus_are_those_of_the_phantom_corpus(run: Run, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert run("prepare", "-w", runs, *SMALL, "--set", "phantom_images=60").code == 0
+    ended = run("stats", "-w", runs)
+    assert (ended.code, ended.err) == (0, "")
+    assert "phantom corpus" in ended.out
 
 
 # Processes of their own

@@ -103,6 +103,20 @@ def test_every_fold_has_its_share_of_images_and_every_category(
     assert set(folded.of(split="test").folds) == {-1}
 
 
+def test_its_statistics_are_those_of_plain_counting(reading: Reading, tmp_path: Path) -> None:
+    out = run("stats", SOURCE, "-w", tmp_path / "runs")
+    known = [c for c in reading.table.concepts if c is not None]
+    n_pairs = sum(map(len, known))
+    labels = LabelSpace.of(known)
+    told = f"{n_pairs:,} assignments of {len(labels)} concepts to {len(known):,} images"
+    assert f"{told}, LC {n_pairs / len(known):.2f}," in out
+    folder = tmp_path / "runs" / "reports" / "stats-radbench"
+    with (folder / "images.csv").open(newline="") as file:
+        rows = {row["split"]: row for row in csv.DictReader(file)}
+    for split in SPLITS:
+        assert {c: int(rows[split][c]) for c in COUNTS[split]} == COUNTS[split]
+
+
 def write_subset(reading: Reading, folder: Path) -> int:
     """Links to one image of so many in each split and category; how many they are."""
     table = reading.table

@@ -16,9 +16,11 @@ from core.labels import Concepts, LabelSpace
 from core.metrics import sample_f1
 from corpus.concept_lists import ROCO_LIST, ConceptList, read_concept_list
 from corpus.splits import assign_folds
+from corpus.unprepared import read_unprepared
 from ensembles.check import check_submission
 from ensembles.official import score_submission
 from ensembles.submission import write_submission
+from reports.stats import write_stats
 
 REAL_LIST = Path(__file__).parents[2] / "shared" / "roco" / "validation_cuis.txt"
 
@@ -93,6 +95,19 @@ def test_ten_folds_hold_a_tenth_of_the_images_and_of_every_frequent_concept(
     share = by_fold[:, frequent] / by_fold[:, frequent].sum(axis=0)
     assert share.min() > 0.05
     assert share.max() < 0.15
+
+
+def test_its_statistics_are_counted_without_images_or_categories(
+    real: ConceptList, tmp_path: Path
+) -> None:
+    lines = write_stats(read_unprepared(REAL_LIST), tmp_path / "stats")
+    n_pairs = sum(map(len, real.concepts.values()))
+    told = f"  valid: {n_pairs:,} assignments of 3,266 concepts to 8,180 images"
+    # LC = n / 8,180; LD = LC / 3,266
+    lc = n_pairs / 8_180
+    assert f"{told}, LC {lc:.2f}, LD {lc / 3_266:.4f}" in lines
+    assert not (tmp_path / "stats" / "categories.csv").exists()
+    assert (tmp_path / "stats" / "co-occurrence.png").is_file()
 
 
 def write_truth(path: Path, year: int, concepts: Mapping[str, Concepts]) -> Path:
