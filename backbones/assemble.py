@@ -102,7 +102,7 @@ def _features(plan: DetectorPlan, material: Material, workspace: Workspace) -> l
     """
     if plan.config.regime == "frozen":
         return list(frozen_names(plan.corpus, plan.config))
-    if plan.category != GLOBAL:
+    if plan.category != GLOBAL or not plan.extracts:
         return []
     folder, weights = workspace.embeddings / f"{GLOBAL}-{plan.home.name}", plan.home / WEIGHTS
     material.compute.world.in_turn(lambda: _clear_others(folder, file_sha256(weights)))
@@ -112,7 +112,7 @@ def _features(plan: DetectorPlan, material: Material, workspace: Workspace) -> l
         detector.load_state_dict(load_network(weights, 0))
         extract(
             folder,
-            detector.backbone,
+            detector.backbone.pooling(),
             plan.corpus,
             workspace,
             plan.config,
@@ -144,7 +144,7 @@ def _meta(plan: DetectorPlan, material: Material, embeddings: list[str]) -> dict
         "weights_from": str(origin),
         "normalisation": origin.normalisation and dataclasses.asdict(origin.normalisation),
         "embeddings": embeddings,
-        "n_train": len(plan.table),
+        "n_train": plan.n_train,
         "n_concepts": len(plan.labels),
         "device": material.compute.device,
         "speed": metas[0]["speed"],

@@ -1,5 +1,6 @@
 """Networks from a config: the only caller of timm.create_model."""
 
+import copy
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,35 +8,65 @@ from typing import Self
 
 import timm
 import torch
+from timm.models import VGG
 from torch import Tensor, nn
 
 from backbones.carriers import Normalisation
 from backbones.config import BackboneConfig
-from backbones.fit_config import FitConfig
 from backbones.start import is_detector_run, network_state
 from backbones.weights import carried_state, carrier_of, normalisation_of, read_state
 from core.errors import ConfigError
 
 
 class Backbone(nn.Module):
-    """A convolutional network from uint8 images to pooled features.
+    """A convolutional network from uint8 images to features, pooled or as the last layer has them.
 
     Scaling to [0, 1] and the network's own mean and deviation are applied within, so that nobody
     can forget or double them.
     """
 
-    def __init__(self, network: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        n_flat: int = 0,
+    ) -> None:
+        """Wrap a network.
+
+        Args:
+            network: of timm, without a classifier.
+            mean: of its images' channels, in [0, 1].
+            std: their deviation.
+            n_flat: numbers of its last feature map, which are then given as they are; 0 to pool.
+        """
         super().__init__()
         self.network = network
-        self.n_features: int = int(network.num_features)  # type: ignore[arg-type]  # an int in timm
+        self.is_flat = n_flat > 0
+        pooled: int = network.num_features  # type: ignore[assignment]  # an int in timm
+        self.n_features = n_flat or int(pooled)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pooled features (B, D) of uint8 images (B, 3, H, W)."""
-        pooled: Tensor = self.network((images.float() - self.mean) / self.std)
+        """Features (B, D) of uint8 images (B, 3, H, W)."""
+        scaled = (images.float() - self.mean) / self.std
+        features: Tensor = (
+            self.network.forward_features(scaled).flatten(1)  # type: ignore[operator]  # timm's
+            if self.is_flat
+            else self.network(scaled)
+        )
+        return features
+
+    def pooling(self) -> "Backbone":
+        """The same network, giving pooled features whether or not it was trained on those."""
+        if not self.is_flat:
+            return self
+        pooled = copy.copy(self)
+        pooled.is_flat, pooled.n_features = False, int(self.network.num_features)  # type: ignore[arg-type]
         return pooled
 
     def train(self, mode: bool = True) -> Self:
@@ -66,36 +97,6 @@ class Detector(nn.Module):
         return logits
 
 
-class Standardise(nn.Module):
-    """Features without the mean and deviation of the training images; kept in the weights."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, n_features: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("std", torch.ones(n_features))
-
-    @classmethod
-    def fitted(cls, features: Tensor) -> "Standardise":
-        """The layer for these training features (N, D); a constant feature becomes 0.
-
-        No deviation counts as less than a tenth of their mean. A filter that hardly any training
-        image of a small category excites would else drown all others at the first image that does:
-        at 150 PET images, 37,000 deviations from the mean.
-        """
-        layer = cls(features.shape[1])
-        layer.mean.copy_(features.mean(dim=0))
-        std = features.std(dim=0, unbiased=False)
-        layer.std.copy_(std.clamp_min(max(float(std.mean()) / 10, 1e-6)))
-        return layer
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D) in, (B, D) out."""
-        return (features - self.mean) / self.std
-
-
 def check_network(config: BackboneConfig) -> None:
     """Refuse a network that timm does not have.
 
@@ -123,6 +124,7 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None) -> Backbo
         ConfigError: timm has no such network, or its weights cannot be had.
     """
     check_network(config)
+    size = size or config.image_sizes[0]
     try:
         network = timm.create_model(
             config.backbone, pretrained=config.weights == "hub", num_classes=0
@@ -138,15 +140,27 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None) -> Backbo
         raise ConfigError(
             f"weights: {reason} Give --weights FILE, or --weights none for random ones"
         ) from None
+    if isinstance(network, VGG):  # its features are what its convolutions give, as of any other
+        network.pre_logits = nn.Identity()
     if is_detector_run(config.weights):  # a transformer that was resized before it learnt
-        _resize(network, size or config.image_sizes[0])
+        _resize(network, size)
         _load_weights(network, config)
     else:
         _load_weights(network, config)
-        _resize(network, size or config.image_sizes[0])
+        _resize(network, size)
     data = timm.data.resolve_model_data_config(network)
     own = normalisation_of(config) or Normalisation(mean=data["mean"], std=data["std"])
-    return Backbone(network, mean=own.mean, std=own.std)
+    n_flat = _n_flat(network, size) if config.pooling == "none" else 0
+    return Backbone(network, mean=own.mean, std=own.std, n_flat=n_flat)
+
+
+def _n_flat(network: nn.Module, size: int) -> int:
+    """Numbers in the last feature map of an image of this size."""
+    shapes_only = copy.deepcopy(network).to("meta").eval()
+    features: Tensor = shapes_only.forward_features(  # type: ignore[operator]  # timm's
+        torch.empty(1, 3, size, size, device="meta")
+    )
+    return features.numel()
 
 
 def _resize(network: nn.Module, size: int) -> None:
@@ -174,13 +188,3 @@ def _load_weights(network: nn.Module, config: BackboneConfig) -> None:
             f"weights: {config.weights} does not fit {config.backbone}: {len(unfit)} of its"
             f" {len(own)} tensors are missing or of another shape, first {unfit[0]!r}"
         )
-
-
-def build_head(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequential:
-    """Fully connected layers from features (B, D) to logits (B, L)."""
-    layers: list[nn.Module] = [nn.Dropout(config.input_dropout)]
-    width = n_inputs
-    for units in config.hidden:
-        layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(config.dropout)]
-        width = units
-    return nn.Sequential(*layers, nn.Linear(width, n_concepts))

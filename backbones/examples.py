@@ -1,13 +1,16 @@
 """What is learnt from, and a batch of it: whole, shared among processes, and in parts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_array
+import numpy.typing as npt
+from scipy.sparse import csr_array, vstack
 
 from backbones.compute import Inputs
 from backbones.predict import Batches, Rows
+
+Mask = npt.NDArray[np.bool_]
 
 Augment = Callable[[Inputs, Rows, int], Inputs]
 """Inputs on the device, the rows they are of and the epoch, into other inputs of the same shape."""
@@ -32,6 +35,27 @@ class Examples:
     augment: Augment | None = None
     kinds: tuple[str, ...] = ()
     n_at_once: int = 256
+
+
+def with_mirrors(examples: Examples, stop: Mask, *, n_inputs: int) -> tuple[Examples, Mask]:
+    """The examples with the mirror of each that is learnt from, and which of them stop.
+
+    An epoch is then twice as long. Those that stop are seen as they are.
+
+    Args:
+        examples: n images.
+        stop: (n,) which of them choose the epoch.
+        n_inputs: rows of the inputs; row n_inputs + i is the mirror of row i.
+    """
+    learnt = np.flatnonzero(~stop)
+    kinds = tuple(examples.kinds[row] for row in learnt) if examples.kinds else ()
+    doubled = replace(
+        examples,
+        targets=csr_array(vstack([examples.targets, examples.targets[learnt]], format="csr")),
+        rows=np.concatenate([examples.rows, examples.rows[learnt] + n_inputs]),
+        kinds=examples.kinds + kinds,
+    )
+    return doubled, np.concatenate([stop, np.zeros(len(learnt), dtype=np.bool_)])
 
 
 @dataclass(frozen=True, kw_only=True)

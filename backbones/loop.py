@@ -16,8 +16,9 @@ from backbones.compute import Compute
 from backbones.course import Course, Fitted, epoch_batches, n_batches
 from backbones.examples import Batch, Examples
 from backbones.fit_config import FitConfig
+from backbones.heads import start_at_prior
 from backbones.interrupt import Pending, deferred_signals
-from backbones.losses import Known, loss_for
+from backbones.losses import Known, Loss, loss_for, loss_of
 from backbones.predict import predict
 from backbones.step import Step
 from backbones.stopping import stopping_scores
@@ -79,6 +80,8 @@ def fit(
         SystemExit: SIGTERM or Ctrl-C came, and a checkpoint was written.
     """
     learnt = np.flatnonzero(~stop)
+    if config.prior_bias:
+        start_at_prior(model, torch.from_numpy(_counts(examples, learnt)), len(learnt))
     steps = n_batches(len(learnt), size=config.batch_size)
     trainee = Trainee(model, config, compute, steps_per_epoch=steps)
     stopping = np.flatnonzero(stop)
@@ -90,6 +93,11 @@ def fit(
             run.end_epoch(pending)
     model.load_state_dict(run.course.best_state)
     return run.course.best
+
+
+def _counts(examples: Examples, learnt: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    """(L,) images with each concept."""
+    return np.asarray(examples.targets[learnt].sum(axis=0), dtype=np.float32)
 
 
 class _Run:
@@ -116,8 +124,7 @@ class _Run:
             trainee, examples, config=config, seed=seed, note=self._note, remember=remember
         )
         self.course = Course(total=torch.zeros((), device=self.compute.device))
-        counts = np.asarray(examples.targets[learnt].sum(axis=0), dtype=np.float32)
-        self.positives = torch.from_numpy(counts).to(self.compute.device)
+        self.positives = torch.from_numpy(_counts(examples, learnt)).to(self.compute.device)
         self._since = time.perf_counter()
 
     def _note(self, entry: dict[str, Any]) -> None:
@@ -142,8 +149,7 @@ class _Run:
         """The rest of the running epoch."""
         course, epoch = self.course, self.course.epoch
         self._since = time.perf_counter()
-        known = Known(positives=self.positives, n_images=len(self.learnt), epoch=epoch)
-        loss = loss_for(self.config.loss, known)
+        loss = self._loss()
         self.trainee.model.train()
         with closing(self._batches(epoch)) as batches:
             for batch in batches:
@@ -153,6 +159,13 @@ class _Run:
                 course.step += 1
                 self.watch.advance(len(batch.chosen))
                 self._save_if(pending, epoch_ended=False)
+
+    def _loss(self) -> Loss:
+        """That of the running epoch."""
+        n_images, epoch = len(self.learnt), self.course.epoch
+        known = Known(positives=self.positives, n_images=n_images, epoch=epoch)
+        name = "bce" if epoch <= self.config.bce_epochs else self.config.loss
+        return loss_for(name, known, temperature=self.config.temperature)
 
     def _batches(self, epoch: int) -> Any:
         """The batches of the epoch that are not learnt from yet, read ahead for a CUDA device."""
@@ -178,7 +191,7 @@ class _Run:
         if len(self.stopping):
             entry |= self._scores(pending)
         rates = self.trainee.schedule.rates()
-        self.trainee.schedule.end_epoch(loss=mean_loss, f1=entry["f1"])
+        self.trainee.schedule.end_epoch(loss=entry.get("stop_loss", mean_loss), f1=entry["f1"])
         seconds = course.seconds + time.perf_counter() - self._since
         entry |= {"rate": max(rates), "lowest_rate": min(rates), "seconds": seconds}
         entry["images_per_s"] = len(self.learnt) / seconds
@@ -191,7 +204,7 @@ class _Run:
         self._save_if(pending, epoch_ended=True)
 
     def _scores(self, pending: Pending) -> dict[str, Any]:
-        """F1 of the stopping images, over all and by category."""
+        """F1 of the stopping images, over all and by category, and their loss."""
 
         def leave_if_asked() -> None:
             if pending.number and self.compute.world.size == 1:
@@ -206,8 +219,13 @@ class _Run:
             between=leave_if_asked,
         )
         kinds = tuple(self.examples.kinds[row] for row in self.stopping if self.examples.kinds)
-        f1, by_kind = stopping_scores(probs, self.examples.targets[self.stopping], kinds)
-        return {"f1": f1, "f1_by_category": by_kind} if by_kind else {"f1": f1}
+        targets = self.examples.targets[self.stopping]
+        f1, by_kind = stopping_scores(probs, targets, kinds, threshold=self.config.stop_threshold)
+        scores: dict[str, Any] = {"f1": f1}
+        if by_kind:
+            scores["f1_by_category"] = by_kind
+        scores["stop_loss"] = loss_of(probs, targets, self._loss(), device=self.compute.device)
+        return scores
 
     def _save_if(self, pending: Pending, *, epoch_ended: bool) -> None:
         """Save where it is time; leave where a signal came, in all processes together."""

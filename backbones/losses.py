@@ -9,6 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -61,6 +65,36 @@ INFORMED: dict[LossName, Callable[[Known], Loss]] = {
 """Losses that look at the training set or at the epoch."""
 
 
-def loss_for(name: LossName, known: Known) -> Loss:
-    """The loss of that name, for the epoch that runs."""
-    return INFORMED[name](known) if name in INFORMED else LOSSES[name]
+def loss_for(name: LossName, known: Known, *, temperature: float = 1.0) -> Loss:
+    """The loss of that name, for the epoch that runs, of logits divided by the temperature."""
+    loss = INFORMED[name](known) if name in INFORMED else LOSSES[name]
+    if temperature == 1:
+        return loss
+    return lambda logits, targets: loss(logits / temperature, targets)
+
+
+def loss_of(
+    probs: npt.NDArray[np.float32], targets: csr_array, loss: Loss, *, device: str = "cpu"
+) -> float:
+    """Mean loss of probabilities that were predicted.
+
+    Probabilities of 0 and 1 count as 1e-7 off, as Keras has it. Losses that tie the images of a
+    batch together see 1,024 at a time.
+
+    Args:
+        probs: (n, L) in [0, 1], at least one row.
+        targets: (n, L) boolean, CSR.
+        loss: as a training takes it.
+        device: where to compute.
+    """
+    total = 0.0
+    for start in range(0, len(probs), _AT_ONCE):
+        part = torch.from_numpy(probs[start : start + _AT_ONCE]).to(device)
+        truth = torch.from_numpy(targets[start : start + _AT_ONCE].toarray()).to(device)
+        logits = torch.logit(part.clamp(_CLIP, 1 - _CLIP))
+        total += float(loss(logits, truth.float()).mean()) * len(part)
+    return total / len(probs)
+
+
+_CLIP = 1e-7
+_AT_ONCE = 1024

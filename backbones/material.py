@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from backbones.build import Detector, Standardise, build_backbone, build_head
+from backbones.build import Detector, build_backbone
 from backbones.compute import Compute, Inputs
 from backbones.config import BackboneConfig
 from backbones.device import keep_memory
 from backbones.examples import Augment
 from backbones.features import frozen_features
+from backbones.heads import Standardise, build_head
 from backbones.predict import Batches, Rows
 from backbones.speed import Speed, choose_speed, unprobed
 from backbones.stages import unlock_last
@@ -80,7 +81,7 @@ def image_material(
     images = CachedImages.of(cache, ids)
 
     def augment(seed: int) -> Augment | None:
-        if config.augment == "none":
+        if config.augment in ("none", "both"):  # mirrors are rows of their own
             return None
         seeded = CachedImages.of(cache, ids, augment=config.augment, seed=seed)
 

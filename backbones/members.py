@@ -71,6 +71,19 @@ def plan_members(
     return members
 
 
+def stopped_together(stop: Mask, config: FitConfig) -> list[Member]:
+    """The networks that a config asks for, all stopped on the same images.
+
+    Args:
+        stop: (n,) which images choose the epoch.
+        config: how many, how often.
+    """
+    return [
+        Member(number=k, seed=config.seed + k, stop=stop, held_out=np.zeros_like(stop))
+        for k in range(config.n_members * config.seeds)
+    ]
+
+
 def stopping_images(folds: npt.NDArray[np.int16], member: int) -> Mask:
     """(n,) which images stop the member: those of one fold, another one for each member.
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from backbones.checkpoint import Checkpoint
 from backbones.course import Fitted
-from backbones.examples import Examples
+from backbones.examples import Examples, with_mirrors
 from backbones.journal import watched
 from backbones.loop import fit
 from backbones.material import Material
@@ -112,7 +112,10 @@ def _fit(
         kinds=tuple(k for k, taken in zip(plan.table.categories, kept, strict=True) if taken),
         n_at_once=material.n_at_once,
     )
-    n_images = int(member.learnt.sum()) * plan.config.epochs
+    stop = member.stop[kept]
+    if plan.config.augment == "both":
+        examples, stop = with_mirrors(examples, stop, n_inputs=len(material.image_ids))
+    n_images = int((~stop).sum()) * plan.config.epochs
     home, events = plan.member_home(member), plan.home / "tensorboard" / str(member.number)
     with watched(
         home,
@@ -124,7 +127,7 @@ def _fit(
         fitted = fit(
             model,
             examples,
-            stop=member.stop[kept],
+            stop=stop,
             config=plan.config,
             seed=member.seed,
             compute=material.compute,

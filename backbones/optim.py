@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,13 +15,21 @@ from backbones.stages import head_distances
 
 _NETWORK = "backbone.network."
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+Groups = list[dict[str, Any]]
+
+OPTIMIZERS: dict[str, Callable[[Groups, FitConfig], Optimizer]] = {
     # Fused, a step of a head takes 1 ms instead of 7 to 20 on a processor.
-    "adamw": partial(AdamW, fused=True),
+    "adamw": lambda groups, config: AdamW(groups, eps=config.epsilon, fused=True),
     # Decoupled, so that weight_decay means the same as under adamw.
-    "nadam": partial(NAdam, decoupled_weight_decay=True, foreach=True),
+    "nadam": lambda groups, config: NAdam(
+        groups,
+        eps=config.epsilon,
+        momentum_decay=config.momentum_decay,
+        decoupled_weight_decay=True,
+        foreach=True,
+    ),
     # Fused, a first step whose gradients overflow would leave the momentum uninitialised.
-    "sgd": partial(SGD, momentum=0.9, nesterov=True, foreach=True),
+    "sgd": lambda groups, _: SGD(groups, momentum=0.9, nesterov=True, foreach=True),
 }
 
 
@@ -32,10 +39,10 @@ def build_optimizer(model: nn.Module, config: FitConfig) -> Optimizer:
     Raises:
         ConfigError: layer_decay is below 1, and timm does not know the network's blocks.
     """
-    return OPTIMIZERS[config.optimizer](parameter_groups(model, config))
+    return OPTIMIZERS[config.optimizer](parameter_groups(model, config), config)
 
 
-def parameter_groups(model: nn.Module, config: FitConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, config: FitConfig) -> Groups:
     """Parameters that learn, grouped by their rate and weight decay.
 
     The rate of a block of layers is learning_rate * layer_decay**d, d blocks from the head (BEiT,

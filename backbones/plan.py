@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from backbones.build import check_network
 from backbones.config import BackboneConfig
-from backbones.members import Member, plan_members
+from backbones.members import Member, plan_members, stopped_together
 from backbones.weights import Origin, origin_of
 from core.categories import CATEGORIES
 from core.config import fingerprint
@@ -32,6 +34,7 @@ class DetectorPlan:
         origin: the weights that its networks start from.
         preset: the name that its folder starts with.
         home: its run folder.
+        extracts: whether a fine-tuned network's pooled features of all images go with it.
     """
 
     corpus: Corpus
@@ -40,23 +43,31 @@ class DetectorPlan:
     origin: Origin
     preset: str
     home: Path
+    extracts: bool = True
 
     @cached_property
     def table(self) -> ImageTable:
-        """Its training images."""
-        return training_images(self.corpus, self.category)
+        """The images that its training meets: those of train, and those of valid that stop it."""
+        return training_images(self.corpus, self.category, self.config)
 
     @cached_property
     def labels(self) -> LabelSpace:
         """Its concepts: all of train, or those of the category's training images."""
         if self.category == GLOBAL:
             return self.corpus.labels
-        return LabelSpace.of(c or () for c in self.table.concepts)
+        return LabelSpace.of(c or () for c in self.table.of(split="train").concepts)
 
     @cached_property
     def members(self) -> list[Member]:
         """Its networks."""
+        if self.config.stop_on != "train":
+            return stopped_together(np.array(self.table.splits) == "valid", self.config)
         return plan_members(self.table.folds, self.config, n_folds=self.config.folds)
+
+    @property
+    def n_train(self) -> int:
+        """Images of train among them."""
+        return self.table.splits.count("train")
 
     def images(self, split: str) -> ImageTable:
         """The images of a split that it is asked about."""
@@ -126,6 +137,30 @@ def detector_names(category: str | None) -> tuple[str, ...]:
     )
 
 
-def training_images(corpus: Corpus, category: str) -> ImageTable:
-    """Labelled, readable training images of a category, or of all."""
-    return corpus.labelled_images("train", category=None if category == GLOBAL else category)
+def training_images(
+    corpus: Corpus, category: str, config: BackboneConfig | None = None
+) -> ImageTable:
+    """Labelled, readable images of train, of a category or of all, and those of valid that stop.
+
+    Args:
+        corpus: a prepared corpus.
+        category: `GLOBAL` or a category.
+        config: which folds of train, and which images of valid; None for all of train.
+
+    Raises:
+        MissingStageError: the corpus was prepared without halves of valid, or none of its images
+            could stop the training.
+    """
+    only = None if category == GLOBAL else category
+    train = corpus.labelled_images("train", category=only)
+    if config is None:
+        return train
+    if config.use_folds:
+        train = train.take(train.folds < config.use_folds)
+    if config.stop_on == "train":
+        return train
+    stopping = corpus.valid_half(config.stop_on, category=only)
+    if not len(stopping):
+        raise MissingStageError(f"stop_on {config.stop_on}: no labelled {category} image in it")
+    rows = corpus.table.row_numbers((*train.image_ids, *stopping.image_ids))
+    return corpus.table.take(rows)

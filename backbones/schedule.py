@@ -23,7 +23,12 @@ class Schedule:
         """Go on after a step of the optimiser."""
 
     def end_epoch(self, *, loss: float, f1: float | None) -> None:
-        """Go on after an epoch with this training loss and, where one is known, stopping F1."""
+        """Go on after an epoch with this loss and, where images stop it, their F1.
+
+        Args:
+            loss: of the stopping images, or where none stop, of the training images.
+            f1: of the stopping images.
+        """
 
     def rates(self) -> list[float]:
         """The rate of each parameter group at the next step; after the last one, at that."""

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.sparse import csr_array
 
-from backbones.build import Detector, build_backbone, build_head
+from backbones.build import Detector, build_backbone
 from backbones.compute import Inputs
 from backbones.config import BackboneConfig
 from backbones.examples import Examples
+from backbones.heads import build_head
 from backbones.speed import Speed, choose_speed
 from benchmarks.bench_score import cpu_name
 from core.images import ImageTable

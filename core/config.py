@@ -105,17 +105,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML ({error})") from None
 
 
-def parse_settings(given: Sequence[str]) -> dict[str, str]:
+def parse_settings(given: Sequence[str], *, option: str = "--set") -> dict[str, str]:
     """`key=value` options as a mapping.
+
+    Args:
+        given: what stood behind the option, each time it was given.
+        option: its name, for the message.
 
     Raises:
         ConfigError: an option has no `=`.
     """
     settings = {}
-    for option in given:
-        key, equals, value = option.partition("=")
+    for text in given:
+        key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {option}: expected key=value")
+            raise ConfigError(f"{option} {text}: expected key=value")
         settings[key.strip()] = value.strip()
     return settings
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from core.labels import Targets
 from core.metrics import EmptyTruth, Scores
@@ -73,6 +74,21 @@ def best_threshold(scores: Scores) -> int:
     if not kept.shape[1]:
         raise ValueError("no image with true concepts: no threshold is better than another")
     return int(np.argmax(kept.mean(axis=1)))
+
+
+def decided_at(probs: Probs, threshold: float, *, nomissing: bool = False) -> csr_array:
+    """(N, L) boolean: the concepts of at least this probability.
+
+    Args:
+        probs: (N, L).
+        threshold: above 0.
+        nomissing: whether an image left without a concept gets its most probable one.
+    """
+    decided = probs >= np.float32(threshold)
+    if nomissing and decided.shape[1]:
+        without = np.flatnonzero(~decided.any(axis=1))
+        decided[without, probs[without].argmax(axis=1)] = True
+    return csr_array(decided)
 
 
 def cross_fitted_f1(

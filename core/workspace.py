@@ -17,6 +17,9 @@ from core.labels import LabelSpace
 from core.prior import CategoryPrior
 from core.runs import is_complete, read_meta
 
+HALF = "valid_half"
+"""Column of the image table that says which half of valid an image is in, `val1` or `val2`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
@@ -66,6 +69,22 @@ class Corpus:
         """The images of a split, or of a category in it, that can be decoded."""
         return self.table.take(self._readable).of(split=split, category=category)
 
+    def valid_half(self, name: str, *, category: str | None = None) -> ImageTable:
+        """The labelled, readable images of `val1` or `val2`, or of all of `valid`.
+
+        Raises:
+            MissingStageError: the corpus was prepared before halves were drawn.
+        """
+        valid = self.labelled_images("valid", category=category)
+        if name == "valid":
+            return valid
+        halves = valid.metadata.get(HALF)
+        if halves is None:
+            raise MissingStageError(
+                f"{self.name}: prepared without the halves val1 and val2; run `prepare` again"
+            )
+        return valid.take(np.array(halves, dtype=np.str_) == name)
+
     def labelled_images(self, split: str, *, category: str | None = None) -> ImageTable:
         """Those of them whose concepts are known."""
         images = self.images(split, category=category)
@@ -107,6 +126,11 @@ class Workspace:
     def backbones(self) -> Path:
         """Detectors: a folder a category, a folder a run."""
         return self.root / "backbones"
+
+    @property
+    def reproduced(self) -> Path:
+        """The paper's experiments: a folder a scale, a folder a network."""
+        return self.root / "reproduce"
 
     @property
     def fusion(self) -> Path:

@@ -19,6 +19,8 @@ from corpus.transforms import N_DRAWS, TRANSFORMS
 class CachedImages:
     """Batches of some images of a cache, by row number: what the training loop asks for.
 
+    Row n + i is the mirror of row i.
+
     Attributes:
         cache: decoded images.
         rows: (n,) row in the cache of each of the n images.
@@ -54,8 +56,12 @@ class CachedImages:
 
         They are copied once, from the map. `augmented` comes after they are on their device.
         """
-        pixels = torch.from_numpy(np.take(self.cache.pixels, self.rows[rows], axis=0))
-        return (pixels.permute(0, 3, 1, 2),)
+        mirrored, of_image = np.divmod(rows, len(self.rows))
+        pixels = np.take(self.cache.pixels, self.rows[of_image], axis=0)
+        if mirrored.any():
+            these = np.flatnonzero(mirrored)
+            pixels[these] = pixels[these, :, ::-1]
+        return (torch.from_numpy(pixels).permute(0, 3, 1, 2),)
 
     def augmented(self, images: Tensor, rows: npt.NDArray[np.intp], epoch: int) -> Tensor:
         """The images of these rows as they look in this epoch, where they lie.

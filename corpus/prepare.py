@@ -15,7 +15,7 @@ from core.images import SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
 from core.runs import META, new_folder
-from core.workspace import Corpus, Workspace
+from core.workspace import HALF, Corpus, Workspace
 from corpus.cache import build_cache
 from corpus.layouts import read_corpus
 from corpus.phantom.write import draw_corpus
@@ -102,6 +102,7 @@ def prepare(
     n_folds = {"train": config.train_folds, "valid": config.valid_folds}
     present = {split: k for split, k in n_folds.items() if split in table.splits}
     table = table.with_folds(assign_folds(table, n_folds=present, seed=config.seed))
+    table = _halve_valid(table, seed=config.seed)
     cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
     table = _mark_readable(table, set(cache.errors))
     corpus = Corpus(
@@ -173,6 +174,18 @@ def _refuse_names(table: ImageTable) -> None:
             f"{len(bad)} images whose id or path is not UTF-8 or has control characters in it:"
             f" {first_few(bad)}; rename them"
         )
+
+
+def _halve_valid(table: ImageTable, *, seed: int) -> ImageTable:
+    """The table with the halves of valid that the paper trained its pairs of models along.
+
+    The paper drew images at random; here whole groups are dealt, like folds, for the images of a
+    patient in the other half would flatter the score.
+    """
+    n_folds = {"valid": 2} if "valid" in table.splits else {}
+    halves = assign_folds(table, n_folds=n_folds, seed=seed)
+    names = tuple("" if half < 0 else f"val{half + 1}" for half in halves)
+    return replace(table, metadata={**table.metadata, HALF: names})
 
 
 def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from backbones.build import Standardise, build_head
 from backbones.fit_config import FitConfig
+from backbones.heads import Standardise, build_head
 from core.categories import CATEGORIES
 
 _CATEGORY_SCALE = 3.0

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from backbones.build import Standardise
 from backbones.compute import Compute
 from backbones.examples import Examples
+from backbones.heads import Standardise
 from backbones.members import fit_members, predict_members
 from backbones.predict import Rows
 from core.detectors import GLOBAL

@@ -87,7 +87,13 @@ def draw_corpus(folder: Path) -> Corpus:
         folds=np.array(folds, dtype=np.int16),
         groups=tuple(f"{i[:-2]}{int(i[-2:]) // 2}" for i in columns["id"]),
         concepts=tuple(concepts),
-        metadata={"readable": ("1",) * len(folds)},
+        metadata={
+            "readable": ("1",) * len(folds),
+            "valid_half": tuple(
+                f"val{fold % 2 + 1}" if split == "valid" else ""
+                for fold, split in zip(folds, columns["split"], strict=True)
+            ),
+        },
     )
     return Corpus(
         name="made",
@@ -112,21 +118,28 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "runs")
 
 
+def save_prepared(corpus: Corpus, root: Path) -> Workspace:
+    """A workspace that holds the made corpus as `prepare` would have written it."""
+    workspace = Workspace(root)
+    meta = {"name": corpus.name, "edition": 2020, "fingerprint": "made0000", "notes": []}
+    with new_folder(workspace.corpus, meta) as draft:
+        corpus.table.save(draft / "images.csv")
+        corpus.labels.save(draft / "labels.txt")
+        with (draft / "names.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(corpus.names.items())
+    return workspace
+
+
 @pytest.fixture
 def prepared(corpus: Corpus, tmp_path: Path) -> Callable[[str], Workspace]:
-    """Workspaces of a name that hold the made corpus as `prepare` would have written it."""
+    """Workspaces of a name that hold the made corpus."""
+    return lambda name: save_prepared(corpus, tmp_path / name)
 
-    def prepare(name: str) -> Workspace:
-        workspace = Workspace(tmp_path / name)
-        meta = {"name": corpus.name, "edition": 2020, "fingerprint": "made0000", "notes": []}
-        with new_folder(workspace.corpus, meta) as draft:
-            corpus.table.save(draft / "images.csv")
-            corpus.labels.save(draft / "labels.txt")
-            with (draft / "names.csv").open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(corpus.names.items())
-        return workspace
 
-    return prepare
+@pytest.fixture(scope="module")
+def prepared_once(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace that holds the made corpus, for all tests of a module."""
+    return save_prepared(corpus, tmp_path_factory.mktemp("prepared") / "runs")
 
 
 @pytest.fixture(scope="session")

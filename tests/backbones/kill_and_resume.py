@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from backbones.build import Detector, build_backbone, build_head
+from backbones.build import Detector, build_backbone
 from backbones.checkpoint import Checkpoint
 from backbones.compute import Compute, Inputs
 from backbones.config import BackboneConfig
 from backbones.examples import Examples
+from backbones.heads import build_head
 from backbones.loop import Watch, fit
 from backbones.predict import Rows
 from backbones.speed import Speed

@@ -1,5 +1,6 @@
 """Networks, heads and detectors from a config."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from backbones.build import Backbone, Detector, Standardise, build_backbone, build_head
+from backbones.build import Backbone, Detector, build_backbone
 from backbones.config import BackboneConfig
+from backbones.heads import build_head
 from core.errors import ConfigError
 
 TINY = BackboneConfig(backbone="test_efficientnet", weights="none")
@@ -143,35 +145,20 @@ def test_without_a_network_the_hub_is_refused_and_nothing_is_left_random(
         build_backbone(BackboneConfig(backbone="test_resnet", weights="hub"))
 
 
-def test_standardised_training_features_have_mean_0_and_deviation_1() -> None:
-    features = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
-    layer = Standardise.fitted(features)
-    # means 2 and 20, deviations 1 and 10
-    torch.testing.assert_close(layer(features), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
-    assert layer.state_dict().keys() == {"mean", "std"}
+def test_without_pooling_a_network_gives_its_last_map_and_pools_it_when_asked() -> None:
+    flat = replace(TINY, regime="full", image_sizes=(64,), pooling="none")
+    backbone = build_backbone(flat).eval()
+    with torch.inference_mode():
+        features = backbone(images())
+        pooled = backbone.pooling()(images())
+    assert features.shape == (3, backbone.n_features) == (3, 256 * 2 * 2)
+    assert backbone.pooling().n_features == 256
+    torch.testing.assert_close(features.view(3, 256, 4).mean(2), pooled)
 
 
-def test_a_feature_that_was_constant_in_training_cannot_drown_the_others() -> None:
-    features = torch.tensor([[0.0, 5.0, 1.0], [0.0, 5.0, 3.0]])
-    layer = Standardise.fitted(features)
-    # Deviations 0, 0 and 1: a tenth of their mean is 1/30, so 0.5 is 15 deviations.
-    torch.testing.assert_close(layer(features)[:, :2], torch.zeros(2, 2))
-    torch.testing.assert_close(
-        layer(torch.tensor([[0.5, 5.0, 2.0]])), torch.tensor([[15.0, 0.0, 0.0]])
-    )
-
-
-def test_features_that_are_all_constant_become_0() -> None:
-    features = torch.full((4, 3), 0.1)
-    torch.testing.assert_close(Standardise.fitted(features)(features), torch.zeros(4, 3))
-
-
-@pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
-def test_a_head_has_its_layers_and_dropout_after_each(hidden: tuple[int, ...]) -> None:
-    config = BackboneConfig(hidden=hidden, dropout=0.25, input_dropout=0.1)
-    head = build_head(32, 5, config)
-    widths = [layer.out_features for layer in head if isinstance(layer, nn.Linear)]
-    dropped = [layer.p for layer in head if isinstance(layer, nn.Dropout)]
-    assert widths == [*hidden, 5]
-    assert dropped == [0.1, *[0.25 for _ in hidden]]
-    assert head(torch.zeros(2, 32)).shape == (2, 5)
+def test_a_vgg_gives_what_its_convolutions_give() -> None:
+    config = replace(TINY, backbone="vgg11", regime="full", image_sizes=(64,))
+    backbone = build_backbone(config).eval()
+    with torch.inference_mode():
+        assert backbone(images()).shape == (3, 512) == (3, backbone.n_features)
+    assert {n.split(".")[1] for n, _ in backbone.named_parameters()} == {"features"}

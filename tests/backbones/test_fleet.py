@@ -34,7 +34,7 @@ Prepared = Callable[[str], Workspace]
 
 CONFIG = BackboneConfig(
     backbone="test_efficientnet", weights="none", image_sizes=(64,), hidden=(16,),
-    epochs=3, patience=3, batch_size=16, n_members=2, precision="fp32",
+    epochs=3, patience=3, batch_size=16, n_members=2, probe=False,
 )  # fmt: skip
 
 

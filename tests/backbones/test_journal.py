@@ -12,7 +12,7 @@ from backbones.journal import watched
 
 def epoch(number: int, *, seconds: float = 1.0) -> dict[str, Any]:
     return {
-        "epoch": number, "loss": 0.5 / number, "f1": 0.25 * number, "rate": 1e-3,
+        "epoch": number, "loss": 0.5 / number, "stop_loss": 0.6, "f1": 0.25 * number, "rate": 1e-3,
         "lowest_rate": 1e-4, "f1_by_category": {"DRCT": 0.1 * number, "DRXR": 0.3},
         "seconds": seconds, "images_per_s": 40.0,
     }  # fmt: skip
@@ -59,7 +59,7 @@ def test_tensorboard_shows_losses_rates_and_f1_by_category(tmp_path: Path) -> No
             journal.watch.log(epoch(1))
             journal.watch.log(epoch(2))
     events = EventAccumulator(str(folder)).Reload()
-    names = {"loss", "f1", "rate", "lowest_rate", "images_per_s"}
+    names = {"loss", "stop_loss", "f1", "rate", "lowest_rate", "images_per_s"}
     assert set(events.Tags()["scalars"]) == {
         *names, "f1 by category/DRCT", "f1 by category/DRXR"
     }  # fmt: skip

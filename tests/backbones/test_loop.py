@@ -1,6 +1,7 @@
 """The training loop: against a plain one, repeated, overfitted, stopped."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from backbones.build import Detector, build_backbone, build_head
+from backbones.build import Detector, build_backbone
 from backbones.compute import Compute
 from backbones.config import BackboneConfig
 from backbones.course import Fitted
 from backbones.examples import Examples
 from backbones.fit_config import FitConfig
+from backbones.heads import build_head
 from backbones.loop import Watch, fit
 from backbones.predict import Batches, Rows, predict
 from backbones.stopping import stopping_f1
@@ -222,3 +224,37 @@ def test_a_loss_that_is_not_a_number_is_one_line_that_says_what_to_do() -> None:
         ConceptError, match=r"^the loss f1\*bce became nan in epoch 1; lower learning_rate \(now 0"
     ):
         train(new_model(), FitConfig(), values=values)
+
+
+def test_bce_comes_first_where_epochs_of_it_are_asked_for() -> None:
+    log: list[dict[str, Any]] = []
+    plain: list[dict[str, Any]] = []
+    config = FitConfig(loss="bce", epochs=3, patience=3, schedule="constant", batch_size=8)
+    train(new_model(), config, log=plain)
+    train(new_model(), replace(config, loss="soft-f1", bce_epochs=2), log=log)
+    assert [e["loss"] for e in log[:2]] == [e["loss"] for e in plain[:2]]
+    assert log[2]["loss"] != plain[2]["loss"]
+
+
+def test_training_starts_at_the_prior_of_what_is_learnt_from() -> None:
+    model = new_model()
+    config = FitConfig(prior_bias=True, learning_rate=1e-12, epochs=1, schedule="constant")
+    train(model, config)
+    counts = truth().toarray()[4:].sum(axis=0)
+    expected = torch.logit(torch.from_numpy((counts + 0.5) / (N - 4 + 1)).float())
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    torch.testing.assert_close(last.bias.detach(), expected, atol=1e-5, rtol=0)
+
+
+def test_the_log_has_the_loss_of_the_stopping_images() -> None:
+    log: list[dict[str, Any]] = []
+    model = new_model()
+    config = FitConfig(loss="bce", epochs=1, schedule="constant", batch_size=8)
+    train(model, config, log=log)
+    model.eval()
+    with torch.inference_mode():
+        logits = model(features()[:4])
+    expected = binary_cross_entropy_with_logits(
+        logits, torch.from_numpy(truth().toarray()[:4] * 1.0).float()
+    )
+    assert log[0]["stop_loss"] == pytest.approx(float(expected), rel=1e-5)

@@ -3,10 +3,13 @@
 import math
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from backbones import losses
 from backbones.fit_config import LossName
 from backbones.losses import INFORMED, LOSSES, Known, Loss, bce, loss_for
 
@@ -148,3 +151,33 @@ def test_eight_images_are_learnt(name: LossName) -> None:
     logits = (features @ weights).detach()
     present, absent = logits[targets == 1], logits[targets == 0]
     assert float(present.min()) > float(absent.max()) + 1
+
+
+@pytest.mark.parametrize("name", ["bce", "f1*bce", "f1+bce", "soft-f1", "distribution-balanced"])
+def test_the_loss_of_predictions_is_that_of_their_logits(name: LossName) -> None:
+    known = loss_of(name)
+    probs, targets = PROBS.numpy().astype(np.float32), csr_array(TARGETS.numpy().astype(np.bool_))
+    expected = float(known(LOGITS.float(), TARGETS.float()).mean())
+    assert losses.loss_of(probs, targets, known) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_predictions_that_are_sure_is_finite() -> None:
+    probs, targets = np.array([[1.0, 0.0]], dtype=np.float32), csr_array([[False, False]])
+    # -ln 1e-7 = 16.1 for what is wrongly sure, nothing for the other
+    assert losses.loss_of(probs, targets, bce) == pytest.approx(16.1 / 2, rel=0.02)
+
+
+def test_the_loss_of_many_predictions_is_a_mean_over_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    probs, truth = rng.random((10, 4)).astype(np.float32), csr_array(rng.random((10, 4)) < 0.3)
+    whole = losses.loss_of(probs, truth, bce)
+    monkeypatch.setattr(losses, "_AT_ONCE", 4)  # parts of 4, 4 and 2
+    assert losses.loss_of(probs, truth, bce) == pytest.approx(whole, rel=1e-6)
+
+
+def test_the_temperature_divides_logits_before_the_loss() -> None:
+    known = Known(positives=torch.ones(4), n_images=10, epoch=1)
+    cooled = loss_for("soft-f1", known, temperature=2.0)
+    torch.testing.assert_close(cooled(LOGITS, TARGETS), LOSSES["soft-f1"](LOGITS / 2, TARGETS))

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
-from backbones.build import Detector, Standardise
+from backbones.build import Detector
 from backbones.compute import Compute
 from backbones.config import BackboneConfig
+from backbones.heads import Standardise
 from backbones.material import frozen_material, image_material
 from core.config import overlay
 from core.workspace import Corpus, Workspace

@@ -6,9 +6,10 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from backbones.build import Backbone, Detector, Standardise, build_head
+from backbones.build import Backbone, Detector
 from backbones.config import BackboneConfig
 from backbones.fit_config import FitConfig, OptimizerName
+from backbones.heads import Standardise, build_head
 from backbones.optim import build_optimizer, parameter_groups
 from backbones.stages import unlock_last
 from core.errors import ConfigError
@@ -162,3 +163,43 @@ def test_every_optimiser_finds_a_minimum(optimizer: OptimizerName) -> None:
         (model(inputs) - targets).square().mean().backward()
         built.step()
     torch.testing.assert_close(model.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=1e-2, rtol=0)
+
+
+def keras_nadam(gradients: list[float], *, rate: float, schedule_decay: float) -> list[float]:
+    """A weight that starts at 0, after each step, as keras.optimizers.Nadam of 2019 computes it."""
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
+    weight, m, v, m_schedule, weights = 0.0, 0.0, 0.0, 1.0, []
+    for t, g in enumerate(gradients, start=1):
+        momentum_t = beta_1 * (1 - 0.5 * 0.96 ** (t * schedule_decay))
+        momentum_t_1 = beta_1 * (1 - 0.5 * 0.96 ** ((t + 1) * schedule_decay))
+        m_schedule_new = m_schedule * momentum_t
+        m_schedule_next = m_schedule * momentum_t * momentum_t_1
+        g_prime = g / (1 - m_schedule_new)
+        m = beta_1 * m + (1 - beta_1) * g
+        m_prime = m / (1 - m_schedule_next)
+        v = beta_2 * v + (1 - beta_2) * g * g
+        v_prime = v / (1 - beta_2**t)
+        m_bar = (1 - momentum_t) * g_prime + momentum_t_1 * m_prime
+        weight -= rate * m_bar / (v_prime**0.5 + epsilon)
+        m_schedule = m_schedule_new
+        weights.append(weight)
+    return weights
+
+
+@pytest.mark.parametrize("schedule_decay", [0.004, 0.9])
+@pytest.mark.parametrize("scale", [1.0, 1e-6])  # at 1e-6 epsilon is a tenth of the gradients
+def test_nadam_takes_the_steps_of_keras(schedule_decay: float, scale: float) -> None:
+    gradients = [scale * g for g in (1.0, -0.5, 0.25, 2.0, 0.1, -1.0)]
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(model.weight)
+    config = FitConfig(
+        optimizer="nadam", learning_rate=0.1, weight_decay=0.0,
+        momentum_decay=schedule_decay, epsilon=1e-7,
+    )  # fmt: skip
+    optimizer, reached = build_optimizer(model, config), []
+    for gradient in gradients:
+        model.weight.grad = torch.tensor([[gradient]], dtype=torch.float64)
+        optimizer.step()
+        reached.append(model.weight.item())
+    expected = keras_nadam(gradients, rate=0.1, schedule_decay=schedule_decay)
+    assert reached == pytest.approx(expected, rel=1e-6)

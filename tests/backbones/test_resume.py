@@ -35,7 +35,8 @@ def test_nothing_depends_on_chance(whole: Any, tmp_path: Path) -> None:
     assert outcome(tmp_path, every_s=1e9) == whole
     epochs = [entry["epoch"] for entry in whole[3]]
     assert epochs == [1, 2, 3]
-    assert set(whole[3][0]) == {"epoch", "loss", "f1", "f1_by_category", "rate", "lowest_rate"}
+    names = {"epoch", "loss", "stop_loss", "f1", "f1_by_category", "rate", "lowest_rate"}
+    assert set(whole[3][0]) == names
 
 
 def test_a_kill_at_every_single_step_changes_nothing(whole: Any, tmp_path: Path) -> None:

@@ -38,3 +38,13 @@ def test_the_mean_over_images_is_the_weighted_mean_over_categories() -> None:
     mean = sum(by_kind[kind] * weights[kind] for kind in by_kind) / known.sum()
     assert mean == pytest.approx(f1, abs=1e-12)
     assert stopping_scores(probs, targets, ()) == (f1, {})
+
+
+def test_a_threshold_that_is_given_is_kept_to() -> None:
+    probs = np.array([[0.9, 0.6, 0.1], [0.7, 0.2, 0.3], [0.5, 0.5, 0.5]], dtype=np.float32)
+    targets = csr_array(np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=np.bool_))
+    # At 0.5 image 1 is right; image 2 lacks C3, 2*1/(1+2); the third has no concept.
+    assert stopping_f1(probs, targets, threshold=0.5) == pytest.approx((1 + 2 / 3) / 2)
+    # From 0.6 on is decided: image 1 keeps C2, and image 2 is as before.
+    assert stopping_f1(probs, targets, threshold=0.6) == pytest.approx((1 + 2 / 3) / 2)
+    assert stopping_f1(probs, targets, threshold=0.7) == pytest.approx((2 / 3 + 2 / 3) / 2)

@@ -12,11 +12,12 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
-from backbones.build import Detector, build_backbone, build_head
+from backbones.build import Detector, build_backbone
 from backbones.compute import Compute
 from backbones.config import BackboneConfig
 from backbones.distributed import joined
 from backbones.examples import Examples
+from backbones.heads import build_head
 from backbones.loop import Watch, fit
 from backbones.predict import predict
 from core.config import overlay

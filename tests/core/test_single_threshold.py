@@ -7,7 +7,13 @@ from scipy.sparse import csr_array
 from core.labels import Targets
 from core.metrics import EmptyTruth, image_f1
 from core.predictions import Probs
-from core.single_threshold import THRESHOLDS, best_threshold, cross_fitted_f1, f1_by_threshold
+from core.single_threshold import (
+    THRESHOLDS,
+    best_threshold,
+    cross_fitted_f1,
+    decided_at,
+    f1_by_threshold,
+)
 
 RULES: tuple[EmptyTruth, ...] = ("left out", "counted")
 
@@ -160,3 +166,11 @@ def test_rows_in_another_order_score_the_same() -> None:
         probs[order], targets.rows(order), folds[order], empty_truth="left out"
     )
     np.testing.assert_array_equal(shuffled, scores[order])
+
+
+def test_decided_at_takes_what_reaches_the_threshold_and_fills_what_is_empty() -> None:
+    probs = np.array([[0.5, 0.49, 0.9], [0.1, 0.3, 0.2]], dtype=np.float32)
+    assert decided_at(probs, 0.5).toarray().tolist() == [[True, False, True], [False] * 3]
+    filled = decided_at(probs, 0.5, nomissing=True).toarray()
+    assert filled.tolist() == [[True, False, True], [False, True, False]]
+    assert decided_at(probs[:, :0], 0.5, nomissing=True).shape == (2, 0)

@@ -104,3 +104,11 @@ def test_a_batch_may_be_changed_without_changing_the_cache(cache: ImageCache) ->
     before = cache.pixels.copy()
     CachedImages.of(cache, cache.image_ids)(np.arange(5))[0].zero_()
     np.testing.assert_array_equal(cache.pixels, before)
+
+
+def test_rows_beyond_the_last_are_mirrors(cache: ImageCache) -> None:
+    images = CachedImages.of(cache, ["d", "a", "c"])
+    (batch,) = images(np.array([2, 5, 3]))
+    c, d = (cache.pixels[row].transpose(2, 0, 1) for row in (2, 3))
+    np.testing.assert_array_equal(batch.numpy(), [c, c[:, :, ::-1], d[:, :, ::-1]])
+    assert batch.is_contiguous(memory_format=torch.channels_last)

@@ -70,6 +70,21 @@ def test_what_is_prepared_is_what_is_opened_later(made: Prepare, workspace: Work
     assert opened.table.folds.tolist() == corpus.table.folds.tolist()
 
 
+def test_valid_has_two_halves_of_whole_groups(made: Prepare, manifest: Path) -> None:
+    text = manifest.read_text(encoding="utf-8").splitlines()
+    groups = ["group", *["g1", "g2", "g3", "g4", "g5", "g6"], *["v1", "v1", "v2", "v3"], "t1", "t2"]
+    lines = [f"{line},{group}" for line, group in zip(text, groups, strict=True)]
+    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    corpus = made()
+    val1, val2 = corpus.valid_half("val1"), corpus.valid_half("val2")
+    assert sorted(val1.image_ids + val2.image_ids) == ["valid0", "valid1", "valid2", "valid3"]
+    assert not set(val1.groups) & set(val2.groups)
+    assert {len(val1), len(val2)} == {2}
+    assert corpus.valid_half("valid").image_ids == corpus.images("valid").image_ids
+    assert len(corpus.valid_half("val1", category="DRCT")) == 1
+    assert set(corpus.table.of(split="train").metadata["valid_half"]) == {""}
+
+
 def test_labelled_images_of_train_and_valid_have_folds(made: Prepare) -> None:
     table = made().table
     assert set(table.of(split="train").folds) == {0, 1}
