@@ -37,6 +37,9 @@ ConfigOption = Annotated[Path | None, typer.Option(help="TOML file with settings
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, key=value; may be repeated.")
 ]
+CheckpointOption = Annotated[
+    float, typer.Option(min=0, help="Minutes between two checkpoints within an epoch.")
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at what is otherwise counted and reported.")
@@ -133,9 +136,7 @@ def train_backbone(
         typer.Option(help="Start from a fine-tuned detector: global, or its run folder."),
     ] = None,
     device: DeviceOption = "auto",
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0, help="Between two checkpoints within an epoch.")
-    ] = 10.0,
+    checkpoint_minutes: CheckpointOption = 10.0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's events.")
     ] = False,
@@ -324,6 +325,61 @@ def check(
         raise SubmissionError(f"{submission}: {rejected} faults; the evaluator would refuse it")
     against = "its images not compared" if ids is None else f"all {len(ids):,} images"
     typer.echo(f"{submission}: the {edition} evaluator would take it ({against})")
+
+
+@app.command()
+def reproduce(
+    experiments: Annotated[
+        list[int] | None, typer.Argument(help="Numbers in Table 4 of the paper; none: all ten.")
+    ] = None,
+    workspace: WorkspaceOption = RUNS,
+    scale: Annotated[
+        str, typer.Option(help="full: the paper's settings; small: two cores; tiny: a trial.")
+    ] = "small",
+    third: Annotated[
+        bool, typer.Option("--third", help="Also a network that stops on all of valid.")
+    ] = False,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="NETWORK=FILE to start from, resnet50=... say; may be repeated."),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="True concepts of test, to score the five runs.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    device: DeviceOption = "auto",
+    checkpoint_minutes: CheckpointOption = 10.0,
+) -> None:
+    """Train the 2020 paper's experiments, and write its Tables 4 and 5 with ours beside theirs.
+
+    Finished ones are skipped, one begun is gone on with, one that crashed does not stop the others.
+    """
+    from backbones.device import find_device
+    from backbones.network_run import Upkeep
+    from backbones.reproduce import plan_trials
+    from backbones.reproduce import reproduce as run
+    from backbones.scales import SCALES
+    from core.config import parse_settings
+    from core.workspace import Workspace
+    from corpus.prepare import corpus_or_phantom
+    from ensembles.paper_runs import score_paper_runs, write_paper_runs
+    from ensembles.truth import read_truth
+    from reports.reproduction import write_reproduction
+
+    home, given = Workspace(workspace), parse_settings(weights or (), option="--weights")
+    trials = plan_trials(experiments or (), scale=scale, third=third, weights=given, seed=seed)
+    found = find_device(device)
+    corpus = corpus_or_phantom(home)
+    if truth is not None:
+        read_truth(truth, edition=corpus.edition)  # hours before it is needed
+    crashed = run(trials, home, device=found, upkeep=Upkeep(checkpoint_s=60 * checkpoint_minutes))
+    files = write_paper_runs(corpus, home, scale=scale)
+    scores = score_paper_runs(files, truth=truth, edition=corpus.edition) if truth else {}
+    title = SCALES[scale].title
+    page = write_reproduction(corpus, home, scale=scale, title=title, scores=scores)
+    typer.echo("\n".join(map(str, [*files.values(), page])))
+    if crashed:
+        raise typer.Exit(2)
 
 
 @app.command()

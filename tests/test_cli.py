@@ -118,9 +118,8 @@ def test_every_command_has_help_and_takes_a_workspace(command: str, run: Run) ->
 
 
 def test_the_stages_are_commands() -> None:
-    assert {"prepare", "train-backbone", "fuse", "ensemble", "score", "check", "report"} <= {
-        *COMMANDS
-    }
+    stages = {"prepare", "train-backbone", "fuse", "ensemble", "score", "check", "report"}
+    assert stages | {"reproduce"} <= {*COMMANDS}
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -191,6 +190,12 @@ def test_a_stage_before_its_time_names_the_command_to_run(
         ("train-backbone --set epochs", "--set epochs: expected key=value"),
         ("train-backbone --weights none --start-from global", "--weights, --start-from: either"),
         ("train-backbone --device gpu", "--device gpu: expected cpu, cuda"),
+        ("reproduce 11", "no experiment 11: the paper has 10"),
+        ("reproduce --scale huge", "--scale huge: expected full or tiny or small"),
+        ("reproduce --weights vgg16", "--weights vgg16: expected key=value"),
+        ("reproduce --weights lenet=x", "--weights lenet=...: the experiments have densenet169"),
+        ("reproduce --weights vgg16={tmp}/none", "none: no such weights file"),
+        ("reproduce --device gpu", "--device gpu: expected cpu, cuda"),
         ("prepare --set train_folds=1", "train_folds: expected at least 2, found 1"),
         ("prepare --set seed=-1", "seed: expected 0 or more, found -1"),
         ("prepare --set image_size=9999", "image_size: expected 32 to 4096, found 9999"),
@@ -229,7 +234,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     if "{corpus}" in arguments:
         assert run("prepare", source, "-w", places["corpus"], *SMALL).code == 0
     given = [part.format(**places) for part in arguments.split()]
-    if given[0] in ("prepare", "train-backbone", "stats"):
+    if given[0] in ("prepare", "train-backbone", "reproduce", "stats"):
         given += ["-w", str(tmp_path / "runs")]
     line = one_line(run(*given))
     assert re.match(r"[A-Z]\w+Error: ", line)

@@ -1,0 +1,221 @@
+"""`reproduce`: the paper's experiments, each as a pair of networks that stop on halves of valid."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from backbones.assemble import assemble
+from backbones.compute import Compute
+from backbones.config import BackboneConfig, StopOn
+from backbones.experiments import EXPERIMENTS
+from backbones.material import image_material
+from backbones.network_run import Upkeep, train_network
+from backbones.plan import DetectorPlan
+from backbones.scales import SCALES, architecture
+from backbones.weights import check_weights, origin_of
+from core.config import fingerprint
+from core.detectors import GLOBAL
+from core.errors import ConceptError, ConfigError
+from core.progress import say
+from core.runs import is_complete
+from core.workspace import Workspace
+
+HALVES: tuple[StopOn, ...] = ("val1", "val2")
+"""What the networks of a pair stop on; each is tested on the other half."""
+
+CRASH = "crash.txt"
+"""File in an experiment's folder that says what ended it."""
+
+_CTRL_C, _SIGTERM = 130, 143  # exit codes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One network of an experiment, in plain values.
+
+    Attributes:
+        number: of the experiment.
+        stop_on: images that choose its epoch.
+        scale: a name of `SCALES`.
+        weights: what its network starts from where that is not the scale's; None for that.
+        seed: of everything random.
+    """
+
+    number: int
+    stop_on: StopOn
+    scale: str
+    weights: str | None = None
+    seed: int = 0
+
+    @property
+    def title(self) -> str:
+        """What it is called in lines of log."""
+        return f"experiment {self.number}, stopped on {self.stop_on}"
+
+    @property
+    def config(self) -> BackboneConfig:
+        """Its settings."""
+        scaled = SCALES[self.scale].of(EXPERIMENTS[self.number])
+        config = replace(scaled, stop_on=self.stop_on, seed=self.seed)
+        return config if self.weights is None else replace(config, weights=self.weights)
+
+    def plan(self, workspace: Workspace) -> DetectorPlan:
+        """The detector to train.
+
+        Raises:
+            ConfigError: its weights cannot be found.
+        """
+        config = self.config
+        corpus, origin = workspace.open_corpus(), origin_of(config)
+        key = fingerprint(corpus.fingerprint, replace(config, weights=origin.identity))
+        name = f"paper-{self.number:02d}-{self.stop_on}-{key}"
+        return DetectorPlan(
+            corpus=corpus,
+            category=GLOBAL,
+            config=config,
+            origin=origin,
+            preset=f"paper-{self.number}",
+            home=workspace.reproduced / self.scale / name,
+            extracts=False,
+        )
+
+
+def plan_trials(
+    numbers: Sequence[int],
+    *,
+    scale: str,
+    third: bool = False,
+    weights: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> list[Trial]:
+    """The networks of the asked experiments.
+
+    Args:
+        numbers: of experiments; empty for all ten.
+        scale: a name of `SCALES`.
+        third: whether the configuration that the authors lacked time for is trained as well, which
+            stops on all of valid.
+        weights: by network (`resnet50`), a file or another setting of `weights`.
+        seed: of everything random.
+
+    Raises:
+        ConfigError: an experiment, scale, network or weights that there are not.
+    """
+    if strange := sorted(set(numbers) - set(EXPERIMENTS)):
+        raise ConfigError(f"no experiment {strange[0]}: the paper has {len(EXPERIMENTS)}")
+    if scale not in SCALES:
+        raise ConfigError(f"--scale {scale}: expected {' or '.join(SCALES)}")
+    networks = {n: architecture(config.backbone) for n, config in EXPERIMENTS.items()}
+    given = dict(weights or {})
+    if unknown := sorted(set(given) - set(networks.values())):
+        known = ", ".join(sorted(set(networks.values())))
+        raise ConfigError(f"--weights {unknown[0]}=...: the experiments have {known}")
+    stops: tuple[StopOn, ...] = (*HALVES, "valid") if third else HALVES
+    trials = [
+        Trial(
+            number=number,
+            stop_on=stop_on,
+            scale=scale,
+            weights=given.get(networks[number]),
+            seed=seed,
+        )
+        for number in sorted(set(numbers)) or EXPERIMENTS
+        for stop_on in stops
+    ]
+    for trial in trials:  # what is missing is named before any work
+        check_weights(trial.config)
+        origin_of(trial.config)
+    return trials
+
+
+def reproduce(
+    trials: Sequence[Trial], workspace: Workspace, *, device: str, upkeep: Upkeep
+) -> list[Trial]:
+    """Train what is not trained yet, and give those that crashed.
+
+    Trainings run in a process of their own, one after the other. What ends it, an error or the
+    system for want of memory, ends that experiment alone: its folder says why, the others go on,
+    and the next call tries it again.
+
+    Args:
+        trials: what to train.
+        workspace: with a prepared corpus; runs go to its `reproduce/`.
+        device: where to compute.
+        upkeep: what is written as a training goes.
+
+    Raises:
+        SystemExit: SIGTERM or Ctrl-C came; the same call goes on.
+    """
+    plans = {trial: trial.plan(workspace) for trial in trials}
+    for plan in plans.values():
+        (plan.home / CRASH).unlink(missing_ok=True)
+    todo = [trial for trial, plan in plans.items() if not is_complete(plan.home)]
+    crashed: list[Trial] = []
+    if len(todo) < len(trials):
+        say(f"{len(trials) - len(todo)} of {len(trials)} networks are trained already")
+    context = multiprocessing.get_context("spawn")
+    while todo:
+        order = (todo, workspace.root, device, upkeep, torch.get_num_threads())
+        worker = context.Process(target=_work, args=order)
+        worker.start()
+        try:
+            worker.join()
+        except (KeyboardInterrupt, SystemExit) as end:
+            worker.terminate()  # it saves a checkpoint
+            worker.join()
+            raise SystemExit(_CTRL_C if isinstance(end, KeyboardInterrupt) else end.code) from None
+        if worker.exitcode in (_CTRL_C, _SIGTERM):
+            raise SystemExit(worker.exitcode)
+        todo = [trial for trial in todo if not is_complete(plans[trial].home)]
+        if todo:
+            crashed.append(todo.pop(0))
+            _note_crash(crashed[-1], plans[crashed[-1]].home, worker.exitcode)
+    return crashed
+
+
+def _note_crash(trial: Trial, home: Path, exit_code: int | None) -> None:
+    note = home / CRASH
+    if not note.is_file():  # nobody was left to write it
+        home.mkdir(parents=True, exist_ok=True)
+        why = " (the system ran out of memory?)" if exit_code == -9 else ""
+        note.write_text(f"the process ended with exit code {exit_code}{why}\n", encoding="utf-8")
+    reason = note.read_text(encoding="utf-8").strip()
+    say(f"{trial.title}: crashed: {reason}; the others go on")
+
+
+def _work(trials: Sequence[Trial], root: Path, device: str, upkeep: Upkeep, n_threads: int) -> None:
+    """Train in order; what goes wrong is written down and ends this process."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C is for the process that started this one, which passes it on once
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(_SIGTERM))
+    torch.set_num_threads(n_threads)
+    workspace = Workspace(root)
+    for trial in trials:
+        plan = trial.plan(workspace)
+        if is_complete(plan.home):  # by another process, since this one began
+            continue
+        say(trial.title)
+        try:
+            _train(plan, workspace, device=device, upkeep=upkeep)
+        except Exception as error:
+            plan.home.mkdir(parents=True, exist_ok=True)
+            reason = (str(error).splitlines() or [""])[0]
+            text = f"{type(error).__name__}: {reason}\n"
+            (plan.home / CRASH).write_text(text, encoding="utf-8")
+            if isinstance(error, ConceptError):  # its line says all
+                sys.exit(2)
+            raise
+
+
+def _train(plan: DetectorPlan, workspace: Workspace, *, device: str, upkeep: Upkeep) -> None:
+    compute = Compute(device=device)
+    material = image_material(plan.corpus, workspace, plan.config, compute)
+    for member in plan.members:
+        train_network(plan, member, material, upkeep)
+    assemble(plan, material, workspace)
