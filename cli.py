@@ -106,7 +106,8 @@ def stats(
         lines = write_stats(named(corpus_or_phantom(home), names), home.reports / "stats")
     else:
         corpus = read_unprepared(source, layout=layout, names=names)
-        lines = write_stats(corpus, home.reports / f"stats-{source.resolve().stem}")
+        name = f"stats-{source.resolve().stem}-{corpus.fingerprint}"
+        lines = write_stats(corpus, home.reports / name)
     typer.echo("\n".join(lines))
 
 
@@ -362,8 +363,7 @@ def reproduce(
     from core.config import parse_settings
     from core.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
-    from ensembles.paper_runs import score_paper_runs, write_paper_runs
-    from ensembles.truth import read_truth
+    from ensembles.paper_runs import check_truth, score_paper_runs, write_paper_runs
     from reports.reproduction import write_reproduction
 
     home, given = Workspace(workspace), parse_settings(weights or (), option="--weights")
@@ -371,7 +371,7 @@ def reproduce(
     found = find_device(device)
     corpus = corpus_or_phantom(home)
     if truth is not None:
-        read_truth(truth, edition=corpus.edition)  # hours before it is needed
+        check_truth(corpus, truth)
     crashed = run(trials, home, device=found, upkeep=Upkeep(checkpoint_s=60 * checkpoint_minutes))
     files = write_paper_runs(corpus, home, scale=scale)
     scores = score_paper_runs(files, truth=truth, edition=corpus.edition) if truth else {}

@@ -140,6 +140,7 @@ def _meta(plan: DetectorPlan, material: Material, embeddings: list[str]) -> dict
         "preset": plan.preset,
         "corpus": plan.corpus.fingerprint,
         "regime": plan.config.regime,
+        "stop_on": plan.config.stop_on,
         "weights": plan.config.weights,
         "weights_from": str(origin),
         "normalisation": origin.normalisation and dataclasses.asdict(origin.normalisation),
@@ -157,6 +158,8 @@ def _meta(plan: DetectorPlan, material: Material, embeddings: list[str]) -> dict
 def _summary(plan: DetectorPlan, meta: dict[str, Any]) -> str:
     reached = [f1 for f1 in meta["stopping_f1"] if f1 is not None]
     f1 = f"stopping F1 {np.mean(reached):.3f}" if reached else "no image to stop on"
+    if plan.config.stop_on != "train":
+        f1 += f" on {plan.config.stop_on}, so no part of any fusion or ensemble"
     return (
         f"{plan.category}: {meta['n_train']:,} images, {meta['n_concepts']:,} concepts, {f1},"
         f" best epochs {meta['best_epoch']}, {meta['seconds']:.0f} s"

@@ -1,6 +1,7 @@
 """Settings of a detector."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from backbones.fit_config import FitConfig
@@ -80,6 +81,8 @@ class BackboneConfig(FitConfig):
             raise ConfigError(f"layer_decay: expected (0, 1], found {self.layer_decay}")
         if self.folds < 0 or self.folds == 1:
             raise ConfigError(f"folds: expected 0, or 2 and more, found {self.folds}")
+        if self.prior_bias and Path(self.weights).is_dir():
+            raise ConfigError("prior_bias: would replace the biases of the detector to start from")
         if self.use_folds < 0:
             raise ConfigError(f"use_folds: expected 0 or more, found {self.use_folds}")
         if self.folds and self.stop_on != "train":

@@ -23,9 +23,9 @@ ScheduleName = Literal["one-cycle", "cosine", "plateau", "constant"]
 _AT_LEAST_1 = ("batch_size", "epochs", "patience", "n_members", "seeds")
 _AT_LEAST_0 = (
     *("seed", "micro_batch", "warmup", "weight_decay", "clip_norm", "mixup"),
-    *("momentum_decay", "epsilon", "bce_epochs"),
+    *("momentum_decay", "bce_epochs"),
 )
-_ABOVE_0 = ("learning_rate", "temperature")
+_ABOVE_0 = ("learning_rate", "loss_temperature", "epsilon")
 _BELOW_1 = ("dropout", "input_dropout", "ema", "negative_smoothing", "stop_threshold")
 
 
@@ -43,7 +43,7 @@ class FitConfig:
             instead of near 1/2.
         loss: a name of `backbones.losses`.
         bce_epochs: epochs that learn under bce before the loss takes over.
-        temperature: what logits are divided by in the loss, and nowhere else.
+        loss_temperature: what logits are divided by in the loss, and nowhere else.
         negative_smoothing: target of an absent concept, for labels that are known to be incomplete.
         mixup: alpha of the Beta distribution that images are mixed by; 0 for none.
         optimizer: `adamw`, `nadam` (the paper's) or `sgd` (Nesterov, momentum 0.9).
@@ -82,7 +82,7 @@ class FitConfig:
     prior_bias: bool = False
     loss: LossName = "f1*bce"
     bce_epochs: int = 0
-    temperature: float = 1.0
+    loss_temperature: float = 1.0
     negative_smoothing: float = 0.0
     mixup: float = 0.0
     optimizer: OptimizerName = "adamw"

@@ -165,7 +165,7 @@ class _Run:
         n_images, epoch = len(self.learnt), self.course.epoch
         known = Known(positives=self.positives, n_images=n_images, epoch=epoch)
         name = "bce" if epoch <= self.config.bce_epochs else self.config.loss
-        return loss_for(name, known, temperature=self.config.temperature)
+        return loss_for(name, known, temperature=self.config.loss_temperature)
 
     def _batches(self, epoch: int) -> Any:
         """The batches of the epoch that are not learnt from yet, read ahead for a CUDA device."""

@@ -96,7 +96,7 @@ def plan_detectors(
     """
     check_network(config)
     origin = origin_of(config)
-    present = [name for name in names if len(training_images(corpus, name))]
+    present = [name for name in names if "train" in training_images(corpus, name, config).splits]
     if missing := [name for name in names if name not in present]:
         reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
         if not present:
@@ -142,14 +142,15 @@ def training_images(
 ) -> ImageTable:
     """Labelled, readable images of train, of a category or of all, and those of valid that stop.
 
+    Where none of valid could stop it, training runs its full length.
+
     Args:
         corpus: a prepared corpus.
         category: `GLOBAL` or a category.
         config: which folds of train, and which images of valid; None for all of train.
 
     Raises:
-        MissingStageError: the corpus was prepared without halves of valid, or none of its images
-            could stop the training.
+        MissingStageError: the corpus was prepared without halves of valid.
     """
     only = None if category == GLOBAL else category
     train = corpus.labelled_images("train", category=only)
@@ -160,7 +161,5 @@ def training_images(
     if config.stop_on == "train":
         return train
     stopping = corpus.valid_half(config.stop_on, category=only)
-    if not len(stopping):
-        raise MissingStageError(f"stop_on {config.stop_on}: no labelled {category} image in it")
     rows = corpus.table.row_numbers((*train.image_ids, *stopping.image_ids))
     return corpus.table.take(rows)

@@ -4,8 +4,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
@@ -23,20 +25,18 @@ from core.config import fingerprint
 from core.detectors import GLOBAL
 from core.errors import ConceptError, ConfigError
 from core.progress import say
-from core.runs import is_complete
+from core.runs import ask_again, is_complete
+from core.trials import crash_of, forget_crash, note_crash, trial_name
 from core.workspace import Workspace
 
 HALVES: tuple[StopOn, ...] = ("val1", "val2")
 """What the networks of a pair stop on; each is tested on the other half."""
 
-CRASH = "crash.txt"
-"""File in an experiment's folder that says what ended it."""
-
 _CTRL_C, _SIGTERM = 130, 143  # exit codes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TrialPlan:
     """One network of an experiment, in plain values.
 
     Attributes:
@@ -73,15 +73,15 @@ class Trial:
         """
         config = self.config
         corpus, origin = workspace.open_corpus(), origin_of(config)
-        key = fingerprint(corpus.fingerprint, replace(config, weights=origin.identity))
-        name = f"paper-{self.number:02d}-{self.stop_on}-{key}"
+        shared = replace(config, weights=origin.identity, stop_on="train")
+        key = fingerprint(corpus.fingerprint, shared)
         return DetectorPlan(
             corpus=corpus,
             category=GLOBAL,
             config=config,
             origin=origin,
             preset=f"paper-{self.number}",
-            home=workspace.reproduced / self.scale / name,
+            home=workspace.reproduced / self.scale / trial_name(self.number, self.stop_on, key),
             extracts=False,
         )
 
@@ -93,7 +93,7 @@ def plan_trials(
     third: bool = False,
     weights: Mapping[str, str] | None = None,
     seed: int = 0,
-) -> list[Trial]:
+) -> list[TrialPlan]:
     """The networks of the asked experiments.
 
     Args:
@@ -118,7 +118,7 @@ def plan_trials(
         raise ConfigError(f"--weights {unknown[0]}=...: the experiments have {known}")
     stops: tuple[StopOn, ...] = (*HALVES, "valid") if third else HALVES
     trials = [
-        Trial(
+        TrialPlan(
             number=number,
             stop_on=stop_on,
             scale=scale,
@@ -135,8 +135,8 @@ def plan_trials(
 
 
 def reproduce(
-    trials: Sequence[Trial], workspace: Workspace, *, device: str, upkeep: Upkeep
-) -> list[Trial]:
+    trials: Sequence[TrialPlan], workspace: Workspace, *, device: str, upkeep: Upkeep
+) -> list[TrialPlan]:
     """Train what is not trained yet, and give those that crashed.
 
     Trainings run in a process of their own, one after the other. What ends it, an error or the
@@ -153,10 +153,11 @@ def reproduce(
         SystemExit: SIGTERM or Ctrl-C came; the same call goes on.
     """
     plans = {trial: trial.plan(workspace) for trial in trials}
-    for plan in plans.values():
-        (plan.home / CRASH).unlink(missing_ok=True)
     todo = [trial for trial, plan in plans.items() if not is_complete(plan.home)]
-    crashed: list[Trial] = []
+    crashed: list[TrialPlan] = []
+    for trial, plan in plans.items():
+        if trial not in todo:
+            ask_again(plan.home)
     if len(todo) < len(trials):
         say(f"{len(trials) - len(todo)} of {len(trials)} networks are trained already")
     context = multiprocessing.get_context("spawn")
@@ -164,36 +165,52 @@ def reproduce(
         order = (todo, workspace.root, device, upkeep, torch.get_num_threads())
         worker = context.Process(target=_work, args=order)
         worker.start()
-        try:
-            worker.join()
-        except (KeyboardInterrupt, SystemExit) as end:
-            worker.terminate()  # it saves a checkpoint
-            worker.join()
-            raise SystemExit(_CTRL_C if isinstance(end, KeyboardInterrupt) else end.code) from None
-        if worker.exitcode in (_CTRL_C, _SIGTERM):
-            raise SystemExit(worker.exitcode)
+        _wait_for(worker)
         todo = [trial for trial in todo if not is_complete(plans[trial].home)]
         if todo:
             crashed.append(todo.pop(0))
-            _note_crash(crashed[-1], plans[crashed[-1]].home, worker.exitcode)
+            _tell_crash(crashed[-1], plans[crashed[-1]], worker.exitcode)
     return crashed
 
 
-def _note_crash(trial: Trial, home: Path, exit_code: int | None) -> None:
-    note = home / CRASH
-    if not note.is_file():  # nobody was left to write it
-        home.mkdir(parents=True, exist_ok=True)
+def _wait_for(worker: SpawnProcess) -> None:
+    """Wait for the worker's end; have it save and end where this process is asked to.
+
+    Raises:
+        SystemExit: either was asked to end.
+    """
+    try:
+        worker.join()
+    except (KeyboardInterrupt, SystemExit) as end:
+        worker.terminate()
+        try:
+            worker.join()
+        except (KeyboardInterrupt, SystemExit):  # a second time: at once
+            worker.kill()
+            worker.join()
+        raise SystemExit(_CTRL_C if isinstance(end, KeyboardInterrupt) else end.code) from None
+    if worker.exitcode in (_CTRL_C, _SIGTERM, -signal.SIGTERM):
+        raise SystemExit(_CTRL_C if worker.exitcode == _CTRL_C else _SIGTERM)
+
+
+def _tell_crash(trial: TrialPlan, plan: DetectorPlan, exit_code: int | None) -> None:
+    """Say what ended a training; write it down where nobody was left to."""
+    reason = crash_of(plan.home).get("reason", "")
+    if not reason:
         why = " (the system ran out of memory?)" if exit_code == -9 else ""
-        note.write_text(f"the process ended with exit code {exit_code}{why}\n", encoding="utf-8")
-    reason = note.read_text(encoding="utf-8").strip()
+        reason = f"the process ended with exit code {exit_code}{why}"
+        note_crash(plan.home, reason, corpus=plan.corpus.fingerprint)
     say(f"{trial.title}: crashed: {reason}; the others go on")
 
 
-def _work(trials: Sequence[Trial], root: Path, device: str, upkeep: Upkeep, n_threads: int) -> None:
+def _work(
+    trials: Sequence[TrialPlan], root: Path, device: str, upkeep: Upkeep, n_threads: int
+) -> None:
     """Train in order; what goes wrong is written down and ends this process."""
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is for the process that started this one, which passes it on once
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(_SIGTERM))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(n_threads)
     workspace = Workspace(root)
     for trial in trials:
@@ -201,16 +218,23 @@ def _work(trials: Sequence[Trial], root: Path, device: str, upkeep: Upkeep, n_th
         if is_complete(plan.home):  # by another process, since this one began
             continue
         say(trial.title)
+        forget_crash(plan.home)
         try:
             _train(plan, workspace, device=device, upkeep=upkeep)
         except Exception as error:
-            plan.home.mkdir(parents=True, exist_ok=True)
-            reason = (str(error).splitlines() or [""])[0]
-            text = f"{type(error).__name__}: {reason}\n"
-            (plan.home / CRASH).write_text(text, encoding="utf-8")
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            note_crash(plan.home, reason, corpus=plan.corpus.fingerprint)
             if isinstance(error, ConceptError):  # its line says all
                 sys.exit(2)
             raise
+
+
+def _end_with_parent() -> None:
+    """Save and end when the process that started this one is gone, however that went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _train(plan: DetectorPlan, workspace: Workspace, *, device: str, upkeep: Upkeep) -> None:

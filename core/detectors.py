@@ -46,13 +46,14 @@ def find_detectors(
 ) -> list[DetectorRun]:
     """The newest finished run of each category and of the global detector on this corpus.
 
-    Runs on another corpus, or on this one before it was prepared anew, are passed over; with
-    `fine_tuned` those on the features of a frozen network as well.
+    Runs on another corpus, or on this one before it was prepared anew, are passed over, and so are
+    detectors that images of valid stopped, whose predictions and features a second stage must not
+    be fitted on; with `fine_tuned` those on the features of a frozen network as well.
     """
     newest: dict[str, DetectorRun] = {}
     for folder in workspace.finished_runs(workspace.backbones):
         meta = read_meta(folder, "corpus", "category", "preset", "made", "embeddings")
-        if meta["corpus"] != corpus_fingerprint:
+        if meta["corpus"] != corpus_fingerprint or meta.get("stop_on", "train") != "train":
             continue
         if fine_tuned and meta.get("regime", "frozen") == "frozen":
             continue

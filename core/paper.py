@@ -76,26 +76,22 @@ class Finding:
         better: number of the experiment that it holds to be better, or not to be.
         worse: that which it is compared with.
         gains: whether the paper says that there is a gain; else it says that there is none.
-        also: what else differs between the two.
     """
 
     says: str
     better: int
     worse: int
     gains: bool = True
-    also: str = ""
 
 
 FINDINGS = (
-    Finding(says="F1*bce beats bce", better=9, worse=3, also="batches of 48, not 32"),
-    Finding(says="F1+bce beats bce", better=10, worse=3, also="batches of 48, not 32"),
-    Finding(says="hflip beats none (VGG16)", better=3, worse=2, also="rate reduced on F1"),
+    Finding(says="F1*bce beats bce", better=9, worse=3),
+    Finding(says="F1+bce beats bce", better=10, worse=3),
+    Finding(says="hflip beats none (VGG16)", better=3, worse=2),
     Finding(says="hflip beats none (DenseNet169)", better=7, worse=6),
-    Finding(
-        says="larger pictures bring nothing", better=4, worse=3, gains=False, also="batches of 24"
-    ),
+    Finding(says="larger pictures bring nothing", better=4, worse=3, gains=False),
     Finding(says="wider layers help (4k, not 2k)", better=2, worse=1),
     Finding(says="a third layer brings nothing", better=8, worse=3, gains=False),
-    Finding(says="ResNet50 beats VGG16", better=5, worse=3, also="batches of 16, rate constant"),
-    Finding(says="DenseNet169 beats VGG16", better=7, worse=3, also="rate constant"),
+    Finding(says="ResNet50 beats VGG16", better=5, worse=3),
+    Finding(says="DenseNet169 beats VGG16", better=7, worse=3),
 )

@@ -136,7 +136,7 @@ def provenance() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "made": _now(),
+        "made": now(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": packages,
@@ -145,7 +145,7 @@ def provenance() -> dict[str, Any]:
 
 def ask_again(folder: Path) -> None:
     """Note that a finished run was asked for once more: later stages take it for the newest."""
-    write_json(folder / META, {**read_meta(folder), "asked": _now()})
+    write_json(folder / META, {**read_meta(folder), "asked": now()})
 
 
 def asked(meta: Mapping[str, Any]) -> str:
@@ -153,5 +153,6 @@ def asked(meta: Mapping[str, Any]) -> str:
     return str(meta.get("asked", meta["made"]))
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment in ISO 8601, UTC: later ones sort behind."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -8,18 +8,50 @@ from pathlib import Path
 from typing import Any
 
 from core.predictions import Predictions
-from core.runs import asked, is_complete, read_meta
+from core.runs import asked, is_complete, now, read_meta, write_json
 from core.workspace import Corpus, Workspace
 
 OTHER_HALF = {"val1": "val2", "val2": "val1"}
 """What the network that one half stopped is tested on."""
 
-_NAME = re.compile(r"paper-(\d+)-(val1|val2|valid)-[0-9a-f]+")
+_NAME = re.compile(r"paper-(\d+)-(val1|val2|valid)-([0-9a-f]+)")
+
+_CRASH = "crash.json"
+
+
+def trial_name(number: int, stop_on: str, key: str) -> str:
+    """Name of a network's folder; the networks of a pair share the key, which their settings give.
+
+    Example:
+        >>> trial_name(3, "val1", "0a1b2c3d")
+        'paper-03-val1-0a1b2c3d'
+    """
+    return f"paper-{number:02d}-{stop_on}-{key}"
+
+
+def note_crash(folder: Path, reason: str, *, corpus: str) -> None:
+    """Write down why a training ended, and on which corpus."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _CRASH, {"corpus": corpus, "reason": reason, "made": now()})
+
+
+def forget_crash(folder: Path) -> None:
+    """Remove the note: it is tried again."""
+    (folder / _CRASH).unlink(missing_ok=True)
+
+
+def crash_of(folder: Path) -> dict[str, str]:
+    """What was noted of a crash; empty where none was."""
+    try:
+        noted: dict[str, str] = json.loads((folder / _CRASH).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return noted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One network of an experiment: finished, crashed, or under way.
+    """One network of an experiment, finished or crashed.
 
     Attributes:
         folder: its run folder.
@@ -58,29 +90,33 @@ Trials = Mapping[tuple[int, str], Trial]
 
 
 def find_trials(corpus: Corpus, workspace: Workspace, scale: str) -> dict[tuple[int, str], Trial]:
-    """The newest network of each experiment and half at a scale, on this corpus.
+    """The networks of each experiment at a scale, on this corpus.
 
-    Finished ones come before those that are not.
+    Of an experiment that was trained with several settings (another seed, other weights), those
+    that were made, asked for or crashed last: never one half with this and one with that.
     """
     home = workspace.reproduced / scale
-    found: dict[tuple[int, str], tuple[tuple[bool, str], Trial]] = {}
+    by_settings: dict[int, dict[str, list[tuple[str, Trial]]]] = {}
     for folder in sorted(home.iterdir()) if home.is_dir() else ():
         name = _NAME.fullmatch(folder.name)
         if name is None:
             continue
         meta = read_meta(folder, "corpus", "made") if is_complete(folder) else {}
-        if meta and meta["corpus"] != corpus.fingerprint:
+        crash = {} if meta else crash_of(folder)
+        if (meta or crash).get("corpus") != corpus.fingerprint:
             continue
-        crash = folder / "crash.txt"
         trial = Trial(
             folder=folder,
             number=int(name[1]),
             stop_on=name[2],
             meta=meta,
-            crash=crash.read_text(encoding="utf-8").strip() if crash.is_file() else "",
+            crash=crash.get("reason", ""),
         )
-        rank = (bool(meta), asked(meta) if meta else "")
-        key = (trial.number, trial.stop_on)
-        if key not in found or rank >= found[key][0]:
-            found[key] = (rank, trial)
-    return {key: trial for key, (_, trial) in sorted(found.items())}
+        when = asked(meta) if meta else crash["made"]
+        same = by_settings.setdefault(trial.number, {}).setdefault(name[3], [])
+        same.append((when, trial))
+    found: dict[tuple[int, str], Trial] = {}
+    for settings in by_settings.values():
+        newest = max(settings.values(), key=lambda same: max(when for when, _ in same))
+        found |= {(trial.number, trial.stop_on): trial for _, trial in newest}
+    return dict(sorted(found.items()))

@@ -208,10 +208,10 @@ def _fingerprint(table: ImageTable) -> str:
     The sizes of the files stand for what the images show.
     """
     folds = [int(fold) for fold in table.folds]
-    marks = table.metadata["readable"]
+    marks, halves = table.metadata["readable"], table.metadata[HALF]
     sizes = [path.stat().st_size if path.exists() else -1 for path in map(Path, table.paths)]
     return fingerprint(
-        table.image_ids, table.categories, table.splits, folds, table.concepts, marks, sizes
+        table.image_ids, table.categories, table.splits, folds, table.concepts, marks, halves, sizes
     )
 
 

@@ -52,14 +52,17 @@ def read_unprepared(
     """
     bare = layout is None and is_bare_list(source)
     reading = read_bare_list(source) if bare else read_corpus(source, layout=layout)
+    table = reading.table
     return named(
         Corpus(
             name=f"{source.resolve().stem} ({reading.layout})",
-            table=reading.table,
-            labels=LabelSpace.of(c or () for c in reading.table.of(split="train").concepts),
+            table=table,
+            labels=LabelSpace.of(c or () for c in table.of(split="train").concepts),
             names=reading.names,
             edition=reading.edition,
-            fingerprint=fingerprint(reading.table.image_ids, reading.table.concepts),
+            fingerprint=fingerprint(
+                table.image_ids, table.categories, table.splits, table.groups, table.concepts
+            ),
             notes=reading.notes,
         ),
         names,

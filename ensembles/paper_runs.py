@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.errors import CorpusError, first_few
 from core.paper import TABLE_5, THRESHOLD, Run
 from core.progress import say
 from core.trials import Trial, find_trials
@@ -12,6 +13,7 @@ from ensembles.editions import rules_of
 from ensembles.official import score_submission
 from ensembles.submission import write_submission
 from ensembles.thresholds import Thresholds
+from ensembles.truth import read_truth
 
 
 def write_paper_runs(corpus: Corpus, workspace: Workspace, *, scale: str) -> dict[str, Path]:
@@ -40,6 +42,21 @@ def write_paper_runs(corpus: Corpus, workspace: Workspace, *, scale: str) -> dic
         n_empty = sum(not decided.get(image_id) for image_id in test.image_ids)
         say(f"{files[name]}: {len(test):,} images, {n_empty:,} without a concept")
     return files
+
+
+def check_truth(corpus: Corpus, truth: Path) -> None:
+    """Refuse a truth that the runs cannot be scored by, hours before it is needed.
+
+    Raises:
+        CorpusError: it cannot be read, or its images are not the test images of the corpus.
+    """
+    known = set(read_truth(truth, edition=corpus.edition).concepts)
+    test = set(corpus.table.of(split="test").image_ids)
+    if strange := sorted(known ^ test):
+        raise CorpusError(
+            f"{truth}: its {len(known):,} images are not the {len(test):,} test images of"
+            f" {corpus.name}: {first_few(strange)}"
+        )
 
 
 def score_paper_runs(files: Mapping[str, Path], *, truth: Path, edition: int) -> dict[str, float]:

@@ -72,8 +72,13 @@ def _grid(experiments: Sequence[Sequence[Trial]]) -> Figure:
         _curves(axis, trials, key="f1", label="")
     for row in axes:
         row[0].set_ylabel("sample F1")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    by_label: dict[Any, Any] = {}
+    for axis in axes.flat:
+        handles, labels = axis.get_legend_handles_labels()
+        by_label |= dict(zip(labels, handles, strict=True))
+    names = sorted(by_label)
+    handles = [by_label[name] for name in names]
+    figure.legend(handles, names, loc="outside upper center", ncols=3)
     return figure
 
 

@@ -145,7 +145,11 @@ def _z(images: LabelledImages, support: Counts, n_images: tuple[int, int]) -> Nu
     squares = by_group.power(2).sum(axis=0) - 2 * p * (by_group.T @ sizes) + p**2 * (sizes @ sizes)
     variance = np.maximum(squares, 0.0) / n * (1 / n_images[0] + 1 / n_images[1])
     n_groups = np.bincount(by_group.indices, minlength=len(p))
-    enough = (p * min(n_images) >= 5) & (n_groups >= _FEW_GROUPS) & (variance > 1e-15)
+    of_group = np.repeat(np.arange(len(sizes)), np.diff(by_group.indptr))
+    on_all = by_group.indices[by_group.data == sizes[of_group]]
+    n_groups_without = len(sizes) - np.bincount(on_all, minlength=len(p))
+    few_groups = np.minimum(n_groups, n_groups_without) < _FEW_GROUPS
+    enough = (np.minimum(p, 1 - p) * min(n_images) >= 5) & ~few_groups & (variance > 1e-15)
     gap = support[1] / n_images[1] - support[0] / n_images[0]
     return np.where(enough, gap / np.sqrt(np.where(enough, variance, 1.0)), np.nan)
 

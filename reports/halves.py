@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.errors import LeakageError
 from core.images import ImageTable
 from core.metrics import Scores, empty_truth_rule, image_f1
 from core.paper import THRESHOLD
@@ -39,9 +40,16 @@ def score_half(corpus: Corpus, trial: Trial, *, nomissing: bool = False) -> Scor
         corpus: the prepared corpus.
         trial: stopped on `val1` or `val2`.
         nomissing: whether an image left without a concept gets its most probable one.
+
+    Raises:
+        LeakageError: it met these images while it was trained.
     """
     images = corpus.valid_half(OTHER_HALF[trial.stop_on])
     predictions = trial.predictions("valid").rows(images.image_ids)
+    if met := predictions.fitted_on.intersection(images.image_ids):
+        raise LeakageError(
+            f"{trial.folder}: {len(met)} of the images that test it stopped it; train it again"
+        )
     decided = decided_at(predictions.probs, THRESHOLD, nomissing=nomissing)
     rule = empty_truth_rule(corpus.edition)
     truth = images.targets(predictions.labels)

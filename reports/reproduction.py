@@ -67,7 +67,8 @@ def page(
         table_4(corpus, trials),
         "## The paper's findings",
         "Paired on the same images, both halves together. A gain holds where its interval lies"
-        " above 0; that something brings nothing holds where it does not.",
+        " above 0, and its reverse where it lies below. That something brings nothing is not shown"
+        " by an interval that holds 0: it is then not contradicted.",
         findings_table(corpus, trials),
         "## Table 5",
         "The five submitted runs, by the networks that val1 stopped; ours are scored on valid, each"
@@ -117,7 +118,7 @@ def _settings(trial: Trial | None) -> str:
     if trial is None:
         return ""
     settings = trial.settings
-    start = "random weights" if settings["weights"] == "none" else "ImageNet"
+    start = _start(settings["weights"])
     widths = "x".join([str(len(settings["hidden"])), str(settings["hidden"][0])])
     (size,) = settings["image_sizes"]
     return f"{size} px, {widths}, batch {settings['batch_size']}, {start}"
@@ -129,14 +130,37 @@ def _minutes(seconds: float) -> str:
 
 def findings_table(corpus: Corpus, trials: Trials) -> str:
     """Each finding of the paper, the paired difference here, and whether it holds."""
-    header = ["the paper", "experiments", "difference [95 %]", "n", "here", "differ also in"]
+    header = [
+        "the paper",
+        "experiments",
+        "difference [95 %]",
+        "n",
+        "here",
+        "the settings differ in",
+    ]
     rows = []
     for finding in FINDINGS:
         found = difference(corpus, trials, finding)
         cells = ["not trained", ""] if found is None else [found.signed(), f"{found.n:,}"]
+        differing = "" if found is None else _differing(trials, finding)
+        says = verdict(finding, found)
+        if "weights" in differing:
+            says = "not comparable"
         numbers = f"{finding.better} - {finding.worse}"
-        rows.append([finding.says, numbers, *cells, verdict(finding, found), finding.also])
+        rows.append([finding.says, numbers, *cells, says, differing])
     return table(header, rows)
+
+
+def _differing(trials: Trials, finding: Finding) -> str:
+    """Settings that tell the two experiments apart as they were trained here."""
+    ours, theirs = (trials[n, "val1"].settings for n in (finding.better, finding.worse))
+    ours["weights"], theirs["weights"] = (_start(s["weights"]) for s in (ours, theirs))
+    names = [name for name in ours if ours[name] != theirs.get(name)]
+    return ", ".join(name for name in names if name != "backbone")
+
+
+def _start(weights: str) -> str:
+    return "random weights" if weights == "none" else "pretrained"
 
 
 def difference(corpus: Corpus, trials: Trials, finding: Finding) -> Interval | None:
@@ -152,8 +176,10 @@ def verdict(finding: Finding, found: Interval | None) -> str:
     """Whether a finding holds here."""
     if found is None:
         return ""
+    if not finding.gains and found.low <= 0:
+        return "it loses" if found.high < 0 else "not contradicted"
     if not finding.gains:
-        return "does not hold" if found.low > 0 else "holds"
+        return "does not hold"
     if found.low > 0:
         return "holds"
     return "the reverse holds" if found.high < 0 else "not decided"

@@ -9,6 +9,7 @@ from backbones.fit_config import FitConfig
 from backbones.presets import PRESETS
 from core.config import fingerprint, overlay
 from core.errors import ConfigError
+from fusion.config import FuseConfig
 
 
 @pytest.mark.parametrize(
@@ -30,10 +31,10 @@ from core.errors import ConfigError
         ("clip_norm", float("nan"), "clip_norm: expected 0 or more, found nan"),
         ("mixup", -1.0, "mixup: expected 0 or more, found -1.0"),
         ("momentum_decay", -1.0, "momentum_decay: expected 0 or more, found -1.0"),
-        ("epsilon", -1e-8, "epsilon: expected 0 or more, found -1e-08"),
+        ("epsilon", 0.0, "epsilon: expected above 0, found 0.0"),
         ("stop_threshold", 1.0, r"stop_threshold: expected \[0, 1\), found 1.0"),
         ("bce_epochs", -1, "bce_epochs: expected 0 or more, found -1"),
-        ("temperature", 0.0, "temperature: expected above 0, found 0.0"),
+        ("loss_temperature", 0.0, "loss_temperature: expected above 0, found 0.0"),
         ("seeds", 0, "seeds: expected at least 1, found 0"),
         ("ema", 1.0, r"ema: expected \[0, 1\), found 1.0"),
         ("negative_smoothing", -0.1, r"negative_smoothing: expected \[0, 1\), found -0.1"),
@@ -91,3 +92,9 @@ def test_every_setting_changes_the_fingerprint() -> None:
 
 def test_presets_are_of_both_regimes() -> None:
     assert {config.regime for config in PRESETS.values()} == {"frozen", "full"}
+
+
+@pytest.mark.parametrize("config", [BackboneConfig, FuseConfig])
+def test_no_setting_of_a_training_gets_another_meaning(config: type[FitConfig]) -> None:
+    own = vars(config).get("__annotations__", {})
+    assert not set(own) & set(FitConfig.__annotations__)

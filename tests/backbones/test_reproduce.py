@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from backbones.network_run import Upkeep
-from backbones.reproduce import CRASH, Trial, plan_trials, reproduce
+from backbones.reproduce import TrialPlan, plan_trials, reproduce
 from backbones.scales import SCALES, Scale
 from core.errors import ConfigError, MissingStageError
 from core.predictions import Predictions
 from core.runs import is_complete, read_meta
+from core.trials import crash_of, note_crash
 from core.workspace import Corpus, Workspace
 
 Prepared = Callable[[str], Workspace]
@@ -25,7 +26,7 @@ Prepared = Callable[[str], Workspace]
 ROOT = Path(__file__).parents[2]
 
 
-def run(trials: list[Trial], workspace: Workspace) -> list[Trial]:
+def run(trials: list[TrialPlan], workspace: Workspace) -> list[TrialPlan]:
     return reproduce(trials, workspace, device="cpu", upkeep=Upkeep())
 
 
@@ -87,31 +88,30 @@ class Done:
     """
 
     workspace: Workspace
-    pair: list[Trial]
-    bad: Trial
-    crashed: list[Trial]
+    pair: list[TrialPlan]
+    bad: TrialPlan
+    crashed: list[TrialPlan]
 
 
 @pytest.fixture(scope="module")
 def done(prepared_once: Workspace) -> Done:
     spoilt = prepared_once.root / "spoilt.pth"
     spoilt.write_bytes(b"no weights")
-    bad = Trial(number=5, stop_on="val1", scale="tiny", weights=str(spoilt))
+    bad = TrialPlan(number=5, stop_on="val1", scale="tiny", weights=str(spoilt))
     pair = plan_trials((3,), scale="tiny")
-    before = pair[0].plan(prepared_once).home
-    before.mkdir(parents=True)
-    (before / CRASH).write_text("RuntimeError: in an earlier call\n")
+    before = pair[0].plan(prepared_once)
+    note_crash(before.home, "RuntimeError: in an earlier call", corpus=before.corpus.fingerprint)
     crashed = run([bad, *pair], prepared_once)
     return Done(workspace=prepared_once, pair=pair, bad=bad, crashed=crashed)
 
 
 def test_what_crashes_is_noted_and_the_others_go_on(done: Done) -> None:
     assert done.crashed == [done.bad]
-    note = (done.bad.plan(done.workspace).home / CRASH).read_text()
-    assert note.startswith("ConfigError: ")
-    assert "spoilt.pth" in note
+    reason = crash_of(done.bad.plan(done.workspace).home)["reason"]
+    assert reason.startswith("ConfigError: ")
+    assert "spoilt.pth" in reason
     homes = [trial.plan(done.workspace).home for trial in done.pair]
-    assert all(is_complete(home) and not (home / CRASH).exists() for home in homes)
+    assert all(is_complete(home) and not crash_of(home) for home in homes)
 
 
 def test_each_of_a_pair_is_tested_on_what_it_never_met(done: Done, corpus: Corpus) -> None:
@@ -140,7 +140,7 @@ def test_a_corpus_without_halves_is_named(prepared: Prepared) -> None:
     lines = [line.rsplit(",", 1)[0] for line in table.read_text().splitlines()]
     table.write_text("\n".join(lines) + "\n")
     with pytest.raises(MissingStageError, match="without the halves val1 and val2; run `prepare`"):
-        Trial(number=3, stop_on="val1", scale="tiny").plan(workspace).table  # noqa: B018
+        TrialPlan(number=3, stop_on="val1", scale="tiny").plan(workspace).table  # noqa: B018
 
 
 @pytest.mark.skipif(not hasattr(os, "setsid"), reason="signals of another kind here")
@@ -167,8 +167,18 @@ def test_interrupted_it_ends_its_worker_and_the_next_call_finishes(
         assert all(is_complete(trial.plan(workspace).home) for trial in trials)
 
 
+def test_a_pair_shares_its_key_and_other_settings_have_another(prepared: Prepared) -> None:
+    workspace = prepared("keys")
+    keys = {
+        trial.plan(workspace).home.name.rpartition("-")[2]
+        for seed in (0, 1)
+        for trial in plan_trials((3,), scale="tiny", seed=seed)
+    }
+    assert len(keys) == 2
+
+
 def test_the_third_configuration_stops_on_all_of_valid(prepared: Prepared, corpus: Corpus) -> None:
-    trial = Trial(number=3, stop_on="valid", scale="tiny")
+    trial = TrialPlan(number=3, stop_on="valid", scale="tiny")
     plan = trial.plan(prepared("third"))
     [member] = plan.members
     assert member.stop.sum() == len(corpus.images("valid"))

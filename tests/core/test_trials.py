@@ -1,12 +1,13 @@
 """The networks of `reproduce`, as they lie on disk."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from core.runs import write_json
-from core.trials import find_trials
+from core.trials import Trial, crash_of, find_trials, forget_crash, note_crash
 from core.workspace import Corpus, Workspace
 
 
@@ -18,34 +19,44 @@ def home(workspace: Workspace) -> Path:
 
 
 def save(folder: Path, *, corpus: str = "made0000", made: str = "2026-01") -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     write_json(folder / "meta.json", {"corpus": corpus, "made": made})
 
 
-def test_the_newest_finished_network_of_each_experiment_and_half_is_found(
+def numbers(found: Mapping[tuple[int, str], Trial]) -> dict[tuple[int, str], str]:
+    return {key: trial.folder.name[-1] for key, trial in found.items()}
+
+
+def test_networks_of_an_experiment_are_those_made_last_with_equal_settings(
     home: Path, corpus: Corpus, workspace: Workspace
 ) -> None:
-    save(home / "paper-03-val1-00000001", made="2026-02")
+    save(home / "paper-03-val1-00000001", made="2026-03")
     save(home / "paper-03-val1-00000002", made="2026-01")
-    save(home / "paper-03-val2-00000003", corpus="other000")
+    save(home / "paper-03-val2-00000002", made="2026-02")
+    save(home / "paper-07-val2-00000003", corpus="other000")
     save(home / "paper-10-valid-00000004")
-    (home / "paper-03-val1-00000005").mkdir()  # under way, with other settings
+    (home / "paper-09-val1-00000005").mkdir()  # under way
     (home / "notes").mkdir()
     found = find_trials(corpus, workspace, "small")
-    assert {key: trial.folder.name[-1] for key, trial in found.items()} == {
-        (3, "val1"): "1", (10, "valid"): "4",
-    }  # fmt: skip
+    assert numbers(found) == {(3, "val1"): "1", (10, "valid"): "4"}  # never val1 of 1, val2 of 2
+    save(home / "paper-03-val2-00000001", made="2026-04")
+    found = find_trials(corpus, workspace, "small")
+    assert numbers(found) == {(3, "val1"): "1", (3, "val2"): "1", (10, "valid"): "4"}
     assert find_trials(corpus, workspace, "full") == {}
 
 
-def test_a_crash_is_told_where_nothing_else_is_there(
+def test_a_crash_is_told_of_this_corpus_until_it_is_tried_again(
     home: Path, corpus: Corpus, workspace: Workspace
 ) -> None:
     folder = home / "paper-04-val1-00000001"
-    folder.mkdir()
-    (folder / "crash.txt").write_text("RuntimeError: no memory\n")
-    trial = find_trials(corpus, workspace, "small")[4, "val1"]
-    assert (trial.meta, trial.crash) == ({}, "RuntimeError: no memory")
+    note_crash(folder, "RuntimeError: no memory", corpus=corpus.fingerprint)
+    note_crash(home / "paper-05-val1-00000001", "RuntimeError: before", corpus="other000")
+    [trial] = find_trials(corpus, workspace, "small").values()
+    assert (trial.number, trial.meta, trial.crash) == (4, {}, "RuntimeError: no memory")
+    forget_crash(folder)
+    forget_crash(folder)
+    assert crash_of(folder) == {}
+    assert find_trials(corpus, workspace, "small") == {}
 
 
 def test_the_log_gives_epochs_and_no_events(

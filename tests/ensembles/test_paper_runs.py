@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from core.errors import CorpusError
 from core.predictions import Predictions
 from core.runs import write_json
 from core.workspace import Corpus, Workspace
-from ensembles.paper_runs import score_paper_runs, write_paper_runs
+from ensembles.paper_runs import check_truth, score_paper_runs, write_paper_runs
 
 
 def save(workspace: Workspace, corpus: Corpus, number: int) -> None:
@@ -55,3 +56,17 @@ def test_nothing_is_written_of_networks_that_are_not_trained(
     corpus: Corpus, workspace: Workspace
 ) -> None:
     assert write_paper_runs(corpus, workspace, scale="small") == {}
+
+
+def test_a_truth_of_other_images_is_refused_beforehand(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    workspace.root.mkdir(parents=True)
+    truth = workspace.root / "truth.txt"
+    truth.write_text("".join(f"test_{n:02d}\tC1\n" for n in range(8)))
+    check_truth(corpus, truth)
+    truth.write_text("test_00\tC1\nother\tC1\n")
+    with pytest.raises(
+        CorpusError, match=r"its 2 images are not the 8 test images of made: \['oth"
+    ):
+        check_truth(corpus, truth)
