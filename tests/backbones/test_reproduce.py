@@ -140,7 +140,7 @@ def test_a_corpus_without_halves_is_named(prepared: Prepared) -> None:
     lines = [line.rsplit(",", 1)[0] for line in table.read_text().splitlines()]
     table.write_text("\n".join(lines) + "\n")
     with pytest.raises(MissingStageError, match="without the halves val1 and val2; run `prepare`"):
-        TrialPlan(number=3, stop_on="val1", scale="tiny").plan(workspace).table  # noqa: B018
+        len(TrialPlan(number=3, stop_on="val1", scale="tiny").plan(workspace).table)
 
 
 @pytest.mark.skipif(not hasattr(os, "setsid"), reason="signals of another kind here")
