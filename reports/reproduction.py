@@ -176,13 +176,10 @@ def verdict(finding: Finding, found: Interval | None) -> str:
     """Whether a finding holds here."""
     if found is None:
         return ""
-    if not finding.gains and found.low <= 0:
-        return "it loses" if found.high < 0 else "not contradicted"
-    if not finding.gains:
-        return "does not hold"
-    if found.low > 0:
-        return "holds"
-    return "the reverse holds" if found.high < 0 else "not decided"
+    above, below = found.low > 0, found.high < 0
+    if finding.gains:
+        return "holds" if above else "the reverse holds" if below else "not decided"
+    return "does not hold" if above else "it loses" if below else "not contradicted"
 
 
 def table_5(corpus: Corpus, trials: Trials, scores: Mapping[str, float]) -> str:
