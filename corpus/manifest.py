@@ -6,10 +6,11 @@
     category    optional; one of the seven, or empty
     concepts    optional; CUIs with `;` between them
     group       optional; images of one group never part
-    ...         any further column becomes metadata
+    ...         any further column becomes metadata, a list in parquet joined by `;`
 
 Concepts are known and none where the cell is empty; they are unknown where the column is missing
-and in every row of test. In parquet a null is unknown too.
+and in every row of test. In parquet a null is unknown too; in a further column it is a missing
+value, as an empty cell is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ _NEEDED = ("path", "split")
 # any order of rows, and its score counts images known to have no concept.
 _EDITION = 2025
 
+_EXACT = 2**53  # up to here a float tells whole numbers apart
 
 Row = Mapping[str, str | None]
 
@@ -185,15 +187,21 @@ def _read_parquet(path: Path) -> _Sheet:
         raise CorpusError(f"{path}: cannot be read as parquet ({reason})") from None
     header = [str(column) for column in frame.columns]
     check_header(path, header, needed=_NEEDED)
-    columns = [[_text(value) for value in frame[column]] for column in frame.columns]
+    cells = [frame[c].astype(object).where(frame[c].notna(), None) for c in frame.columns]
+    columns = [[_text(value) for value in column] for column in cells]
     rows = [dict(zip(header, values, strict=True)) for values in zip(*columns, strict=True)]
     return _Sheet(header, {f"row {number}": row for number, row in enumerate(rows, start=1)})
 
 
 def _text(value: Any) -> str | None:
-    """A cell as text, a list as the text of a concepts' cell, a null as None."""
+    """A cell as text, a list as the text of a concepts' cell, a null as None.
+
+    A whole number is written without a fraction: pandas makes floats of integers with a gap.
+    """
     if isinstance(value, (list, np.ndarray)):
-        return ";".join(str(part) for part in value)
-    if value is None or value != value or str(value) == "<NA>":
+        return ";".join(_text(part) or "" for part in value)
+    if value is None or value != value:
         return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
     return str(value).strip()

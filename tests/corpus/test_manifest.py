@@ -1,10 +1,12 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from core.errors import CorpusError
+from core.images import ImageTable
 from corpus.manifest import is_manifest, read_manifest
 
 
@@ -151,6 +153,38 @@ def test_parquet_may_hold_lists_of_concepts(images: Path) -> None:
     )
     frame.to_parquet(images / "manifest.parquet", engine="pyarrow")
     assert read_manifest(images).table.concepts == (("C1", "C2"), ())
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([34, None, 7], ("34", "", "7")),  # pandas makes floats of them
+        ([0.5, 2.0, float("nan")], ("0.5", "2", "")),
+        (pd.array([1, None, 3], dtype="Int64"), ("1", "", "3")),
+        ([True, False, True], ("True", "False", "True")),
+        (pd.array([True, None, False], dtype="boolean"), ("True", "", "False")),
+        (pd.array([" a", None, "<NA>"], dtype="string"), ("a", "", "<NA>")),
+        (pd.Categorical(["u", None, "v"]), ("u", "", "v")),
+        ([["x", "y"], [], None], ("x;y", "", "")),
+        ([[1, 2], [2.0, None], [3]], ("1;2", "2;", "3")),
+    ],
+)
+def test_further_columns_of_parquet_are_kept_and_nulls_are_missing(
+    images: Path, values: Any, expected: tuple[str, ...]
+) -> None:
+    frame = pd.DataFrame(
+        {
+            "path": ["ct/a.jpg", "ct/b.jpg", "v.png"],
+            "split": ["train", "train", "valid"],
+            "concepts": ["C1", "C1", "C1"],
+            "further": values,
+        }
+    )
+    frame.to_parquet(images / "manifest.parquet", engine="pyarrow")
+    table = read_manifest(images).table
+    assert table.metadata == {"further": expected}
+    table.save(images / "images.csv")
+    assert ImageTable.load(images / "images.csv").metadata == {"further": expected}
 
 
 def test_a_row_of_parquet_is_named_by_its_number(images: Path) -> None:
