@@ -7,18 +7,21 @@ from pathlib import Path
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
+from core.workspace import HALF
 from corpus.files import FoundImage
 from corpus.notes import Note, count
 
 GROUPS_FILE = "groups.csv"
+
+METADATA_FILE = "metadata.csv"
 
 Row = Mapping[str, str]
 
 # Columns with a meaning of their own; any other is metadata.
 _KNOWN = ("image_id", "group", "split", "category")
 
-# Columns that the image table keeps for itself.
-_TAKEN = ("path", "fold", "labelled", "concepts")
+# Columns that the image table keeps for itself; `prepare` makes the last two.
+_TAKEN = ("path", "fold", "labelled", "concepts", "readable", HALF)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,24 @@ def read_groups(*folders: Path) -> list[Annotations]:
     for path in dict.fromkeys(folder / GROUPS_FILE for folder in folders):
         if path.exists():
             header, rows = read_rows(path, needed=("image_id", "group"))
+            found.append(annotate(path, header, rows, ignored=()))
+    return found
+
+
+def read_annotations(*folders: Path) -> list[Annotations]:
+    """What `groups.csv` and `metadata.csv` of each folder say; nothing of a folder without them.
+
+    `metadata.csv` needs the column `image_id` alone. Its further columns (age, sex, view, ...)
+    become metadata, missing for an image without a row; a column of `groups.csv` means there what
+    it means here, and where both files have a value that of `groups.csv` counts.
+
+    Raises:
+        CorpusError: as `read_groups`.
+    """
+    found = read_groups(*folders)
+    for path in dict.fromkeys(folder / METADATA_FILE for folder in folders):
+        if path.exists():
+            header, rows = read_rows(path, needed=("image_id",))
             found.append(annotate(path, header, rows, ignored=()))
     return found
 
@@ -140,6 +161,7 @@ def annotation_notes(found: Sequence[FoundImage], annotations: Annotations) -> l
             a category that does not exist.
     """
     name, rows = annotations.path.name, annotations.rows
+    lacking = "ungrouped" if name == GROUPS_FILE else "values missing"
     for column in ("split", "category"):
         for image in found:
             said, seen = annotations.value(image.image_id, column), getattr(image, column)
@@ -158,7 +180,7 @@ def annotation_notes(found: Sequence[FoundImage], annotations: Annotations) -> l
     strangers = [image_id for image_id in rows if image_id not in ids]
     notes = []
     if without:
-        text = f"{name}: {count(len(without), 'image')} without a row, ungrouped"
+        text = f"{name}: {count(len(without), 'image')} without a row, {lacking}"
         notes.append(Note(f"{text}: {first_few(without)}"))
     if strangers:
         text = f"{name}: {count(len(strangers), 'row')} without an image, left out"

@@ -4,7 +4,7 @@
     Training-Concepts.txt           ID<TAB>CUI;CUI, no header
     Validation-Concepts.txt
     string_concepts.csv             CUI<TAB>name, optional
-    groups.csv                      optional, see `corpus.annotations`
+    groups.csv, metadata.csv        optional, see `corpus.annotations`
 
 The archives put the edition before the names of these files, which is accepted.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.categories import CATEGORIES
 from core.images import SPLITS
-from corpus.annotations import read_groups
+from corpus.annotations import read_annotations
 from corpus.concept_lists import TAB_LIST, read_concept_list, read_names
 from corpus.files import find_file, images_by_category, require_file
 from corpus.notes import Note
@@ -62,7 +62,7 @@ def read_imageclef_2020(folder: Path, *, strict: bool = False) -> Reading:
         layout=LAYOUT,
         edition=2020,
         names=names,
-        annotations=read_groups(folder),
+        annotations=read_annotations(folder),
         notes=notes,
         strict=strict,
     )

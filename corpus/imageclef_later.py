@@ -19,7 +19,7 @@ from pathlib import Path
 
 from core.errors import CorpusError
 from core.images import SPLITS
-from corpus.annotations import read_groups
+from corpus.annotations import read_annotations
 from corpus.concept_lists import (
     COMMA_LIST,
     TAB_LIST,
@@ -108,7 +108,7 @@ def read_edition(folder: Path, edition: Edition, *, strict: bool = False) -> Rea
         layout=edition.layout,
         edition=edition.year,
         names=names,
-        annotations=read_groups(folder),
+        annotations=read_annotations(folder),
         notes=[*notes, *noted],
         strict=strict,
     )
@@ -173,7 +173,7 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
         layout=LAYOUT_2026,
         edition=2026,
         names=names,
-        annotations=read_groups(folder, home),
+        annotations=read_annotations(folder, home),
         notes=[*notes, *noted, *ignored, *noted_in_test],
         strict=strict,
     )

@@ -10,7 +10,7 @@ them. The non-radiology images are no part of the task and are not looked at.
 from pathlib import Path
 
 from core.errors import CorpusError
-from corpus.annotations import read_groups
+from corpus.annotations import read_annotations
 from corpus.concept_lists import ROCO_LIST, read_concept_list
 from corpus.files import images_of_split
 from corpus.notes import Note
@@ -63,7 +63,7 @@ def read_roco(folder: Path, *, strict: bool = False) -> Reading:
         layout=LAYOUT,
         edition=2020,
         names={},
-        annotations=read_groups(folder, _home(folder)),
+        annotations=read_annotations(folder, _home(folder)),
         notes=notes,
         strict=strict,
     )

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import CorpusError
-from corpus.annotations import annotation_notes, read_groups
+from corpus.annotations import annotation_notes, read_annotations, read_groups
 from corpus.files import FoundImage
 
 
@@ -45,6 +45,8 @@ def test_columns_without_a_meaning_of_their_own_are_metadata(tmp_path: Path) -> 
         ("", r"no column \['image_id', 'group'\].*; found \[\]"),
         ("image_id,group,x,x\na,1,2,3\n", "column 'x' stands twice; keep one"),
         ("image_id,group,fold\na,1,2\n", "column 'fold' is the image table's own; rename it"),
+        ("image_id,group,valid_half\na,1,2\n", "column 'valid_half' is the image table's own"),
+        ("image_id,group,readable\na,1,2\n", "column 'readable' is the image table's own; rename"),
         ("image_id,group\na,1\nb\n", "line 3: expected 2 columns, found 1"),
         ("image_id,group\na,1\nb,2,3\n", "line 3: expected 2 columns, found 3"),
         ("image_id,group\na,1\n\na,2\n", "line 4: image 'a' stands twice, first in line 2"),
@@ -83,3 +85,27 @@ def test_images_without_a_row_and_rows_without_an_image_are_counted(tmp_path: Pa
         "groups.csv: 1 image without a row, ungrouped: ['b']",
         "groups.csv: 2 rows without an image, left out: ['x', 'y']",
     ]
+
+
+def test_metadata_csv_needs_no_groups_and_its_gaps_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("image_id,age,view\na,61,AP\nx,7,PA\n")
+    (said,) = read_annotations(tmp_path, tmp_path)
+    assert said.columns == ("age", "view")
+    assert (said.value("a", "age"), said.value("b", "age")) == ("61", "")
+    assert [note.text for note in annotation_notes(FOUND, said)] == [
+        "metadata.csv: 1 image without a row, values missing: ['b']",
+        "metadata.csv: 1 row without an image, left out: ['x']",
+    ]
+
+
+def test_groups_csv_comes_before_metadata_csv(tmp_path: Path) -> None:
+    (groups(tmp_path, "image_id,group\na,1\n") / "metadata.csv").write_text("image_id,age\na,61\n")
+    assert [said.path.name for said in read_annotations(tmp_path)] == ["groups.csv", "metadata.csv"]
+
+
+def test_a_metadata_csv_without_ids_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,age\na.jpg,61\n")
+    with pytest.raises(
+        CorpusError, match=r"metadata.csv: no column \['image_id'\]; expected image"
+    ):
+        read_annotations(tmp_path)

@@ -74,6 +74,19 @@ def test_names_and_groups_are_read_where_they_are(corpus: Path) -> None:
     assert reading.table.metadata["source"] == ("s1", "s2", "s10", "s3", "s4", "s5", "s6")
 
 
+def test_metadata_is_read_beside_the_splits_and_is_missing_without_a_row(corpus: Path) -> None:
+    (corpus / "groups.csv").write_text("image_id,group,sex\nR_1,p,F\nR_2,q,\n")
+    (corpus / "metadata.csv").write_text("image_id,age,sex\nR_2,61,M\nR_1,7,M\nR_5,30,\nR_77,1,F\n")
+    reading = read_imageclef_2020(corpus)
+    assert reading.table.image_ids == ("R_1", "R_2", "R_10", "R_3", "R_4", "R_5", "R_6")
+    assert reading.table.groups[:2] == ("p", "q")
+    assert reading.table.metadata == {
+        "sex": ("F", "M", "", "", "", "", ""),  # groups.csv counts where both have a value
+        "age": ("7", "61", "", "", "", "30", ""),
+    }
+    assert "metadata.csv: 1 row without an image, left out: ['R_77']" in reading.notes
+
+
 def test_the_names_of_2019_and_its_lack_of_categories_are_accepted(tmp_path: Path) -> None:
     for name in ("train/R_1.jpg", "valid/R_2.jpg", "test/R_3.jpg"):
         (tmp_path / name).parent.mkdir()
