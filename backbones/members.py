@@ -1,7 +1,7 @@
 """Several networks of one kind, trained on different parts of train and averaged."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,7 @@ def fit_members(
     config: FitConfig,
     compute: Compute,
     log: Callable[[dict[str, Any]], None],
+    n_folds: int = 0,
 ) -> list[tuple[nn.Module, Fitted]]:
     """Train all members, one after the other.
 
@@ -128,12 +129,13 @@ def fit_members(
         config: how to fit.
         compute: where and how.
         log: told of each epoch, with the member's number.
+        n_folds: as for `plan_members`; a member never meets what it holds out.
 
     Returns:
         Each network with what it reached.
     """
     members = []
-    for member in plan_members(folds, config):
+    for member in plan_members(folds, config, n_folds=n_folds):
         torch.manual_seed(member.seed)
         model = new_model(examples.rows[member.learnt])
 
@@ -142,8 +144,8 @@ def fit_members(
 
         fitted = fit(
             model,
-            examples,
-            stop=member.stop,
+            _met(examples, member),
+            stop=member.stop[~member.held_out],
             config=config,
             seed=member.seed,
             compute=compute,
@@ -151,6 +153,19 @@ def fit_members(
         )
         members.append((model, fitted))
     return members
+
+
+def _met(examples: Examples, member: Member) -> Examples:
+    """The examples without those that a member holds out."""
+    if not member.held_out.any():
+        return examples
+    met = np.flatnonzero(~member.held_out)
+    return replace(
+        examples,
+        targets=examples.targets[met],
+        rows=examples.rows[met],
+        kinds=tuple(examples.kinds[place] for place in met if examples.kinds),
+    )
 
 
 def predict_members(
