@@ -113,8 +113,8 @@ def main() -> None:
     n_images = 600 if quick else N_IMAGES
     keep_memory()
     print(
-        f"{CONFIG.n_members} members, {CONFIG.epochs} epochs, {n_images} images; seconds, median and"
-        f" range of {N_ROUNDS} rounds\n"
+        f"{CONFIG.n_members} members, {CONFIG.epochs} epochs, {n_images} images; seconds, median"
+        f" and range of {N_ROUNDS} rounds\n"
     )
     print("| where | in order | at once | times faster | paired |")
     print("| --- | --- | --- | --- | --- |")
