@@ -212,7 +212,7 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def _dropout(layer: nn.Dropout, x: Tensor) -> Tensor:
-    """What the layer gives, by other random numbers, drawn three times as fast on a processor."""
+    """What the layer gives, by other random numbers, which a processor draws faster."""
     if not layer.p or not layer.training:
         return dropout(x, layer.p, layer.training)
     return x * ((torch.rand_like(x) >= layer.p) * (1 / (1 - layer.p)))
