@@ -212,25 +212,42 @@ def fuse(
     preset: PresetOption = "quick",
     config: ConfigOption = None,
     settings: SetOption = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="What is made, or all; may be repeated. None: those of the preset."),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help="Further column that networks are given; may be repeated."),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Fuse image evidence with the category: shallow head, retrieval, routing, prior."""
+    """Fuse image evidence with the category and other metadata, and compare the ways to do it."""
     from backbones.device import find_device
     from core.config import configured, preset_of
     from core.workspace import Workspace
     from fusion.config import PRESETS
     from fusion.fuse import fuse as run
+    from reports.fusion import write_comparison
 
+    options = {"strategies": strategy, "metadata": metadata}
+    given = [f"{key}={','.join(values)}" for key, values in options.items() if values]
+    home = Workspace(workspace)
+    corpus = home.open_corpus()
     made = run(
-        Workspace(workspace).open_corpus(),
-        Workspace(workspace),
-        config=configured(preset_of(PRESETS, preset), file=config, given=settings or ()),
+        corpus,
+        home,
+        config=configured(
+            preset_of(PRESETS, preset), file=config, given=[*(settings or ()), *given]
+        ),
         preset=preset,
         device=find_device(device),
     )
     for fused in made:
         score = "no labelled valid images" if fused.valid_f1 is None else f"valid {fused.valid_f1}"
-        typer.echo(f"{fused.strategy:<10} {score}  {fused.folder}")
+        typer.echo(f"{fused.strategy:<16} {score}  {fused.folder}")
+    if page := write_comparison(corpus, home):
+        typer.echo(str(page))
 
 
 @app.command()

@@ -71,6 +71,8 @@ def _convert_one(value: Any, option: Any) -> Any:
                 return argument
     elif origin is tuple:
         parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, (int, float)) and not isinstance(parts, bool):
+            parts = (parts,)
         if isinstance(parts, Sequence):
             return tuple(_convert_one(part, arguments[0]) for part in parts if part != "")
     elif option is bool:
@@ -124,14 +126,19 @@ def parse_settings(given: Sequence[str], *, option: str = "--set") -> dict[str, 
     return settings
 
 
-def preset_of(presets: Mapping[str, C], name: str) -> C:
+def preset_of(presets: Mapping[str, C], name: str, *, option: str = "--preset") -> C:
     """The named preset.
+
+    Args:
+        presets: by name.
+        name: which one.
+        option: where it was named, for the message.
 
     Raises:
         ConfigError: there is none of that name.
     """
     if name not in presets:
-        raise ConfigError(f"--preset {name}: expected one of {', '.join(presets)}")
+        raise ConfigError(f"{option} {name}: expected one of {', '.join(presets)}")
     return presets[name]
 
 

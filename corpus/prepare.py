@@ -205,7 +205,8 @@ def _notes(errors: dict[str, str]) -> list[str]:
 def _fingerprint(table: ImageTable) -> str:
     """What later stages recognise the corpus by, wherever it lies.
 
-    The sizes of the files stand for what the images show.
+    The sizes of the files stand for what the images show. Further columns are no part of it: most
+    detectors never see them, and what does, names them in its own fingerprint.
     """
     folds = [int(fold) for fold in table.folds]
     marks, halves = table.metadata["readable"], table.metadata[HALF]

@@ -14,23 +14,60 @@ class FuseConfig(FitConfig):
         strategies: names of `fusion.strategies.STRATEGIES`, in the order they are made.
         embeddings: folders in the workspace's embeddings to join; empty for those of the newest
             detector.
-        k: neighbours in retrieval.
-        temperature: of the neighbours' cosine similarity.
+        metadata: further columns of the image table that networks are given, `name` or `name:kind`
+            with the kind `categorical`, `numeric` or `multi`.
+        guess_share: of the training images of an epoch that have the guessed category in place of
+            the given one, so that a network can do without.
+        metadata_dropout: of the training images of an epoch, those that lack each column.
+        k: neighbours in retrieval; of several numbers the best on train, held out.
+        temperature: of the neighbours' cosine similarity; of several the best likewise.
+        approximate_from: training images from which on neighbours are looked up in an approximate
+            index.
+        support: training images of a concept that a specialist's say takes; of several numbers the
+            best on valid, cross-fitted.
+        constant_from: training images of a category from which on its constant concepts are sure
+            (strategy `constrained`).
+        end_to_end: preset of `train-backbone` by which strategies that end in `-e2e` fine-tune.
+        end_to_end_epochs: in place of the preset's; 0 for those.
     """
 
     strategies: tuple[str, ...] = ("one-hot", "retrieval", "routed", "prior")
     embeddings: tuple[str, ...] = ()
-    k: int = 25
-    temperature: float = 0.05
+    metadata: tuple[str, ...] = ()
+    guess_share: float = 0.1
+    metadata_dropout: float = 0.1
+    k: tuple[int, ...] = (10, 25, 50, 100)
+    temperature: tuple[float, ...] = (0.02, 0.05, 0.1)
+    approximate_from: int = 1_000_000
+    support: tuple[int, ...] = (0, 2, 5, 10, 20, 50)
+    constant_from: int = 50
+    end_to_end: str = "finetune"
+    end_to_end_epochs: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k < 1:
-            raise ConfigError(f"k: expected at least 1, found {self.k}")
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature: expected above 0, found {self.temperature}")
-        if not self.strategies:
-            raise ConfigError("strategies: expected at least one")
+        for name in ("k", "temperature", "support", "strategies"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name}: expected at least one")
+        if min(self.k) < 1:
+            raise ConfigError(f"k: expected at least 1, found {min(self.k)}")
+        if not min(self.temperature) > 0:
+            raise ConfigError(f"temperature: expected above 0, found {min(self.temperature)}")
+        for name in ("guess_share", "metadata_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected [0, 1), found {getattr(self, name)}")
+        if min(self.support) < 0:
+            raise ConfigError(f"support: expected 0 or more, found {min(self.support)}")
+        if self.approximate_from < 1:
+            raise ConfigError(
+                f"approximate_from: expected at least 1, found {self.approximate_from}"
+            )
+        if self.end_to_end_epochs < 0:
+            raise ConfigError(
+                f"end_to_end_epochs: expected 0 or more, found {self.end_to_end_epochs}"
+            )
+        if self.constant_from < 1:
+            raise ConfigError(f"constant_from: expected at least 1, found {self.constant_from}")
 
 
 PRESETS: dict[str, FuseConfig] = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from backbones.tensors import WEIGHTS, save_tensors
 from core.config import fingerprint
 from core.detectors import untrained
-from core.errors import ConfigError
 from core.metrics import Interval, bootstrap, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
@@ -16,8 +16,12 @@ from core.runs import ask_again, is_complete, new_folder, read_meta, write_json
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
-from fusion.given import Given, gather
-from fusion.strategies import SPLITS, STRATEGIES, Fused
+from fusion.fused import Fused
+from fusion.given import SPLITS, Given, gather
+from fusion.strategies import END_TO_END, STRATEGIES, in_order
+
+WITHHELD = "-withheld"
+"""What follows a split in the name of predictions that do without the given category."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +42,23 @@ class FusionRun:
 def fuse(
     corpus: Corpus, workspace: Workspace, *, config: FuseConfig, preset: str, device: str
 ) -> list[FusionRun]:
-    """Make the config's strategies; those made before from the same are kept.
+    """Make the config's strategies, and those that they are made of.
+
+    Strategies made before from the same are kept.
 
     Raises:
-        ConfigError: a strategy is not known.
+        ConfigError: a strategy is not known, or a metadata column cannot be used.
+        CorpusError: text in a numeric column.
         MissingStageError: there are no pooled features.
     """
-    if unknown := [name for name in config.strategies if name not in STRATEGIES]:
-        raise ConfigError(f"strategies: unknown {unknown[0]!r}; known: {', '.join(STRATEGIES)}")
-    given = gather(corpus, workspace, embeddings=config.embeddings, device=device)
+    names = in_order(config.strategies)
+    given = gather(
+        corpus, workspace, embeddings=config.embeddings, metadata=config.metadata, device=device
+    )
     if line := untrained(given.detectors, corpus.training_categories):
         say(line)
     made: dict[str, Fused] = {}
-    return [_fuse_one(name, given, workspace, config, made, preset) for name in config.strategies]
+    return [_fuse_one(name, given, workspace, config, made, preset) for name in names]
 
 
 def _fuse_one(
@@ -61,8 +69,10 @@ def _fuse_one(
     made: dict[str, Fused],
     preset: str,
 ) -> FusionRun:
+    config = dataclasses.replace(config, strategies=(name,))  # the others do not decide this one
     detectors = [run.name for run in given.detectors] if name == "routed" else []
-    key = fingerprint(given.corpus.fingerprint, config, given.names, detectors, name)
+    columns = [given.corpus.table.metadata[column.name] for column in given.encoder.columns]
+    key = fingerprint(given.corpus.fingerprint, config, given.names, detectors, columns, name)
     home = workspace.fusion / f"{name}-{key}"
     if is_complete(home):
         say(f"{name}: already fused, {home}")
@@ -70,26 +80,37 @@ def _fuse_one(
         made[name] = _load(home)
     else:
         started = time.perf_counter()
-        made[name] = fused = STRATEGIES[name](given, config, made)
+        made[name] = fused = (STRATEGIES | END_TO_END)[name](given, config, made)
         meta = {
             "strategy": name,
             "preset": preset,
             "corpus": given.corpus.fingerprint,
             "embeddings": list(given.names),
             "contains": list(fused.contains),
+            "chosen": dict(fused.chosen),
             "seconds": round(time.perf_counter() - started, 1),
         }
         with new_folder(home, meta) as draft:
             write_json(draft / "config.json", dataclasses.asdict(config))
             for split, predictions in fused.predictions.items():
                 predictions.save(draft / "predictions" / split)
+            for split, predictions in fused.withheld.items():
+                predictions.save(draft / "predictions" / f"{split}{WITHHELD}")
+            if fused.weights:
+                save_tensors(draft / WEIGHTS, fused.weights)
+                given.encoder.save(draft / "metadata.json")
     score = _valid_f1(given.corpus, made[name].predictions)
     return FusionRun(strategy=name, folder=home, valid_f1=score)
 
 
 def _load(home: Path) -> Fused:
-    predictions = {split: Predictions.load(home / "predictions" / split) for split in SPLITS}
-    return Fused(predictions=predictions, contains=tuple(read_meta(home)["contains"]))
+    folders = {split: home / "predictions" / split for split in SPLITS}
+    withheld = {s: folder.with_name(f"{s}{WITHHELD}") for s, folder in folders.items()}
+    return Fused(
+        predictions={split: Predictions.load(folder) for split, folder in folders.items()},
+        withheld={s: Predictions.load(f) for s, f in withheld.items() if is_complete(f)},
+        contains=tuple(read_meta(home, "contains")["contains"]),
+    )
 
 
 def _valid_f1(corpus: Corpus, predictions: Mapping[str, Predictions]) -> Interval | None:

@@ -1,15 +1,30 @@
-"""What fusion starts from: pooled features, detectors and the corpus, lined up."""
+"""What fusion starts from: pooled features, metadata, detectors and the corpus, lined up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from backbones.predict import Rows
+from core.categories import CATEGORIES, UNKNOWN
 from core.detectors import DetectorRun, find_detectors
 from core.embeddings import Embeddings, join
 from core.errors import MissingStageError
 from core.images import ImageTable
+from core.predictions import row_numbers
 from core.progress import say
 from core.runs import is_complete
 from core.workspace import Corpus, Workspace
+from fusion.evidence import Evidence
+from fusion.guess import Guess, guess_categories
+from fusion.metadata import MetadataEncoder
+from fusion.modality import one_hot
+
+SPLITS = ("valid", "test")
+"""What strategies predict."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,25 +33,77 @@ class Given:
 
     Attributes:
         corpus: the prepared corpus.
+        workspace: where it lies.
         embeddings: pooled features of the readable images.
         names: of the embedding folders that they were joined from.
         detectors: the newest finished run of each category and of the global detector.
+        encoder: of the metadata columns that take part.
+        evidence: the images in the order of the embeddings, a guess where a category is missing.
+        guess: what the features say of the category; None where it cannot be guessed.
         device: where to compute.
     """
 
     corpus: Corpus
+    workspace: Workspace
     embeddings: Embeddings
     names: tuple[str, ...]
     detectors: tuple[DetectorRun, ...]
+    encoder: MetadataEncoder
+    evidence: Evidence
+    guess: Guess | None
     device: str
 
     def training_images(self) -> ImageTable:
         """The readable, labelled images of the training split."""
         return self.corpus.labelled_images("train")
 
+    def rows(self, images: ImageTable) -> Rows:
+        """Rows of these images in the evidence."""
+        return row_numbers("pooled features", self.embeddings.image_ids, images.image_ids)
+
+    @cached_property
+    def withheld(self) -> Evidence | None:
+        """The evidence as if no image came with a category; None where none can be guessed."""
+        if self.guess is None:
+            return None
+        return replace(self.evidence, category=torch.tensor(self.guess.posterior))
+
+    def likely(self, images: ImageTable, *, withheld: bool = False) -> npt.NDArray[np.float32]:
+        """(n, 7) certainty of each category of some images: 1 where it is given, else the guess.
+
+        Zeros where nothing can be said. An image without features has its given category at most.
+
+        Args:
+            images: any n images of the corpus.
+            withheld: whether given categories are left out of account; there must be a guess then.
+        """
+        evidence = self.withheld if withheld else self.evidence
+        if evidence is None:
+            raise ValueError("a category can be withheld only where it can be guessed")
+        found = np.zeros((len(images), len(CATEGORIES)), dtype=np.float32)
+        if not withheld:
+            found[:] = one_hot(images.categories)
+        known = np.isin(images.image_ids, self.embeddings.image_ids)
+        if known.any():
+            rows = torch.from_numpy(self.rows(images.take(known)))
+            found[known] = evidence.category[rows].numpy()
+        return found
+
+    def metadata(self, images: ImageTable) -> npt.NDArray[np.float32]:
+        """(n, M) further columns of some images as numbers."""
+        values: npt.NDArray[np.float32] = self.evidence.metadata[
+            torch.from_numpy(self.rows(images))
+        ].numpy()
+        return values
+
 
 def gather(
-    corpus: Corpus, workspace: Workspace, *, embeddings: Sequence[str], device: str
+    corpus: Corpus,
+    workspace: Workspace,
+    *,
+    embeddings: Sequence[str],
+    metadata: Sequence[str] = (),
+    device: str,
 ) -> Given:
     """Detectors and pooled features of this corpus, as they lie in the workspace.
 
@@ -44,10 +111,13 @@ def gather(
         corpus: the prepared corpus.
         workspace: where to look.
         embeddings: folders to join; empty for those of the newest detector.
+        metadata: columns of the image table that take part beside the category.
         device: where strategies compute.
 
     Raises:
         MissingStageError: there are no pooled features; the command that makes them is named.
+        ConfigError: a metadata column cannot be used.
+        CorpusError: text in a numeric column.
     """
     detectors = tuple(find_detectors(workspace, corpus.fingerprint))
     names = tuple(embeddings) or _newest_embeddings(detectors)
@@ -61,7 +131,37 @@ def gather(
         )
     joined = join([Embeddings.load(folder) for folder in folders])
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
-    return Given(corpus=corpus, embeddings=joined, names=names, detectors=detectors, device=device)
+    encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
+    guess = guess_categories(corpus, workspace, joined, names)
+    return Given(
+        corpus=corpus,
+        workspace=workspace,
+        embeddings=joined,
+        names=names,
+        detectors=detectors,
+        encoder=encoder,
+        evidence=_evidence(corpus, joined, encoder, guess),
+        guess=guess,
+        device=device,
+    )
+
+
+def _evidence(
+    corpus: Corpus, embeddings: Embeddings, encoder: MetadataEncoder, guess: Guess | None
+) -> Evidence:
+    table = corpus.table.take(corpus.table.row_numbers(embeddings.image_ids))
+    category = one_hot(table.categories)
+    if guess is not None:
+        unknown = np.array(table.categories, dtype=np.str_) == UNKNOWN
+        category[unknown] = guess.posterior[unknown]
+    encoded = encoder.encode(table)
+    for note in (*encoder.notes, *encoded.notes):
+        say(note)
+    return Evidence(
+        features=torch.tensor(embeddings.values),
+        category=torch.from_numpy(category),
+        metadata=torch.from_numpy(encoded.values),
+    )
 
 
 def _newest_embeddings(detectors: Sequence[DetectorRun]) -> tuple[str, ...]:

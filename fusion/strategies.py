@@ -1,159 +1,180 @@
 """Ways from what is given to one answer in the full label space, by name."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from backbones.compute import Compute
-from backbones.examples import Examples
-from backbones.heads import Standardise
-from backbones.members import fit_members, predict_members
-from backbones.predict import Rows
+from core.categories import CATEGORIES, UNKNOWN
 from core.detectors import GLOBAL
 from core.errors import ConfigError
 from core.images import ImageTable
-from core.predictions import Predictions, row_numbers
-from core.prior import CategoryPrior
-from core.progress import progress
+from core.metrics import column_sums
+from core.predictions import Predictions, Probs
+from fusion.archive import retrieval
+from fusion.choice import choose_on_valid, settled
+from fusion.combine import blend, with_constants
 from fusion.config import FuseConfig
-from fusion.given import Given
-from fusion.head import OneHotHead
-from fusion.modality import one_hot
-from fusion.retrieval import retrieve_by_category
-from fusion.route import route
+from fusion.end_to_end import SUFFIX, end_to_end
+from fusion.fused import Fused, Made, Strategy, as_predictions
+from fusion.given import SPLITS, Given
+from fusion.late import LATE, late
+from fusion.networks import HEADS, network
+from fusion.route import Support, route
 
-SPLITS = ("valid", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fused:
-    """What a strategy made.
-
-    Attributes:
-        predictions: by split, `valid` and `test`.
-        contains: names of the detectors whose say is already in these predictions.
-    """
-
-    predictions: Mapping[str, Predictions]
-    contains: tuple[str, ...] = ()
-
-
-Made = Mapping[str, Fused]
-"""What the strategies before have made, by name."""
+_SHARES = (0.5, 0.25, 0.75, 0.0)
+"""Shares of the neighbours' votes that are tried; the first of equals is taken."""
 
 
 def prior(given: Given, config: FuseConfig, made: Made) -> Fused:
-    """How often a concept stands on training images of the category."""
-    of_category = CategoryPrior.of(given.training_images(), given.corpus.labels)
-    table = given.corpus.table
-    return Fused(predictions={s: of_category.predict(table.of(split=s)) for s in SPLITS})
+    """How often a concept stands on training images of the category.
 
-
-def retrieval(given: Given, config: FuseConfig, made: Made) -> Fused:
-    """Concepts of the nearest training images of the same category.
-
-    Features are standardised on train first: retrieval alone is hardly better for it, but it errs
-    less like the networks do, and their mean gains.
+    Images that cannot be decoded have an answer as well.
     """
-    train = given.training_images()
-    features = torch.tensor(given.embeddings.rows(train.image_ids).values)
-    standardise = Standardise.fitted(features)
-    memory = standardise(features).numpy()
-    targets = train.targets(given.corpus.labels).matrix
+    of_category = given.corpus.prior
+    shares = np.stack([of_category.of_category(category) for category in (*CATEGORIES, UNKNOWN)])
 
-    def answer(table: ImageTable) -> Predictions:
-        probs = retrieve_by_category(
-            standardise(torch.tensor(given.embeddings.rows(table.image_ids).values)).numpy(),
-            memory,
-            targets,
-            query_categories=table.categories,
-            memory_categories=train.categories,
-            k=config.k,
-            temperature=config.temperature,
-            device=given.device,
-        )
-        return _predictions("retrieval", table, probs, given, train)
+    def images(split: str) -> ImageTable:
+        return given.corpus.table.of(split=split)
 
-    return Fused(predictions={split: answer(given.corpus.images(split)) for split in SPLITS})
+    def answer(*, withheld: bool) -> dict[str, Predictions]:
+        probs = {}
+        for split in SPLITS:
+            likely = given.likely(images(split), withheld=withheld)
+            unsaid = 1 - likely.sum(axis=1, keepdims=True)
+            probs[split] = np.clip(np.concatenate([likely, unsaid], axis=1) @ shares, 0, 1)
+        return as_predictions("prior", given, probs, images=images)
 
-
-def one_hot_head(given: Given, config: FuseConfig, made: Made) -> Fused:
-    """A shallow network on pooled features and the category, averaged over members."""
-    ids, labels = given.embeddings.image_ids, given.corpus.labels
-    table = given.corpus.table
-    categories = [table.categories[row] for row in table.row_numbers(ids)]
-    features, category = (
-        torch.tensor(given.embeddings.values),
-        torch.from_numpy(one_hot(categories)),
+    return Fused(
+        predictions=answer(withheld=False),
+        withheld={} if given.withheld is None else answer(withheld=True),
     )
 
-    def batch(rows: Rows) -> tuple[torch.Tensor, ...]:
-        chosen = torch.from_numpy(rows)
-        return features[chosen], category[chosen]
 
-    train = given.training_images()
-    examples = Examples(
-        batches=batch,
-        targets=train.targets(labels).matrix,
-        rows=row_numbers("pooled features", ids, train.image_ids),
+def constrained(given: Given, config: FuseConfig, made: Made) -> Fused:
+    """The one-hot head, with the constant concepts of a category as sure as the category."""
+    base = made["one-hot"]
+
+    def answer(predictions: Mapping[str, Predictions], *, withheld: bool) -> dict[str, Probs]:
+        return {
+            split: with_constants(
+                of_split.probs,
+                given.likely(given.corpus.images(split), withheld=withheld),
+                given.corpus.prior,
+                at_least=config.constant_from,
+            )
+            for split, of_split in predictions.items()
+        }
+
+    return Fused(
+        predictions=as_predictions("constrained", given, answer(base.predictions, withheld=False)),
+        withheld=as_predictions("constrained", given, answer(base.withheld, withheld=True)),
     )
-    compute = Compute(device=given.device)
-    n_epochs = config.n_members * config.seeds * config.epochs
-    with progress("fusing", total=n_epochs, unit="epochs") as advance:
-        members = fit_members(
-            lambda train_rows: OneHotHead(batch(train_rows)[0], len(labels), config),
-            examples,
-            folds=train.folds,
-            config=config,
-            compute=compute,
-            log=lambda entry: advance(1),
-        )
-    models = [model for model, _ in members]
 
-    def answer(images: ImageTable) -> Predictions:
-        rows = row_numbers("pooled features", ids, images.image_ids)
-        probs = predict_members(models, batch, rows, n_concepts=len(labels), compute=compute)
-        return _predictions("one-hot", images, probs, given, train)
 
-    return Fused(predictions={split: answer(given.corpus.images(split)) for split in SPLITS})
+def voted(given: Given, config: FuseConfig, made: Made) -> Fused:
+    """The mixture of experts together with the votes of the nearest images of the category.
+
+    The votes' share in the log odds is chosen on valid, cross-fitted.
+    """
+    seen, votes = made["experts"], made["retrieval"]
+
+    def variants(of: Predictions, other: Predictions) -> list[Probs]:
+        return [blend(of.probs, other.probs, share) for share in _SHARES]
+
+    known = {s: variants(seen.predictions[s], votes.predictions[s]) for s in SPLITS}
+    choice = choose_on_valid(given, known["valid"])
+    withheld = {s: variants(p, votes.withheld[s]) for s, p in seen.withheld.items()}
+    return Fused(
+        predictions=as_predictions("voted", given, settled(given, known, choice)),
+        withheld=as_predictions("voted", given, settled(given, withheld, choice)),
+        chosen={"share of the votes": _SHARES[choice.best]},
+    )
 
 
 def routed(given: Given, config: FuseConfig, made: Made) -> Fused:
-    """Specialists where they know, elsewhere the global detector, or the fused head without one."""
+    """Specialists where they know, elsewhere the global detector, or the fused head without one.
+
+    A specialist's say takes training images of the concept; how many, is chosen on valid,
+    cross-fitted.
+    """
     general = next((run for run in given.detectors if run.category == GLOBAL), None)
     specialists = [run for run in given.detectors if run.category != GLOBAL]
     if general is None and "one-hot" not in made:
         raise ConfigError(
             "strategies: `routed` needs the global detector, or `one-hot` named before it"
         )
-    answers = {}
+    support = _support(given)
+    routes: dict[str, list[Predictions]] = {}
     for split in SPLITS:
         base = general.predictions(split) if general else made["one-hot"].predictions[split]
-        answers[split] = route(base, [run.predictions(split) for run in specialists])
-    contains = tuple(run.name for run in specialists)
-    return Fused(predictions=answers, contains=contains)
+        own = [run.predictions(split) for run in specialists]
+        routes[split] = [route(base, own, support=support, at_least=n) for n in config.support]
+    known = {split: [r.probs for r in of_split] for split, of_split in routes.items()}
+    choice = choose_on_valid(given, known["valid"])
+    probs = settled(given, known, choice)
+    return Fused(
+        predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
+        contains=tuple(run.name for run in specialists),
+        chosen={"support": config.support[choice.best]},
+    )
 
 
-Strategy = Callable[[Given, FuseConfig, Made], Fused]
+def _support(given: Given) -> Support:
+    """(L,) training images of each concept, by category."""
+    train = given.training_images()
+    return {
+        category: column_sums(train.of(category=category).targets(given.corpus.labels).matrix)
+        for category in given.corpus.training_categories
+    }
+
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "constrained": ("one-hot",),
+    "voted": ("experts", "retrieval"),
+}
+"""Strategies that a strategy is made of."""
 
 STRATEGIES: dict[str, Strategy] = {
-    "one-hot": one_hot_head,
-    "retrieval": retrieval,
+    **{name: partial(network, name=name) for name in HEADS},
+    **{name: partial(late, name=name) for name in LATE},
+    "constrained": constrained,
+    "retrieval": partial(retrieval, by_category=True),
+    "retrieval-global": partial(retrieval, by_category=False),
+    "voted": voted,
     "routed": routed,
     "prior": prior,
 }
+"""In an order in which each comes after those that it is made of."""
+
+END_TO_END: dict[str, Strategy] = {
+    f"{name}{SUFFIX}": partial(end_to_end, name=name) for name in HEADS
+}
+"""Heads whose gradient goes into the network below them: minutes to hours each."""
+
+ALL = "all"
 
 
-def _predictions(
-    source: str, table: ImageTable, probs: npt.NDArray[np.float32], given: Given, train: ImageTable
-) -> Predictions:
-    return Predictions(
-        source=source,
-        image_ids=table.image_ids,
-        labels=given.corpus.labels,
-        probs=probs,
-        fitted_on=frozenset(train.image_ids),
-    )
+def in_order(names: Sequence[str]) -> tuple[str, ...]:
+    """The named strategies and those that they are made of, each once, in the order of making.
+
+    Args:
+        names: of `STRATEGIES` and `END_TO_END`; `ALL` stands for all of the former.
+
+    Raises:
+        ConfigError: a strategy is not known.
+    """
+    known = STRATEGIES | END_TO_END
+    if unknown := [name for name in names if name not in (*known, ALL)]:
+        near = get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"strategies: unknown {unknown[0]!r}; {hint}known: {', '.join(STRATEGIES)}, {ALL};"
+            f" networks with {SUFFIX} behind the name are trained end to end"
+        )
+    wanted = set(STRATEGIES) if ALL in names else set()
+    wanted |= set(names) - {ALL}
+    wanted |= {part for name in wanted for part in NEEDS.get(name, ())}
+    return tuple(name for name in known if name in wanted)

@@ -258,7 +258,8 @@ def fused(workspace: Workspace, generated: Corpus) -> SaveRun:
         made: str = "", contains: tuple[str, ...] = (),
     ) -> Path:  # fmt: skip
         meta: dict[str, object] = {
-            "strategy": strategy, "corpus": corpus, "contains": list(contains),
+            "strategy": strategy, "corpus": corpus, "contains": list(contains), "embeddings": [],
+            "seconds": 2.0,
         }  # fmt: skip
         home = workspace.fusion / (name or f"{strategy}-1")
         return save_run(home, meta, generated, strategy, noise=noise, made=made)

@@ -57,6 +57,10 @@ def test_text_is_read_as_the_type_of_the_field(key: str, text: str, value: Any) 
     assert type(getattr(changed, key)) is type(value)
 
 
+def test_a_lone_number_is_a_list_of_one() -> None:
+    assert overlay(Settings(), {"layers": 32}).layers == (32,)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
@@ -70,7 +74,7 @@ def test_text_is_read_as_the_type_of_the_field(key: str, text: str, value: Any) 
         ("loss", "dice", "found 'dice'"),
         ("size", "300", "found '300'"),
         ("layers", "32,x", "found '32,x'"),
-        ("layers", 32, "found 32"),
+        ("layers", True, "found True"),
         ("floor", "low", "expected float or NoneType, found 'low'"),
         ("name", 3, "expected str, found 3"),
         ("name", {"table": 1}, "expected str, found {'table': 1}"),

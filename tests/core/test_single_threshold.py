@@ -10,6 +10,7 @@ from core.predictions import Probs
 from core.single_threshold import (
     THRESHOLDS,
     best_threshold,
+    cross_fitted_decisions,
     cross_fitted_f1,
     decided_at,
     f1_by_threshold,
@@ -174,3 +175,14 @@ def test_decided_at_takes_what_reaches_the_threshold_and_fills_what_is_empty() -
     filled = decided_at(probs, 0.5, nomissing=True).toarray()
     assert filled.tolist() == [[True, False, True], [False, True, False]]
     assert decided_at(probs[:, :0], 0.5, nomissing=True).shape == (2, 0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_cross_fitted_decisions_have_the_cross_fitted_scores(rule: EmptyTruth) -> None:
+    probs, targets = drawn(seed=3)
+    folds = np.arange(40) % 3
+    decided = cross_fitted_decisions(probs, targets, folds, empty_truth=rule)
+    np.testing.assert_array_equal(
+        image_f1(targets, decided, empty_truth=rule),
+        cross_fitted_f1(probs, targets, folds, empty_truth=rule),
+    )

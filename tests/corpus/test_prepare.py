@@ -68,6 +68,8 @@ def test_what_is_prepared_is_what_is_opened_later(made: Prepare, workspace: Work
     assert opened.notes == corpus.notes
     assert opened.table.concepts == corpus.table.concepts
     assert opened.table.folds.tolist() == corpus.table.folds.tolist()
+    assert opened.table.metadata == corpus.table.metadata
+    assert list(opened.table.metadata) == ["age", "valid_half", "readable"]
 
 
 def test_valid_has_two_halves_of_whole_groups(made: Prepare, manifest: Path) -> None:
@@ -141,6 +143,17 @@ def test_a_change_makes_another_corpus(change: str, made: Prepare, manifest: Pat
         Image.new("L", (40, 40)).save(manifest.with_name("train0.png"))
     config = PrepareConfig(train_folds=3 if change == "folds" else 2, valid_folds=2, image_size=32)
     assert made(config=config).fingerprint != first
+
+
+def test_a_changed_age_is_no_other_corpus_to_detectors_that_never_see_it(
+    made: Prepare, manifest: Path
+) -> None:
+    first = made()
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace("C1;C2,30", "C1;C2,"), encoding="utf-8")
+    second = made()
+    assert second.table.metadata["age"] != first.table.metadata["age"]
+    assert second.fingerprint == first.fingerprint
 
 
 def test_the_size_of_the_cache_is_no_part_of_the_corpus(made: Prepare) -> None:

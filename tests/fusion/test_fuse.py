@@ -1,10 +1,12 @@
 """`fuse` from detectors to predictions on disk."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from core.config import overlay
 from core.errors import ConfigError, MissingStageError
@@ -15,8 +17,12 @@ from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
+from fusion.metadata import MetadataEncoder
 
-TINY = FuseConfig(hidden=(16,), epochs=20, patience=20, batch_size=16, n_members=1, k=5)
+TINY = FuseConfig(
+    strategies=("one-hot", "retrieval", "routed", "prior"), hidden=(16,), epochs=20, patience=20,
+    batch_size=16, n_members=1, k=(5,), temperature=(0.05,), support=(0,),
+)  # fmt: skip
 
 
 def run(corpus: Corpus, workspace: Workspace, config: FuseConfig = TINY) -> list[FusionRun]:
@@ -84,14 +90,78 @@ def test_other_specialists_are_routed_anew(corpus: Corpus, trained: Workspace) -
     assert [len(read_meta(made.folder)["contains"]) for made in (both, one)] == [2, 1]
 
 
-def test_routed_before_the_head_it_needs_says_in_which_order(
+def test_strategies_are_made_in_the_order_in_which_they_need_each_other(
     corpus: Corpus, trained: Workspace
 ) -> None:
     shutil.rmtree(trained.backbones / "global")
     with pytest.raises(ConfigError, match="`one-hot` named before it"):
-        run(corpus, trained, overlay(TINY, {"strategies": "routed,one-hot"}))
-    made = run(corpus, trained, overlay(TINY, {"strategies": "one-hot,routed", "epochs": 1}))
-    assert len(made) == 2
+        run(corpus, trained, overlay(TINY, {"strategies": "routed"}))
+    made = run(corpus, trained, overlay(TINY, {"strategies": "routed,one-hot", "epochs": 1}))
+    assert [fused.strategy for fused in made] == ["one-hot", "routed"]
+    made = run(corpus, trained, overlay(TINY, {"strategies": "constrained", "epochs": 1}))
+    assert [fused.strategy for fused in made] == ["one-hot", "constrained"]
+
+
+def test_a_run_is_the_same_whatever_is_made_beside_it(corpus: Corpus, trained: Workspace) -> None:
+    (alone,) = run(corpus, trained, overlay(TINY, {"strategies": "retrieval"}))
+    _, beside, _, _ = run(corpus, trained)
+    assert beside.folder == alone.folder
+
+
+def test_what_a_network_needs_to_be_used_again_lies_beside_its_predictions(
+    corpus: Corpus, trained: Workspace
+) -> None:
+    aged = with_column(corpus, "age", lambda number: str(20 + number))
+    config = overlay(TINY, {"strategies": "one-hot,retrieval", "metadata": "age"})
+    head, neighbours = run(aged, trained, config)
+    tensors = load_file(head.folder / "model.safetensors")
+    assert tensors["0.layers.1.weight"].shape == (16, 256 + 7 + 2)  # features, category, age
+    encoder = MetadataEncoder.load(head.folder / "metadata.json")
+    assert [column.name for column in encoder.columns] == ["age"]
+    assert not (neighbours.folder / "model.safetensors").exists()
+    assert read_meta(neighbours.folder)["chosen"] == {"k": 5, "temperature": 0.05}
+
+
+def test_another_age_is_another_run(corpus: Corpus, trained: Workspace) -> None:
+    config = overlay(TINY, {"strategies": "one-hot", "metadata": "age", "epochs": 1})
+    aged = with_column(corpus, "age", lambda number: str(20 + number))
+    older = with_column(corpus, "age", lambda number: str(40 + number))
+    (first,), (second,) = run(aged, trained, config), run(older, trained, config)
+    assert first.folder != second.folder
+
+
+def test_values_that_train_does_not_know_are_said(
+    corpus: Corpus, trained: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = with_column(corpus, "view", lambda n: "odd" if n == 41 else ("ap", "pa")[n % 2])
+    run(odd, trained, overlay(TINY, {"strategies": "one-hot", "metadata": "view", "epochs": 1}))
+    said = capsys.readouterr().err
+    assert "view" in said
+    assert "odd" in said
+
+
+def test_images_without_a_category_are_guessed_by_every_strategy(
+    corpus: Corpus, trained: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = corpus.table
+    names = tuple(
+        "" if split != "train" else category
+        for split, category in zip(table.splits, table.categories, strict=True)
+    )
+    partly = replace(corpus, table=replace(table, categories=names))
+    made = run(partly, trained, overlay(TINY, {"strategies": "one-hot,retrieval,prior"}))
+    assert "24 images have no category: guessed" in capsys.readouterr().err
+    is_ct = np.array(corpus.images("valid").categories) == "DRCT"
+    for fused in made:
+        probs = Predictions.load(fused.folder / "predictions" / "valid").probs
+        assert ((probs[:, 0] > probs[:, 1]) == is_ct).mean() > 0.6  # random, frozen features
+
+
+def with_column(corpus: Corpus, name: str, value: Callable[[int], str]) -> Corpus:
+    """The corpus with a further column."""
+    values = tuple(value(number) for number in range(len(corpus.table)))
+    metadata = {**corpus.table.metadata, name: values}
+    return replace(corpus, table=replace(corpus.table, metadata=metadata))
 
 
 def test_detectors_that_could_still_be_trained_are_named(
@@ -128,8 +198,8 @@ def test_without_labels_in_valid_there_is_no_score(corpus: Corpus, trained: Work
 def test_an_unknown_strategy_is_named_with_the_known_ones(
     corpus: Corpus, trained: Workspace
 ) -> None:
-    with pytest.raises(ConfigError, match="unknown 'film'; known: one-hot, retrieval, routed, pri"):
-        run(corpus, trained, overlay(TINY, {"strategies": "prior,film"}))
+    with pytest.raises(ConfigError, match="unknown 'flim'; did you mean 'film'"):
+        run(corpus, trained, overlay(TINY, {"strategies": "prior,flim"}))
 
 
 def test_without_pooled_features_the_command_is_named(corpus: Corpus, workspace: Workspace) -> None:

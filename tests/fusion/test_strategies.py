@@ -11,11 +11,17 @@ from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.prior import CategoryPrior
 from core.workspace import Corpus, Workspace
+from fusion.combine import blend
 from fusion.config import FuseConfig
+from fusion.fused import Fused
 from fusion.given import Given, gather
-from fusion.strategies import Fused, one_hot_head, prior, retrieval, routed
+from fusion.networks import HEADS, network
+from fusion.strategies import NEEDS, STRATEGIES, constrained, in_order, prior, routed, voted
 
-TINY = FuseConfig(hidden=(16,), epochs=30, patience=30, batch_size=16, n_members=2, k=5)
+TINY = FuseConfig(
+    hidden=(16,), epochs=30, patience=30, batch_size=16, n_members=2, k=(5,),
+    temperature=(0.05,), support=(0,),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -43,51 +49,64 @@ def test_the_prior_says_what_the_category_says(given: Given) -> None:
     assert expected[0] == 1  # C1 stands on every CT
 
 
-def test_retrieval_knows_the_category_and_looks_at_the_image(given: Given) -> None:
-    fused = retrieval(given, TINY, {})
-    check(fused, given, "retrieval")
-    probs = fused.predictions["valid"].probs
-    is_ct = np.array(given.corpus.table.of(split="valid").categories) == "DRCT"
-    np.testing.assert_allclose(probs[:, 0], is_ct, atol=1e-6)
-    assert len({row.tobytes() for row in probs[is_ct]}) == 8
+def test_the_prior_of_a_guess_is_the_mean_of_what_it_may_be(given: Given) -> None:
+    assert given.guess is not None
+    row = given.rows(given.corpus.images("valid").take(np.array([0])))[0]
+    sure = given.guess.posterior[row]
+    counted = CategoryPrior.of(given.training_images(), given.corpus.labels)
+    expected = sure[2] * counted.of_category("DRCT") + sure[6] * counted.of_category("DRXR")
+    found = prior(given, TINY, {}).withheld["valid"].probs[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_filter_that_no_training_image_excites_does_not_choose_the_neighbours(
-    given: Given,
-) -> None:
-    values = given.embeddings.values
-    is_valid = [[image_id.startswith("valid")] for image_id in given.embeddings.image_ids]
-    dead = np.where(is_valid, 1e-3, 0.0).astype(np.float32)
-    wider = replace(given.embeddings, values=np.concatenate([values, dead], axis=1))
-    with_it = retrieval(replace(given, embeddings=wider), TINY, {}).predictions["valid"]
-    without = retrieval(given, TINY, {}).predictions["valid"]
-    np.testing.assert_allclose(with_it.probs, without.probs, atol=0.02)
-
-
-def test_no_image_is_its_own_neighbour(given: Given) -> None:
-    memory = set(given.training_images().image_ids)
-    assert memory.isdisjoint(retrieval(given, TINY, {}).predictions["valid"].image_ids)
-
-
-def test_the_head_learns_from_features_and_category(given: Given) -> None:
-    fused = one_hot_head(given, TINY, {})
-    check(fused, given, "one-hot")
+@pytest.mark.parametrize("name", HEADS)
+def test_a_network_learns_from_features_and_category(name: str, given: Given) -> None:
+    fused = network(given, overlay(TINY, {"epochs": 60, "patience": 60}), {}, name=name)
+    check(fused, given, name)
     probs, is_ct = fused.predictions["valid"].probs, np.array([1, 1, 1, 1, 0, 0, 0, 0] * 2)
-    assert ((probs[:, 0] > probs[:, 1]) == is_ct).all()  # C1 on CT, C2 on X-ray
+    right = (probs[:, 0] > probs[:, 1]) == is_ct  # C1 on CT, C2 on X-ray
+    assert right.mean() >= 0.9
+    assert set(fused.withheld) == (set() if name == "blind" else {"valid", "test"})
+    assert {key.partition(".")[0] for key in fused.weights} == {"0", "1"}
 
 
-def test_the_head_is_told_the_category(given: Given) -> None:
-    table = given.corpus.table
-    hidden = tuple(
-        "" if split == "valid" else category
-        for split, category in zip(table.splits, table.categories, strict=True)
-    )
-    corpus = replace(given.corpus, table=replace(table, categories=hidden))
+def test_a_network_is_told_the_category_or_the_guess(given: Given) -> None:
     config = overlay(TINY, {"epochs": 2})
-    known = one_hot_head(given, config, {}).predictions
-    unknown = one_hot_head(replace(given, corpus=corpus), config, {}).predictions
-    np.testing.assert_array_equal(known["test"].probs, unknown["test"].probs)
-    assert (known["valid"].probs != unknown["valid"].probs).any(axis=1).all()
+    fused = network(given, config, {}, name="one-hot")
+    known, guessed = fused.predictions["valid"].probs, fused.withheld["valid"].probs
+    assert (known != guessed).any()
+    assert given.withheld is not None
+    as_guessed = network(replace(given, evidence=given.withheld), config, {}, name="one-hot")
+    assert as_guessed.predictions["valid"].probs.shape == known.shape
+
+
+def test_constrained_decides_what_is_constant_in_the_category(given: Given) -> None:
+    made = {"one-hot": network(given, overlay(TINY, {"epochs": 1}), {}, name="one-hot")}
+    fused = constrained(given, overlay(TINY, {"constant_from": 10}), made)
+    check(fused, given, "constrained")
+    for split in ("valid", "test"):
+        is_ct = np.array(given.corpus.images(split).categories) == "DRCT"
+        probs = fused.predictions[split].probs
+        assert (probs[is_ct, 0] == 1).all()  # C1
+        assert (probs[~is_ct, 1] == 1).all()  # C2
+        base = made["one-hot"].predictions[split].probs
+        np.testing.assert_array_equal(probs[:, 2:], base[:, 2:])
+    assert fused.withheld["valid"].probs[:, 0].max() < 1
+
+
+def test_voted_lies_between_its_parts_by_the_share_that_was_chosen(given: Given) -> None:
+    config = overlay(TINY, {"epochs": 2})
+    made = {
+        "experts": network(given, config, {}, name="experts"),
+        "retrieval": STRATEGIES["retrieval"](given, config, {}),
+    }
+    fused = voted(given, config, made)
+    check(fused, given, "voted")
+    share = fused.chosen["share of the votes"]
+    assert share in (0, 0.25, 0.5, 0.75)
+    seen, votes = (made[name].predictions["test"].probs for name in ("experts", "retrieval"))
+    np.testing.assert_array_equal(fused.predictions["test"].probs, blend(seen, votes, share))
+    assert set(fused.withheld) == {"valid", "test"}
 
 
 def test_routed_takes_the_specialists_say_and_the_global_detectors_elsewhere(
@@ -116,7 +135,7 @@ def test_routed_says_which_detectors_it_contains(given: Given) -> None:
 def test_without_a_global_detector_the_fused_head_is_the_general_source(given: Given) -> None:
     specialists = tuple(run for run in given.detectors if run.category != "global")
     without = replace(given, detectors=specialists)
-    made = {"one-hot": one_hot_head(given, overlay(TINY, {"epochs": 1}), {})}
+    made = {"one-hot": network(given, overlay(TINY, {"epochs": 1}), {}, name="one-hot")}
     found = routed(without, TINY, made).predictions["test"]
     base = made["one-hot"].predictions["test"]
     row = found.image_ids.index("test_05")
@@ -132,10 +151,37 @@ def test_routed_without_anything_general_says_what_to_name_before_it(
         routed(replace(given, detectors=()), TINY, made)
 
 
+def test_routing_asks_for_training_images_of_a_concept(given: Given) -> None:
+    always = routed(given, overlay(TINY, {"support": "0"}), {})
+    never = routed(given, overlay(TINY, {"support": "999"}), {})
+    general = next(run for run in given.detectors if run.category == "global")
+    np.testing.assert_array_equal(
+        never.predictions["test"].probs, general.predictions("test").probs
+    )
+    assert (always.predictions["test"].probs != never.predictions["test"].probs).any()
+    chosen = routed(given, overlay(TINY, {"support": "0,999"}), {})
+    assert chosen.chosen["support"] in (0, 999)
+
+
 def test_predictions_of_strategies_can_be_lined_up(given: Given) -> None:
-    sources: list[Predictions] = [
-        strategy(given, overlay(TINY, {"epochs": 1}), {}).predictions["valid"]
-        for strategy in (prior, retrieval, one_hot_head, routed)
-    ]
+    made: dict[str, Fused] = {}
+    for name, strategy in STRATEGIES.items():
+        made[name] = strategy(given, overlay(TINY, {"epochs": 1}), made)
+    sources: list[Predictions] = [fused.predictions["valid"] for fused in made.values()]
     assert len({source.image_ids for source in sources}) == 1
     assert {source.labels for source in sources} == {LabelSpace(given.corpus.labels.cuis)}
+    assert [source.source for source in sources] == list(STRATEGIES)
+
+
+def test_strategies_come_after_those_that_they_are_made_of() -> None:
+    order = list(STRATEGIES)
+    for name, parts in NEEDS.items():
+        assert all(order.index(part) < order.index(name) for part in parts)
+    assert in_order(("voted", "blind")) == ("blind", "experts", "retrieval", "voted")
+    assert in_order(("all",)) == tuple(STRATEGIES)
+    assert in_order(("all", "film-e2e")) == (*STRATEGIES, "film-e2e")
+
+
+def test_a_strategy_that_is_not_known_is_told_with_one_like_it() -> None:
+    with pytest.raises(ConfigError, match="unknown 'expert'; did you mean 'experts'"):
+        in_order(("prior", "expert"))

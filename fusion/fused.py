@@ -1,0 +1,67 @@
+"""What fusion strategies make, and what they are."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from core.images import ImageTable
+from core.predictions import Predictions, Probs
+from fusion.config import FuseConfig
+from fusion.given import Given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """What a strategy made.
+
+    Attributes:
+        predictions: by split, `valid` and `test`.
+        withheld: the same as if no image came with a category; empty where that makes no
+            difference or no category can be guessed.
+        contains: names of the detectors whose say is already in these predictions.
+        weights: of its networks; those of network k begin with `k.`.
+        chosen: settings that data chose, for the record.
+    """
+
+    predictions: Mapping[str, Predictions]
+    withheld: Mapping[str, Predictions] = field(default_factory=dict)
+    contains: tuple[str, ...] = ()
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+
+Made = Mapping[str, Fused]
+"""What the strategies before have made, by name."""
+
+Strategy = Callable[[Given, FuseConfig, Made], Fused]
+
+
+def as_predictions(
+    name: str,
+    given: Given,
+    probs: Mapping[str, Probs],
+    *,
+    images: Callable[[str], ImageTable] | None = None,
+) -> dict[str, Predictions]:
+    """(N, L) probabilities by split as predictions of something fitted on train alone.
+
+    Args:
+        name: of the strategy.
+        given: what it was made from.
+        probs: by split.
+        images: the N images of a split; None for those that can be decoded.
+    """
+    of_split = images or given.corpus.images
+    fitted_on = frozenset(given.training_images().image_ids)
+    return {
+        split: Predictions(
+            source=name,
+            image_ids=of_split(split).image_ids,
+            labels=given.corpus.labels,
+            probs=values,
+            fitted_on=fitted_on,
+        )
+        for split, values in probs.items()
+    }

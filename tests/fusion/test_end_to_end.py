@@ -1,0 +1,84 @@
+"""Fusion heads trained together with the network below them, on the made corpus."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import fusion.end_to_end
+from backbones.checkpoint import Checkpoint
+from backbones.config import BackboneConfig
+from backbones.presets import PRESETS
+from core.config import overlay
+from core.errors import ConfigError
+from core.workspace import Corpus, Workspace
+from fusion.config import FuseConfig
+from fusion.end_to_end import end_to_end
+from fusion.given import Given, gather
+
+CONFIG = FuseConfig(end_to_end="tiny")
+
+TUNED = BackboneConfig(
+    backbone="test_efficientnet", weights="none", image_sizes=(64,), probe=False, regime="full",
+    hidden=(16,), epochs=40, patience=40, batch_size=8, n_members=1, learning_rate=3e-3,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", TUNED)
+
+
+@pytest.fixture
+def given(corpus: Corpus, trained: Workspace) -> Given:
+    return gather(corpus, trained, embeddings=(), device="cpu")
+
+
+def test_the_head_and_the_network_below_it_learn(given: Given) -> None:
+    fused = end_to_end(given, CONFIG, {}, name="one-hot")
+    for made in (fused.predictions, fused.withheld):
+        for split in ("valid", "test"):
+            assert made[split].source == "one-hot-e2e"
+            assert made[split].image_ids == given.corpus.images(split).image_ids
+            assert made[split].out_of_sample
+    probs, is_ct = fused.predictions["valid"].probs, np.array([1, 1, 1, 1, 0, 0, 0, 0] * 2)
+    assert ((probs[:, 0] > probs[:, 1]) == is_ct).mean() > 0.8  # C1 on CT, C2 on X-ray
+    before = end_to_end(given, overlay(CONFIG, {"end_to_end_epochs": 1}), {}, name="one-hot")
+    key = next(name for name in fused.weights if name.endswith("conv_stem.weight"))
+    assert not torch.equal(fused.weights[key], before.weights[key])
+    assert fused.chosen == {"started from": "none"}
+
+
+def test_a_network_that_was_killed_goes_on_to_the_same_end(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = end_to_end(given, CONFIG, {}, name="film")
+    monkeypatch.setattr(fusion.end_to_end, "_CHECKPOINT_S", 0.0)
+    kills = iter([False] * 90 + [True])
+    saved = Checkpoint.save
+
+    def save_and_die(self: Checkpoint, state: dict[str, object]) -> None:
+        saved(self, state)
+        if next(kills, False):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        end_to_end(given, CONFIG, {}, name="film")
+    resumed = end_to_end(given, CONFIG, {}, name="film")
+    np.testing.assert_array_equal(
+        resumed.predictions["test"].probs, whole.predictions["test"].probs
+    )
+    assert not list((given.workspace.fusion / "unfinished").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [("quick", "end_to_end: quick trains heads alone"), ("swim", "end_to_end swim: expected one")],
+)
+def test_a_preset_that_does_not_fine_tune_is_refused(
+    preset: str, message: str, given: Given
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        end_to_end(given, replace(CONFIG, end_to_end=preset), {}, name="one-hot")
