@@ -1,12 +1,14 @@
 """Probabilities that mean what they say: a temperature and a bias on the logits."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from core.errors import ConfigError, PredictionsError
+from core.labels import LabelSpace
 from ensembles.logistic import fit_logistic
-from ensembles.pairs import Bools, Floats
+from ensembles.pairs import Bools, Floats, Ints
 
 EDGE = 1e-7
 """Probabilities are held this far from 0 and 1 before their logit is taken."""
@@ -16,6 +18,19 @@ def logit(probs: Floats) -> Floats:
     """Log odds in float32, of probabilities held 1e-7 from 0 and 1."""
     held = np.clip(probs, np.float32(EDGE), np.float32(1.0 - EDGE))
     return np.asarray(np.log(held) - np.log1p(-held), dtype=np.float32)
+
+
+class Calibrator(Protocol):
+    """What every calibration can do; `ensembles.calibrators` has them by name."""
+
+    def of_pairs(self, probs: Floats, columns: Ints, *, labels: LabelSpace) -> Floats:
+        """(n,) calibrated probabilities of pairs; 0 and 1 stay what they are."""
+
+    def inverse(self, prob: float, *, labels: LabelSpace) -> Floats:
+        """(L,) probability of each concept whose calibrated value this is, above 0."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `calibrators.from_json` gives the same calibration, to the last bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +58,18 @@ class Calibration:
         """The probability whose calibrated value this is."""
         logits = (np.log(prob) - np.log1p(-prob) - self.bias) * self.temperature
         return float(1.0 / (1.0 + np.exp(-logits)))
+
+    def of_pairs(self, probs: Floats, columns: Ints, *, labels: LabelSpace) -> Floats:
+        """(n,) calibrated probabilities: the same function for all concepts."""
+        return self.apply(probs)
+
+    def inverse(self, prob: float, *, labels: LabelSpace) -> Floats:
+        """(L,) `invert`, for all concepts alike."""
+        return np.full(len(labels), self.invert(prob), dtype=np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Calibrator`; files older than the other kinds have no kind."""
+        return {"kind": "temperature", **asdict(self)}
 
 
 def fit_calibration(probs: Floats, true: Bools) -> Calibration:

@@ -5,18 +5,41 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array, vstack
 
 from core.errors import PredictionsError
 from core.labels import Concepts, LabelSpace, Targets
 from core.metrics import Scores, image_f1, mean_in_order
 from core.progress import say
 from core.single_threshold import THRESHOLDS, best_threshold, f1_by_threshold
-from ensembles.calibrate import fit_calibration
-from ensembles.decide import DecisionRule
+from ensembles.calibrators import CalibrationChoice, choose_calibration, fit_kind
+from ensembles.counts import fit_counts, poisson_binomial
+from ensembles.decide import DecisionRule, Kind
 from ensembles.folds import Folds, held_out_images
-from ensembles.pairs import Bools, Floats, Pairs
+from ensembles.pairs import Bools, Floats, Pairs, are_true
+from ensembles.sizes import fit_factor
 from ensembles.thresholds import Thresholds
 from ensembles.tuning import Tuning, choose_thresholds, wins
+
+CALIBRATED: tuple[Kind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
+"""Rules on calibrated probabilities, the simplest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Belief:
+    """What is thought of the truth: a rule's calibration, head and number missed, fitted.
+
+    Attributes:
+        rule: fitted on all images.
+        by_fold: (N,) masks of held-out images, each with the rule fitted on the others.
+        calibration: which calibration was kept, and what the kinds lost.
+        pairs: the pairs that it was chosen on.
+    """
+
+    rule: DecisionRule
+    by_fold: Sequence[tuple[Bools, DecisionRule]]
+    calibration: CalibrationChoice
+    pairs: Pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +49,18 @@ class Choice:
     Attributes:
         rule: what to decide by.
         scores: cross-fitted sample F1 of every rule that was tried: the `plain` threshold, exact
-            `global`, `category` and `concept` thresholds, `expected-f1`.
+            `global`, `category` and `concept` thresholds, and those of `CALIBRATED`.
         image_f1: (N,) cross-fitted F1 of the images under the rule that was kept, NaN for an
             image that is left out of the mean.
+        decided: (N, L) the cross-fitted decisions that had it.
+        belief: None where the probabilities cannot be calibrated.
     """
 
     rule: DecisionRule
     scores: Mapping[str, float]
     image_f1: Scores
+    decided: csr_array
+    belief: Belief | None = None
 
 
 def choose_rule(
@@ -49,8 +76,8 @@ def choose_rule(
     """The simplest rule that no other one beats by the margin.
 
     In this order: one plain threshold of `core.single_threshold`, which is too coarse to overfit;
-    exact thresholds of the finest level that pays; the sets with the highest expected F1.
-    Probabilities that cannot be calibrated are decided by thresholds, and that is said.
+    exact thresholds of the finest level that pays; the rules of `CALIBRATED`, under the calibration
+    that pays. Probabilities that cannot be calibrated are decided by thresholds, and that is said.
 
     Args:
         probs: (N, L) out-of-fold probabilities.
@@ -68,27 +95,31 @@ def choose_rule(
         always=always or {},
     )
     probs = base.with_always(probs, categories=categories, labels=labels)
-    exact, exact_f1 = choose_thresholds(
+    exact, exact_f1, exact_sets = choose_thresholds(
         probs, targets, labels=labels, categories=categories, folds=folds, tuning=tuning
     )
     trial = _Trial(
         probs=probs, targets=targets, labels=labels, categories=categories, folds=folds, base=base
     )
-    everything = np.ones(len(targets), dtype=np.bool_)
-    kept = Choice(rule=trial.plain(everything), scores={}, image_f1=trial.cross_fitted(trial.plain))
+    sets = trial.cross_fitted(trial.plain)
+    rule = trial.plain(np.ones(len(targets), dtype=np.bool_))
+    kept = Choice(rule=rule, scores={}, image_f1=trial.f1_of(sets), decided=sets)
     scores = {"plain": mean_in_order(kept.image_f1), **exact.scores}
     if wins(exact_f1 - kept.image_f1, margin=tuning.margin):
         rule = replace(base, kind="thresholds", thresholds=exact)
-        kept = Choice(rule=rule, scores={}, image_f1=exact_f1)
+        kept = Choice(rule=rule, scores={}, image_f1=exact_f1, decided=exact_sets)
     try:
-        expected_f1 = trial.cross_fitted(trial.calibrated)
+        belief = trial.believe(margin=tuning.margin)
     except PredictionsError as error:
-        say(f"decisions by expected F1 are not tried: {error}")
+        say(f"decisions under calibrated probabilities are not tried: {error}")
         return replace(kept, scores=scores)
-    scores["expected-f1"] = mean_in_order(expected_f1)
-    if wins(expected_f1 - kept.image_f1, margin=tuning.margin):
-        kept = Choice(rule=trial.calibrated(everything), scores={}, image_f1=expected_f1)
-    return replace(kept, scores=scores)
+    for kind, sets in trial.under(belief).items():
+        f1 = trial.f1_of(sets)
+        scores[kind] = mean_in_order(f1)
+        if wins(f1 - kept.image_f1, margin=tuning.margin):
+            rule = replace(belief.rule, kind=kind)
+            kept = Choice(rule=rule, scores={}, image_f1=f1, decided=sets)
+    return replace(kept, scores=scores, belief=belief)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,34 +138,78 @@ class _Trial:
         return f1_by_threshold(self.probs, self.targets, empty_truth=self.base.empty_truth)
 
     @cached_property
-    def _pairs(self) -> Pairs:
-        return Pairs.of(self.probs, self.targets, floor=self.base.floor)
+    def _names(self) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+        return np.array(self.categories, dtype=np.str_)
 
     def plain(self, chosen: Bools) -> DecisionRule:
         """The best plain threshold of these images."""
         threshold = float(THRESHOLDS[best_threshold(self._f1_by_threshold[:, chosen])])
         return replace(self.base, kind="thresholds", thresholds=Thresholds(global_=threshold))
 
-    def calibrated(self, chosen: Bools) -> DecisionRule:
-        """Expected F1 under probabilities calibrated on these images.
+    def believe(self, *, margin: float) -> Belief:
+        """The calibration that pays, with all that rules on calibrated probabilities need.
 
         Raises:
-            PredictionsError: they cannot be calibrated.
+            PredictionsError: the probabilities cannot be calibrated.
         """
-        fitted_on = self._pairs.of_images(chosen)
-        free = fitted_on.probs < 1.0  # neither those of `always` nor other certain ones
-        calibration = fit_calibration(fitted_on.probs[free], fitted_on.true[free])
-        return replace(self.base, calibration=calibration)
+        pairs = Pairs.of(self.probs, self.targets, floor=self.base.floor)
+        choice = choose_calibration(pairs, folds=self.folds, labels=self.labels, margin=margin)
+        return Belief(
+            rule=self._fitted(np.ones(len(self.targets), np.bool_), pairs, choice.kind),
+            by_fold=[
+                (held_out, self._fitted(~held_out, pairs, choice.kind))
+                for held_out in held_out_images(self.folds)
+            ],
+            calibration=choice,
+            pairs=pairs,
+        )
 
-    def cross_fitted(self, fit: Callable[[Bools], DecisionRule]) -> Scores:
-        """(N,) F1 of each image under the rule fitted without its fold."""
-        scores = np.empty(len(self.targets))
-        names = np.array(self.categories, dtype=np.str_)
+    def _fitted(self, chosen: Bools, pairs: Pairs, kind: str) -> DecisionRule:
+        """Calibration, number missed, factor and head of these images."""
+        fitted = fit_kind(kind, pairs.of_images(chosen), labels=self.labels)
+        rule = replace(self.base, calibration=fitted)
+        names = self._names[chosen].tolist()
+        ranked = rule.ranked(self.probs[chosen], categories=names, labels=self.labels)
+        targets = self.targets.rows(chosen)
+        true = are_true(targets, rows=ranked.rows, columns=ranked.columns)
+        n_true = np.bincount(ranked.rows[true], minlength=len(targets))
+        missed = float((targets.n_true - n_true).mean())
+        factor = fit_factor(
+            ranked,
+            true,
+            targets.n_true,
+            limit=rule.max_concepts,
+            empty_truth=rule.empty_truth,
+            missed=missed,
+        )
+        head = fit_counts(poisson_binomial(ranked), n_true, names)
+        return replace(rule, missed=missed, factor=factor, head=head)
+
+    def under(self, belief: Belief) -> dict[Kind, csr_array]:
+        """(N, L) cross-fitted decisions of each rule on calibrated probabilities."""
+        blocks: dict[Kind, list[csr_array]] = {kind: [] for kind in CALIBRATED}
+        for held_out, rule in belief.by_fold:
+            names, probs = self._names[held_out].tolist(), self.probs[held_out]
+            ranked = rule.ranked(probs, categories=names, labels=self.labels)
+            for kind, parts in blocks.items():
+                decided = replace(rule, kind=kind).of_ranked(ranked, names)
+                parts.append(rule.complete(decided, probs))
+        return {kind: self._in_order(parts) for kind, parts in blocks.items()}
+
+    def cross_fitted(self, fit: Callable[[Bools], DecisionRule]) -> csr_array:
+        """(N, L) decisions of each image by the rule fitted without its fold."""
+        parts = []
         for held_out in held_out_images(self.folds):
-            decided = fit(~held_out).decide(
-                self.probs[held_out], categories=names[held_out].tolist(), labels=self.labels
-            )
-            scores[held_out] = image_f1(
-                self.targets.rows(held_out), decided, empty_truth=self.base.empty_truth
-            )
-        return scores
+            names = self._names[held_out].tolist()
+            rule = fit(~held_out)
+            parts.append(rule.decide(self.probs[held_out], categories=names, labels=self.labels))
+        return self._in_order(parts)
+
+    def _in_order(self, parts: Sequence[csr_array]) -> csr_array:
+        """The decisions of one fold after the other, in the order of the images."""
+        rows = np.concatenate([np.flatnonzero(mask) for mask in held_out_images(self.folds)])
+        return csr_array(csr_array(vstack(parts, format="csr"))[np.argsort(rows)])
+
+    def f1_of(self, decided: csr_array) -> Scores:
+        """(N,) F1 of each image, NaN where it is left out of the mean."""
+        return image_f1(self.targets, decided, empty_truth=self.base.empty_truth)

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -14,12 +14,17 @@ from core.errors import AlignmentError, ConfigError, first_few
 from core.labels import Concepts, LabelSpace
 from core.metrics import EmptyTruth
 from core.runs import write_json
-from ensembles.calibrate import Calibration
-from ensembles.expected_f1 import Expected, maximise
+from ensembles.calibrate import Calibration, Calibrator
+from ensembles.calibrators import from_json
+from ensembles.counts import CountHead
+from ensembles.expected_f1 import maximise
+from ensembles.general_f1 import maximise_general
 from ensembles.pairs import Bools, Floats, Ints, select, to_csr
+from ensembles.ranked import Ranked
+from ensembles.sizes import ratio_sizes, top_sizes
 from ensembles.thresholds import Thresholds
 
-Kind = Literal["thresholds", "expected-f1"]
+Kind = Literal["thresholds", "top-k", "ratio", "expected-f1", "general-f1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +32,16 @@ class DecisionRule:
     """How probabilities become concept sets.
 
     Attributes:
-        kind: `thresholds`, or `expected-f1`: the set with the highest expected F1.
+        kind: `thresholds`, or a rule on calibrated probabilities: `top-k` takes the expected
+            number of concepts, `ratio` those above half of the best plug-in F1, `expected-f1` the
+            set with the highest expected F1 of independent concepts, `general-f1` that of concepts
+            whose number follows `head`.
         thresholds: for the kind of that name.
-        calibration: applied before the expected F1 is taken; thresholds need none.
-        floor: concepts with a lower calibrated probability count as absent in the expected F1.
+        calibration: applied by all other kinds.
+        factor: of `top-k`, on the expected number.
+        head: of `general-f1`.
+        missed: mean number of true concepts of an image beside those above the floor.
+        floor: concepts with a lower calibrated probability count as absent.
         empty_truth: what an image without true concepts does to the expected mean.
         max_concepts: the most concepts of an image; the most probable stay, the lower column
             first where probabilities are equal.
@@ -40,12 +51,16 @@ class DecisionRule:
 
     Raises:
         ConfigError: an unknown kind or category, no thresholds for the kind of that name, a floor
-            outside (0, 1), or fewer than one concept allowed.
+            outside (0, 1), a factor not above 0, a negative number missed, or fewer than one
+            concept allowed.
     """
 
     kind: Kind
     thresholds: Thresholds | None = None
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: Calibrator = field(default_factory=Calibration)
+    factor: float = 1.0
+    head: CountHead = field(default_factory=CountHead)
+    missed: float = 0.0
     floor: float = 0.005
     empty_truth: EmptyTruth = "left out"
     max_concepts: int = 100
@@ -53,9 +68,9 @@ class DecisionRule:
     always: Mapping[str, Concepts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("thresholds", "expected-f1"):
+        if self.kind not in get_args(Kind):
             raise ConfigError(
-                f"unknown decision rule {self.kind!r}; expected thresholds or expected-f1"
+                f"unknown decision rule {self.kind!r}; expected one of {', '.join(get_args(Kind))}"
             )
         if self.kind == "thresholds" and self.thresholds is None:
             raise ConfigError("a decision by thresholds needs thresholds")
@@ -66,6 +81,11 @@ class DecisionRule:
             )
         if not 0 < self.floor < 1:
             raise ConfigError(f"floor: expected a number between 0 and 1; found {self.floor}")
+        if not (self.factor > 0 and self.missed >= 0):
+            raise ConfigError(
+                f"expected a factor above 0 and no fewer than 0 missed; found {self.factor} and"
+                f" {self.missed}"
+            )
         if self.max_concepts < 1:
             raise ConfigError(f"max_concepts: expected 1 or more; found {self.max_concepts}")
 
@@ -81,8 +101,9 @@ class DecisionRule:
             LabelSpaceError: the rule names a concept that is not in the label space.
         """
         self._check(probs, categories, labels)
-        if self.thresholds is None or self.kind == "expected-f1":
-            return self.expect(probs, categories=categories, labels=labels).decided
+        if self.thresholds is None or self.kind != "thresholds":
+            ranked = self.ranked(probs, categories=categories, labels=labels)
+            return self.complete(self.of_ranked(ranked, categories), probs)
         forced, kinds = self._forced(categories, labels)
         rows, columns = select(
             probs,
@@ -92,37 +113,51 @@ class DecisionRule:
             kinds=kinds,
             limit=self.max_concepts,
         )
-        return self._complete(to_csr(rows, columns, shape=probs.shape), probs)
+        return self.complete(to_csr(rows, columns, shape=probs.shape), probs)
 
-    def expect(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> Expected:
-        """The sets with the highest expected F1, with what they are expected to score.
+    def ranked(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> Ranked:
+        """Concepts above the floor with calibrated probabilities, those of `always` as certain.
 
-        Concepts of `always` count as certain. Of an image, 200 concepts are considered.
+        Of an image, 200 concepts are considered.
 
         Raises:
             AlignmentError, LabelSpaceError: see `decide`.
         """
         self._check(probs, categories, labels)
         forced, kinds = self._forced(categories, labels)
-        lowest = np.full(len(probs), self.calibration.invert(self.floor), dtype=np.float32)
         rows, columns = select(
             probs,
-            row_thresholds=lowest,
+            row_thresholds=np.zeros(len(probs), dtype=np.float32),
+            column_thresholds=self.calibration.inverse(self.floor, labels=labels),
             forced=forced,
             kinds=kinds,
             limit=max(_CONSIDERED, self.max_concepts),
         )
-        calibrated = self.calibration.apply(probs[rows, columns])
+        calibrated = self.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
         calibrated[forced[kinds[rows], columns]] = 1.0
-        expected = maximise(
-            rows,
-            columns,
-            calibrated,
-            shape=probs.shape,
-            limit=self.max_concepts,
-            empty_truth=self.empty_truth,
-        )
-        return replace(expected, decided=self._complete(expected.decided, probs))
+        return Ranked(rows=rows, columns=columns, probs=calibrated, shape=probs.shape)
+
+    def of_ranked(self, ranked: Ranked, categories: Sequence[str]) -> csr_array:
+        """(N, L) boolean: what a kind other than thresholds decides of such concepts.
+
+        Images may be left without any: see `complete`.
+        """
+        limit, empty, missed = self.max_concepts, self.empty_truth, self.missed
+        if self.kind == "top-k":
+            return ranked.first(top_sizes(ranked, factor=self.factor, limit=limit, missed=missed))
+        if self.kind == "ratio":
+            sizes = ratio_sizes(ranked, limit=limit, empty_truth=empty, missed=missed)
+            return ranked.first(sizes)
+        if self.kind == "expected-f1":
+            return maximise(ranked, limit=limit, empty_truth=empty, missed=missed).decided
+        return maximise_general(
+            ranked,
+            head=self.head,
+            categories=categories,
+            limit=limit,
+            empty_truth=empty,
+            missed=missed,
+        ).decided
 
     def with_always(
         self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
@@ -159,8 +194,8 @@ class DecisionRule:
         kind_of = {name: kind for kind, name in enumerate(names)}
         return forced, np.array([kind_of[name] for name in categories], dtype=np.int32)
 
-    def _complete(self, decided: csr_array, probs: Floats) -> csr_array:
-        """The decisions, with the most probable concept for images that are left without one."""
+    def complete(self, decided: csr_array, probs: Floats) -> csr_array:
+        """The decisions; with `nomissing` the best concept for images that are left without one."""
         missing = np.flatnonzero(np.diff(decided.indptr) == 0)
         if not self.nomissing or not len(missing):
             return decided
@@ -178,13 +213,14 @@ class DecisionRule:
         """Write `decision.json`; `load` gives the same rule back, to the last bit."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["thresholds"] = self.thresholds.to_json() if self.thresholds else None
-        values["calibration"] = asdict(self.calibration)
+        values["calibration"] = self.calibration.to_json()
+        values["head"] = self.head.to_json()
         values["always"] = {category: list(cuis) for category, cuis in self.always.items()}
         write_json(path, values)
 
     @classmethod
     def load(cls, path: Path) -> "DecisionRule":
-        """Read `decision.json`.
+        """Read `decision.json`, also one of a version without an entry that has a default.
 
         Raises:
             ConfigError: the file is missing or is not a decision rule.
@@ -193,7 +229,8 @@ class DecisionRule:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if values["thresholds"] is not None:
                 values["thresholds"] = Thresholds.from_json(values["thresholds"])
-            values["calibration"] = Calibration(**values["calibration"])
+            values["calibration"] = from_json(values["calibration"])
+            values["head"] = CountHead(**values.get("head", {}))
             values["always"] = {c: tuple(cuis) for c, cuis in values["always"].items()}
             return cls(**values)
         except FileNotFoundError:

@@ -5,7 +5,10 @@ expected F1 of all k is found in O(n^2). With p sorted downwards, C_k(a) the pro
 among the first k, and s_k(d) = E[1 / (d + number of true concepts among the rest)]:
 
     E[F1 of the first k] = sum_a 2 a C_k(a) s_k(k + a)
-    s_{k-1}(d) = p_k s_k(d + 1) + (1 - p_k) s_k(d),    s_n(d) = 1 / d
+    s_{k-1}(d) = p_k s_k(d + 1) + (1 - p_k) s_k(d),    s_n(d) = E[1 / (d + missed)]
+
+`missed` is the number of true concepts of an image that are not among its pairs, Poisson with the
+same mean for all images: 0 makes s_n(d) = 1 / d.
 
 Source: Ye, Chai, Lee, Chieu, "Optimizing F-measures: a tale of two approaches", ICML 2012.
 """
@@ -13,14 +16,12 @@ Source: Ye, Chai, Lee, Chieu, "Optimizing F-measures: a tale of two approaches",
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
+from scipy.stats import poisson
 
 from core.metrics import EmptyTruth
-from ensembles.compiled import compiled
-from ensembles.pairs import Floats, Ints, to_csr
-
-Floats64 = npt.NDArray[np.float64]
+from ensembles.compiled import compiled, in_blocks
+from ensembles.ranked import Counts, Floats64, Ranked
 
 
 @dataclass(frozen=True)
@@ -45,37 +46,55 @@ class Expected:
         return float(np.nansum(self.f1 * self.counts) / total) if total > 0 else float("nan")
 
 
+def reciprocals(n: int, *, missed: float) -> Floats64:
+    """(n,) E[1 / (d + m)] for d = 0, 1, ..., with m Poisson of this mean; 0 for d = 0.
+
+    Exact to 1e-12: the tail of m beyond is left out.
+    """
+    values = np.zeros(n)
+    if n < 2:
+        return values
+    m = np.arange(int(poisson.isf(1e-13, missed)) + 1 if missed > 0 else 1)
+    chance = poisson.pmf(m, missed)
+    values[1:] = (chance / (np.arange(1, n)[:, None] + m)).sum(axis=1)
+    return values
+
+
 def maximise(
-    rows: Ints,
-    columns: Ints,
-    probs: Floats,
-    *,
-    shape: tuple[int, int],
-    limit: int,
-    empty_truth: EmptyTruth,
+    ranked: Ranked, *, limit: int, empty_truth: EmptyTruth, missed: float = 0.0
 ) -> Expected:
     """The sets with the highest expected F1.
 
     Of equal sets it is the smaller one, of equal concepts the lower column.
 
     Args:
-        rows, columns, probs: (n,) pairs, ordered by image and then by concept, with calibrated
-            probabilities; every other concept is taken to be absent.
-        shape: (N, L).
+        ranked: the pairs of N images, with calibrated probabilities.
         limit: the most concepts of an image.
         empty_truth: whether an image without true concepts is part of the mean. Where it is left
             out, deciding nothing can score nothing, and any possible concept is decided.
+        missed: mean number of true concepts of an image beside its pairs.
     """
-    order = np.lexsort((-probs, rows))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-    sizes, f1, none = _best_sizes(
-        starts.astype(np.int64), probs[order].astype(np.float64), limit, empty_truth == "counted"
-    )
-    place = np.arange(len(rows)) - np.repeat(starts[:-1], np.diff(starts))
-    chosen = np.empty(len(rows), dtype=np.bool_)
-    chosen[order] = place < sizes[rows]
+    shape, starts, p = ranked.shape, ranked.starts, ranked.ranked_probs
+    widest = int(np.diff(starts).max(initial=0))
+    inverse = reciprocals(widest + limit + 2, missed=missed)
+    sizes, f1, none = np.zeros(shape[0], np.int64), np.full(shape[0], np.nan), np.ones(shape[0])
+
+    def work(first: int, last: int) -> None:
+        _best_sizes(
+            starts[first : last + 1],
+            p,
+            limit,
+            empty_truth == "counted",
+            inverse,
+            np.exp(-missed),
+            sizes[first:last],
+            f1[first:last],
+            none[first:last],
+        )
+
+    in_blocks(shape[0], work)
     return Expected(
-        decided=to_csr(rows[chosen], columns[chosen], shape=shape),
+        decided=ranked.first(sizes),
         f1=f1,
         counts=np.ones(shape[0]) if empty_truth == "counted" else 1.0 - none,
     )
@@ -83,18 +102,23 @@ def maximise(
 
 @compiled
 def _best_sizes(
-    starts: npt.NDArray[np.int64], probs: Floats64, limit: int, empty_counts: bool
-) -> tuple[npt.NDArray[np.int64], Floats64, Floats64]:
-    """Size and expected F1 of the best set of each image, and the probability of no concept."""
-    n_images = len(starts) - 1
-    sizes = np.zeros(n_images, dtype=np.int64)
-    values = np.full(n_images, np.nan)
-    none = np.ones(n_images)
-    for i in range(n_images):
+    starts: Counts,
+    probs: Floats64,
+    limit: int,
+    empty_counts: bool,
+    inverse: Floats64,
+    none_missed: float,
+    sizes: Counts,
+    values: Floats64,
+    none: Floats64,
+) -> None:
+    """Fill in size and expected F1 of the best set of each image, and the chance of no concept."""
+    for i in range(len(starts) - 1):
         p = probs[starts[i] : starts[i + 1]]
+        none[i] = none_missed
         for k in range(len(p)):
             none[i] *= 1.0 - p[k]
-        expected = _expected_of_sizes(p, min(limit, len(p)))
+        expected = _expected_of_sizes(p, min(limit, len(p)), inverse)
         if empty_counts:
             expected[0] = none[i]
         elif none[i] == 1.0:
@@ -105,11 +129,10 @@ def _best_sizes(
                 best = k
         sizes[i] = best
         values[i] = expected[best] if empty_counts else expected[best] / (1.0 - none[i])
-    return sizes, values, none
 
 
 @compiled
-def _expected_of_sizes(p: Floats64, limit: int) -> Floats64:
+def _expected_of_sizes(p: Floats64, limit: int, inverse: Floats64) -> Floats64:
     """(limit + 1,) expected F1 of the first k concepts, 0 for none; p sorted downwards."""
     n = len(p)
     hits = np.zeros((limit + 1, limit + 1))  # hits[k, a]: probability of a hits among the first k
@@ -120,9 +143,7 @@ def _expected_of_sizes(p: Floats64, limit: int) -> Floats64:
             if a > 0:
                 hits[k, a] += hits[k - 1, a - 1] * p[k - 1]
     expected = np.zeros(limit + 1)
-    s = np.zeros(n + limit + 2)
-    for d in range(1, len(s)):
-        s[d] = 1.0 / d
+    s = inverse[: n + limit + 2].copy()
     for k in range(n, 0, -1):
         if k <= limit:
             for a in range(1, k + 1):

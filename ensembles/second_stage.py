@@ -148,13 +148,21 @@ def candidates_of(
 def describe(choice: Choice) -> str:
     """The decision rule in words."""
     rule = choice.rule
-    if rule.thresholds is None or rule.kind == "expected-f1":
-        return "expected F1"
+    if rule.thresholds is None or rule.kind != "thresholds":
+        return CALIBRATED[rule.kind]
     if rule.thresholds.level == "concept":
         return f"thresholds, {len(rule.thresholds.by_concept)} concepts with their own"
     if rule.thresholds.level == "category":
         return f"thresholds, {len(rule.thresholds.by_category)} categories with their own"
     return f"one threshold, {rule.thresholds.global_:.2f}"
+
+
+CALIBRATED: Mapping[str, str] = {
+    "top-k": "expected number of concepts",
+    "ratio": "ratio of expectations",
+    "expected-f1": "expected F1",
+    "general-f1": "expected F1 with a corrected number of concepts",
+}
 
 
 def _alone(name: str) -> Callable[[], Stacker]:

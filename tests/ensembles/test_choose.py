@@ -6,9 +6,10 @@ import pytest
 
 from core.errors import AlignmentError
 from core.labels import LabelSpace, Targets
-from core.metrics import sample_f1
+from core.metrics import image_f1, sample_f1
 from core.single_threshold import THRESHOLDS
-from ensembles.choose import Choice, choose_rule
+from ensembles.calibrate import Calibration
+from ensembles.choose import CALIBRATED, Choice, choose_rule
 from ensembles.pairs import Floats, to_csr
 from ensembles.tuning import Tuning
 
@@ -40,14 +41,18 @@ def choose(probs: Floats, targets: Targets, *, margin: float = 0.5) -> Choice:
     )
 
 
-def test_expected_f1_is_kept_where_independent_labels_make_it_the_best_rule() -> None:
+def test_a_calibrated_rule_is_kept_where_images_differ_in_how_sure_one_can_be() -> None:
     probs, targets = simulated(400, temperature=2.0)
     choice = choose(probs, targets)
-    assert choice.rule.kind == "expected-f1"
-    assert set(choice.scores) == {"plain", "global", "category", "concept", "expected-f1"}
+    assert choice.rule.kind in CALIBRATED
+    thresholds = {"plain", "global", "category", "concept"}
+    assert set(choice.scores) == {*thresholds, "top-k", "ratio", "expected-f1", "general-f1"}
     assert choice.scores["expected-f1"] > choice.scores["global"]
-    assert np.nanmean(choice.image_f1) == pytest.approx(choice.scores["expected-f1"])
+    assert np.nanmean(choice.image_f1) == pytest.approx(choice.scores[choice.rule.kind])
+    assert isinstance(choice.rule.calibration, Calibration)
     assert choice.rule.calibration.temperature == pytest.approx(2.0, rel=0.1)
+    own = image_f1(targets, choice.decided, empty_truth="left out")
+    np.testing.assert_array_equal(own, choice.image_f1)
 
 
 def test_thresholds_are_kept_where_expected_f1_does_not_win_by_the_margin() -> None:

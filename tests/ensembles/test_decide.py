@@ -7,11 +7,15 @@ import pytest
 from core.errors import AlignmentError, ConfigError, LabelSpaceError
 from core.labels import Concepts, LabelSpace
 from ensembles.calibrate import Calibration
-from ensembles.decide import DecisionRule
+from ensembles.counts import CountHead
+from ensembles.decide import DecisionRule, Kind
 from ensembles.expected_f1 import maximise
+from ensembles.isotonic import IsotonicCalibration
 from ensembles.line_search import NEVER
 from ensembles.pairs import Floats
+from ensembles.ranked import Ranked
 from ensembles.thresholds import Thresholds
+from ensembles.vector_scaling import VectorCalibration
 
 LABELS = LabelSpace(("C1", "C2", "C3", "C4"))
 PROBS = np.array([[0.9, 0.5, 0.2, 0.0], [0.3, 0.1, 0.4, 0.3]], dtype=np.float32)
@@ -74,18 +78,28 @@ def test_the_set_of_highest_expectation_is_decided_on_calibrated_probabilities()
     rule = replace(EXPECTED, calibration=calibration, floor=0.01)
     calibrated = calibration.apply(PROBS)
     rows, columns = np.nonzero(calibrated >= 0.01)
-    reference = maximise(
-        rows.astype(np.int32),
-        columns.astype(np.int32),
-        calibrated[rows, columns],
+    ranked = Ranked(
+        rows=rows.astype(np.int32),
+        columns=columns.astype(np.int32),
+        probs=calibrated[rows, columns],
         shape=PROBS.shape,
-        limit=100,
-        empty_truth="left out",
     )
-    found = rule.expect(PROBS, categories=CATEGORIES, labels=LABELS)
+    reference = maximise(ranked, limit=100, empty_truth="left out")
     assert decided(rule) == LABELS.decode(reference.decided)
-    np.testing.assert_allclose(found.f1, reference.f1, rtol=1e-6)
-    assert found.forecast == pytest.approx(reference.forecast)
+
+
+@pytest.mark.parametrize("kind", ["top-k", "ratio", "expected-f1", "general-f1"])
+def test_every_kind_keeps_the_limit_constant_concepts_and_one_for_each_image(kind: Kind) -> None:
+    rule = DecisionRule(kind=kind, always={"DRCT": ("C4",)}, max_concepts=2, nomissing=True)
+    probs = np.array([[0.9, 0.9, 0.9, 0.0], [0.0, 0.06, 0.05, 0.0]], dtype=np.float32)
+    first, second = decided(rule, probs)
+    assert len(first) == 2
+    assert "C4" in first
+    assert second[0] == "C2"
+    counted = replace(rule, empty_truth="counted", nomissing=False)
+    assert decided(counted, probs)[1] == ()
+    nothing = np.zeros((2, 4), dtype=np.float32)
+    assert decided(rule, nothing) == [("C4",), ()]
 
 
 def test_concepts_below_the_floor_count_as_absent() -> None:
@@ -123,11 +137,41 @@ def test_read_only_probabilities_are_decided_too(tmp_path: Path) -> None:
         ),
         replace(EXPECTED, calibration=Calibration(temperature=1 / 3, bias=0.1), floor=0.02),
         replace(EXPECTED, empty_truth="counted"),
+        DecisionRule(kind="top-k", factor=0.85, missed=1 / 3),
+        DecisionRule(
+            kind="general-f1",
+            head=CountHead(power=1 / 3, shift=0.1, empty=-2.0, by_category={"DRCT": 1 / 7}),
+            calibration=VectorCalibration(
+                shared=Calibration(temperature=1.5), by_concept={"C1": (1 / 3, -0.1)}
+            ),
+        ),
+        DecisionRule(
+            kind="ratio",
+            calibration=IsotonicCalibration(
+                shared=((-1.0, 0.5), (-2.0, 1 / 3)), by_concept={"C2": (0.3, ((0.0,), (0.1,)))}
+            ),
+        ),
     ],
 )
 def test_a_saved_rule_is_read_back_to_the_last_bit(rule: DecisionRule, tmp_path: Path) -> None:
     rule.save(tmp_path / "decision.json")
     assert DecisionRule.load(tmp_path / "decision.json") == rule
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "decision.json"
+    path.write_text(
+        '{"kind": "expected-f1", "thresholds": null, "calibration": {"temperature": 2.0, "bias":'
+        ' 0.5}, "floor": 0.005, "empty_truth": "left out", "max_concepts": 100, "nomissing": true,'
+        ' "always": {"DRCT": ["C1"]}}'
+    )
+    expected = replace(
+        EXPECTED,
+        calibration=Calibration(temperature=2.0, bias=0.5),
+        nomissing=True,
+        always={"DRCT": ("C1",)},
+    )
+    assert DecisionRule.load(path) == expected
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -152,13 +196,15 @@ def test_rules_that_cannot_be_followed_are_refused() -> None:
         replace(EXPECTED, floor=0.0)
     with pytest.raises(ConfigError, match="max_concepts: expected 1 or more; found 0"):
         replace(EXPECTED, max_concepts=0)
+    with pytest.raises(ConfigError, match=r"found 0\.0 and 0\.0"):
+        replace(EXPECTED, factor=0.0)
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     HALF.save(tmp_path / "decision.json")
     text = (tmp_path / "decision.json").read_text(encoding="utf-8")
     (tmp_path / "decision.json").write_text(text.replace('"thresholds",', '"best",'))
-    with pytest.raises(ConfigError, match="unknown decision rule 'best'; expected thresholds or"):
+    with pytest.raises(ConfigError, match="unknown decision rule 'best'; expected one of"):
         DecisionRule.load(tmp_path / "decision.json")
 
 

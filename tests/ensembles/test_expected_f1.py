@@ -7,19 +7,28 @@ import numpy.typing as npt
 import pytest
 
 from core.metrics import EmptyTruth
-from ensembles.expected_f1 import Expected, maximise
+from ensembles.expected_f1 import Expected, maximise, reciprocals
 from ensembles.pairs import Floats
+from ensembles.ranked import Ranked
 
 
-def decide(probs: Floats, *, empty_truth: EmptyTruth = "left out", limit: int = 100) -> Expected:
+def decide(
+    probs: Floats,
+    *,
+    empty_truth: EmptyTruth = "left out",
+    limit: int = 100,
+    missed: float = 0.0,
+) -> Expected:
+    return maximise(ranked(probs), limit=limit, empty_truth=empty_truth, missed=missed)
+
+
+def ranked(probs: Floats) -> Ranked:
     rows, columns = np.nonzero(probs > 0)
-    return maximise(
-        rows.astype(np.int32),
-        columns.astype(np.int32),
-        probs[rows, columns],
+    return Ranked(
+        rows=rows.astype(np.int32),
+        columns=columns.astype(np.int32),
+        probs=probs[rows, columns],
         shape=probs.shape,
-        limit=limit,
-        empty_truth=empty_truth,
     )
 
 
@@ -121,3 +130,30 @@ def test_the_forecast_is_met_by_labels_drawn_from_the_probabilities() -> None:
     counted = truth.any(axis=1)
     # standard error of the mean of 4,000 F1 values of deviation 0.25: 0.004
     assert found.forecast == pytest.approx((2 * both / total)[counted].mean(), abs=0.012)
+
+
+def test_a_missed_concept_is_a_concept_that_cannot_be_decided() -> None:
+    # one certain concept beside a Poisson number of missed ones: E[2 / (2 + m)], mean 1
+    found = decide(np.ones((1, 1), dtype=np.float32), missed=1.0)
+    chance = np.exp(-1.0) / np.cumprod([1.0, *range(1, 40)])
+    expected = (chance * 2 / (2 + np.arange(40))).sum()
+    assert found.f1[0] == pytest.approx(expected, abs=1e-12)
+    np.testing.assert_allclose(reciprocals(4, missed=0.0), [0, 1, 1 / 2, 1 / 3])
+    # where empty truths are left out, the chance of one is e^-1 (1 - p)
+    assert decide(np.full((1, 1), 0.5, np.float32), missed=1.0).counts[0] == pytest.approx(
+        1 - 0.5 * np.exp(-1.0)
+    )
+
+
+def test_fifteen_concepts_are_decided_as_the_best_of_all_subsets() -> None:
+    probs = (np.random.default_rng(15).random((1, 15)) ** 2).astype(np.float32)
+    sets = subsets(15)
+    p = probs[0].astype(np.float64)
+    chance = np.prod(np.where(sets == 1, p, 1 - p), axis=1)
+    sizes = sets.sum(axis=1)
+    best = 0.0
+    for k in range(1, 16):  # the best set of k concepts is among these, all of them looked at
+        mine = sets[sizes == k]
+        f1 = (2.0 * (mine @ sets.T) / (k + sizes)) @ chance
+        best = max(best, f1.max())
+    assert decide(probs).f1[0] == pytest.approx(best / (1 - chance[0]), abs=1e-9)

@@ -47,7 +47,7 @@ def score(probs: Floats, targets: Targets, thresholds: Floats | float) -> float:
 def choose(
     probs: Floats, targets: Targets, categories: list[str], tuning: Tuning = TUNING
 ) -> tuple[str, dict[str, float]]:
-    thresholds, image_f1 = choose_thresholds(
+    thresholds, image_f1, _ = choose_thresholds(
         probs,
         targets,
         labels=LABELS,
@@ -174,7 +174,7 @@ def test_images_without_truth_count_as_the_edition_has_it(
     # out they cost nothing, counted each of them costs an image.
     probs = np.full((10, 1), 0.9, dtype=np.float32)
     targets = LabelSpace(("C1",)).encode([("C1",)] * 6 + [()] * 4)
-    thresholds, image_f1 = choose_thresholds(
+    thresholds, image_f1, _ = choose_thresholds(
         probs,
         targets,
         labels=LabelSpace(("C1",)),
