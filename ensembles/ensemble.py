@@ -20,6 +20,7 @@ from ensembles.config import EnsembleConfig
 from ensembles.decide import DecisionRule
 from ensembles.editions import rules_of
 from ensembles.gather import Member, gather
+from ensembles.outlook import forecast_test, save_outlook
 from ensembles.second_stage import candidates_of, describe, fit_second_stage
 from ensembles.stackers import STACKERS
 from ensembles.submission import write_submission
@@ -85,7 +86,7 @@ def ensemble(
         ask_again(home)
     else:
         _stack(home, corpus, members, valid, test, config, rule)
-    submission = _submit(home, corpus, test, edition) if submit else None
+    submission = _submit(home, corpus, valid, test, edition) if submit else None
     return Ensemble(folder=home, steps=_ladder(home, valid), submission=submission)
 
 
@@ -108,6 +109,8 @@ def _stack(
         "margin": config.margin,
         "decision": describe(fitted.choice),
         "decision_scores": dict(fitted.choice.scores),
+        "calibration": belief.calibration.kind if (belief := fitted.choice.belief) else None,
+        "calibration_log_loss": dict(belief.calibration.log_loss) if belief else {},
         "ladder": [[rung.name, rung.title] for rung in fitted.rungs],
     }
     with new_folder(home, meta) as draft:
@@ -115,6 +118,7 @@ def _stack(
         (draft / "stacker").mkdir()
         fitted.stacker.save(draft / "stacker")
         fitted.choice.rule.save(draft / "decision.json")
+        save_outlook(draft, fitted.choice, fitted.out_of_fold, valid=valid, labels=corpus.labels)
         write_scores(
             draft / "valid_f1.csv",
             image_ids=valid.image_ids,
@@ -139,7 +143,7 @@ def _ladder(home: Path, valid: ImageTable) -> list[Step]:
     return climb(rungs, groups=valid.groups)
 
 
-def _submit(home: Path, corpus: Corpus, test: ImageTable, edition: int) -> Path:
+def _submit(home: Path, corpus: Corpus, valid: ImageTable, test: ImageTable, edition: int) -> Path:
     """Decide the test images and write the edition's file beside the predictions."""
     rule = DecisionRule.load(home / "decision.json")
     probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
@@ -149,6 +153,9 @@ def _submit(home: Path, corpus: Corpus, test: ImageTable, edition: int) -> Path:
         f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
         f" {sum(not concepts for concepts in sets)} without any"
     )
+    labels = corpus.labels
+    made = forecast_test(home, decided, probs, test=test, valid=valid, labels=labels)
+    say(str(made or "forecast: none, the run holds no calibrated probabilities"))
     path = home / f"submission-{edition}{rules_of(edition).suffix}"
     upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
     for fault in check_submission(upload, edition=edition, expected_ids=test.image_ids):

@@ -46,8 +46,9 @@ def members(detector: SaveRun, fused: SaveRun) -> None:
 def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Workspace) -> None:
     made = run(generated, workspace)
     assert {path.name for path in made.folder.iterdir()} == {
-        "config.json", "decision.json", "meta.json", "predictions", "stacker",
-        "submission-2020.txt", "valid_f1.csv",
+        "belief.json", "config.json", "decision.json", "forecast.csv", "forecast_images.csv",
+        "meta.json", "predictions", "reliability.csv", "stacker", "submission-2020.txt",
+        "valid_f1.csv",
     }  # fmt: skip
     meta = read_meta(made.folder)
     assert list(meta["members"]) == ["prior", "one-hot", "global", "DRCT"]
@@ -55,6 +56,26 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
     assert workspace.finished_runs(workspace.ensembles) == [made.folder]
     assert json.loads((made.folder / "config.json").read_text())["margin"] == QUICK.margin
     DecisionRule.load(made.folder / "decision.json")
+
+
+@pytest.mark.usefixtures("members")
+def test_a_submission_says_what_it_will_score(
+    generated: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run(generated, workspace)
+    found = read_meta(made.folder)["forecast"]
+    line = f"forecast: F1 {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    assert line in capsys.readouterr().err
+    assert found["low"] <= found["value"] <= found["high"]
+    assert found["n"] == len(generated.table.of(split="test"))
+    with (made.folder / "forecast.csv").open(newline="") as file:
+        folds = list(csv.DictReader(file))
+    assert sum(int(row["n"]) for row in folds) == 80
+    off = sum(int(r["n"]) * (float(r["forecast"]) - float(r["truth"])) for r in folds) / 80
+    assert off == pytest.approx(found["error"]["value"], abs=1e-5)
+    (made.folder / "belief.json").unlink()  # as in a run of an earlier version
+    run(generated, workspace)
+    assert "forecast: none" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("members")

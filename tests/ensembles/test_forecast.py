@@ -1,0 +1,120 @@
+"""The forecast meets the score of drawn labels, by fold and with its interval."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from core.labels import LabelSpace, Targets
+from core.metrics import Interval, image_f1
+from ensembles.choose import choose_rule
+from ensembles.expected_f1 import Expected
+from ensembles.forecast import Forecast, forecast, judge, judge_valid, write_by_fold
+from ensembles.pairs import Floats, to_csr
+from ensembles.shift import Kind, differences
+from ensembles.tuning import Tuning
+
+LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(30)))
+
+
+def simulated(n: int, *, seed: int, spread: float) -> tuple[Floats, Targets]:
+    """Concepts that come together (by `spread`), seen as sharpened probabilities."""
+    rng = np.random.default_rng(seed)
+    logits = 2.0 * rng.standard_normal((n, 30)) - 2.0
+    together = spread * rng.standard_normal((n, 1))
+    truth = rng.random((n, 30)) < 1 / (1 + np.exp(-(logits + together)))
+    rows, columns = np.nonzero(truth)
+    matrix = to_csr(rows.astype(np.int32), columns.astype(np.int32), shape=truth.shape)
+    outside = rng.poisson(0.2, n).astype(np.int32)
+    probs = (1 / (1 + np.exp(-1.7 * logits))).astype(np.float32)
+    return probs, Targets(matrix=matrix, n_outside=outside)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_the_forecast_is_within_a_hundredth_and_its_interval_holds_the_score(
+    spread: float, tmp_path: Path
+) -> None:
+    probs, targets = simulated(1500, seed=0, spread=spread)
+    categories = ["DRCT", "DRXR"] * 750
+    folds = np.arange(1500) % 5
+    choice = choose_rule(
+        probs,
+        targets,
+        labels=LABELS,
+        categories=categories,
+        folds=folds,
+        tuning=Tuning(empty_truth="left out", nomissing=True),
+    )
+    found = judge_valid(choice, probs, categories=categories, labels=LABELS)
+    assert found is not None
+    assert choice.belief is not None
+    error = found["forecast"] - found["truth"]
+    assert abs(np.nanmean(error)) < 0.01
+    write_by_fold(tmp_path / "forecast.csv", found, folds=folds)
+    assert len((tmp_path / "forecast.csv").read_text().splitlines()) == 6
+
+    test_probs, test_targets = simulated(800, seed=1, spread=spread)
+    test_categories = ["DRCT", "DRXR"] * 400
+    decided = choice.rule.decide(test_probs, categories=test_categories, labels=LABELS)
+    expected, _ = judge(
+        choice.belief.rule, decided, test_probs, categories=test_categories, labels=LABELS
+    )
+    groups = [str(i) for i in range(1500)]
+    made = forecast(expected, error=error, groups=groups, test_groups=groups[:800])
+    truth = np.nanmean(image_f1(test_targets, decided, empty_truth="left out"))
+    assert made.low < truth < made.high
+    assert made.high - made.low < 0.06
+
+
+def of(values: npt.NDArray[np.float64]) -> Expected:
+    return Expected(
+        decided=to_csr(np.array([], np.int32), np.array([], np.int32), shape=(len(values), 1)),
+        f1=values,
+        counts=np.ones(len(values)),
+    )
+
+
+def test_only_an_error_beyond_chance_is_taken_off() -> None:
+    rng = np.random.default_rng(0)
+    groups = [str(i // 2) for i in range(400)]
+    noise = 0.2 * rng.standard_normal(400)
+    noise -= noise.mean()
+    clear = forecast(
+        of(np.full(50, 0.8)), error=noise + 0.1, groups=groups, test_groups=groups[:50]
+    )
+    assert clear.corrected
+    assert clear.value == pytest.approx(0.7)
+    chance = forecast(
+        of(np.full(50, 0.8)), error=noise + 0.002, groups=groups, test_groups=groups[:50]
+    )
+    assert not chance.corrected
+    assert chance.value == pytest.approx(0.8)
+    # 25 groups of two: 0.2 / sqrt(50) = 0.028 of luck, and 0.01 of the error on valid
+    assert chance.high - chance.low == pytest.approx(2 * 1.96 * 0.030, rel=0.2)
+
+
+def test_the_line_says_all_that_matters() -> None:
+    error = Interval(value=0.002, low=-0.003, high=0.007, n=900)
+    made = Forecast(value=0.781, low=0.764, high=0.798, n=1165, error=error, corrected=False)
+    assert str(made) == (
+        "forecast: F1 0.781 [0.764, 0.798] on 1,165 test images; on valid it was off by +0.002"
+    )
+    assert made.to_json()["error"]["n"] == 900
+
+
+def kind(n: int, *, seed: int, share: float = 0.5, mass: float = 5.0) -> Kind:
+    rng = np.random.default_rng(seed)
+    return Kind(
+        mass=rng.normal(mass, 1.0, n),
+        highest=rng.uniform(0.3, 1.0, n),
+        categories=np.where(rng.random(n) < share, "DRCT", "DRXR").tolist(),
+        groups=[""] * n,
+    )
+
+
+def test_images_of_another_kind_are_noticed_and_those_of_the_same_are_not() -> None:
+    assert differences(kind(800, seed=0), kind(600, seed=1)) == []
+    found = differences(kind(800, seed=0), kind(600, seed=1, share=0.8, mass=7.0))
+    assert [line.split()[0] for line in found] == ["DRCT", "DRXR", "7.0"]
+    assert found[-1] == "7.0 expected concepts against 5.0"
