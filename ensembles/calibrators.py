@@ -99,7 +99,9 @@ def choose_calibration(
         held = np.clip(calibrated[free].astype(np.float64), EDGE, 1.0 - EDGE)
         losses = -np.log(np.where(pairs.true[free], held, 1.0 - held))
         log_loss[kind] = float(losses.mean())
-        of_images = np.bincount(pairs.rows[free], weights=losses, minlength=len(pairs.n_true))
+        of_images: Scores = np.bincount(
+            pairs.rows[free], weights=losses, minlength=len(pairs.n_true)
+        ).astype(np.float64)
         if kept is None or wins(kept[2] - of_images, margin=margin):
             kept = (kind, calibrated, of_images)
     assert kept is not None

@@ -9,11 +9,15 @@ interval is forecast - (b + r), with b the mean of e over groups of valid drawn 
 has (the luck of so many images). It is centred on the forecast, unless b is beyond chance: then
 the mean error is taken off the forecast as well. An error within chance is left alone, since
 taking it off would add its noise to the forecast.
+
+Cross-fitted on 1,500 drawn images the error was +0.0004 where concepts were independent and +0.010
+where a common cause of deviation 1 moved all their logits; the head alone was off by -0.029 there,
+so that heads and independence are both tried.
 """
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +27,11 @@ from scipy.sparse import csr_array
 from core.labels import LabelSpace
 from core.metrics import Interval, Scores, bootstrap
 from ensembles.choose import Choice
+from ensembles.counts import CountHead
 from ensembles.decide import DecisionRule
 from ensembles.expected_f1 import Expected
 from ensembles.folds import Folds
-from ensembles.pairs import Floats
+from ensembles.pairs import Bools, Floats
 from ensembles.ranked import Ranked
 from ensembles.set_value import expected_of, with_decided
 
@@ -108,11 +113,12 @@ def judge(
 
 def judge_valid(
     choice: Choice, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
-) -> dict[str, Scores] | None:
-    """(N,) values of `COLUMNS` of the images of valid, each without its fold.
+) -> tuple[DecisionRule, dict[str, Scores]] | None:
+    """What to forecast by, and (N,) values of `COLUMNS` of the images of valid without their fold.
 
-    None where the probabilities could not be calibrated; NaN in `forecast` and `truth` for images
-    that are left out of the mean.
+    The number of concepts follows the head, or concepts are independent: whichever forecasts valid
+    with the smaller error. None where the probabilities could not be calibrated; NaN in `forecast`
+    and `truth` for images that are left out of the mean.
 
     Args:
         choice: what was chosen on these images.
@@ -121,9 +127,38 @@ def judge_valid(
     """
     if choice.belief is None:
         return None
+    tried = []
+    for rule, rules in (
+        (choice.belief.rule, choice.belief.by_fold),
+        (
+            _independent(choice.belief.rule),
+            [(m, _independent(r)) for m, r in choice.belief.by_fold],
+        ),
+    ):
+        found = _cross_fitted(choice, rules, probs, categories, labels)
+        tried.append((rule, found))
+    kept = [~np.isnan(found["truth"]) for _, found in tried]
+    errors = [
+        abs(float((found["forecast"] - found["truth"])[here].mean())) if here.any() else 0.0
+        for (_, found), here in zip(tried, kept, strict=True)
+    ]
+    return tried[int(np.argmin(errors))]
+
+
+def _independent(rule: DecisionRule) -> DecisionRule:
+    return replace(rule, head=CountHead())
+
+
+def _cross_fitted(
+    choice: Choice,
+    rules: Sequence[tuple[Bools, DecisionRule]],
+    probs: Floats,
+    categories: Sequence[str],
+    labels: LabelSpace,
+) -> dict[str, Scores]:
     names = np.array(categories, dtype=np.str_)
     found = {name: np.full(len(probs), np.nan) for name in COLUMNS}
-    for held_out, rule in choice.belief.by_fold:
+    for held_out, rule in rules:
         expected, kinds = judge(
             rule,
             choice.decided[held_out],

@@ -59,7 +59,7 @@ class IsotonicCalibration:
             above = self._logits(middle, columns, labels) > wanted
             low, high = np.where(above, low, middle), np.where(above, middle, high)
         probs = 1.0 / (1.0 + np.exp(-low))
-        return np.maximum(probs, np.finfo(np.float32).tiny).astype(np.float32)
+        return np.asarray(np.maximum(probs, np.finfo(np.float32).tiny), dtype=np.float32)
 
     def _logits(self, x: Floats64, columns: Ints, labels: LabelSpace) -> Floats64:
         """(n,) logits after calibration; row 0 of the knots is the shared function."""

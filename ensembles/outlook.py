@@ -30,9 +30,10 @@ def save_outlook(
     Args:
         probs: (N, L) out-of-fold probabilities of valid.
     """
-    found = judge_valid(choice, probs, categories=valid.categories, labels=labels)
-    if choice.belief is None or found is None:
+    judged = judge_valid(choice, probs, categories=valid.categories, labels=labels)
+    if choice.belief is None or judged is None:
         return
+    rule, found = judged
     pairs, free = choice.belief.pairs, choice.belief.pairs.probs < 1.0
     after = choice.belief.calibration.calibrated
     bins = {
@@ -42,7 +43,7 @@ def save_outlook(
     write_reliability(folder / "reliability.csv", bins)
     write_by_fold(folder / "forecast.csv", found, folds=valid.folds)
     write_scores(folder / IMAGES, image_ids=valid.image_ids, scores=found)
-    choice.belief.rule.save(folder / BELIEF)
+    rule.save(folder / BELIEF)
 
 
 def forecast_test(

@@ -47,7 +47,10 @@ class Ranked:
     @property
     def mass(self) -> Floats64:
         """(N,) expected number of concepts of each image."""
-        return np.bincount(self.rows, weights=self.probs, minlength=self.shape[0])
+        mass: Floats64 = np.bincount(self.rows, weights=self.probs, minlength=self.shape[0]).astype(
+            np.float64
+        )
+        return mass
 
     def first(self, sizes: Counts) -> csr_array:
         """(N, L) boolean: so many of the most probable concepts of each image.

@@ -45,7 +45,7 @@ class VectorCalibration:
             LabelSpaceError: a concept with a calibration of its own is not in the label space.
         """
         slopes, biases = self._of_concepts(labels)
-        logits = logit(probs) * slopes[columns] + biases[columns]
+        logits: Floats = logit(probs) * slopes[columns] + biases[columns]
         calibrated = 1.0 / (1.0 + np.exp(-logits))
         return np.where((probs == 0.0) | (probs == 1.0), probs, calibrated).astype(np.float32)
 
@@ -53,7 +53,7 @@ class VectorCalibration:
         """(L,) probability of each concept whose calibrated value this is."""
         slopes, biases = self._of_concepts(labels)
         logits = (np.log(prob) - np.log1p(-prob) - biases) / slopes
-        return np.maximum(expit(logits), np.finfo(np.float32).tiny).astype(np.float32)
+        return np.asarray(np.maximum(expit(logits), np.finfo(np.float32).tiny), dtype=np.float32)
 
     def _of_concepts(self, labels: LabelSpace) -> tuple[Floats, Floats]:
         slopes = np.full(len(labels), 1.0 / self.shared.temperature, dtype=np.float32)

@@ -46,25 +46,27 @@ def test_the_forecast_is_within_a_hundredth_and_its_interval_holds_the_score(
         folds=folds,
         tuning=Tuning(empty_truth="left out", nomissing=True),
     )
-    found = judge_valid(choice, probs, categories=categories, labels=LABELS)
-    assert found is not None
-    assert choice.belief is not None
+    judged = judge_valid(choice, probs, categories=categories, labels=LABELS)
+    assert judged is not None
+    belief, found = judged
     error = found["forecast"] - found["truth"]
-    assert abs(np.nanmean(error)) < 0.01
+    # A strong common cause, which no model here knows, leaves an error of 0.010 on valid; it is
+    # beyond chance, and is taken off.
+    assert abs(np.nanmean(error)) < (0.005 if spread == 0 else 0.015)
     write_by_fold(tmp_path / "forecast.csv", found, folds=folds)
     assert len((tmp_path / "forecast.csv").read_text().splitlines()) == 6
 
     test_probs, test_targets = simulated(800, seed=1, spread=spread)
     test_categories = ["DRCT", "DRXR"] * 400
     decided = choice.rule.decide(test_probs, categories=test_categories, labels=LABELS)
-    expected, _ = judge(
-        choice.belief.rule, decided, test_probs, categories=test_categories, labels=LABELS
-    )
+    expected, _ = judge(belief, decided, test_probs, categories=test_categories, labels=LABELS)
     groups = [str(i) for i in range(1500)]
     made = forecast(expected, error=error, groups=groups, test_groups=groups[:800])
     truth = np.nanmean(image_f1(test_targets, decided, empty_truth="left out"))
     assert made.low < truth < made.high
     assert made.high - made.low < 0.06
+    assert made.value == pytest.approx(truth, abs=0.02)  # of 800 images by luck alone: 0.007
+    assert made.corrected == (spread > 0)
 
 
 def of(values: npt.NDArray[np.float64]) -> Expected:

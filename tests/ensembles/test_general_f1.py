@@ -49,7 +49,7 @@ def outcomes(p: Floats64, head: CountHead, category: str) -> Floats64:
     sets = np.array(list(product((0, 1), repeat=len(p))))
     independent = np.prod(np.where(sets == 1, p, 1 - p), axis=1)
     sizes = sets.sum(axis=1)
-    pmf = np.bincount(sizes, weights=independent)
+    pmf = np.bincount(sizes, weights=independent).astype(np.float64)
     corrected = head.distribution(pmf[None, :], [category])[0]
     return np.asarray(independent * corrected[sizes] / pmf[sizes])
 
