@@ -10,6 +10,8 @@ from core.errors import ConfigError
 class FuseConfig(FitConfig):
     """What decides the fused predictions; the inherited fields are of the shallow network.
 
+    Its batches are larger and its epochs fewer than a detector's: as good, in half the time.
+
     Attributes:
         strategies: names of `fusion.strategies.STRATEGIES`, in the order they are made.
         embeddings: folders in the workspace's embeddings to join; empty for those of the newest
@@ -31,6 +33,9 @@ class FuseConfig(FitConfig):
         end_to_end_epochs: in place of the preset's; 0 for those.
     """
 
+    batch_size: int = 128
+    learning_rate: float = 1.5e-3
+    epochs: int = 20
     strategies: tuple[str, ...] = ("one-hot", "retrieval", "routed", "prior")
     embeddings: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()

@@ -27,9 +27,9 @@ SPLITS = ("valid", "test")
 """What strategies predict."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Given:
-    """Everything a strategy may use.
+    """Everything a strategy may use; two are the same only if they are one.
 
     Attributes:
         corpus: the prepared corpus.

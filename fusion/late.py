@@ -126,7 +126,7 @@ def _each_concept(
 def late(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused:
     """A classifier of `LATE`, or the network itself of a concept with too few training images."""
     train = given.training_images()
-    held_out, answers = out_of_fold(given, config, what=f"fusing, {name}")
+    held_out, answers = out_of_fold(given, config)
     asked = {
         (split, withheld): _inputs(given, given.corpus.images(split), answers[split], withheld)
         for split in SPLITS

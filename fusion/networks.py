@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,10 +63,10 @@ def network(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused
     )
 
 
-def out_of_fold(
-    given: Given, config: FuseConfig, *, what: str
-) -> tuple[Probs, Mapping[str, Probs]]:
+def out_of_fold(given: Given, config: FuseConfig) -> tuple[Probs, Mapping[str, Probs]]:
     """What heads without metadata say of training images that they did not learn from.
+
+    Asked again for the same, as by the next classifier on these answers, it remembers them.
 
     Returns:
         (n, L) of the training images, and by split what all of these heads say on average.
@@ -73,12 +74,16 @@ def out_of_fold(
     Raises:
         ConfigError: train has a single fold.
     """
+    return _out_of_fold(given, replace(config, strategies=("blind",), seeds=1))
+
+
+@lru_cache(maxsize=1)
+def _out_of_fold(given: Given, config: FuseConfig) -> tuple[Probs, Mapping[str, Probs]]:
     train = given.training_images()
     n_parts = min(_PARTS, len(np.unique(train.folds)))
     if n_parts < 2:
-        raise ConfigError(f"{what}: needs two folds of train; see train_folds of `prepare`")
-    config = replace(config, seeds=1)
-    models = _fit(HEADS["blind"], given, config, what=what, n_folds=n_parts)
+        raise ConfigError("late fusion needs two folds of train; see train_folds of `prepare`")
+    models = _fit(HEADS["blind"], given, config, what="fusing, held out", n_folds=n_parts)
     probs = np.empty((len(train), len(given.corpus.labels)), dtype=np.float32)
     rows, compute = given.rows(train), Compute(device=given.device)
     members = plan_members(train.folds, config, n_folds=n_parts)

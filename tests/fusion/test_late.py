@@ -1,14 +1,18 @@
 """Late fusion: classifiers on log odds and metadata."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.sparse import csr_array
 
+from core.errors import ConfigError
 from core.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
 from fusion.given import Given, gather
 from fusion.late import LATE, MIN_IMAGES, LateModel, late
+from fusion.networks import out_of_fold
 
 Floats = npt.NDArray[np.float32]
 
@@ -73,3 +77,17 @@ def test_late_fusion_answers_for_valid_and_test_with_and_without_category(
     np.testing.assert_array_equal(
         fused.predictions["valid"].probs[:, rare], fused.withheld["valid"].probs[:, rare]
     )
+
+
+def test_the_answers_held_out_are_made_once_for_all_classifiers(given: Given) -> None:
+    first, _ = out_of_fold(given, TINY)
+    again, _ = out_of_fold(given, replace(TINY, strategies=("late-svm",)))
+    assert again is first
+    assert first.shape == (40, len(given.corpus.labels))
+
+
+def test_a_single_fold_of_train_is_too_few(given: Given) -> None:
+    table = given.corpus.table
+    lone = replace(given.corpus, table=table.with_folds(0 * table.folds))
+    with pytest.raises(ConfigError, match="late fusion needs two folds of train"):
+        out_of_fold(replace(given, corpus=lone), TINY)
