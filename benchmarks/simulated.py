@@ -260,11 +260,11 @@ def _bent(
     evidence += base
     folded = np.flatnonzero(rng.random(n_concepts) < setting.folded)
     evidence[:, folded] = -np.abs(evidence[:, folded])
-    factor = np.exp(setting.concept_sharpness * rng.standard_normal(n_concepts))
-    evidence *= (setting.sharpness * factor).astype(np.float32)
-    evidence += (setting.bias + setting.concept_bias * rng.standard_normal(n_concepts)).astype(
-        np.float32
+    drawn = rng.standard_normal((2, n_concepts), dtype=np.float32)
+    evidence *= np.float32(setting.sharpness) * np.exp(
+        np.float32(setting.concept_sharpness) * drawn[0]
     )
+    evidence += np.float32(setting.bias) + np.float32(setting.concept_bias) * drawn[1]
     of_kind = rng.standard_normal(len(CATEGORIES), dtype=np.float32)
     evidence += np.float32(setting.category_bias) * of_kind[sets.kinds][:, None]
     return evidence
