@@ -183,6 +183,7 @@ def row(setting: Setting, strength: float, runs: Sequence[Run]) -> str:
     worst = min(run.gain("chosen").mean() for run in runs)
     counts = {name: [run.chosen for run in runs].count(name) for name in (r.chosen for r in runs)}
     chosen = ", ".join(f"{n} x {name}" for name, n in counts.items())
+    forecast = float(np.mean([run.forecast for run in runs]))
     cells = [
         setting.name,
         f"{strength:g}",
@@ -191,7 +192,7 @@ def row(setting: Setting, strength: float, runs: Sequence[Run]) -> str:
         f"{worst:+.4f}",
         chosen,
         *(_signed(gains[name]) for name in RULES[2:]),
-        f"{np.mean([run.forecast for run in runs]):+.3f}",
+        "none" if np.isnan(forecast) else f"{forecast:+.3f}",
         verdict(setting, strength, gains),
     ]
     return f"| {' | '.join(cells)} |"

@@ -70,7 +70,9 @@ def read_label_sets(path: Path = ROCO, *, n_images: int | None = None) -> LabelS
     """The images of a concept list that have concepts, or so many of them, drawn evenly.
 
     Pseudo-categories are seven clusters of images, found on twenty directions of their tf-idf
-    weighted sets; clusters of concepts are found on the same directions.
+    weighted sets; clusters of concepts are found on the same directions. As they come from the sets
+    themselves, a pseudo-category says more of an image's concepts than an imaging category would:
+    what rules gain by category alone is too much here.
     """
     found = read_concept_list(path, ROCO_LIST).concepts
     ids = tuple(image_id for image_id, concepts in found.items() if concepts)
