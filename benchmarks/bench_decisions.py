@@ -1,0 +1,257 @@
+"""What decision rules score on simulated detectors, of known and of bad calibration.
+
+Detectors of `benchmarks.simulated` report on real label sets. Half of the images are valid, half
+are test. On valid, as `ensemble` does it: (a) one exact threshold; (b) the rule that `choose_rule`
+chooses; (c) expected F1 after the calibration, unconditionally; (d) thresholds of concepts,
+unconditionally. Each is judged on test beside (e), expected F1 under the probabilities that know
+what the evidence means, which no rule can know. Differences are paired with (a), image by image;
+intervals (95 %) resample images, whose draws by other seeds go with them.
+
+The aims: (b) at least 0.010 above (a) where what the detector says can be calibrated, and nowhere
+more than 0.001 below.
+
+    python -m benchmarks.bench_decisions [--quick] [--images N] [--seeds S] [--strengths D...]
+        [--settings NAME...]
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+
+from benchmarks.simulated import ROCO, SETTINGS, LabelSets, Setting, read_label_sets, simulate
+from core.errors import PredictionsError
+from core.metrics import EmptyTruth, Interval, Scores, bootstrap, image_f1
+from ensembles.calibrate import fit_calibration
+from ensembles.choose import choose_rule
+from ensembles.config import EnsembleConfig
+from ensembles.decide import DecisionRule
+from ensembles.pairs import Pairs
+from ensembles.thresholds import Thresholds
+from ensembles.tuning import Tuning, tune_by_concept, tune_global
+
+EMPTY_TRUTH: EmptyTruth = "left out"
+CONFIG = EnsembleConfig()
+STRENGTHS = (1.5, 2.25, 3.0)
+NOTHING = 0.1  # a strength at which scores say nearly nothing but the base rates
+N_RESAMPLES = 1000
+RULES = ("one threshold", "chosen", "expected F1", "by concept", "oracle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one draw gave.
+
+    Attributes:
+        image_f1: F1 of the images of test by rule of `RULES`; a rule that cannot be fitted is
+            missing.
+        image_ids: of test.
+        chosen: the rule that was chosen, in a word.
+        forecast: expected F1 on test of the rule by expected F1 (the chosen one where it is of
+            that kind) less what it then scored; NaN where there is none.
+        seen: what `choose_rule` says the rules scored on valid, cross-fitted.
+    """
+
+    image_f1: Mapping[str, Scores]
+    image_ids: tuple[str, ...]
+    chosen: str
+    forecast: float
+    seen: Mapping[str, float]
+
+    def gain(self, name: str) -> Scores:
+        """F1 of the images above that under one threshold."""
+        return self.image_f1[name] - self.image_f1["one threshold"]
+
+
+def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> Run:
+    """Fit every rule on valid and judge it on test."""
+    drawn = simulate(sets, setting, strength=strength, seed=seed)
+    names = np.array(sets.categories)
+    valid, test = drawn.valid, drawn.test
+    targets = sets.targets.rows(valid)
+    choice = choose_rule(
+        drawn.reported[valid],
+        targets,
+        labels=sets.labels,
+        categories=names[valid].tolist(),
+        folds=drawn.folds[valid],
+        tuning=Tuning(
+            empty_truth=EMPTY_TRUTH,
+            caution=CONFIG.caution,
+            min_true=CONFIG.min_true,
+            margin=CONFIG.margin,
+            nomissing=CONFIG.nomissing,
+        ),
+    )
+    pairs = Pairs.of(drawn.reported[valid], targets)
+    threshold = tune_global(pairs, empty_truth=EMPTY_TRUTH)
+    rules = {
+        "one threshold": _by_thresholds(Thresholds(global_=threshold)),
+        "chosen": choice.rule,
+        "by concept": _by_thresholds(_of_concepts(pairs, sets, threshold)),
+    }
+    try:
+        floored = Pairs.of(drawn.reported[valid], targets, floor=DecisionRule.floor)
+        fitted = fit_calibration(floored.probs, floored.true)
+        rules["expected F1"] = DecisionRule(
+            kind="expected-f1", nomissing=CONFIG.nomissing, calibration=fitted
+        )
+    except PredictionsError:
+        pass  # choose_rule meets the same and has said so
+    here, truth, labels = names[test].tolist(), sets.targets.rows(test), sets.labels
+    reported = drawn.reported[test]
+    f1 = {
+        name: image_f1(
+            truth, rule.decide(reported, categories=here, labels=labels), empty_truth=EMPTY_TRUTH
+        )
+        for name, rule in rules.items()
+    }
+    oracle = DecisionRule(kind="expected-f1", nomissing=CONFIG.nomissing)
+    decided = oracle.decide(drawn.known[test], categories=here, labels=labels)
+    f1["oracle"] = image_f1(truth, decided, empty_truth=EMPTY_TRUTH)
+    by_thresholds = choice.rule.kind == "thresholds"
+    judged = "expected F1" if by_thresholds else "chosen"
+    forecast = float("nan")
+    if judged in rules:
+        expected = rules[judged].expect(reported, categories=here, labels=labels)
+        forecast = expected.forecast - float(np.nanmean(f1[judged]))
+    return Run(
+        image_f1=f1,
+        image_ids=tuple(np.array(sets.image_ids)[test].tolist()),
+        chosen=_in_a_word(choice.rule),
+        forecast=forecast,
+        seen=choice.scores,
+    )
+
+
+def _by_thresholds(thresholds: Thresholds) -> DecisionRule:
+    return DecisionRule(kind="thresholds", thresholds=thresholds, nomissing=CONFIG.nomissing)
+
+
+def _of_concepts(pairs: Pairs, sets: LabelSets, threshold: float) -> Thresholds:
+    """Thresholds of concepts over one for all, as cautious as the ensemble's."""
+    found = tune_by_concept(
+        pairs,
+        start=np.full(len(pairs.n_true), threshold, dtype=np.float32),
+        empty_truth=EMPTY_TRUTH,
+        caution=CONFIG.caution,
+        min_true=CONFIG.min_true,
+    )
+    own = {sets.labels.cuis[i]: float(found[i]) for i in np.flatnonzero(~np.isnan(found))}
+    return Thresholds(global_=threshold, by_concept=own)
+
+
+def _in_a_word(rule: DecisionRule) -> str:
+    if rule.kind != "thresholds" or rule.thresholds is None:
+        return rule.kind
+    return {"global": "one", "category": "category", "concept": "concept"}[rule.thresholds.level]
+
+
+def paired(runs: Sequence[Run], name: str) -> Interval | None:
+    """The gain of a rule over one threshold in all runs; None where one could not be fitted."""
+    if any(name not in run.image_f1 for run in runs):
+        return None
+    return bootstrap(
+        np.concatenate([run.gain(name) for run in runs]),
+        groups=[image_id for run in runs for image_id in run.image_ids],
+        n_resamples=N_RESAMPLES,
+    )
+
+
+def verdict(setting: Setting, strength: float, gains: Mapping[str, Interval | None]) -> str:
+    """Whether the aim is met, and whether what is known of the evidence would allow it."""
+    chosen, oracle = gains["chosen"], gains["oracle"]
+    assert chosen is not None
+    assert oracle is not None
+    if chosen.value < -0.001:
+        return "**below**"
+    if not setting.calibratable or strength == NOTHING:
+        return "held"
+    if chosen.value >= 0.010:
+        return "met"
+    return "missed" if oracle.value >= 0.010 else "out of reach"
+
+
+def row(setting: Setting, strength: float, runs: Sequence[Run]) -> str:
+    """A line of the table."""
+    gains = {name: paired(runs, name) for name in RULES[1:]}
+    base = np.mean([run.image_f1["one threshold"].mean() for run in runs])
+    worst = min(run.gain("chosen").mean() for run in runs)
+    counts = {name: [run.chosen for run in runs].count(name) for name in (r.chosen for r in runs)}
+    chosen = ", ".join(f"{n} x {name}" for name, n in counts.items())
+    forecast = float(np.mean([run.forecast for run in runs]))
+    cells = [
+        setting.name,
+        f"{strength:g}",
+        f"{base:.4f}",
+        str(_signed(gains["chosen"])),
+        f"{worst:+.4f}",
+        chosen,
+        *(_signed(gains[name]) for name in RULES[2:]),
+        "none" if np.isnan(forecast) else f"{forecast:+.3f}",
+        verdict(setting, strength, gains),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _signed(gain: Interval | None) -> str:
+    return "cannot be fitted" if gain is None else gain.signed()
+
+
+def seen_row(setting: Setting, strength: float, runs: Sequence[Run]) -> str:
+    """What the choice was made from: gains over the plain threshold on valid."""
+    cells = [setting.name, f"{strength:g}", f"{np.mean([r.seen['plain'] for r in runs]):.4f}"]
+    for name in dict.fromkeys(name for run in runs for name in run.seen if name != "plain"):
+        found = [run.seen[name] - run.seen["plain"] for run in runs if name in run.seen]
+        cells.append(f"{name} {np.mean(found):+.4f}")
+    return f"| {' | '.join(cells[:3])} | {', '.join(cells[3:])} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS)
+    parser.add_argument("--settings", nargs="+", default=[setting.name for setting in SETTINGS])
+    given = parser.parse_args()
+    if not ROCO.is_file():
+        print(f"skipped: the concept lists of {ROCO} are not here")
+        return
+    if given.quick:
+        given.images, given.seeds, given.strengths = 600, 1, STRENGTHS[1:2]
+    start = time.perf_counter()
+    sets = read_label_sets(n_images=given.images)
+    settings = [setting for setting in SETTINGS if setting.name in given.settings]
+    plan = [(setting, strength) for setting in settings for strength in given.strengths]
+    if settings and settings[0] == SETTINGS[0]:
+        plan.append((settings[0], NOTHING))
+    n_images, n_concepts = sets.targets.matrix.shape
+    print(
+        f"{n_images:,} images, {n_concepts:,} concepts, {sets.targets.n_true.mean():.2f} an image;"
+        f" half of them valid; {given.seeds} seeds; margin {CONFIG.margin:g}, caution"
+        f" {CONFIG.caution:g}\n"
+    )
+    print(
+        "| setting | strength | one threshold | chosen | worst seed | which | expected F1 |"
+        " by concept | oracle | forecast - truth | aim |\n"
+        "| --- | --: | --: | --: | --: | --- | --: | --: | --: | --: | --- |"
+    )
+    seen = []
+    for setting, strength in plan:
+        runs = [judge(sets, setting, strength=strength, seed=seed) for seed in range(given.seeds)]
+        print(row(setting, strength, runs), flush=True)
+        seen.append(seen_row(setting, strength, runs))
+    print("\nCross-fitted on valid:\n\n| setting | strength | plain | gains over it |")
+    print("| --- | --: | --: | --- |")
+    print("\n".join(seen))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "numba"))
+    print(f"\n{time.perf_counter() - start:,.0f} s. Python {platform.python_version()}, {versions}")
+
+
+if __name__ == "__main__":
+    main()
