@@ -1,7 +1,7 @@
 """What stacking costs in time and memory: candidates; mean, logistic and greedy, cross-fitted.
 
-Members see the truth under noise of their own; every second one is stored whole and mapped from
-disk, the others as their probable pairs.
+Members see the truth under noise that they share and noise of their own; every second one is stored
+whole and mapped from disk, the others as their probable pairs.
 
     python -m benchmarks.bench_stack [SHARE]     SHARE of 15,970 images and 3,047 concepts, 1 alone
 """
@@ -41,13 +41,14 @@ def draw_truth(n_images: int, n_concepts: int, seed: int) -> Targets:
 
 def draw_member(truth: Targets, number: int, folder: Path) -> None:
     """What a member says: log odds of the share and of the truth, under noise."""
-    rng = np.random.default_rng([1, number])
+    rng, shared = np.random.default_rng([1, number]), np.random.default_rng(2)
     n_images, n_concepts = truth.matrix.shape
     rate = np.clip(CARDINALITY / np.arange(1, n_concepts + 1) / 8.6, 1e-4, 0.9)
     probs = np.empty((n_images, n_concepts), dtype=np.float32)
     for first in range(0, n_images, 1000):
         true = truth.matrix[first : first + 1000].toarray()
         noise = rng.standard_normal(true.shape, dtype=np.float32)
+        noise += 1.5 * shared.standard_normal(true.shape, dtype=np.float32)
         logits = np.log(rate / (1 - rate)) + np.where(true, 3.0, -0.7) + noise
         probs[first : first + 1000] = 1 / (1 + np.exp(-logits))
     whole = Predictions(

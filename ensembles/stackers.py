@@ -5,6 +5,7 @@ from pathlib import Path
 
 from core.errors import PredictionsError
 from ensembles.blend import GreedyStacker
+from ensembles.concept_forest import ConceptLightGBMStacker
 from ensembles.concept_logistic import ConceptLogisticStacker
 from ensembles.forest import LightGBMStacker
 from ensembles.linear import LogisticStacker, MeanStacker
@@ -19,6 +20,7 @@ STACKERS: dict[str, Callable[[], Stacker]] = {
     "logistic-concepts": ConceptLogisticStacker,
     "lightgbm": LightGBMStacker,
     "lightgbm-large": LightGBMStacker.large,
+    "lightgbm-concepts": ConceptLightGBMStacker,
 }
 """Fresh stackers by the name a user gives."""
 
@@ -28,6 +30,7 @@ _SAVED: dict[str, type[Stacker]] = {
     "logistic": LogisticStacker,
     "logistic-concepts": ConceptLogisticStacker,
     "lightgbm": LightGBMStacker,
+    "lightgbm-concepts": ConceptLightGBMStacker,
     "member": MemberStacker,
 }
 
