@@ -258,6 +258,10 @@ def ensemble(
     edition: Annotated[
         int | None, typer.Option(help="Year of the submission's format; none: the corpus' own.")
     ] = None,
+    member: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of predictions made elsewhere; may be repeated."),
+    ] = None,
     workspace: WorkspaceOption = RUNS,
     preset: PresetOption = "quick",
     config: ConfigOption = None,
@@ -276,6 +280,7 @@ def ensemble(
         config=configured(preset_of(PRESETS, preset), file=config, given=settings or ()),
         submit=submit,
         edition=edition,
+        outside=member or (),
     )
     typer.echo(ladder_table(made.steps))
     path = made.submission or made.folder

@@ -84,6 +84,34 @@ def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[Step]:
     return steps
 
 
+_STEP = ("name", "f1", "f1_low", "f1_high", "gain", "gain_low", "gain_high", "n")
+
+
+def write_steps(path: Path, steps: Sequence[Step]) -> None:
+    """Write steps that all have a gain, a line each: F1 and gain with their intervals, and n."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_STEP)
+        for step in steps:
+            assert step.gain is not None
+            values = [v for i in (step.f1, step.gain) for v in (i.value, i.low, i.high)]
+            writer.writerow([step.name, *map(repr, values), step.f1.n])
+
+
+def read_steps(path: Path) -> list[Step]:
+    """The steps that `write_steps` wrote, to the last bit."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def interval(row: dict[str, str], key: str) -> Interval:
+        value, low, high = (float(row[key + end]) for end in ("", "_low", "_high"))
+        return Interval(value=value, low=low, high=high, n=int(row["n"]))
+
+    return [
+        Step(name=row["name"], f1=interval(row, "f1"), gain=interval(row, "gain")) for row in rows
+    ]
+
+
 def ladder_table(steps: Sequence[Step]) -> str:
     """The ladder as aligned text: rung, sample F1 with interval, gain with interval."""
     width = max(len(step.name) for step in steps)

@@ -22,6 +22,8 @@ class EnsembleConfig:
             an empty decision can be the right one.
         constant_from: training images from which on the constant concepts of a category are
             decided for every image of it; 0 decides none that way.
+        leave_one_out: whether the stack is scored without each member, for the report; it decides
+            nothing and takes as long as the quick stackers once a member.
     """
 
     stackers: tuple[str, ...] = ("mean", "logistic", "lightgbm")
@@ -32,6 +34,7 @@ class EnsembleConfig:
     min_true: int = 5
     nomissing: bool = True
     constant_from: int = 50
+    leave_one_out: bool = True
 
     def __post_init__(self) -> None:
         if not self.stackers:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from core.errors import LeakageError, first_few
 from core.images import ImageTable
-from core.predictions import Predictions
+from core.sparse_predictions import AnyPredictions
 from ensembles.candidates import Candidates
 from ensembles.folds import Folds, held_out_images
 from ensembles.stacking import Stacker
@@ -38,7 +38,7 @@ def cross_fit(
     return probs
 
 
-def check_out_of_sample(sources: Sequence[Predictions], table: ImageTable) -> None:
+def check_out_of_sample(sources: Sequence[AnyPredictions], table: ImageTable) -> None:
     """Refuse sources that were fitted on an image they predict, or on one of the same group.
 
     Images of a patient or study resemble each other: a detector that saw one of them knows the

@@ -9,7 +9,7 @@ from core.config import fingerprint
 from core.detectors import find_detectors, untrained
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
-from core.ladder import Rung, Step, climb, read_scores, write_scores
+from core.ladder import Rung, Step, climb, read_scores, write_scores, write_steps
 from core.metrics import EmptyTruth, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
@@ -19,7 +19,9 @@ from ensembles.check import check_submission
 from ensembles.config import EnsembleConfig
 from ensembles.decide import DecisionRule
 from ensembles.editions import rules_of
-from ensembles.gather import Member, gather
+from ensembles.gather import gather
+from ensembles.leave_out import judge, leave_one_out
+from ensembles.member import Member
 from ensembles.outlook import forecast_test, save_outlook
 from ensembles.second_stage import candidates_of, describe, fit_second_stage
 from ensembles.stackers import STACKERS
@@ -48,6 +50,7 @@ def ensemble(
     config: EnsembleConfig,
     submit: bool,
     edition: int | None = None,
+    outside: Sequence[Path] = (),
 ) -> Ensemble:
     """Choose stacker and decision by cross-fitting on valid, refit on all of it, decide test.
 
@@ -57,6 +60,7 @@ def ensemble(
         config: settings.
         submit: whether to write a submission of the test images.
         edition: year whose format the submission has; None for the corpus' own.
+        outside: folders of members that were made elsewhere.
 
     Raises:
         MissingStageError: there are no members, no labelled valid images, or no test images to
@@ -73,7 +77,7 @@ def ensemble(
         raise MissingStageError(f"{corpus.name}: no labelled image in valid to fit an ensemble on")
     if submit and not len(test):
         raise MissingStageError(f"{corpus.name}: no image in test to submit")
-    members = gather(corpus, workspace)
+    members = gather(corpus, workspace, outside=outside)
     say(f"members: {', '.join(member.name for member in members)}")
     detectors = find_detectors(workspace, corpus.fingerprint)
     if line := untrained(detectors, corpus.training_categories):
@@ -101,8 +105,10 @@ def _stack(
 ) -> None:
     """Fit the second stage and write its run folder."""
     fitted = fit_second_stage(corpus, members, valid, config, empty_truth=rule)
+    worth = leave_one_out(corpus, members, valid, config, fitted, empty_truth=rule)
     meta = {
         "corpus": corpus.fingerprint,
+        "worth_to": judge(fitted),
         "members": {member.name: member.origin for member in members},
         "stacker": fitted.stacker_name,
         "empty_truth": rule,
@@ -124,6 +130,8 @@ def _stack(
             image_ids=valid.image_ids,
             scores={rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])},
         )
+        if worth:
+            write_steps(draft / "members.csv", worth)
         if len(test):
             candidates = candidates_of(corpus, members, test, split="test", config=config)
             Predictions(

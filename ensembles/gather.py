@@ -1,51 +1,34 @@
 """The predictions that an ensemble starts from, found in a workspace."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.categories import CATEGORIES
 from core.detectors import find_detectors
 from core.errors import MissingStageError
-from core.images import ImageTable
 from core.predictions import Predictions
 from core.progress import say
 from core.runs import asked, read_meta
 from core.workspace import Corpus, Workspace
 from ensembles.crossfit import check_out_of_sample
-from ensembles.sources import Source
+from ensembles.member import Member
+from ensembles.outside import outside_member
+from ensembles.stackers import STACKERS
 
 PRIOR = "prior"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A source of the ensemble.
-
-    Attributes:
-        name: as a reader would call it; no two members share one.
-        origin: run folder and when it was made; empty for the prior, which is counted afresh.
-        valid, test: its predictions.
-    """
-
-    name: str
-    origin: str
-    valid: Predictions
-    test: Predictions
-
-    def source(self, split: str, table: ImageTable, corpus: Corpus) -> Source:
-        """What it knows of these images of `valid` or `test`."""
-        predictions = self.valid if split == "valid" else self.test
-        return Source.of(predictions, image_ids=table.image_ids, labels=corpus.labels)
-
-
-def gather(corpus: Corpus, workspace: Workspace) -> list[Member]:
+def gather(corpus: Corpus, workspace: Workspace, *, outside: Sequence[Path] = ()) -> list[Member]:
     """The category prior, then the newest run of each fusion strategy and of each detector.
+
+    Last come members made elsewhere, from their folders (see `outside_member`).
 
     A specialist whose say is already in a fused source is left out; so is one without an image in
     valid, which nothing could weigh, and every run on another corpus.
 
     Raises:
         MissingStageError: neither a detector nor a fused source is there; the command is named.
+        ConfigError, PredictionsError: a folder from outside can not be a member.
         LeakageError: a member was fitted on images that it predicts, or on others of their groups.
     """
     fused, contained = _fused(corpus, workspace)
@@ -54,7 +37,7 @@ def gather(corpus: Corpus, workspace: Workspace) -> list[Member]:
         for run in find_detectors(workspace, corpus.fingerprint)
         if run.name not in contained
     ]
-    if not fused and not detectors:
+    if not fused and not detectors and not outside:
         raise MissingStageError(
             f"neither a detector nor a fused source of this corpus is in {workspace.root}; run"
             f" `python cli.py train-backbone -w {workspace.root}`, then `fuse`, then this again"
@@ -62,6 +45,9 @@ def gather(corpus: Corpus, workspace: Workspace) -> list[Member]:
     if unknown := [member.name for member in detectors if not len(member.valid)]:
         say(f"left out, no image in valid to weigh it by: {', '.join(unknown)}")
     members = [_prior(corpus), *fused, *(member for member in detectors if len(member.valid))]
+    for folder in outside:
+        taken = {member.name for member in members} | set(STACKERS)
+        members.append(outside_member(folder, corpus, taken=taken))
     for split in ("valid", "test"):
         check_out_of_sample([getattr(member, split) for member in members], corpus.table)
     return members

@@ -14,7 +14,8 @@ from ensembles.candidates import Candidates, make_candidates
 from ensembles.choose import Choice, choose_rule
 from ensembles.config import EnsembleConfig
 from ensembles.crossfit import cross_fit
-from ensembles.gather import PRIOR, Member, constant_concepts
+from ensembles.gather import PRIOR, constant_concepts
+from ensembles.member import Member
 from ensembles.pairs import Floats, are_true
 from ensembles.single import MemberStacker
 from ensembles.stackers import STACKERS

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
+from core.arrays import release
 from core.errors import PredictionsError
 from core.labels import LabelSpace
-from core.predictions import Predictions
+from core.sparse_predictions import AnyPredictions
 from ensembles.pairs import Floats, Ints
 
 
@@ -21,19 +23,19 @@ class Source:
 
     Attributes:
         name: as a reader would call it.
-        probs: (n, l).
+        probs: (n, l), an array or CSR; what CSR does not store is 0.
         rows: (N,) row of `probs` that belongs to each image, -1 for one that is not covered.
         columns: (L,) column of `probs` that belongs to each concept, -1 for one not covered.
     """
 
     name: str
-    probs: Floats
+    probs: Floats | csr_array
     rows: Ints
     columns: Ints
 
     @classmethod
     def of(
-        cls, predictions: Predictions, *, image_ids: Sequence[str], labels: LabelSpace
+        cls, predictions: AnyPredictions, *, image_ids: Sequence[str], labels: LabelSpace
     ) -> "Source":
         """What predictions know of these images in this label space.
 
@@ -65,7 +67,13 @@ class Source:
         covered = (own_rows >= 0) & (own_columns >= 0)
         probs = np.full(len(rows), np.nan, dtype=np.float32)
         probs[covered] = self.probs[own_rows[covered], own_columns[covered]]
+        self.release()
         return probs
+
+    def release(self) -> None:
+        """Give back memory that pages of a mapped file take; twenty members would fill 4 GB."""
+        if not isinstance(self.probs, csr_array):
+            release(self.probs)
 
     def add_to(self, total: Floats, n_covering: Floats, highest: Floats, *, first: int) -> None:
         """Add the probabilities of consecutive images to running totals of all sources.
@@ -76,17 +84,21 @@ class Source:
         """
         own_rows = self.rows[first : first + len(total)]
         if self.covers_all:
-            block = self.probs[first : first + len(total)]
+            block = _dense(self.probs[first : first + len(total)])
             total += block
             n_covering += 1
             np.maximum(highest, block, out=highest)
             return
         covered = np.ix_(own_rows >= 0, self.columns >= 0)
-        own = np.ix_(own_rows[own_rows >= 0], self.columns[self.columns >= 0])
-        block = self.probs[own]
+        wanted = self.probs[own_rows[own_rows >= 0]]
+        block = _dense(wanted[:, self.columns[self.columns >= 0]])
         total[covered] += block
         n_covering[covered] += 1
         highest[covered] = np.maximum(highest[covered], block)
+
+
+def _dense(block: Floats | csr_array) -> Floats:
+    return block.toarray() if isinstance(block, csr_array) else block
 
 
 def find_candidates(
@@ -107,6 +119,7 @@ def find_candidates(
         total, n_covering, highest = (np.zeros(shape, dtype=np.float32) for _ in range(3))
         for source in sources:
             source.add_to(total, n_covering, highest, first=first)
+            source.release()
         total /= np.maximum(n_covering, 1)
         chosen = highest >= floor
         if 0 < top < n_concepts:

@@ -1,150 +1,36 @@
-"""Stackers: from the features of candidate pairs to one probability each.
-
-Estimators as in scikit-learn: settings in `__init__`, data in `fit`, what was learned ends in `_`.
-"""
+"""Stackers by name: from the features of candidate pairs to one probability each."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from scipy.special import expit
-
 from core.errors import PredictionsError
-from core.runs import write_json
-from ensembles.candidates import Candidates
+from ensembles.blend import GreedyStacker
+from ensembles.concept_forest import ConceptLightGBMStacker
+from ensembles.concept_logistic import ConceptLogisticStacker
 from ensembles.forest import LightGBMStacker
-from ensembles.logistic import fit_logistic, fit_offsets
-from ensembles.pairs import Bools, Floats
+from ensembles.linear import LogisticStacker, MeanStacker
 from ensembles.single import MemberStacker
-from ensembles.stacking import (
-    FILE,
-    Stacker,
-    Weights,
-    check_features,
-    check_targets,
-    fill_uncovered,
-    read_header,
-)
-
-
-class MeanStacker:
-    """Mean of the log odds of the sources that cover a pair; learns nothing."""
-
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "MeanStacker":
-        """Nothing to learn."""
-        return self
-
-    def predict(self, candidates: Candidates) -> Floats:
-        """(n,) probability of each pair."""
-        return np.asarray(expit(candidates.feature("mean logit")), dtype=np.float32)
-
-    def save(self, folder: Path) -> None:
-        """Write its name."""
-        write_json(folder / FILE, {"stacker": "mean"})
-
-    @classmethod
-    def load(cls, folder: Path) -> "MeanStacker":
-        """It has no state."""
-        return cls()
-
-
-class LogisticStacker:
-    """Logistic regression on the standardised features, one weight for all concepts.
-
-    A feature that is missing because the source does not cover the pair takes the mean of the
-    sources that do: it has no say. Then each concept gets an offset of its log odds, shrunk
-    towards 0: what the features say too much or too little of it.
-
-    Args:
-        ridge: of the weights of the standardised features, against the sum of the log losses: 100
-            matters at 40,000 pairs of few images and is nothing at a million.
-        offset_ridge: of the offsets; a concept has to miss by as many true pairs to be moved by
-            one unit. None gives no offsets.
-    """
-
-    def __init__(self, *, ridge: float = 100.0, offset_ridge: float | None = None) -> None:
-        self.ridge = ridge
-        self.offset_ridge = offset_ridge
-
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "LogisticStacker":
-        """Learn weights, intercept and offsets.
-
-        Raises:
-            PredictionsError: none of the pairs is true, or all are.
-        """
-        check_targets(candidates, targets)
-        features = fill_uncovered(candidates)
-        self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        deviation = features.std(axis=0, dtype=np.float64).astype(np.float32)
-        self.scale_ = np.where(deviation > 0, deviation, np.float32(1.0))
-        self.feature_names_ = candidates.feature_names
-        features -= self.mean_
-        features /= self.scale_
-        self.coef_ = fit_logistic(features, targets, weights=weights, ridge=self.ridge)
-        self.offsets_ = np.zeros(candidates.n_concepts)
-        if self.offset_ridge is not None:
-            logits = features @ self.coef_[:-1].astype(np.float32) + self.coef_[-1]
-            self.offsets_ = fit_offsets(
-                candidates.columns,
-                logits,
-                targets,
-                weights=weights,
-                ridge=self.offset_ridge,
-                n_groups=candidates.n_concepts,
-            )
-        return self
-
-    def predict(self, candidates: Candidates) -> Floats:
-        """(n,) probability of each pair.
-
-        Raises:
-            AlignmentError: the features are not those of the fit.
-        """
-        check_features(candidates, self.feature_names_)
-        features = fill_uncovered(candidates)
-        features -= self.mean_
-        features /= self.scale_
-        logits = features @ self.coef_[:-1].astype(np.float32) + self.coef_[-1]
-        return np.asarray(expit(logits + self.offsets_[candidates.columns]), dtype=np.float32)
-
-    def save(self, folder: Path) -> None:
-        """Write every number that was learned."""
-        learned = ("mean_", "scale_", "coef_", "offsets_")
-        values = {name: np.asarray(getattr(self, name)).tolist() for name in learned}
-        settings = {"ridge": self.ridge, "offset_ridge": self.offset_ridge}
-        header = {"stacker": "logistic", "feature_names": self.feature_names_}
-        write_json(folder / FILE, {**header, "settings": settings, "learned": values})
-
-    @classmethod
-    def load(cls, folder: Path) -> "LogisticStacker":
-        """The stacker that `save` wrote."""
-        values = read_header(folder)
-        stacker = cls(**values["settings"])
-        stacker.feature_names_ = tuple(values["feature_names"])
-        learned = values["learned"]
-        stacker.mean_ = np.array(learned["mean_"], dtype=np.float32)
-        stacker.scale_ = np.array(learned["scale_"], dtype=np.float32)
-        stacker.coef_ = np.array(learned["coef_"])
-        stacker.offsets_ = np.array(learned["offsets_"])
-        return stacker
-
+from ensembles.stacking import FILE, Stacker, read_header
 
 STACKERS: dict[str, Callable[[], Stacker]] = {
     "mean": MeanStacker,
+    "greedy": GreedyStacker,
     "logistic": LogisticStacker,
+    "logistic-offsets": LogisticStacker.with_offsets,
+    "logistic-concepts": ConceptLogisticStacker,
     "lightgbm": LightGBMStacker,
     "lightgbm-large": LightGBMStacker.large,
+    "lightgbm-concepts": ConceptLightGBMStacker,
 }
 """Fresh stackers by the name a user gives."""
 
 _SAVED: dict[str, type[Stacker]] = {
     "mean": MeanStacker,
+    "greedy": GreedyStacker,
     "logistic": LogisticStacker,
+    "logistic-concepts": ConceptLogisticStacker,
     "lightgbm": LightGBMStacker,
+    "lightgbm-concepts": ConceptLightGBMStacker,
     "member": MemberStacker,
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 from core.categories import CATEGORIES, Category
 from core.errors import MissingStageError
 from core.images import ImageTable
-from core.ladder import Rung, Step, climb, read_scores
+from core.ladder import Rung, Step, climb, read_scores, read_steps
 from core.metrics import Interval, Scores, bootstrap
 from core.runs import asked, read_meta
 from core.workspace import Corpus, Workspace
@@ -26,9 +26,10 @@ def write_report(corpus: Corpus, workspace: Workspace) -> Path:
     meta = read_meta(run)
     image_ids, scores = read_scores(run / "valid_f1.csv")
     valid = corpus.table.take(corpus.table.row_numbers(image_ids))
+    worth = read_steps(run / "members.csv") if (run / "members.csv").exists() else []
     path = workspace.reports / "report.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(corpus, valid, scores, meta, run=run.name), encoding="utf-8")
+    path.write_text(page(corpus, valid, scores, meta, worth=worth, run=run.name), encoding="utf-8")
     return path
 
 
@@ -38,6 +39,7 @@ def page(
     scores: Mapping[str, Scores],
     meta: Mapping[str, Any],
     *,
+    worth: Sequence[Step] = (),
     run: str,
 ) -> str:
     """The report as Markdown.
@@ -47,6 +49,7 @@ def page(
         valid: the N validation images that were scored.
         scores: (N,) cross-fitted F1 by source, NaN where an image is left out.
         meta: of the ensemble's run.
+        worth: a step a member: the stack without it, and the gain by having it.
         run: the run's name.
     """
     rungs = [Rung(name=n, title=title, image_f1=scores[n]) for n, title in meta["ladder"]]
@@ -64,6 +67,7 @@ def page(
         "With one threshold for all concepts, but for the submission, which decides by"
         f" {meta['decision']}.",
         _by_category(valid, scores),
+        *_worth(worth, meta),
         "## Decision rules",
         "Cross-fitted sample F1 of the rules that were tried on the stacked probabilities: one"
         " plain threshold (of 49); exact thresholds for all, by category and by concept; the set"
@@ -99,6 +103,19 @@ def _ladder(steps: Sequence[Step]) -> str:
         [step.name, str(step.f1), "" if step.gain is None else step.gain.signed()] for step in steps
     ]
     return table([f"n = {steps[0].f1.n:,}", "sample F1", "gain over the line above"], rows)
+
+
+def _worth(worth: Sequence[Step], meta: Mapping[str, Any]) -> list[str]:
+    if not worth:
+        return []
+    rows = [[s.name, str(s.f1), "" if s.gain is None else s.gain.signed()] for s in worth]
+    return [
+        "## What each member is worth",
+        f"Cross-fitted sample F1 of the stacker `{meta['worth_to']}` at one threshold, fitted"
+        " without the member, and what having it gains, paired. Members that say the same are worth"
+        " little each: the gains do not add up.",
+        table(["member", "sample F1 without it", "gain by having it"], rows),
+    ]
 
 
 def _by_category(valid: ImageTable, scores: Mapping[str, Scores]) -> str:

@@ -214,6 +214,7 @@ def test_a_stage_before_its_time_names_the_command_to_run(
         ("stats {tmp}/broken.toml", "broken.toml: not a concept list; expected lines like one of"),
         ("stats {tmp}/source --layout 2018", "no layout '2018'; known: 2020, 2022"),
         ("stats {tmp}/source --names {tmp}/none", "none: no such file"),
+        ("ensemble --member {tmp}/nowhere -w {corpus}", "nowhere/valid: no such folder"),
         ("ensemble --edition 2021 -w {corpus}", "edition 2021: no public evaluator is known"),
         ("ensemble --edition 1999 -w {corpus}", "edition 1999: not known; expected one of 2017"),
         ("score {tmp}/none --truth {tmp}/none --edition 2020", "none: no such file"),

@@ -9,8 +9,8 @@ from core.labels import LabelSpace
 from core.predictions import Predictions
 from ensembles.candidates import Candidates
 from ensembles.crossfit import check_out_of_sample, cross_fit
+from ensembles.linear import LogisticStacker, MeanStacker
 from ensembles.pairs import Bools, Floats
-from ensembles.stackers import LogisticStacker, MeanStacker
 from ensembles.stacking import Weights
 
 

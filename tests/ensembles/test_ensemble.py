@@ -47,7 +47,7 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
     made = run(generated, workspace)
     assert {path.name for path in made.folder.iterdir()} == {
         "belief.json", "config.json", "decision.json", "forecast.csv", "forecast_images.csv",
-        "meta.json", "predictions", "reliability.csv", "stacker", "submission-2020.txt",
+        "members.csv", "meta.json", "predictions", "reliability.csv", "stacker", "submission-2020.txt",
         "valid_f1.csv",
     }  # fmt: skip
     meta = read_meta(made.folder)
@@ -303,7 +303,7 @@ def test_without_members_the_commands_are_named(generated: Corpus, workspace: Wo
 def test_an_unknown_stacker_is_named_with_the_known_ones(
     generated: Corpus, workspace: Workspace
 ) -> None:
-    with pytest.raises(ConfigError, match="unknown 'svm'; known: mean, logistic, lightgbm"):
+    with pytest.raises(ConfigError, match="unknown 'svm'; known: mean, greedy, logistic, log"):
         run(generated, workspace, config=EnsembleConfig(stackers=("mean", "svm")))
 
 

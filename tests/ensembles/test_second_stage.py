@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.predictions import Predictions
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
@@ -95,6 +96,7 @@ def test_a_stacker_that_does_not_pay_is_not_used(
     assert [rung.name for rung in fitted.rungs[:-1]] == ["prior", fitted.stacker_name]
     member = next(m for m in gather(generated, workspace) if m.name == fitted.stacker_name)
     chosen = fitted.out_of_fold > 0
+    assert isinstance(member.valid, Predictions)
     np.testing.assert_allclose(fitted.out_of_fold[chosen], member.valid.probs[chosen], atol=1e-6)
 
 

@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 
 from core.errors import AlignmentError, PredictionsError
 from ensembles.candidates import Candidates
+from ensembles.linear import LogisticStacker, MeanStacker
 from ensembles.pairs import Bools
-from ensembles.stackers import STACKERS, LogisticStacker, MeanStacker, load_stacker
+from ensembles.stackers import STACKERS, load_stacker
 
 NAMES = ("logit a", "logit b", "rank a", "rank b", "mean logit", "support")
 
@@ -151,7 +152,7 @@ def test_targets_without_a_true_pair_are_refused(name: str) -> None:
 def test_an_unknown_or_incomplete_stacker_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "stacker.json"
     path.write_text('{"stacker": "magic"}', encoding="utf-8")
-    with pytest.raises(PredictionsError, match="unknown stacker 'magic'; expected one of mean, lo"):
+    with pytest.raises(PredictionsError, match="unknown stacker 'magic'; expected one of mean, gr"):
         load_stacker(tmp_path)
     path.write_text('{"stacker": "logistic"}', encoding="utf-8")
     with pytest.raises(PredictionsError, match=r"not a saved stacker \(KeyError: 'settings'\)"):

@@ -1,5 +1,6 @@
 """The report of a workspace, its numbers worked by hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from core.errors import MissingStageError
 from core.images import ImageTable
 from core.labels import LabelSpace
-from core.ladder import write_scores
+from core.ladder import Step, write_scores, write_steps
+from core.metrics import Interval
 from core.runs import new_folder, write_json
 from core.workspace import Corpus, Workspace
 from reports.report import write_report
@@ -117,6 +119,18 @@ def test_the_ladder_has_gains_over_the_line_above(report: str) -> None:
     assert rows["best member: routed"][1].startswith("+0.4000 [+0.2000, +0.5000]")
     # submission - routed: 0, 0, 0.5, 0, -0.5: mean 0.
     assert rows["decision: one threshold, 0.30"][1].startswith("+0.0000 [-")
+
+
+def test_what_each_member_is_worth_is_shown_where_it_is_known(workspace: Workspace) -> None:
+    run = save_ensemble(workspace)
+    half, gain = Interval(0.5, 0.25, 0.75, 5), Interval(0.125, -0.25, 0.5, 5)
+    write_steps(run / "members.csv", [Step(name="routed", f1=half, gain=gain)])
+    meta = json.loads((run / "meta.json").read_text())
+    write_json(run / "meta.json", {**meta, "worth_to": "mean"})
+    text = write_report(made_corpus(), workspace).read_text(encoding="utf-8")
+    assert "the stacker `mean` at one threshold" in text
+    cells = rows_of(text, "member")["routed"]
+    assert cells == ["0.5000 [0.2500, 0.7500]", "+0.1250 [-0.2500, +0.5000]"]
 
 
 def test_rules_that_were_tried_stand_with_their_scores(report: str) -> None:

@@ -1,0 +1,30 @@
+"""A source that takes part in an ensemble, with what it says of valid and of test."""
+
+from dataclasses import dataclass
+
+from core.images import ImageTable
+from core.sparse_predictions import AnyPredictions
+from core.workspace import Corpus
+from ensembles.sources import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A source of the ensemble.
+
+    Attributes:
+        name: as a reader would call it; no two members share one.
+        origin: run folder and when it was made; empty for the prior, which is counted afresh; a
+            digest of what was made elsewhere.
+        valid, test: its predictions.
+    """
+
+    name: str
+    origin: str
+    valid: AnyPredictions
+    test: AnyPredictions
+
+    def source(self, split: str, table: ImageTable, corpus: Corpus) -> Source:
+        """What it knows of these images of `valid` or `test`."""
+        predictions = self.valid if split == "valid" else self.test
+        return Source.of(predictions, image_ids=table.image_ids, labels=corpus.labels)
