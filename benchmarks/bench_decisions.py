@@ -30,7 +30,7 @@ from ensembles.calibrate import fit_calibration
 from ensembles.choose import choose_rule
 from ensembles.config import EnsembleConfig
 from ensembles.decide import DecisionRule
-from ensembles.forecast import judge
+from ensembles.forecast import judge as expect
 from ensembles.pairs import Pairs
 from ensembles.thresholds import Thresholds
 from ensembles.tuning import Tuning, tune_by_concept, tune_global
@@ -120,7 +120,7 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
     if judged in rules:
         rule = rules[judged]
         decided = rule.decide(reported, categories=here, labels=labels)
-        expected, _ = judge(rule, decided, reported, categories=here, labels=labels)
+        expected, _ = expect(rule, decided, reported, categories=here, labels=labels)
         forecast = expected.forecast - float(np.nanmean(f1[judged]))
     return Run(
         image_f1=f1,
