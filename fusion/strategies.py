@@ -74,12 +74,12 @@ def constrained(given: Given, config: FuseConfig, made: Made) -> Fused:
     )
 
 
-def voted(given: Given, config: FuseConfig, made: Made) -> Fused:
-    """The mixture of experts together with the votes of the nearest images of the category.
+def voted(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused:
+    """A network together with the votes of the nearest images: the two parts of `NEEDS`.
 
     The votes' share in the log odds is chosen on valid, cross-fitted.
     """
-    seen, votes = made["experts"], made["retrieval"]
+    seen, votes = (made[part] for part in NEEDS[name])
 
     def variants(of: Predictions, other: Predictions) -> list[Probs]:
         return [blend(of.probs, other.probs, share) for share in _SHARES]
@@ -88,8 +88,8 @@ def voted(given: Given, config: FuseConfig, made: Made) -> Fused:
     choice = choose_on_valid(given, known["valid"])
     withheld = {s: variants(p, votes.withheld[s]) for s, p in seen.withheld.items()}
     return Fused(
-        predictions=as_predictions("voted", given, settled(given, known, choice)),
-        withheld=as_predictions("voted", given, settled(given, withheld, choice)),
+        predictions=as_predictions(name, given, settled(given, known, choice)),
+        withheld=as_predictions(name, given, settled(given, withheld, choice)),
         chosen={"share of the votes": _SHARES[choice.best]},
     )
 
@@ -133,7 +133,8 @@ def _support(given: Given) -> Support:
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "constrained": ("one-hot",),
-    "voted": ("experts", "retrieval"),
+    "voted": ("prior-offset", "retrieval"),
+    "voted-blind": ("blind", "retrieval-global"),
 }
 """Strategies that a strategy is made of."""
 
@@ -143,7 +144,8 @@ STRATEGIES: dict[str, Strategy] = {
     "constrained": constrained,
     "retrieval": partial(retrieval, by_category=True),
     "retrieval-global": partial(retrieval, by_category=False),
-    "voted": voted,
+    "voted": partial(voted, name="voted"),
+    "voted-blind": partial(voted, name="voted-blind"),
     "routed": routed,
     "prior": prior,
 }

@@ -18,6 +18,9 @@ from reports.figures import save_figure, style
 from reports.fusion_page import BASE, Compared, comparison_page
 from reports.gains import draw_gains
 
+PRIOR = "prior"
+"""It sees no image, and lies so far behind that a figure with it shows nothing else."""
+
 WITHHELD = "valid-withheld"
 """Predictions of valid as if no image came with a category."""
 
@@ -38,9 +41,10 @@ def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
     others = [c for c in found if c is not base]
     gains = {} if base is None else {c.name: _gain(c, base, valid) for c in others}
     if gains:
+        drawn = {name: gain for name, gain in gains.items() if name != PRIOR}
         with style():
             figure = draw_gains(
-                gains,
+                drawn,
                 title="What the category adds to the same head",
                 axis="gain in sample F1, paired, with its 95 % interval",
             )

@@ -70,7 +70,9 @@ def comparison_page(
         " their category is decided.",
     ]
     if gains:
-        parts.append(picture("fusion_gain", "Gain of each strategy with its interval"))
+        parts.append(
+            picture("fusion_gain", "Gain of each strategy with its interval, but for the prior")
+        )
     parts += [
         "## Rare concepts",
         "Share of the true pairs of image and concept that is decided, by the number of training"

@@ -97,14 +97,14 @@ def test_constrained_decides_what_is_constant_in_the_category(given: Given) -> N
 def test_voted_lies_between_its_parts_by_the_share_that_was_chosen(given: Given) -> None:
     config = overlay(TINY, {"epochs": 2})
     made = {
-        "experts": network(given, config, {}, name="experts"),
+        "prior-offset": network(given, config, {}, name="prior-offset"),
         "retrieval": STRATEGIES["retrieval"](given, config, {}),
     }
-    fused = voted(given, config, made)
+    fused = voted(given, config, made, name="voted")
     check(fused, given, "voted")
     share = fused.chosen["share of the votes"]
     assert share in (0, 0.25, 0.5, 0.75)
-    seen, votes = (made[name].predictions["test"].probs for name in ("experts", "retrieval"))
+    seen, votes = (made[name].predictions["test"].probs for name in NEEDS["voted"])
     np.testing.assert_array_equal(fused.predictions["test"].probs, blend(seen, votes, share))
     assert set(fused.withheld) == {"valid", "test"}
 
@@ -177,7 +177,7 @@ def test_strategies_come_after_those_that_they_are_made_of() -> None:
     order = list(STRATEGIES)
     for name, parts in NEEDS.items():
         assert all(order.index(part) < order.index(name) for part in parts)
-    assert in_order(("voted", "blind")) == ("blind", "experts", "retrieval", "voted")
+    assert in_order(("voted", "blind")) == ("blind", "prior-offset", "retrieval", "voted")
     assert in_order(("all",)) == tuple(STRATEGIES)
     assert in_order(("all", "film-e2e")) == (*STRATEGIES, "film-e2e")
 

@@ -43,7 +43,7 @@ def test_every_strategy_stands_with_its_gain_over_the_head_without_metadata(
     assert (rows["blind"]["gain"], rows["blind"]["f1_withheld"]) == ("", "")
     assert float(rows["blind"]["f1"]) == bootstrap(f1_of(blind, generated), groups=groups).value
     assert page.with_name("fusion_gain.svg").is_file()
-    assert "![Gain of each strategy with its interval](fusion_gain.svg)" in text
+    assert "![Gain of each strategy with its interval, but for the prior](fusion_gain.svg)" in text
     assert "## Rare concepts" in text
     assert "80 validation images" in text
 
