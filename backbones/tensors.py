@@ -1,7 +1,7 @@
 """Named tensors on disk, as safetensors."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -25,12 +25,18 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OSError(errno.EIO, str(error), str(path)) from None
 
 
+def numbered(networks: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of several networks as one mapping; network k's names begin with `k.`."""
+    return {
+        f"{number}.{name}": value
+        for number, network in enumerate(networks)
+        for name, value in network.items()
+    }
+
+
 def join_networks(path: Path, parts: list[Path]) -> None:
-    """Write several networks' files as one; network k's names begin with `k.`."""
-    joined: dict[str, Tensor] = {}
-    for number, part in enumerate(parts):
-        joined |= {f"{number}.{name}": value for name, value in load_file(part).items()}
-    save_tensors(path, joined)
+    """Write several networks' files as one, `numbered`."""
+    save_tensors(path, numbered(map(load_file, parts)))
 
 
 def load_network(path: Path, number: int) -> dict[str, Tensor]:

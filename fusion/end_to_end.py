@@ -21,6 +21,7 @@ from backbones.members import plan_members
 from backbones.network_run import CHECKPOINT
 from backbones.predict import Rows, predict
 from backbones.presets import PRESETS
+from backbones.tensors import numbered
 from core.config import fingerprint, preset_of
 from core.detectors import GLOBAL, find_detectors
 from core.errors import ConfigError
@@ -95,14 +96,14 @@ def end_to_end(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fu
 
     source = f"{name}{SUFFIX}"
     withheld = None if name == "blind" else given.withheld
-    made_of = Fused(
+    fused = Fused(
         predictions=as_predictions(source, given, answer(given.evidence)),
         withheld={} if withheld is None else as_predictions(source, given, answer(withheld)),
-        weights={f"0.{key}": value for key, value in model.state_dict().items()},
+        weights=numbered([model.state_dict()]),
         chosen={"started from": settings.weights},
     )
     shutil.rmtree(home, ignore_errors=True)
-    return made_of
+    return fused
 
 
 def _settings(given: Given, config: FuseConfig) -> BackboneConfig:

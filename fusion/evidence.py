@@ -1,6 +1,5 @@
 """What fusion networks are given of an image, and what they are built from."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +78,3 @@ class Training:
         counts = category.T @ self.targets
         none = category.sum(dim=0) == 0
         return ((counts > 0) | none[:, None]).float()
-
-
-NewHead = Callable[[Training], torch.nn.Module]

@@ -16,6 +16,7 @@ from core.images import ImageTable
 from core.progress import say
 from core.runs import is_complete, new_folder, read_meta
 from core.workspace import Corpus, Workspace
+from fusion.modality import columns_of
 from fusion.posterior import Floats, fit_category_model
 
 DOUBTED = 0.01
@@ -92,9 +93,8 @@ def _fit(home: Path, embeddings: Embeddings, table: ImageTable) -> None:
 
 def _of_given(posterior: Floats, table: ImageTable) -> Floats:
     """(N,) what the features give to the given category; 1 where none is given."""
-    columns = {str(category): column for column, category in enumerate(CATEGORIES)}
-    own = [columns.get(category, -1) for category in table.categories]
-    return np.where(np.array(own) < 0, 1.0, posterior[np.arange(len(own)), own])
+    own = columns_of(table.categories)
+    return np.where(own < 0, 1.0, posterior[np.arange(len(own)), own])
 
 
 def _list(path: Path, table: ImageTable, posterior: Floats, chosen: npt.NDArray[np.bool_]) -> None:

@@ -13,6 +13,7 @@ from backbones.examples import Augment, Examples
 from backbones.fit_config import FitConfig
 from backbones.members import plan_members, predict_members
 from backbones.predict import Rows, predict
+from backbones.tensors import numbered
 from backbones.together import fit_together
 from core.errors import ConfigError
 from core.predictions import Probs
@@ -55,11 +56,10 @@ def network(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused
         return {split: _mean(models, evidence, given, split) for split in SPLITS}
 
     withheld = None if name == "blind" else given.withheld
-    states = [model.state_dict() for model in models]
     return Fused(
         predictions=as_predictions(name, given, answer(given.evidence)),
         withheld={} if withheld is None else as_predictions(name, given, answer(withheld)),
-        weights={f"{k}.{key}": t for k, state in enumerate(states) for key, t in state.items()},
+        weights=numbered(model.state_dict() for model in models),
     )
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
+from backbones.heads import Standardise
 from core.arrays import save_array
 from core.categories import CATEGORIES
 from core.errors import MissingStageError
+from fusion.modality import columns_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,8 +32,6 @@ _C = 0.1
 
 _LEAST_LOG = -20.0
 """Log probability of a category that a head has not met: its part of train had all of it."""
-
-_COLUMN = {str(category): column for column, category in enumerate(CATEGORIES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +87,11 @@ def fit_category_model(
     Raises:
         MissingStageError: fewer than two categories have training images in two folds.
     """
-    column = np.array([_COLUMN.get(category, -1) for category in categories])
+    column = columns_of(categories)
     known = column >= 0
     parts = np.searchsorted(np.unique(folds), folds) % _N_PARTS
-    mean, std = features.mean(axis=0), features.std(axis=0)
-    scale = np.maximum(std, max(float(std.mean()) / 10, 1e-6)).astype(np.float32)
+    standardise = Standardise.fitted(torch.tensor(features))
+    mean, scale = standardise.mean.numpy(), standardise.std.numpy()
     x = (features - mean) / scale
     logits = np.zeros((len(x), len(CATEGORIES)), dtype=np.float32)
     weights, biases = [], []

@@ -18,61 +18,6 @@ _BLOCK = 1024  # queries that vote at once: their sparse votes are some 3 MB
 Rows = npt.NDArray[np.int64]
 
 
-def retrieve(
-    queries: Floats,
-    memory: Floats,
-    targets: csr_array,
-    *,
-    k: int,
-    temperature: float,
-    device: str = "cpu",
-) -> Floats:
-    """`vote` of the nearest neighbours among all labelled images.
-
-    Args:
-        queries: (Q, D) features; their length does not matter.
-        memory: (N, D) features of labelled images.
-        targets: (N, L) boolean, their concepts.
-        k: neighbours; all N where there are fewer.
-        temperature: the smaller, the more the nearest counts.
-        device: where similarities are computed.
-
-    Returns:
-        (Q, L) in [0, 1].
-
-    Raises:
-        ValueError: the memory is empty.
-    """
-    found = find_nearest(queries, memory, k=k, device=device)
-    return vote(found, targets, k=k, temperature=temperature)
-
-
-def retrieve_by_category(
-    queries: Floats,
-    memory: Floats,
-    targets: csr_array,
-    *,
-    query_categories: Sequence[str],
-    memory_categories: Sequence[str],
-    k: int,
-    temperature: float,
-    device: str = "cpu",
-) -> Floats:
-    """`retrieve` among the training images of the query's own category.
-
-    Per-category retrieval on frozen features scored 0.3924 in 2020, without it 0.345.
-    """
-    found = find_by_category(
-        queries,
-        memory,
-        query_categories=query_categories,
-        memory_categories=memory_categories,
-        k=k,
-        device=device,
-    )
-    return vote(found, targets, k=k, temperature=temperature)
-
-
 def find_by_category(
     queries: Floats,
     memory: Floats,
@@ -84,6 +29,8 @@ def find_by_category(
     apart: tuple[Labels, Labels] | None = None,
 ) -> Neighbours:
     """Nearest neighbours in the query's own category, as rows of the whole memory.
+
+    Per-category retrieval on frozen features scored 0.3924 in 2020, without it 0.345.
 
     An image of unknown category, or of one that the memory has none of, is compared with all. For
     other arguments see `find_nearest`.

@@ -14,8 +14,6 @@ from fusion.retrieval import (
     choose_votes,
     draw_queries,
     find_by_category,
-    retrieve,
-    retrieve_by_category,
     vote,
 )
 
@@ -23,6 +21,12 @@ Floats = npt.NDArray[np.float32]
 
 NAN = float("nan")
 INF = float("inf")
+
+
+def retrieve(
+    queries: Floats, memory: Floats, targets: csr_array, *, k: int, temperature: float
+) -> Floats:
+    return vote(find_nearest(queries, memory, k=k), targets, k=k, temperature=temperature)
 
 
 def plain(
@@ -121,15 +125,10 @@ def test_an_empty_memory_is_refused() -> None:
 def by_category(asked: Sequence[str]) -> tuple[Floats, Floats]:
     queries, memory, targets = drawn(len(asked))
     stored = ["DRCT"] * 25 + ["DRUS"] * 30 + [""] * 5
-    found = retrieve_by_category(
-        queries,
-        memory,
-        targets,
-        query_categories=asked,
-        memory_categories=stored,
-        k=9,
-        temperature=0.1,
+    neighbours = find_by_category(
+        queries, memory, query_categories=asked, memory_categories=stored, k=9
     )
+    found = vote(neighbours, targets, k=9, temperature=0.1)
     expected = np.empty((len(asked), 5), dtype=np.float32)
     for row, category in enumerate(asked):
         among = [j for j, own in enumerate(stored) if own == category and category]
