@@ -12,7 +12,8 @@ and the log odds that the concept is there, given s alone, are
 A detector that reports these is calibrated, concept by concept. A `Setting` makes it less good:
 noise that is shared, a detector that does not know how hard an image is, reports that are bent.
 Beside the reported probabilities, `Simulated` keeps those that a reader of s would give who knows
-the image's true strength and base rates: the calibration that a rule could have at best.
+the image's true strength and base rates: the calibration that a rule could have at best. Where two
+values of s are reported alike (`folded`), that reader is told only that it was one of the two.
 """
 
 from dataclasses import dataclass, replace
@@ -193,10 +194,18 @@ def simulate(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -
     base = _base_rates(sets, by_category=setting.by_category)
     known = base + own * seen
     known -= own * own / 2
+    inverted = rng.random(len(seen)) < setting.inverted
+    folded = np.flatnonzero(rng.random(seen.shape[1]) < setting.folded)
+    sharpness = np.where(_shares(sets) < RARE, setting.rare_sharpness, 1.0).astype(np.float32)
+    if len(folded):
+        its_base = np.broadcast_to(base, seen.shape)[:, folded]
+        other = held - 2 * its_base / (sharpness[folded] * held) - seen[:, folded]
+        known[:, folded] = _either(seen[:, folded], other, own, its_base)
     seen *= held
     seen -= held * held / 2
-    seen[rng.random(len(seen)) < setting.inverted] *= np.float32(-1)
-    reported = _bent(seen, base, sets, setting, rng)
+    seen[inverted] *= np.float32(-1)
+    seen *= sharpness
+    reported = _bent(seen, base, folded, sets, setting, rng)
     reported[valid] *= np.float32(setting.valid_sharpness)
     reported[valid] += np.float32(setting.valid_bias)
     return Simulated(
@@ -240,8 +249,7 @@ def _noise(sets: LabelSets, setting: Setting, rng: np.random.Generator) -> Float
 
 def _base_rates(sets: LabelSets, *, by_category: bool) -> Floats:
     """(1, L) or (N, L) log odds of the concepts before anything is seen."""
-    matrix = sets.targets.matrix
-    share = column_sums(matrix) / matrix.shape[0]
+    matrix, share = sets.targets.matrix, _shares(sets)
     if not by_category:
         return np.asarray(logit(share), dtype=np.float32)[None]
     of_kind = np.zeros((len(CATEGORIES), len(share)), dtype=np.float32)
@@ -252,15 +260,35 @@ def _base_rates(sets: LabelSets, *, by_category: bool) -> Floats:
     return of_kind[sets.kinds]
 
 
+def _either(one: Floats, other: Floats, own: Floats, base: Floats) -> Floats:
+    """Log odds of concepts given that the evidence was one of two values of s, of strength own."""
+
+    def log_weight(s: Floats, *, there: bool) -> Floats:
+        return np.asarray(-s * s / 2 + there * (base + own * s - own * own / 2))
+
+    there, not_there = (
+        np.logaddexp(log_weight(one, there=there), log_weight(other, there=there))
+        for there in (True, False)
+    )
+    return np.asarray(there - not_there, dtype=np.float32)
+
+
+def _shares(sets: LabelSets) -> npt.NDArray[np.float64]:
+    """(L,) share of the images that have each concept."""
+    return np.asarray(column_sums(sets.targets.matrix) / len(sets.kinds))
+
+
 def _bent(
-    evidence: Floats, base: Floats, sets: LabelSets, setting: Setting, rng: np.random.Generator
+    evidence: Floats,
+    base: Floats,
+    folded: Ints,
+    sets: LabelSets,
+    setting: Setting,
+    rng: np.random.Generator,
 ) -> Floats:
     """(N, L) log odds as the detector reports them."""
     n_concepts = evidence.shape[1]
-    share = column_sums(sets.targets.matrix) / len(evidence)
-    evidence *= np.where(share < RARE, setting.rare_sharpness, 1.0).astype(np.float32)
     evidence += base
-    folded = np.flatnonzero(rng.random(n_concepts) < setting.folded)
     evidence[:, folded] = -np.abs(evidence[:, folded])
     drawn = rng.standard_normal((2, n_concepts), dtype=np.float32)
     evidence *= np.float32(setting.sharpness) * np.exp(

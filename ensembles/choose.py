@@ -48,6 +48,8 @@ class Choice:
 
     Attributes:
         rule: what to decide by.
+        plain: one plain threshold: it needs no calibration, and where images differ in kind from
+            these it is what can still be relied on.
         scores: cross-fitted sample F1 of every rule that was tried: the `plain` threshold, exact
             `global`, `category` and `concept` thresholds, and those of `CALIBRATED`.
         image_f1: (N,) cross-fitted F1 of the images under the rule that was kept, NaN for an
@@ -57,6 +59,7 @@ class Choice:
     """
 
     rule: DecisionRule
+    plain: DecisionRule
     scores: Mapping[str, float]
     image_f1: Scores
     decided: csr_array
@@ -102,12 +105,12 @@ def choose_rule(
         probs=probs, targets=targets, labels=labels, categories=categories, folds=folds, base=base
     )
     sets = trial.cross_fitted(trial.plain)
-    rule = trial.plain(np.ones(len(targets), dtype=np.bool_))
-    kept = Choice(rule=rule, scores={}, image_f1=trial.f1_of(sets), decided=sets)
+    plain = trial.plain(np.ones(len(targets), dtype=np.bool_))
+    kept = Choice(rule=plain, plain=plain, scores={}, image_f1=trial.f1_of(sets), decided=sets)
     scores = {"plain": mean_in_order(kept.image_f1), **exact.scores}
     if wins(exact_f1 - kept.image_f1, margin=tuning.margin):
         rule = replace(base, kind="thresholds", thresholds=exact)
-        kept = Choice(rule=rule, scores={}, image_f1=exact_f1, decided=exact_sets)
+        kept = replace(kept, rule=rule, image_f1=exact_f1, decided=exact_sets)
     try:
         belief = trial.believe(margin=tuning.margin)
     except PredictionsError as error:
@@ -118,7 +121,7 @@ def choose_rule(
         scores[kind] = mean_in_order(f1)
         if wins(f1 - kept.image_f1, margin=tuning.margin):
             rule = replace(belief.rule, kind=kind)
-            kept = Choice(rule=rule, scores={}, image_f1=f1, decided=sets)
+            kept = replace(kept, rule=rule, image_f1=f1, decided=sets)
     return replace(kept, scores=scores, belief=belief)
 
 

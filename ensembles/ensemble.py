@@ -15,17 +15,15 @@ from core.predictions import Predictions
 from core.progress import say
 from core.runs import ask_again, is_complete, new_folder, read_meta, write_json
 from core.workspace import Corpus, Workspace
-from ensembles.check import check_submission
 from ensembles.config import EnsembleConfig
-from ensembles.decide import DecisionRule
 from ensembles.editions import rules_of
 from ensembles.gather import gather
 from ensembles.leave_out import judge, leave_one_out
 from ensembles.member import Member
-from ensembles.outlook import forecast_test, save_outlook
+from ensembles.outlook import save_outlook
 from ensembles.second_stage import candidates_of, describe, fit_second_stage
 from ensembles.stackers import STACKERS
-from ensembles.submission import write_submission
+from ensembles.submit import DECISION, FALLBACK, submit_test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +88,7 @@ def ensemble(
         ask_again(home)
     else:
         _stack(home, corpus, members, valid, test, config, rule)
-    submission = _submit(home, corpus, valid, test, edition) if submit else None
+    submission = submit_test(home, corpus, valid, test, edition=edition) if submit else None
     return Ensemble(folder=home, steps=_ladder(home, valid), submission=submission)
 
 
@@ -123,7 +121,9 @@ def _stack(
         write_json(draft / "config.json", dataclasses.asdict(config))
         (draft / "stacker").mkdir()
         fitted.stacker.save(draft / "stacker")
-        fitted.choice.rule.save(draft / "decision.json")
+        fitted.choice.rule.save(draft / DECISION)
+        if config.fall_back:
+            fitted.choice.plain.save(draft / FALLBACK)
         save_outlook(draft, fitted.choice, fitted.out_of_fold, valid=valid, labels=corpus.labels)
         write_scores(
             draft / "valid_f1.csv",
@@ -149,23 +149,3 @@ def _ladder(home: Path, valid: ImageTable) -> list[Step]:
     ladder = read_meta(home)["ladder"]
     rungs = [Rung(name=name, title=title, image_f1=scores[name]) for name, title in ladder]
     return climb(rungs, groups=valid.groups)
-
-
-def _submit(home: Path, corpus: Corpus, valid: ImageTable, test: ImageTable, edition: int) -> Path:
-    """Decide the test images and write the edition's file beside the predictions."""
-    rule = DecisionRule.load(home / "decision.json")
-    probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
-    decided = rule.decide(probs, categories=test.categories, labels=corpus.labels)
-    sets = corpus.labels.decode(decided)
-    say(
-        f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
-        f" {sum(not concepts for concepts in sets)} without any"
-    )
-    labels = corpus.labels
-    made = forecast_test(home, decided, probs, test=test, valid=valid, labels=labels)
-    say(str(made or "forecast: none, the run holds no calibrated probabilities"))
-    path = home / f"submission-{edition}{rules_of(edition).suffix}"
-    upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
-    for fault in check_submission(upload, edition=edition, expected_ids=test.image_ids):
-        say(str(fault))
-    return upload

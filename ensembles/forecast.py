@@ -16,7 +16,7 @@ so that heads and independence are both tried.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def _cross_fitted(
     return found
 
 
-def write_by_fold(path: Path, found: dict[str, Scores], *, folds: Folds) -> None:
+def write_by_fold(path: Path, found: Mapping[str, Scores], *, folds: Folds) -> None:
     """Write a row a fold: its images in the mean, forecast and truth."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,5 +1,7 @@
-"""What a run folder keeps of the forecast: made with the run, read when it is submitted."""
+"""What is expected of images like those of valid: made with a run, kept in its folder."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +10,116 @@ from scipy.sparse import csr_array
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.ladder import read_scores, write_scores
-from core.runs import META, read_meta, write_json
+from core.metrics import Scores
 from ensembles.choose import Choice
 from ensembles.decide import DecisionRule
 from ensembles.forecast import Forecast, forecast, judge, judge_valid, write_by_fold
-from ensembles.pairs import Floats
+from ensembles.pairs import Floats, to_csr
 from ensembles.reliability import reliability, write_reliability
-from ensembles.shift import Kind, differences
+from ensembles.shift import Kind, Shift, shift_between
 
 BELIEF = "belief.json"
 IMAGES = "forecast_images.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What to forecast by, and how that did on valid.
+
+    Attributes:
+        belief: calibration, head and number missed.
+        found: (N,) values of `forecast.COLUMNS` of the images of valid, without their fold.
+        categories, groups: N of each.
+    """
+
+    belief: DecisionRule
+    found: Mapping[str, Scores]
+    categories: Sequence[str]
+    groups: Sequence[str]
+
+    @classmethod
+    def of(
+        cls,
+        choice: Choice,
+        probs: Floats,
+        *,
+        categories: Sequence[str],
+        groups: Sequence[str],
+        labels: LabelSpace,
+    ) -> "Outlook | None":
+        """The outlook of what was chosen; None where the probabilities cannot be calibrated.
+
+        Args:
+            choice: what was chosen on these images of valid.
+            probs: (N, L) out-of-fold probabilities.
+            categories, groups: N of each.
+        """
+        judged = judge_valid(choice, probs, categories=categories, labels=labels)
+        if judged is None or np.isnan(judged[1]["truth"]).all():
+            return None
+        return cls(belief=judged[0], found=judged[1], categories=categories, groups=groups)
+
+    def shift(
+        self,
+        probs: Floats,
+        *,
+        categories: Sequence[str],
+        groups: Sequence[str],
+        labels: LabelSpace,
+    ) -> Shift:
+        """Where other images, which need no labels, differ in kind from those of valid.
+
+        Args:
+            probs: (M, L) of the other images.
+            categories, groups: M of each.
+        """
+        none = np.array([], dtype=np.int32)
+        nothing = to_csr(none, none, shape=probs.shape)
+        _, now = judge(self.belief, nothing, probs, categories=categories, labels=labels)
+        before = Kind(
+            mass=self.found["mass"],
+            highest=self.found["highest"],
+            categories=self.categories,
+            groups=self.groups,
+        )
+        return shift_between(before, Kind(**now, categories=categories, groups=groups))
+
+    def forecast(
+        self,
+        decided: csr_array,
+        probs: Floats,
+        *,
+        categories: Sequence[str],
+        groups: Sequence[str],
+        labels: LabelSpace,
+    ) -> Forecast | None:
+        """What decided images will score; None where every one is sure to be left out of the mean.
+
+        Args:
+            decided, probs: (M, L).
+            categories, groups: M of each.
+        """
+        expected, _ = judge(self.belief, decided, probs, categories=categories, labels=labels)
+        if np.isnan(expected.forecast):
+            return None
+        shift = self.shift(probs, categories=categories, groups=groups, labels=labels)
+        return forecast(
+            expected,
+            error=self.found["forecast"] - self.found["truth"],
+            groups=self.groups,
+            test_groups=groups,
+            differs=shift.words,
+        )
+
+    @classmethod
+    def load(cls, folder: Path, *, valid: ImageTable) -> "Outlook | None":
+        """What `save_outlook` wrote, if it did."""
+        if not (folder / BELIEF).is_file():
+            return None
+        image_ids, found = read_scores(folder / IMAGES)
+        valid = valid.take(valid.row_numbers(image_ids))
+        belief = DecisionRule.load(folder / BELIEF)
+        return cls(belief=belief, found=found, categories=valid.categories, groups=valid.groups)
 
 
 def save_outlook(
@@ -30,10 +132,11 @@ def save_outlook(
     Args:
         probs: (N, L) out-of-fold probabilities of valid.
     """
-    judged = judge_valid(choice, probs, categories=valid.categories, labels=labels)
-    if choice.belief is None or judged is None:
+    outlook = Outlook.of(
+        choice, probs, categories=valid.categories, groups=valid.groups, labels=labels
+    )
+    if choice.belief is None or outlook is None:
         return
-    rule, found = judged
     pairs, free = choice.belief.pairs, choice.belief.pairs.probs < 1.0
     after = choice.belief.calibration.calibrated
     bins = {
@@ -41,52 +144,6 @@ def save_outlook(
         "after": reliability(after[free], pairs.true[free]),
     }
     write_reliability(folder / "reliability.csv", bins)
-    write_by_fold(folder / "forecast.csv", found, folds=valid.folds)
-    write_scores(folder / IMAGES, image_ids=valid.image_ids, scores=found)
-    rule.save(folder / BELIEF)
-
-
-def forecast_test(
-    home: Path,
-    decided: csr_array,
-    probs: Floats,
-    *,
-    test: ImageTable,
-    valid: ImageTable,
-    labels: LabelSpace,
-) -> Forecast | None:
-    """The forecast of decided test images, also written to the run's `meta.json`.
-
-    None where the run has none: it could not be calibrated, or an earlier version made it.
-
-    Args:
-        home: a finished run.
-        decided, probs: (N, L) of the test images.
-    """
-    if not (home / BELIEF).is_file():
-        return None
-    image_ids, found = read_scores(home / IMAGES)
-    valid = valid.take(valid.row_numbers(image_ids))
-    expected, kinds = judge(
-        DecisionRule.load(home / BELIEF), decided, probs, categories=test.categories, labels=labels
-    )
-    differs = differences(
-        Kind(
-            mass=found["mass"],
-            highest=found["highest"],
-            categories=valid.categories,
-            groups=valid.groups,
-        ),
-        Kind(**kinds, categories=test.categories, groups=test.groups),
-    )
-    if np.isnan(expected.forecast) or np.isnan(found["truth"]).all():
-        return None
-    made = forecast(
-        expected,
-        error=found["forecast"] - found["truth"],
-        groups=valid.groups,
-        test_groups=test.groups,
-        differs=differs,
-    )
-    write_json(home / META, {**read_meta(home), "forecast": made.to_json()})
-    return made
+    write_by_fold(folder / "forecast.csv", outlook.found, folds=valid.folds)
+    write_scores(folder / IMAGES, image_ids=valid.image_ids, scores=outlook.found)
+    outlook.belief.save(folder / BELIEF)

@@ -1,4 +1,9 @@
-"""Whether images differ in kind from those that a forecast was tried on."""
+"""Whether images differ in kind from those that a calibration was fitted on, seen without labels.
+
+Two things are told apart. Another mix of categories changes the mean score and not the meaning of a
+probability. Categories that were never seen, or other probabilities within the same categories,
+say that what was calibrated may not hold: a scanner, a preprocessing or a detector has changed.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from core.metrics import Scores
+
+_Values = Scores | npt.NDArray[np.bool_]
 
 ERRORS = 4.0
 """Standard errors of a difference that chance does not explain, with a dozen looked at."""
@@ -32,43 +39,91 @@ class Kind:
     groups: Sequence[str]
 
 
-def differences(before: Kind, now: Kind) -> list[str]:
-    """In words, where the images of now differ from those before; empty where nowhere.
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """Where images differ from earlier ones, in words.
 
-    Means of two samples are compared by a z-test whose errors come from whole groups; what is
-    called different must be beyond chance and large enough to matter.
+    Attributes:
+        mix: categories that are more or less frequent.
+        meaning: why the calibration of the earlier ones may not hold.
     """
-    parts = (before, now)
-    groups = [_numbers(part.groups) for part in parts]
-    found = []
-    for name in sorted({*before.categories, *now.categories}):
-        old, new = ((np.array(part.categories) == name).astype(np.float64) for part in parts)
-        if _differ((old, new), groups, least=LEAST_SHARE):
-            found.append(f"{name or 'unknown category'} {new.mean():.0%} against {old.mean():.0%}")
-    old, new = ((part.highest < 0.5).astype(np.float64) for part in parts)
-    if _differ((old, new), groups, least=LEAST_SHARE):
-        found.append(f"nothing above 0.5 in {new.mean():.0%} against {old.mean():.0%}")
+
+    mix: Sequence[str] = ()
+    meaning: Sequence[str] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """All of it."""
+        return [*self.meaning, *self.mix]
+
+
+def shift_between(before: Kind, now: Kind) -> Shift:
+    """Where the images of now differ from those before.
+
+    Means are compared by a z-test whose errors come from whole groups; what is called different
+    must be beyond chance and large enough to matter. Numbers of concepts and highest probabilities
+    are compared over the categories that both have, those before weighted to the mix of now.
+    """
+    old, new = (np.array(part.categories, dtype=np.str_) for part in (before, now))
+    mix, meaning = [], []
+    for name in np.unique(np.concatenate([old, new])):
+        shares = _Mean.of(old == name, before.groups), _Mean.of(new == name, now.groups)
+        if shares[0].differs(shares[1], least=LEAST_SHARE):
+            said = f"{name or 'unknown category'} {shares[1].value:.0%} against"
+            mix.append(f"{said} {shares[0].value:.0%}")
+    unseen = _Mean.of(~np.isin(new, old), now.groups)
+    if unseen.value > LEAST_SHARE:
+        meaning.append(f"{unseen.value:.0%} of its images are of categories that valid has not")
+    weights, here = _to_the_mix_of(old, new), np.isin(new, old)
+    if not here.any():
+        return Shift(mix=mix, meaning=meaning)
+
+    def compared(values: tuple[_Values, _Values], *, least: float) -> "tuple[_Mean, _Mean] | None":
+        was = _Mean.of(values[0], before.groups, weights=weights)
+        now_ = _Mean.of(values[1], now.groups, weights=here.astype(np.float64))
+        return (was, now_) if was.differs(now_, least=least) else None
+
+    if found := compared((before.highest < 0.5, now.highest < 0.5), least=LEAST_SHARE):
+        meaning.append(f"nothing above 0.5 in {found[1].value:.0%} against {found[0].value:.0%}")
     least = LEAST_DEVIATIONS * float(before.mass.std())
-    if _differ((before.mass, now.mass), groups, least=least):
-        found.append(f"{now.mass.mean():.1f} expected concepts against {before.mass.mean():.1f}")
-    return found
+    if found := compared((before.mass, now.mass), least=least):
+        meaning.append(
+            f"{found[1].value:.1f} expected concepts an image against {found[0].value:.1f}"
+        )
+    return Shift(mix=mix, meaning=meaning)
 
 
-def _differ(
-    values: tuple[Scores, Scores], groups: Sequence[npt.NDArray[np.intp]], *, least: float
-) -> bool:
-    """Whether two means differ beyond chance and by so much."""
-    errors = [_squared_error(v, g) for v, g in zip(values, groups, strict=True)]
-    difference = abs(float(values[0].mean() - values[1].mean()))
-    return difference > least and difference > ERRORS * float(np.sqrt(sum(errors)))
+def _to_the_mix_of(old: npt.NDArray[np.str_], new: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
+    """(N,) weights of the old images that give each category the share it has in the new ones."""
+    names, kinds, sizes = np.unique(old, return_inverse=True, return_counts=True)
+    wanted = np.array([(new == name).sum() for name in names])
+    return np.asarray((wanted / sizes)[kinds], dtype=np.float64)
 
 
-def _squared_error(values: Scores, groups: npt.NDArray[np.intp]) -> float:
-    """Variance of a mean over whole groups, by linearising the ratio of sums."""
-    sums = np.bincount(groups, weights=values - values.mean())
-    return float((sums**2).sum() / len(values) ** 2)
+@dataclass(frozen=True, kw_only=True)
+class _Mean:
+    """A weighted mean with its variance over whole groups, by linearising the ratio of sums."""
 
+    value: float
+    variance: float
 
-def _numbers(groups: Sequence[str]) -> npt.NDArray[np.intp]:
-    names = [group or f"\0{row}" for row, group in enumerate(groups)]
-    return np.unique(np.array(names, dtype=np.str_), return_inverse=True)[1]
+    @classmethod
+    def of(
+        cls,
+        values: _Values,
+        groups: Sequence[str],
+        *,
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> "_Mean":
+        weights = np.ones(len(values)) if weights is None else weights
+        value = float(weights @ values / weights.sum())
+        names = [group or f"\0{row}" for row, group in enumerate(groups)]
+        members = np.unique(np.array(names, dtype=np.str_), return_inverse=True)[1]
+        sums = np.bincount(members, weights=weights * (values - value))
+        return cls(value=value, variance=float((sums**2).sum() / weights.sum() ** 2))
+
+    def differs(self, other: "_Mean", *, least: float) -> bool:
+        """Whether the two differ beyond chance and by so much."""
+        difference = abs(self.value - other.value)
+        error = float(np.sqrt(self.variance + other.variance))
+        return difference > least and difference > ERRORS * error

@@ -97,7 +97,16 @@ def test_inverted_images_give_concepts_that_are_there_the_lower_scores(sets: Lab
 
 
 def test_folded_concepts_are_never_reported_above_a_half(sets: LabelSets) -> None:
-    assert drawn(sets, replace(PLAIN, folded=1.0)).reported.max() <= 0.5
+    found = drawn(sets, replace(PLAIN, folded=1.0))
+    assert found.reported.max() <= 0.5
+    # What is reported alike is known alike, and as often true as what is known says.
+    there = sets.targets.matrix.toarray()[:, 1]
+    reported, known = found.reported[:, 1], found.known[:, 1]
+    order = np.argsort(reported)
+    assert np.abs(np.diff(known[order]))[np.diff(reported[order]) < 1e-6].max() < 1e-3
+    for here in np.array_split(order, 4):
+        error = 4 * float(np.sqrt(known[here].mean() / len(here)))
+        assert there[here].mean() == pytest.approx(known[here].mean(), abs=error)
 
 
 def test_shared_noise_keeps_its_variance_and_its_correlations(sets: LabelSets) -> None:

@@ -46,9 +46,9 @@ def members(detector: SaveRun, fused: SaveRun) -> None:
 def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Workspace) -> None:
     made = run(generated, workspace)
     assert {path.name for path in made.folder.iterdir()} == {
-        "belief.json", "config.json", "decision.json", "forecast.csv", "forecast_images.csv",
-        "members.csv", "meta.json", "predictions", "reliability.csv", "stacker",
-        "submission-2020.txt", "valid_f1.csv",
+        "belief.json", "config.json", "decision.json", "fallback.json", "forecast.csv",
+        "forecast_images.csv", "members.csv", "meta.json", "predictions", "reliability.csv",
+        "stacker", "submission-2020.txt", "valid_f1.csv",
     }  # fmt: skip
     meta = read_meta(made.folder)
     assert list(meta["members"]) == ["prior", "one-hot", "global", "DRCT"]
@@ -56,6 +56,33 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
     assert workspace.finished_runs(workspace.ensembles) == [made.folder]
     assert json.loads((made.folder / "config.json").read_text())["margin"] == QUICK.margin
     DecisionRule.load(made.folder / "decision.json")
+
+
+@pytest.mark.parametrize("fall_back", [True, False])
+@pytest.mark.usefixtures("members")
+def test_images_of_another_kind_are_decided_by_the_plain_threshold(
+    generated: Corpus,
+    workspace: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    fall_back: bool,
+) -> None:
+    """The members are sure of three concepts on an image of valid, and of hardly one on test."""
+    config = replace(QUICK, fall_back=fall_back)
+    made = run(generated, workspace, config=config)
+    chosen = DecisionRule.load(made.folder / "belief.json")
+    chosen.save(made.folder / "decision.json")  # as if expected F1 had been the best on valid
+    assert chosen.kind == "expected-f1"
+    again = run(generated, workspace, config=config)
+    line = "test differs in kind from valid (1.2 expected concepts an image against 3.9)"
+    assert (line in capsys.readouterr().err) == fall_back
+    assert again.submission is not None
+    rule = DecisionRule.load(made.folder / "fallback.json") if fall_back else chosen
+    test = generated.table.of(split="test")
+    probs = Predictions.load(made.folder / "predictions" / "test").rows(test.image_ids).probs
+    decided = rule.decide(probs, categories=test.categories, labels=generated.labels)
+    written = [row.split("\t")[-1] for row in again.submission.read_text().splitlines()]
+    sets = [";".join(sorted(concepts)) for concepts in generated.labels.decode(decided)]
+    assert [";".join(sorted(row.split(";"))) for row in written] == sets
 
 
 @pytest.mark.usefixtures("members")

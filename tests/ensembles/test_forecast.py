@@ -12,7 +12,6 @@ from ensembles.choose import choose_rule
 from ensembles.expected_f1 import Expected
 from ensembles.forecast import Forecast, forecast, judge, judge_valid, write_by_fold
 from ensembles.pairs import Floats, to_csr
-from ensembles.shift import Kind, differences
 from ensembles.tuning import Tuning
 
 LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(30)))
@@ -103,20 +102,3 @@ def test_the_line_says_all_that_matters() -> None:
         "forecast: F1 0.781 [0.764, 0.798] on 1,165 test images; on valid it was off by +0.002"
     )
     assert made.to_json()["error"]["n"] == 900
-
-
-def kind(n: int, *, seed: int, share: float = 0.5, mass: float = 5.0) -> Kind:
-    rng = np.random.default_rng(seed)
-    return Kind(
-        mass=rng.normal(mass, 1.0, n),
-        highest=rng.uniform(0.3, 1.0, n),
-        categories=np.where(rng.random(n) < share, "DRCT", "DRXR").tolist(),
-        groups=[""] * n,
-    )
-
-
-def test_images_of_another_kind_are_noticed_and_those_of_the_same_are_not() -> None:
-    assert differences(kind(800, seed=0), kind(600, seed=1)) == []
-    found = differences(kind(800, seed=0), kind(600, seed=1, share=0.8, mass=7.0))
-    assert [line.split()[0] for line in found] == ["DRCT", "DRXR", "7.0"]
-    assert found[-1] == "7.0 expected concepts against 5.0"

@@ -1,0 +1,69 @@
+"""From a finished ensemble to the file that is uploaded."""
+
+from pathlib import Path
+
+from core.images import ImageTable
+from core.predictions import Predictions
+from core.progress import say
+from core.runs import META, read_meta, write_json
+from core.workspace import Corpus
+from ensembles.check import check_submission
+from ensembles.decide import DecisionRule
+from ensembles.editions import rules_of
+from ensembles.outlook import Outlook
+from ensembles.shift import Shift
+from ensembles.submission import write_submission
+
+DECISION = "decision.json"
+FALLBACK = "fallback.json"
+"""The rule that was chosen, and the one for images that differ in kind from valid."""
+
+
+def submit_test(
+    home: Path, corpus: Corpus, valid: ImageTable, test: ImageTable, *, edition: int
+) -> Path:
+    """Decide the test images, forecast their score, write and check the edition's file.
+
+    Where they differ in kind from valid, what was tuned and calibrated there may not hold: they are
+    then decided by the fallback, and that is said. The forecast is also kept in `meta.json`.
+
+    Args:
+        home: a finished run.
+    """
+    labels = corpus.labels
+    probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
+    categories, groups = test.categories, test.groups
+    outlook = Outlook.load(home, valid=valid)
+    shift, made = Shift(), None
+    if outlook:
+        shift = outlook.shift(probs, categories=categories, groups=groups, labels=labels)
+    decided = rule_for(home, shift).decide(probs, categories=categories, labels=labels)
+    sets = labels.decode(decided)
+    say(
+        f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
+        f" {sum(not concepts for concepts in sets)} without any"
+    )
+    if outlook:
+        made = outlook.forecast(decided, probs, categories=categories, groups=groups, labels=labels)
+    say(str(made or "forecast: none, the run holds no calibrated probabilities"))
+    if made:
+        write_json(home / META, {**read_meta(home), "forecast": made.to_json()})
+    path = home / f"submission-{edition}{rules_of(edition).suffix}"
+    upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
+    for fault in check_submission(upload, edition=edition, expected_ids=test.image_ids):
+        say(str(fault))
+    return upload
+
+
+def rule_for(home: Path, shift: Shift) -> DecisionRule:
+    """The rule that was chosen, or the fallback for images that differ in kind from valid."""
+    rule = DecisionRule.load(home / DECISION)
+    if not shift.meaning or not (home / FALLBACK).is_file():
+        return rule
+    fallback = DecisionRule.load(home / FALLBACK)
+    if fallback != rule:
+        say(
+            f"test differs in kind from valid ({', '.join(shift.meaning)}): decided by one"
+            " threshold, not by what was chosen on valid; --set fall_back=false keeps that"
+        )
+    return fallback
