@@ -57,6 +57,7 @@ class Run:
         image_ids: of test.
         chosen: the rule that was chosen, in a word.
         forecast: of (b) on test, less what it then scored; NaN where there is none.
+        inside: whether the forecast's interval holds it.
         differs: whether test was seen to differ in kind from valid.
         seen: what `choose_rule` says the rules scored on valid, cross-fitted.
     """
@@ -65,6 +66,7 @@ class Run:
     image_ids: tuple[str, ...]
     chosen: str
     forecast: float
+    inside: bool
     differs: bool
     seen: Mapping[str, float]
 
@@ -123,11 +125,13 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
     oracle = DecisionRule(kind="expected-f1", nomissing=CONFIG.nomissing)
     decided = oracle.decide(drawn.known[test], categories=here, labels=labels)
     f1["oracle"] = image_f1(truth, decided, empty_truth=EMPTY_TRUTH)
+    reached = float(np.nanmean(f1["chosen"]))
     return Run(
         image_f1=f1,
         image_ids=tuple(np.array(sets.image_ids)[test].tolist()),
         chosen=_in_a_word(chosen, choice),
-        forecast=made.value - float(np.nanmean(f1["chosen"])) if made else float("nan"),
+        forecast=made.value - reached if made else float("nan"),
+        inside=bool(made and made.low <= reached <= made.high),
         differs=chosen != choice.rule or bool(made and made.differs),
         seen=choice.scores,
     )
@@ -236,8 +240,10 @@ def row(setting: Setting, strength: float, runs: Sequence[Run]) -> str:
 
 
 def _forecast(run: Run) -> str:
-    said = "none" if np.isnan(run.forecast) else f"{run.forecast:+.3f}"
-    return f"{said}, said to differ" if run.differs else said
+    if np.isnan(run.forecast):
+        return "none"
+    said = f"{run.forecast:+.3f}" if run.inside else f"*{run.forecast:+.3f}*"
+    return f"{said} (said to differ)" if run.differs else said
 
 
 def _signed(gain: Interval | None) -> str:
@@ -278,6 +284,7 @@ def main() -> None:
         f" half of them valid; {given.seeds} seeds; margin {CONFIG.margin:g}, caution"
         f" {CONFIG.caution:g}\n"
     )
+    print("Forecasts whose interval (95 %) does not hold the truth are *marked*.\n")
     print(
         "| setting | strength | one threshold | chosen | worst seed | which | expected F1 |"
         " by concept | oracle | forecast - truth | aim |\n"
