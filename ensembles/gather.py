@@ -6,16 +6,15 @@ from pathlib import Path
 from core.categories import CATEGORIES
 from core.detectors import find_detectors
 from core.errors import MissingStageError
+from core.fused_sources import PRIOR, find_fused_sources
 from core.predictions import Predictions
 from core.progress import say
-from core.runs import asked, read_meta
+from core.runs import read_meta
 from core.workspace import Corpus, Workspace
 from ensembles.crossfit import check_out_of_sample
 from ensembles.member import Member
 from ensembles.outside import outside_member
 from ensembles.stackers import STACKERS
-
-PRIOR = "prior"
 
 
 def gather(corpus: Corpus, workspace: Workspace, *, outside: Sequence[Path] = ()) -> list[Member]:
@@ -54,14 +53,9 @@ def gather(corpus: Corpus, workspace: Workspace, *, outside: Sequence[Path] = ()
 
 
 def _fused(corpus: Corpus, workspace: Workspace) -> tuple[list[Member], set[str]]:
-    newest: dict[str, tuple[str, Path, list[str]]] = {}
-    for folder in workspace.finished_runs(workspace.fusion):
-        meta = read_meta(folder, "corpus", "strategy", "made", "contains")
-        if meta["corpus"] == corpus.fingerprint and meta["strategy"] != PRIOR:
-            found = (asked(meta), folder, meta["contains"])
-            newest[meta["strategy"]] = max(found, newest.get(meta["strategy"], found))
-    members = [_member(strategy, folder) for strategy, (_, folder, _) in newest.items()]
-    return members, {name for _, _, contains in newest.values() for name in contains}
+    found = find_fused_sources(workspace, corpus.fingerprint)
+    members = [_member(run.strategy, run.folder) for run in found if run.strategy != PRIOR]
+    return members, {name for run in found for name in run.contains}
 
 
 def _member(name: str, folder: Path) -> Member:

@@ -25,6 +25,7 @@ from backbones.tensors import numbered
 from core.config import fingerprint, preset_of
 from core.detectors import GLOBAL, find_detectors
 from core.errors import ConfigError
+from core.fused_sources import BLIND
 from core.lock import alone
 from core.predictions import Probs, row_numbers
 from core.progress import say
@@ -95,7 +96,7 @@ def end_to_end(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fu
         }
 
     source = f"{name}{SUFFIX}"
-    withheld = None if name == "blind" else given.withheld
+    withheld = None if name == BLIND else given.withheld
     fused = Fused(
         predictions=as_predictions(source, given, answer(given.evidence)),
         withheld={} if withheld is None else as_predictions(source, given, answer(withheld)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from backbones.tensors import WEIGHTS, save_tensors
 from core.config import fingerprint
 from core.detectors import untrained
+from core.fused_sources import split_folder
 from core.metrics import Interval, bootstrap, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
@@ -19,9 +20,6 @@ from fusion.config import FuseConfig
 from fusion.fused import Fused
 from fusion.given import SPLITS, Given, gather
 from fusion.strategies import END_TO_END, STRATEGIES, in_order
-
-WITHHELD = "-withheld"
-"""What follows a split in the name of predictions that do without the given category."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +91,9 @@ def _fuse_one(
         with new_folder(home, meta) as draft:
             write_json(draft / "config.json", dataclasses.asdict(config))
             for split, predictions in fused.predictions.items():
-                predictions.save(draft / "predictions" / split)
+                predictions.save(split_folder(draft, split))
             for split, predictions in fused.withheld.items():
-                predictions.save(draft / "predictions" / f"{split}{WITHHELD}")
+                predictions.save(split_folder(draft, split, withheld=True))
             if fused.weights:
                 save_tensors(draft / WEIGHTS, fused.weights)
                 given.encoder.save(draft / "metadata.json")
@@ -104,10 +102,9 @@ def _fuse_one(
 
 
 def _load(home: Path) -> Fused:
-    folders = {split: home / "predictions" / split for split in SPLITS}
-    withheld = {s: folder.with_name(f"{s}{WITHHELD}") for s, folder in folders.items()}
+    withheld = {split: split_folder(home, split, withheld=True) for split in SPLITS}
     return Fused(
-        predictions={split: Predictions.load(folder) for split, folder in folders.items()},
+        predictions={split: Predictions.load(split_folder(home, split)) for split in SPLITS},
         withheld={s: Predictions.load(f) for s, f in withheld.items() if is_complete(f)},
         contains=tuple(read_meta(home, "contains")["contains"]),
     )
