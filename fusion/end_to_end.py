@@ -1,6 +1,5 @@
 """Fusion heads whose gradient goes into the network below them."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,9 @@ from backbones.members import plan_members
 from backbones.network_run import CHECKPOINT
 from backbones.predict import Rows, predict
 from backbones.presets import PRESETS
+from backbones.start import newest_fine_tuned
 from backbones.tensors import numbered
 from core.config import fingerprint, preset_of
-from core.detectors import GLOBAL, find_detectors
 from core.errors import ConfigError
 from core.fused_sources import BLIND
 from core.lock import alone
@@ -118,13 +117,11 @@ def _settings(given: Given, config: FuseConfig) -> BackboneConfig:
     settings = replace(settings, seed=config.seed)
     if config.end_to_end_epochs:
         settings = replace(settings, epochs=config.end_to_end_epochs)
-    tuned = find_detectors(given.workspace, given.corpus.fingerprint, fine_tuned=True)
-    for run in tuned:
-        of_run = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-        if run.category == GLOBAL and of_run["backbone"] == settings.backbone:
-            say(f"starting from {run.name}")
-            return replace(settings, weights=str(run.folder))
-    return settings
+    start = newest_fine_tuned(settings.backbone, given.corpus, given.workspace)
+    if start is None:
+        return settings
+    say(f"starting from {start.name}")
+    return replace(settings, weights=str(start.folder))
 
 
 def _fit(
