@@ -53,6 +53,11 @@ class Given:
     guess: Guess | None
     device: str
 
+    @property
+    def columns(self) -> list[tuple[str, ...]]:
+        """Metadata columns that take part, as the image table has them."""
+        return [self.corpus.table.metadata[column.name] for column in self.encoder.columns]
+
     def training_images(self) -> ImageTable:
         """The readable, labelled images of the training split."""
         return self.corpus.labelled_images("train")
