@@ -260,7 +260,7 @@ def ensemble(
     ] = None,
     member: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of predictions made elsewhere; may be repeated."),
+        typer.Option(help="Folder of predictions made elsewhere, or of a run; may be repeated."),
     ] = None,
     workspace: WorkspaceOption = RUNS,
     preset: PresetOption = "quick",

@@ -1,5 +1,6 @@
 """A fine-tuned detector as the start of another: its network and what fits of its head."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import nn
 from backbones.carriers import Normalisation, State
 from backbones.config import BackboneConfig
 from backbones.tensors import WEIGHTS, load_network
-from core.detectors import GLOBAL, find_detectors
+from core.detectors import GLOBAL, DetectorRun, find_runs
 from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
 from core.runs import read_meta
@@ -25,28 +26,39 @@ def start_weights(
 
     Args:
         config: as it is without.
-        start: `global` for the newest fine-tuned global detector, or a run folder; None for none.
+        start: `global` for the newest fine-tuned global detector of the config's network, or a run
+            folder; None for none.
         corpus: the corpus, whose detectors count.
         workspace: where they lie.
 
     Raises:
-        MissingStageError: no global detector was fine-tuned yet.
+        MissingStageError: no global detector of the network was fine-tuned yet.
         ConfigError: the folder is not a fine-tuned detector's.
     """
     if start is None:
         return config
     folder = Path(start)
     if start == GLOBAL:
-        runs = find_detectors(workspace, corpus.fingerprint, fine_tuned=True)
-        found = next((run.folder for run in runs if run.category == GLOBAL), None)
+        found = newest_fine_tuned(config.backbone, corpus, workspace)
         if found is None:
             raise MissingStageError(
-                "--start-from global: no global detector was fine-tuned on this corpus yet; run"
-                " `train-backbone --category global --preset finetune` first"
+                f"--start-from global: no global detector with {config.backbone} was fine-tuned on"
+                " this corpus yet; run `train-backbone --category global --preset finetune`, or"
+                " another preset of that network, first"
             )
-        folder = found
+        folder = found.folder
     weights_file(folder)
     return replace(config, weights=str(folder))
+
+
+def newest_fine_tuned(backbone: str, corpus: Corpus, workspace: Workspace) -> DetectorRun | None:
+    """The newest global detector for which this network was fine-tuned; None without one."""
+    for run in reversed(find_runs(workspace, corpus.fingerprint, fine_tuned=True)):
+        if run.category == GLOBAL:
+            settings = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+            if settings["backbone"] == backbone:
+                return run
+    return None
 
 
 def is_detector_run(weights: str) -> bool:

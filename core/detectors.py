@@ -41,16 +41,16 @@ class DetectorRun:
         return Predictions.load(self.folder / "predictions" / split)
 
 
-def find_detectors(
+def find_runs(
     workspace: Workspace, corpus_fingerprint: str, *, fine_tuned: bool = False
 ) -> list[DetectorRun]:
-    """The newest finished run of each category and of the global detector on this corpus.
+    """All finished runs on this corpus, the newest last.
 
     Runs on another corpus, or on this one before it was prepared anew, are passed over, and so are
     detectors that images of valid stopped, whose predictions and features a second stage must not
     be fitted on; with `fine_tuned` those on the features of a frozen network as well.
     """
-    newest: dict[str, DetectorRun] = {}
+    runs = []
     for folder in workspace.finished_runs(workspace.backbones):
         meta = read_meta(folder, "corpus", "category", "preset", "made", "embeddings")
         if meta["corpus"] != corpus_fingerprint or meta.get("stop_on", "train") != "train":
@@ -64,10 +64,36 @@ def find_detectors(
             asked=asked(meta),
             embeddings=tuple(meta["embeddings"]),
         )
-        known = newest.get(run.category)
-        if known is None or run.asked >= known.asked:
-            newest[run.category] = run
+        runs.append(run)
+    return sorted(runs, key=lambda run: run.asked)
+
+
+def newest_of_each_category(runs: Sequence[DetectorRun]) -> list[DetectorRun]:
+    """The newest of the runs that `find_runs` gave in each category, the global one first."""
+    newest = {run.category: run for run in runs}
     return [newest[name] for name in (GLOBAL, *CATEGORIES) if name in newest]
+
+
+def newest_of_each_preset(runs: Sequence[DetectorRun]) -> dict[str, DetectorRun]:
+    """The newest of the runs that `find_runs` gave in each category with each preset, by name.
+
+    A detector is called by its category, `DRCT`, and where runs of several presets are in a
+    category, by its preset as well: `DRCT/finetune`. The global ones come first; within a category
+    they are ordered by the names of the presets, which no later run changes.
+    """
+    newest = {(run.category, run.preset): run for run in runs}
+    named = {}
+    for category in (GLOBAL, *CATEGORIES):
+        presets = sorted(preset for other, preset in newest if other == category)
+        for preset in presets:
+            name = category if len(presets) == 1 else f"{category}/{preset}"
+            named[name] = newest[category, preset]
+    return named
+
+
+def find_detectors(workspace: Workspace, corpus_fingerprint: str) -> list[DetectorRun]:
+    """The newest of `find_runs` in each category, the global one first."""
+    return newest_of_each_category(find_runs(workspace, corpus_fingerprint))
 
 
 def untrained(detectors: Sequence[DetectorRun], present: Sequence[str]) -> str | None:

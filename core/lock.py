@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from core.progress import say
 
@@ -12,7 +13,8 @@ except ModuleNotFoundError:  # Windows: nothing keeps two processes from doing t
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-"""Name of the file that is locked. Whoever finished the work for good may remove it."""
+"""Name of the file that is locked. Whoever finished the work for good may remove it, and its
+folder."""
 
 
 @contextmanager
@@ -27,12 +29,18 @@ def alone(folder: Path, *, what: str) -> Iterator[None]:
         folder: what is locked; it is made.
         what: what the others wait for, for the line that says so.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a", encoding="utf-8") as file:
+    with _open(folder) as file:
         if fcntl is not None:
             with suppress(OSError):  # no locks on this file system
                 _take(file.fileno(), f"{what}: another process is at it; waiting for its end")
         yield
+
+
+def _open(folder: Path) -> TextIO:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # whoever held it has just finished and removed it all
+            return (folder / LOCK).open("a", encoding="utf-8")
 
 
 def _take(number: int, waiting: str) -> None:

@@ -58,7 +58,7 @@ def ensemble(
         config: settings.
         submit: whether to write a submission of the test images.
         edition: year whose format the submission has; None for the corpus' own.
-        outside: folders of members that were made elsewhere.
+        outside: folders of members that were made elsewhere, or that would be passed over.
 
     Raises:
         MissingStageError: there are no members, no labelled valid images, or no test images to
@@ -76,7 +76,6 @@ def ensemble(
     if submit and not len(test):
         raise MissingStageError(f"{corpus.name}: no image in test to submit")
     members = gather(corpus, workspace, outside=outside)
-    say(f"members: {', '.join(member.name for member in members)}")
     detectors = find_detectors(workspace, corpus.fingerprint)
     if line := untrained(detectors, corpus.training_categories):
         say(line)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from core.fused_sources import PRIOR
 from core.images import ImageTable
 from core.ladder import Rung
 from core.metrics import EmptyTruth
@@ -14,7 +15,7 @@ from ensembles.candidates import Candidates, make_candidates
 from ensembles.choose import Choice, choose_rule
 from ensembles.config import EnsembleConfig
 from ensembles.crossfit import cross_fit
-from ensembles.gather import PRIOR, constant_concepts
+from ensembles.gather import constant_concepts
 from ensembles.member import Member
 from ensembles.pairs import Floats, are_true
 from ensembles.single import MemberStacker

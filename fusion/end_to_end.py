@@ -1,7 +1,5 @@
 """Fusion heads whose gradient goes into the network below them."""
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,16 +19,16 @@ from backbones.members import plan_members
 from backbones.network_run import CHECKPOINT
 from backbones.predict import Rows, predict
 from backbones.presets import PRESETS
+from backbones.start import newest_fine_tuned
 from backbones.tensors import numbered
 from core.config import fingerprint, preset_of
-from core.detectors import GLOBAL, find_detectors
 from core.errors import ConfigError
-from core.lock import alone
+from core.fused_sources import BLIND
 from core.predictions import Probs, row_numbers
 from core.progress import say
 from fusion.config import FuseConfig
 from fusion.evidence import Evidence, Training
-from fusion.fused import Fused, Made, as_predictions
+from fusion.fused import UNFINISHED, Fused, Made, as_predictions
 from fusion.given import SPLITS, Given
 from fusion.networks import HEADS, Head, forgetting
 
@@ -67,7 +65,9 @@ def end_to_end(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fu
     """One network, fine-tuned together with the head on it.
 
     It starts from the newest fine-tuned global detector of the preset's network where there is one,
-    else from the preset's weights. Killed at any moment, the same call goes on.
+    else from the preset's weights. Killed at any moment, the same call goes on, until what it gave
+    is written and its `unfinished` folder removed. Two at once would not know of each other: `fuse`
+    holds a lock.
 
     Raises:
         ConfigError: the preset is not known or does not fine-tune, or its weights cannot be had.
@@ -76,10 +76,10 @@ def end_to_end(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fu
     compute = Compute(device=given.device)
     material = MATERIALS[settings.regime](given.corpus, given.workspace, settings, compute)
     inputs = _Inputs(material, given)
-    key = fingerprint(given.corpus.fingerprint, settings, config, name)
-    home = given.workspace.fusion / "unfinished" / f"{name}-{key}"
-    with alone(home, what=name):
-        model = _fit(HEADS[name], inputs, settings, config, home, what=f"{name}, end to end")
+    key = fingerprint(given.corpus.fingerprint, settings, config, given.names, given.columns, name)
+    home = given.workspace.fusion / UNFINISHED / f"{name}{SUFFIX}-from-{key}"
+    home.mkdir(parents=True, exist_ok=True)
+    model = _fit(HEADS[name], inputs, settings, config, home, what=f"{name}, end to end")
 
     def answer(evidence: Evidence) -> dict[str, Probs]:
         return {
@@ -95,15 +95,14 @@ def end_to_end(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fu
         }
 
     source = f"{name}{SUFFIX}"
-    withheld = None if name == "blind" else given.withheld
-    fused = Fused(
+    withheld = None if name == BLIND else given.withheld
+    return Fused(
         predictions=as_predictions(source, given, answer(given.evidence)),
         withheld={} if withheld is None else as_predictions(source, given, answer(withheld)),
         weights=numbered([model.state_dict()]),
         chosen={"started from": settings.weights},
+        unfinished=home,
     )
-    shutil.rmtree(home, ignore_errors=True)
-    return fused
 
 
 def _settings(given: Given, config: FuseConfig) -> BackboneConfig:
@@ -117,13 +116,11 @@ def _settings(given: Given, config: FuseConfig) -> BackboneConfig:
     settings = replace(settings, seed=config.seed)
     if config.end_to_end_epochs:
         settings = replace(settings, epochs=config.end_to_end_epochs)
-    tuned = find_detectors(given.workspace, given.corpus.fingerprint, fine_tuned=True)
-    for run in tuned:
-        of_run = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-        if run.category == GLOBAL and of_run["backbone"] == settings.backbone:
-            say(f"starting from {run.name}")
-            return replace(settings, weights=str(run.folder))
-    return settings
+    start = newest_fine_tuned(settings.backbone, given.corpus, given.workspace)
+    if start is None:
+        return settings
+    say(f"starting from {start.name}")
+    return replace(settings, weights=str(start.folder))
 
 
 def _fit(

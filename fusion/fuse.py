@@ -1,6 +1,7 @@
 """`fuse`: every strategy asked for, from what the workspace holds, written as predictions."""
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from backbones.tensors import WEIGHTS, save_tensors
 from core.config import fingerprint
 from core.detectors import untrained
+from core.fused_sources import split_folder
+from core.lock import alone
 from core.metrics import Interval, bootstrap, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
@@ -16,12 +19,9 @@ from core.runs import ask_again, is_complete, new_folder, read_meta, write_json
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
-from fusion.fused import Fused
+from fusion.fused import UNFINISHED, Fused
 from fusion.given import SPLITS, Given, gather
 from fusion.strategies import END_TO_END, STRATEGIES, in_order
-
-WITHHELD = "-withheld"
-"""What follows a split in the name of predictions that do without the given category."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ def fuse(
 ) -> list[FusionRun]:
     """Make the config's strategies, and those that they are made of.
 
-    Strategies made before from the same are kept.
+    Strategies made before from the same are kept. Where another process is at one, this one waits
+    and takes over what that one made.
 
     Raises:
         ConfigError: a strategy is not known, or a metadata column cannot be used.
@@ -71,43 +72,62 @@ def _fuse_one(
 ) -> FusionRun:
     config = dataclasses.replace(config, strategies=(name,))  # the others do not decide this one
     detectors = [run.name for run in given.detectors] if name == "routed" else []
-    columns = [given.corpus.table.metadata[column.name] for column in given.encoder.columns]
-    key = fingerprint(given.corpus.fingerprint, config, given.names, detectors, columns, name)
+    key = fingerprint(given.corpus.fingerprint, config, given.names, detectors, given.columns, name)
     home = workspace.fusion / f"{name}-{key}"
-    if is_complete(home):
+    fused = None
+    if not is_complete(home):
+        place = workspace.fusion / UNFINISHED / home.name
+        with alone(place, what=name):
+            if not is_complete(home):  # another process may have made it while this one waited
+                fused = _make(name, home, given, config, made, preset)
+        shutil.rmtree(place, ignore_errors=True)
+    if fused is None:
         say(f"{name}: already fused, {home}")
         ask_again(home)
-        made[name] = _load(home)
-    else:
-        started = time.perf_counter()
-        made[name] = fused = (STRATEGIES | END_TO_END)[name](given, config, made)
-        meta = {
-            "strategy": name,
-            "preset": preset,
-            "corpus": given.corpus.fingerprint,
-            "embeddings": list(given.names),
-            "contains": list(fused.contains),
-            "chosen": dict(fused.chosen),
-            "seconds": round(time.perf_counter() - started, 1),
-        }
-        with new_folder(home, meta) as draft:
-            write_json(draft / "config.json", dataclasses.asdict(config))
-            for split, predictions in fused.predictions.items():
-                predictions.save(draft / "predictions" / split)
-            for split, predictions in fused.withheld.items():
-                predictions.save(draft / "predictions" / f"{split}{WITHHELD}")
-            if fused.weights:
-                save_tensors(draft / WEIGHTS, fused.weights)
-                given.encoder.save(draft / "metadata.json")
-    score = _valid_f1(given.corpus, made[name].predictions)
+        fused = _load(home)
+    made[name] = fused
+    score = _valid_f1(given.corpus, fused.predictions)
     return FusionRun(strategy=name, folder=home, valid_f1=score)
 
 
+def _make(
+    name: str,
+    home: Path,
+    given: Given,
+    config: FuseConfig,
+    made: Mapping[str, Fused],
+    preset: str,
+) -> Fused:
+    """What the strategy makes, written as its run."""
+    started = time.perf_counter()
+    fused = (STRATEGIES | END_TO_END)[name](given, config, made)
+    meta = {
+        "strategy": name,
+        "preset": preset,
+        "corpus": given.corpus.fingerprint,
+        "embeddings": list(given.names),
+        "contains": list(fused.contains),
+        "chosen": dict(fused.chosen),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    with new_folder(home, meta) as draft:
+        write_json(draft / "config.json", dataclasses.asdict(config))
+        for split, predictions in fused.predictions.items():
+            predictions.save(split_folder(draft, split))
+        for split, predictions in fused.withheld.items():
+            predictions.save(split_folder(draft, split, withheld=True))
+        if fused.weights:
+            save_tensors(draft / WEIGHTS, fused.weights)
+            given.encoder.save(draft / "metadata.json")
+    if fused.unfinished is not None:
+        shutil.rmtree(fused.unfinished, ignore_errors=True)
+    return fused
+
+
 def _load(home: Path) -> Fused:
-    folders = {split: home / "predictions" / split for split in SPLITS}
-    withheld = {s: folder.with_name(f"{s}{WITHHELD}") for s, folder in folders.items()}
+    withheld = {split: split_folder(home, split, withheld=True) for split in SPLITS}
     return Fused(
-        predictions={split: Predictions.load(folder) for split, folder in folders.items()},
+        predictions={split: Predictions.load(split_folder(home, split)) for split in SPLITS},
         withheld={s: Predictions.load(f) for s, f in withheld.items() if is_complete(f)},
         contains=tuple(read_meta(home, "contains")["contains"]),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,9 @@ from core.images import ImageTable
 from core.predictions import Predictions, Probs
 from fusion.config import FuseConfig
 from fusion.given import Given
+
+UNFINISHED = "unfinished"
+"""Folder, beside the fusion runs, with what is being made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,8 @@ class Fused:
         contains: names of the detectors whose say is already in these predictions.
         weights: of its networks; those of network k begin with `k.`.
         chosen: settings that data chose, for the record.
+        unfinished: folder from which its making would go on after a kill, to be removed once all of
+            this is on disk; None where there is none.
     """
 
     predictions: Mapping[str, Predictions]
@@ -30,6 +36,7 @@ class Fused:
     contains: tuple[str, ...] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    unfinished: Path | None = None
 
 
 Made = Mapping[str, Fused]

@@ -10,7 +10,7 @@ import torch
 
 from backbones.predict import Rows
 from core.categories import CATEGORIES, UNKNOWN
-from core.detectors import DetectorRun, find_detectors
+from core.detectors import DetectorRun, find_runs, newest_of_each_category
 from core.embeddings import Embeddings, join
 from core.errors import MissingStageError
 from core.images import ImageTable
@@ -52,6 +52,11 @@ class Given:
     evidence: Evidence
     guess: Guess | None
     device: str
+
+    @property
+    def columns(self) -> list[tuple[str, ...]]:
+        """Metadata columns that take part, as the image table has them."""
+        return [self.corpus.table.metadata[column.name] for column in self.encoder.columns]
 
     def training_images(self) -> ImageTable:
         """The readable, labelled images of the training split."""
@@ -119,8 +124,10 @@ def gather(
         ConfigError: a metadata column cannot be used.
         CorpusError: text in a numeric column.
     """
-    detectors = tuple(find_detectors(workspace, corpus.fingerprint))
-    names = tuple(embeddings) or _newest_embeddings(detectors)
+    runs = find_runs(workspace, corpus.fingerprint)
+    detectors = newest_of_each_category(runs)
+    # Specialists that were fine-tuned have none: those of the detectors before them are left.
+    names = tuple(embeddings) or _newest_embeddings(detectors) or _newest_embeddings(runs)
     folders = [workspace.embeddings / name for name in names]
     missing = [folder.name for folder in folders if not is_complete(folder)]
     if missing or not folders:
@@ -138,7 +145,7 @@ def gather(
         workspace=workspace,
         embeddings=joined,
         names=names,
-        detectors=detectors,
+        detectors=tuple(detectors),
         encoder=encoder,
         evidence=_evidence(corpus, joined, encoder, guess),
         guess=guess,

@@ -16,6 +16,7 @@ from backbones.predict import Rows, predict
 from backbones.tensors import numbered
 from backbones.together import fit_together
 from core.errors import ConfigError
+from core.fused_sources import BLIND
 from core.predictions import Probs
 from core.progress import progress
 from fusion.config import FuseConfig
@@ -31,7 +32,7 @@ from fusion.priors import Masked, PriorOffset
 Head = Callable[[Training, FitConfig], nn.Module]
 
 HEADS: dict[str, Head] = {
-    "blind": Blind,
+    BLIND: Blind,
     "one-hot": OneHot,
     "one-hot-late": OneHotLate,
     "embedding": Embedded,
@@ -55,7 +56,7 @@ def network(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused
     def answer(evidence: Evidence) -> Mapping[str, Probs]:
         return {split: _mean(models, evidence, given, split) for split in SPLITS}
 
-    withheld = None if name == "blind" else given.withheld
+    withheld = None if name == BLIND else given.withheld
     return Fused(
         predictions=as_predictions(name, given, answer(given.evidence)),
         withheld={} if withheld is None else as_predictions(name, given, answer(withheld)),
@@ -74,7 +75,7 @@ def out_of_fold(given: Given, config: FuseConfig) -> tuple[Probs, Mapping[str, P
     Raises:
         ConfigError: train has a single fold.
     """
-    return _out_of_fold(given, replace(config, strategies=("blind",), seeds=1))
+    return _out_of_fold(given, replace(config, strategies=(BLIND,), seeds=1))
 
 
 @lru_cache(maxsize=1)
@@ -83,7 +84,7 @@ def _out_of_fold(given: Given, config: FuseConfig) -> tuple[Probs, Mapping[str, 
     n_parts = min(_PARTS, len(np.unique(train.folds)))
     if n_parts < 2:
         raise ConfigError("late fusion needs two folds of train; see train_folds of `prepare`")
-    models = _fit(HEADS["blind"], given, config, what="fusing, held out", n_folds=n_parts)
+    models = _fit(HEADS[BLIND], given, config, what="fusing, held out", n_folds=n_parts)
     probs = np.empty((len(train), len(given.corpus.labels)), dtype=np.float32)
     rows, compute = given.rows(train), Compute(device=given.device)
     members = plan_members(train.folds, config, n_folds=n_parts)

@@ -10,6 +10,7 @@ import numpy as np
 from core.categories import CATEGORIES, UNKNOWN
 from core.detectors import GLOBAL
 from core.errors import ConfigError
+from core.fused_sources import BLIND, PRIOR
 from core.images import ImageTable
 from core.metrics import column_sums
 from core.predictions import Predictions, Probs
@@ -45,7 +46,7 @@ def prior(given: Given, config: FuseConfig, made: Made) -> Fused:
             likely = given.likely(images(split), withheld=withheld)
             unsaid = 1 - likely.sum(axis=1, keepdims=True)
             probs[split] = np.clip(np.concatenate([likely, unsaid], axis=1) @ shares, 0, 1)
-        return as_predictions("prior", given, probs, images=images)
+        return as_predictions(PRIOR, given, probs, images=images)
 
     return Fused(
         predictions=answer(withheld=False),
@@ -134,7 +135,7 @@ def _support(given: Given) -> Support:
 NEEDS: dict[str, tuple[str, ...]] = {
     "constrained": ("one-hot",),
     "voted": ("prior-offset", "retrieval"),
-    "voted-blind": ("blind", "retrieval-global"),
+    "voted-blind": (BLIND, "retrieval-global"),
 }
 """Strategies that a strategy is made of."""
 
@@ -147,7 +148,7 @@ STRATEGIES: dict[str, Strategy] = {
     "voted": partial(voted, name="voted"),
     "voted-blind": partial(voted, name="voted-blind"),
     "routed": routed,
-    "prior": prior,
+    PRIOR: prior,
 }
 """In an order in which each comes after those that it is made of."""
 

@@ -8,39 +8,36 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES
+from core.fused_sources import BLIND, PRIOR, FusedSource, find_fused_sources
 from core.images import ImageTable
 from core.metrics import Interval, bootstrap, empty_truth_rule, image_f1
 from core.predictions import Predictions
-from core.runs import asked, read_meta
 from core.single_threshold import cross_fitted_decisions
 from core.workspace import Corpus, Workspace
 from reports.figures import save_figure, style
-from reports.fusion_page import BASE, Compared, comparison_page
+from reports.fusion_page import Compared, comparison_page
 from reports.gains import draw_gains
-
-PRIOR = "prior"
-"""It sees no image, and lies so far behind that a figure with it shows nothing else."""
-
-WITHHELD = "valid-withheld"
-"""Predictions of valid as if no image came with a category."""
 
 
 def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
     """Write `fusion.md` with its tables as csv and its figure; None without labelled valid images.
 
-    The newest run of each strategy on this corpus takes part.
+    The newest run of each strategy on this corpus takes part, if it is on the features of the very
+    newest: others could not be compared. They stand in the order in which they were asked for.
     """
     valid = corpus.labelled_images("valid")
-    runs = newest_runs(corpus, workspace)
+    runs = find_fused_sources(workspace, corpus.fingerprint, comparable=True)
+    runs.sort(key=lambda run: (run.asked, run.folder))
     if not len(valid) or not runs:
         return None
-    found = [_compare(folder, corpus, valid) for folder in runs.values()]
+    found = [_compare(run, corpus, valid) for run in runs]
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
-    base = next((c for c in found if c.name == BASE), None)
+    base = next((c for c in found if c.name == BLIND), None)
     others = [c for c in found if c is not base]
     gains = {} if base is None else {c.name: _gain(c, base, valid) for c in others}
     if gains:
+        # The prior lies so far behind that a figure with it shows nothing else.
         drawn = {name: gain for name, gain in gains.items() if name != PRIOR}
         with style():
             figure = draw_gains(
@@ -50,51 +47,31 @@ def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
             )
             save_figure(figure, folder, "fusion_gain")
     path = folder / "fusion.md"
-    metas = [read_meta(run) for run in runs.values()]
+    metas = [run.meta for run in runs]
     path.write_text(comparison_page(corpus, valid, found, gains, metas), encoding="utf-8")
     _write_csv(folder / "fusion.csv", found, gains, valid)
     return path
 
 
-def newest_runs(corpus: Corpus, workspace: Workspace) -> dict[str, Path]:
-    """The newest run folder of each strategy on this corpus, in the order they were asked for.
-
-    Only those on the features of the very newest: others could not be compared.
-    """
-    runs = []
-    for folder in workspace.finished_runs(workspace.fusion):
-        meta = read_meta(folder, "corpus", "strategy", "made", "embeddings")
-        if meta["corpus"] == corpus.fingerprint:
-            runs.append((asked(meta), folder, meta))
-    runs.sort(key=lambda run: run[:2])
-    newest = {
-        meta["strategy"]: folder
-        for _, folder, meta in runs
-        if meta["embeddings"] == runs[-1][2]["embeddings"]
-    }
-    return dict(sorted(newest.items(), key=lambda item: [run[1] for run in runs].index(item[1])))
-
-
-def _compare(folder: Path, corpus: Corpus, valid: ImageTable) -> Compared:
-    meta = read_meta(folder, "strategy", "seconds")
+def _compare(run: FusedSource, corpus: Corpus, valid: ImageTable) -> Compared:
     targets, rule = valid.targets(corpus.labels), empty_truth_rule(corpus.edition)
 
-    def decide(name: str) -> csr_array:
-        probs = Predictions.load(folder / "predictions" / name).rows(valid.image_ids).probs
+    def decide(predictions: Predictions) -> csr_array:
+        probs = predictions.rows(valid.image_ids).probs
         return cross_fitted_decisions(probs, targets, valid.folds, empty_truth=rule)
 
-    decided = decide("valid")
-    withheld = None
-    if (folder / "predictions" / WITHHELD).is_dir():
-        withheld = image_f1(targets, decide(WITHHELD), empty_truth=rule)
+    decided = decide(run.predictions("valid"))
+    withheld = run.withheld("valid")
     return Compared(
-        name=meta["strategy"],
+        name=run.strategy,
         image_f1=image_f1(targets, decided, empty_truth=rule),
-        withheld_f1=withheld,
+        withheld_f1=None
+        if withheld is None
+        else image_f1(targets, decide(withheld), empty_truth=rule),
         decided=decided,
         constant=constant_share(corpus, valid, decided),
-        seconds=meta["seconds"],
-        run=folder.name,
+        seconds=run.meta["seconds"],
+        run=run.folder.name,
     )
 
 

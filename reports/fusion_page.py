@@ -8,13 +8,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES, Category
+from core.fused_sources import BLIND
 from core.images import ImageTable
 from core.metrics import Interval, Scores, bootstrap, column_sums, recall_by_frequency
 from core.workspace import Corpus
 from reports.markdown import picture, table
-
-BASE = "blind"
-"""The strategy that the others are compared with: the same head without metadata."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ def comparison_page(
         corpus: what was worked on.
         valid: the N validation images that were scored.
         found: the strategies.
-        gains: over `BASE`, paired, by strategy; empty where it was not made.
+        gains: over `BLIND`, paired, by strategy; empty where it was not made.
         metas: of the strategies' runs.
     """
     newest = max(metas, key=lambda meta: str(meta["made"]))
@@ -62,7 +60,7 @@ def comparison_page(
         f"# Ways of using the category on {corpus.name}",
         f"Sample F1 of {len(valid):,} validation images, each decided at the one threshold that is"
         " best on the other folds. Intervals are 95 % bootstrap intervals over groups (patients,"
-        f" studies); gains are over `{BASE}`, the same head on the same features without metadata,"
+        f" studies); gains are over `{BLIND}`, the same head on the same features without metadata,"
         " paired on the same images.",
         _summary(found, gains, valid),
         "*Withheld*: the category is guessed from the features, and the loss is against knowing"

@@ -240,8 +240,9 @@ def detector(workspace: Workspace, generated: Corpus) -> SaveRun:
         category: str, *, name: str = "made-1", corpus: str = "gen00000", noise: float = 2.0,
         made: str = "",
     ) -> Path:  # fmt: skip
+        preset = name.rpartition("-")[0]
         meta: dict[str, object] = {
-            "category": category, "preset": "made", "corpus": corpus, "embeddings": [],
+            "category": category, "preset": preset, "corpus": corpus, "embeddings": [],
         }  # fmt: skip
         home = workspace.backbones / category / name
         return save_run(home, meta, generated, category, noise=noise, made=made)
@@ -255,11 +256,11 @@ def fused(workspace: Workspace, generated: Corpus) -> SaveRun:
 
     def save(
         strategy: str, *, name: str = "", corpus: str = "gen00000", noise: float = 2.0,
-        made: str = "", contains: tuple[str, ...] = (),
+        made: str = "", contains: tuple[str, ...] = (), embeddings: tuple[str, ...] = (),
     ) -> Path:  # fmt: skip
         meta: dict[str, object] = {
-            "strategy": strategy, "corpus": corpus, "contains": list(contains), "embeddings": [],
-            "seconds": 2.0,
+            "strategy": strategy, "corpus": corpus, "contains": list(contains),
+            "embeddings": list(embeddings), "seconds": 2.0,
         }  # fmt: skip
         home = workspace.fusion / (name or f"{strategy}-1")
         return save_run(home, meta, generated, strategy, noise=noise, made=made)

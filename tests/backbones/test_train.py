@@ -21,7 +21,7 @@ from core.embeddings import Embeddings
 from core.errors import ConfigError, MissingStageError, PredictionsError
 from core.labels import LabelSpace
 from core.predictions import Predictions
-from core.runs import read_meta
+from core.runs import new_folder, read_meta, write_json
 from core.workspace import Corpus, Workspace
 
 FROZEN = BackboneConfig(
@@ -110,11 +110,28 @@ def test_a_specialist_may_start_from_the_global_detector(
     assert read_meta(special)["weights"] == str(general)
 
 
+def test_a_start_is_the_newest_of_the_same_network(corpus: Corpus, workspace: Workspace) -> None:
+    folders = {}
+    for number, backbone in enumerate(("test_vit", "test_vit", "test_resnet", "test_vit")):
+        folder = workspace.backbones / ("DRCT" if number == 3 else "global") / f"run-{number}"
+        meta = {
+            "corpus": corpus.fingerprint, "category": folder.parent.name, "preset": "tiny",
+            "regime": "full", "embeddings": [],
+        }  # fmt: skip
+        with new_folder(folder, meta) as draft:
+            write_json(draft / "config.json", {"backbone": backbone})
+            (draft / "model.safetensors").touch()
+        folders[number] = str(folder)
+    for backbone, number in (("test_vit", 1), ("test_resnet", 2)):
+        config = replace(FULL, backbone=backbone)
+        assert start_weights(config, "global", corpus, workspace).weights == folders[number]
+
+
 def test_there_must_be_a_fine_tuned_detector_to_start_from(
     corpus: Corpus, workspace: Workspace, tmp_path: Path
 ) -> None:
     (frozen,) = train(corpus, workspace, "global", FROZEN)
-    with pytest.raises(MissingStageError, match="no global detector was fine-tuned"):
+    with pytest.raises(MissingStageError, match=r"no global detector with test_eff\w+ was fine"):
         start_weights(FULL, "global", corpus, workspace)
     with pytest.raises(ConfigError, match="is not the run of a fine-tuned detector"):
         start_weights(FULL, str(frozen), corpus, workspace)

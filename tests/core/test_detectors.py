@@ -4,7 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from core.detectors import DetectorRun, find_detectors, untrained
+from core.detectors import (
+    DetectorRun,
+    find_detectors,
+    find_runs,
+    newest_of_each_preset,
+    untrained,
+)
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs import write_json
@@ -12,7 +18,13 @@ from core.workspace import Workspace
 
 
 def finish(
-    workspace: Workspace, category: str, name: str, *, made: str, corpus: str = "0123abcd"
+    workspace: Workspace,
+    category: str,
+    name: str,
+    *,
+    made: str,
+    corpus: str = "0123abcd",
+    **more: str,
 ) -> Path:
     folder = workspace.backbones / category / name
     folder.mkdir(parents=True)
@@ -23,6 +35,7 @@ def finish(
         "corpus": corpus,
         "made": made,
         "embeddings": ["lite0-224px"],
+        **more,
     }
     write_json(folder / "meta.json", meta)
     return folder
@@ -43,6 +56,46 @@ def test_the_newest_run_of_each_category_is_found_the_global_one_first(tmp_path:
         asked="2026-11-03T10:00:00",
         embeddings=("lite0-224px",),
     )
+
+
+def test_the_newest_run_of_each_preset_is_called_by_it_where_there_are_several(
+    tmp_path: Path,
+) -> None:
+    workspace = Workspace(tmp_path)
+    for day, (category, run) in enumerate(
+        [
+            ("global", "quick-1"), ("DRCT", "quick-1"), ("DRCT", "swin-1"), ("DRCT", "swin-0"),
+            ("DRCT", "convnext-1"), ("DRXR", "swin-1"), ("global", "quick-0"),
+        ]
+    ):  # fmt: skip
+        finish(workspace, category, run, made=f"2026-11-0{day}", preset=run[:-2])
+    runs = find_runs(workspace, "0123abcd")
+    assert [run.name for run in runs[-2:]] == ["DRXR/swin-1", "global/quick-0"]
+    assert {name: run.folder.name for name, run in newest_of_each_preset(runs).items()} == {
+        "global": "quick-0",
+        "DRCT/convnext": "convnext-1",
+        "DRCT/quick": "quick-1",
+        "DRCT/swin": "swin-0",
+        "DRXR": "swin-1",
+    }
+    assert list(newest_of_each_preset(runs)) == [
+        "global", "DRCT/convnext", "DRCT/quick", "DRCT/swin", "DRXR"
+    ]  # fmt: skip
+    newest = [run.name for run in find_detectors(workspace, "0123abcd")]
+    assert newest == ["global/quick-0", "DRCT/convnext-1", "DRXR/swin-1"]
+
+
+def test_runs_that_images_of_valid_stopped_are_passed_over_and_if_asked_frozen_ones(
+    tmp_path: Path,
+) -> None:
+    workspace = Workspace(tmp_path)
+    finish(workspace, "global", "paper", made="2026-11-03", stop_on="val1", regime="full")
+    finish(workspace, "global", "quick", made="2026-11-02", regime="frozen")
+    finish(workspace, "global", "finetune", made="2026-11-01", stop_on="train", regime="full")
+    runs = find_runs(workspace, "0123abcd")
+    assert [run.preset for run in runs] == ["finetune", "quick"]
+    tuned = find_runs(workspace, "0123abcd", fine_tuned=True)
+    assert [run.preset for run in tuned] == ["finetune"]
 
 
 def test_runs_on_another_corpus_and_unfinished_ones_are_passed_over(tmp_path: Path) -> None:

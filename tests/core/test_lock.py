@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,21 @@ def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
         process.wait()
         with alone(tmp_path, what="work"):
             pass
+
+
+def test_a_folder_that_the_first_removes_at_its_end_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, endings = Path.open, iter([True])
+
+    def removed_before(self: Path, *given: Any, **named: Any) -> Any:
+        if next(endings, False):
+            self.parent.rmdir()
+        return opened(self, *given, **named)
+
+    monkeypatch.setattr(Path, "open", removed_before)
+    with alone(tmp_path / "run", what="work"):
+        assert (tmp_path / "run" / ".lock").is_file()
 
 
 def test_the_lock_goes_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from core.categories import CATEGORIES
 from core.errors import ConfigError, MissingStageError
-from core.ladder import ladder_table
+from core.ladder import ladder_table, read_steps
 from core.predictions import Predictions
 from core.prior import CategoryPrior
 from core.runs import read_meta
@@ -264,6 +264,29 @@ def test_a_specialist_without_images_in_test_or_valid_does_no_harm(
     expected = generated.table.of(split="test").image_ids
     assert made.submission is not None
     assert check_submission(made.submission, edition=2020, expected_ids=expected) == []
+
+
+def test_several_networks_of_a_category_and_an_older_run_stack(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    for preset, noise in (("quick", 2.5), ("finetune", 2.0), ("swin", 2.1)):
+        detector("global", name=f"{preset}-1", noise=noise)
+    detector("DRCT", name="swin-1", noise=4.0)
+    older = detector("global", name="quick-0", made="2026-01-01", noise=2.2)
+    made = run(generated, workspace, config=replace(QUICK, stackers=("mean",)), outside=[older])
+    names = [
+        "prior", "global/finetune", "global/quick", "global/swin", "DRCT", "global/quick-0"
+    ]  # fmt: skip
+    assert list(read_meta(made.folder)["members"]) == names
+    with (made.folder / "valid_f1.csv").open(newline="") as file:
+        assert next(csv.reader(file))[1:] == [*names, "mean", "submission"]
+    assert [step.name for step in read_steps(made.folder / "members.csv")] == names
+    (best, stacked) = made.steps[1:3]
+    assert best.name.startswith("best member: global/")
+    assert stacked.gain is not None
+    assert stacked.gain.low > 0
+    again = run(generated, workspace, config=replace(QUICK, stackers=("mean",)), outside=[older])
+    assert again.folder == made.folder
 
 
 def test_an_image_that_no_member_saw_gets_what_its_category_says(

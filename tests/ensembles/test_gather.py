@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from core.errors import LeakageError, MissingStageError
 from core.predictions import Predictions
 from core.prior import CategoryPrior
+from core.runs import ask_again
 from core.workspace import Corpus, Workspace
+from ensembles.config import EnsembleConfig
 from ensembles.gather import constant_concepts, gather
+from ensembles.second_stage import candidates_of
 
 SaveRun = Callable[..., Path]
 
@@ -45,6 +49,68 @@ def test_the_newest_run_wins(
     assert general.origin == "made-1 2026-11-03"
     newest = workspace.backbones / "global" / "made-1" / "predictions" / "valid"
     np.testing.assert_array_equal(general.valid.probs, Predictions.load(newest).probs)
+
+
+def test_the_newest_run_of_each_preset_takes_part_under_its_own_name(
+    generated: Corpus,
+    workspace: Workspace,
+    detector: SaveRun,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for day, preset in enumerate(("quick", "finetune", "convnext")):
+        detector("global", name=f"{preset}-1", made=f"2026-11-0{day + 1}", noise=1.0 + day)
+    detector("global", name="finetune-2", made="2026-11-08", noise=5.0)
+    detector("global", name="finetune-3", made="2026-11-05", noise=6.0)
+    detector("DRCT", name="finetune-1")
+    members = gather(generated, workspace)
+    names = ["global/convnext", "global/finetune", "global/quick", "DRCT"]
+    assert [member.name for member in members] == ["prior", *names]
+    assert members[2].origin == "finetune-2 2026-11-08"
+    assert capsys.readouterr().err == (
+        f"members: prior, {', '.join(names)}; 2 runs superseded by a newer one of the same category"
+        " and preset\n"
+    )
+
+
+def test_members_of_one_category_are_sources_of_their_own(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    detector("global", name="quick-1", noise=1.0)
+    detector("global", name="finetune-1", noise=4.0)
+    members = gather(generated, workspace)
+    valid = generated.table.of(split="valid")
+    pairs = candidates_of(generated, members, valid, split="valid", config=EnsembleConfig())
+    assert pairs.feature_names[:3] == ("logit prior", "logit global/finetune", "logit global/quick")
+    for member in members[1:]:
+        assert member.valid.source == "global"
+        known = member.source("valid", valid, generated).at(pairs.rows, pairs.columns)
+        np.testing.assert_allclose(expit(pairs.feature(f"logit {member.name}")), known, atol=1e-5)
+
+
+def test_asking_for_another_preset_again_changes_neither_names_nor_order(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    for preset in ("quick", "finetune"):
+        detector("global", name=f"{preset}-1")
+    before = [(member.name, member.origin) for member in gather(generated, workspace)]
+    ask_again(workspace.backbones / "global" / "finetune-1")
+    assert [(m.name, m.origin) for m in gather(generated, workspace)] == before
+
+
+def test_of_a_specialist_with_two_presets_the_one_that_is_routed_is_left_out(
+    generated: Corpus,
+    workspace: Workspace,
+    detector: SaveRun,
+    fused: SaveRun,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    detector("DRCT", name="quick-1", made="2026-11-01")
+    detector("DRCT", name="finetune-1", made="2026-11-02")
+    fused("routed", contains=("DRCT/finetune-1",))
+    members = gather(generated, workspace)
+    assert [member.name for member in members] == ["prior", "routed", "DRCT/quick"]
+    line = "members: prior, routed, DRCT/quick; already in a fused source: DRCT/finetune\n"
+    assert capsys.readouterr().err == line
 
 
 def test_specialists_that_are_contained_in_a_fused_source_are_left_out(
@@ -108,7 +174,7 @@ def test_a_member_fitted_on_images_that_it_predicts_is_refused(
     home = detector("global")
     honest = Predictions.load(home / "predictions" / "valid")
     replace(honest, fitted_on=frozenset({"valid_003"})).save(home / "predictions" / "valid")
-    with pytest.raises(LeakageError, match=r"global: 1 of 80 images were used .*valid_003"):
+    with pytest.raises(LeakageError, match=r"member global: global: 1 of 80 images .*valid_003"):
         gather(generated, workspace)
 
 

@@ -1,5 +1,6 @@
 """Members made elsewhere."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -91,11 +92,85 @@ def test_the_leakage_guard_holds_for_them_too(
 def test_a_name_that_is_taken_is_refused(
     generated: Corpus, empty: Workspace, far: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="the name 'far' is taken; rename the folder"):
-        gather(generated, empty, outside=[far, far])
+    other = tmp_path / "elsewhere" / "far"
+    shutil.copytree(far, other)
+    with pytest.raises(ConfigError, match=r"elsewhere/far: the name 'far' is taken; rename the"):
+        gather(generated, empty, outside=[far, other])
     far.rename(tmp_path / "mean")
     with pytest.raises(ConfigError, match="the name 'mean' is taken"):
         gather(generated, empty, outside=[tmp_path / "mean"])
+
+
+def test_a_run_that_is_passed_over_can_be_named(
+    generated: Corpus,
+    workspace: Workspace,
+    detector: SaveRun,
+    fused: SaveRun,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    older = detector("DRCT", name="quick-1", made="2026-11-01", noise=3.0)
+    detector("DRCT", name="quick-2", made="2026-11-02")
+    routed = fused("routed", name="routed-1", made="2026-11-01", noise=3.0)
+    fused("routed", name="routed-2", made="2026-11-02")
+    members = gather(generated, workspace, outside=[older, routed / "predictions"])
+    assert [m.name for m in members] == ["prior", "routed", "DRCT", "DRCT/quick-1", "routed-1"]
+    said = capsys.readouterr().err
+    assert "member DRCT/quick-1: " in said
+    assert said.endswith("members: prior, routed, DRCT, DRCT/quick-1, routed-1\n")
+    valid = generated.table.of(split="valid")
+    pairs = candidates_of(generated, members, valid, split="valid", config=CONFIG)
+    own = members[3].source("valid", valid, generated).at(pairs.rows, pairs.columns)
+    kept = pairs.feature("logit DRCT/quick-1")
+    np.testing.assert_array_equal(np.isnan(kept), np.isnan(own))
+    assert not np.array_equal(kept, pairs.feature("logit DRCT"), equal_nan=True)
+
+
+def test_a_specialist_in_a_fused_source_can_be_named_too(
+    generated: Corpus,
+    workspace: Workspace,
+    detector: SaveRun,
+    fused: SaveRun,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    home = detector("DRCT", name="quick-1")
+    fused("routed", contains=("DRCT/quick-1",))
+    members = gather(generated, workspace, outside=[home])
+    assert [member.name for member in members] == ["prior", "routed", "DRCT/quick-1"]
+    assert "already in a fused source" not in capsys.readouterr().err
+
+
+def test_what_is_a_member_already_is_taken_once_and_said(
+    generated: Corpus,
+    workspace: Workspace,
+    detector: SaveRun,
+    fused: SaveRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    home, strategy = detector("global"), fused("film")
+    (tmp_path / "link").symlink_to(home)
+    far = shutil.copytree(home / "predictions", tmp_path / "far")
+    given = [home, tmp_path / "link", home / "predictions", strategy, far, far]
+    members = gather(generated, workspace, outside=given)
+    assert [member.name for member in members] == ["prior", "film", "global", "far"]
+    said = capsys.readouterr().err.splitlines()
+    assert said[:4] == [
+        f"--member {home}: already a member, global",
+        f"--member {tmp_path / 'link'}: already a member, global",
+        f"--member {home / 'predictions'}: already a member, global",
+        f"--member {strategy}: already a member, film",
+    ]
+    assert said[5:] == [
+        f"--member {far}: already a member, far",
+        "members: prior, film, global, far",
+    ]
+
+
+def test_an_ensemble_run_is_no_member(generated: Corpus, workspace: Workspace) -> None:
+    home = workspace.ensembles / "stack-1" / "predictions"
+    home.mkdir(parents=True)
+    with pytest.raises(PredictionsError, match=r"stack-1/predictions/valid: no such folder"):
+        gather(generated, workspace, outside=[home.parent])
 
 
 def test_a_folder_without_predictions_of_valid_is_refused(

@@ -1,23 +1,30 @@
 """`fuse` from detectors to predictions on disk."""
 
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+import core.lock
 from core.config import overlay
 from core.errors import ConfigError, MissingStageError
 from core.metrics import bootstrap
 from core.predictions import Predictions
+from core.progress import say
 from core.runs import read_meta
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
+from fusion.fused import Fused, Made
+from fusion.given import Given
 from fusion.metadata import MetadataEncoder
+from fusion.strategies import STRATEGIES
 
 TINY = FuseConfig(
     strategies=("one-hot", "retrieval", "routed", "prior"), hidden=(16,), epochs=20, patience=20,
@@ -66,6 +73,41 @@ def test_what_was_made_before_is_kept(
     assert run(corpus, trained) == first
     assert [(fused.folder / "config.json").stat().st_mtime_ns for fused in first] == times
     assert f"one-hot: already fused, {first[0].folder}" in capsys.readouterr().err
+
+
+def test_two_at_once_make_a_strategy_once(
+    corpus: Corpus,
+    trained: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begun, waits = threading.Event(), threading.Event()
+    retrieval = STRATEGIES["retrieval"]
+    times = []
+
+    def slow(given: Given, config: FuseConfig, made: Made) -> Fused:
+        times.append(config)
+        begun.set()
+        assert waits.wait(60)
+        return retrieval(given, config, made)
+
+    def heard(line: str) -> None:
+        say(line)
+        waits.set()
+
+    monkeypatch.setitem(STRATEGIES, "retrieval", slow)
+    monkeypatch.setattr(core.lock, "say", heard)
+    config = overlay(TINY, {"strategies": "retrieval"})
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run, corpus, trained, config)
+        assert begun.wait(60)
+        second = pool.submit(run, corpus, trained, config)
+        assert first.result(60) == second.result(60)
+    assert len(times) == 1
+    said = capsys.readouterr().err
+    assert "retrieval: another process is at it; waiting for its end" in said
+    assert f"retrieval: already fused, {first.result()[0].folder}" in said
+    assert not list((trained.fusion / "unfinished").iterdir())
 
 
 def test_other_settings_have_a_run_of_their_own(corpus: Corpus, trained: Workspace) -> None:

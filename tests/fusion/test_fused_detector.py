@@ -1,20 +1,30 @@
 """Fusion heads trained together with the network below them, on the made corpus."""
 
+import errno
+import shutil
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import fusion.end_to_end
+import fusion.fuse
 from backbones.checkpoint import Checkpoint
+from backbones.compute import Compute
 from backbones.config import BackboneConfig
 from backbones.presets import PRESETS
+from backbones.tensors import save_tensors
+from backbones.train import train_backbones
 from core.config import overlay
 from core.errors import ConfigError
+from core.runs import read_meta
 from core.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
 from fusion.end_to_end import end_to_end
+from fusion.fuse import FusionRun, fuse
 from fusion.given import Given, gather
 
 CONFIG = FuseConfig(end_to_end="tiny")
@@ -54,6 +64,8 @@ def test_a_network_that_was_killed_goes_on_to_the_same_end(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = end_to_end(given, CONFIG, {}, name="film")
+    assert whole.unfinished is not None
+    shutil.rmtree(whole.unfinished)
     monkeypatch.setattr(fusion.end_to_end, "_CHECKPOINT_S", 0.0)
     kills = iter([False] * 90 + [True])
     saved = Checkpoint.save
@@ -70,7 +82,48 @@ def test_a_network_that_was_killed_goes_on_to_the_same_end(
     np.testing.assert_array_equal(
         resumed.predictions["test"].probs, whole.predictions["test"].probs
     )
-    assert not list((given.workspace.fusion / "unfinished").iterdir())
+
+
+def test_the_checkpoint_stays_until_the_run_is_on_disk(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = overlay(CONFIG, {"strategies": "film-e2e", "end_to_end_epochs": 2})
+    monkeypatch.setattr(fusion.end_to_end, "_CHECKPOINT_S", 0.0)
+
+    def run() -> FusionRun:
+        (made,) = fuse(given.corpus, given.workspace, config=config, preset="tiny", device="cpu")
+        return made
+
+    def full_disk(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fusion.fuse, "save_tensors", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        run()
+    unfinished = given.workspace.fusion / "unfinished"
+    assert list(unfinished.glob("film-e2e-from-*/checkpoint*"))
+    monkeypatch.setattr(fusion.fuse, "save_tensors", save_tensors)
+    steps = []
+    monkeypatch.setattr(Checkpoint, "save", lambda self, state: steps.append(state))
+    made = run()
+    assert not steps  # it was trained to its end before
+    assert read_meta(made.folder)["strategy"] == "film-e2e"
+    assert not list(unfinished.iterdir())
+
+
+def test_the_start_is_a_fine_tuned_detector_of_the_network_even_if_others_are_newer(
+    given: Given, corpus: Corpus
+) -> None:
+    folders = {}
+    for preset, backbone in (("tiny", "test_efficientnet"), ("other", "test_resnet")):
+        settings = replace(TUNED, backbone=backbone, epochs=1)
+        (folders[preset],) = train_backbones(
+            corpus, given.workspace, names=("global",), config=settings, preset=preset,
+            compute=Compute(),
+        )  # fmt: skip
+    config = overlay(CONFIG, {"end_to_end_epochs": 1})
+    fused = end_to_end(given, config, {}, name="one-hot")
+    assert fused.chosen == {"started from": str(folders["tiny"])}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from core.embeddings import Embeddings
 from core.errors import MissingStageError
+from core.runs import now, read_meta, write_json
 from core.workspace import Corpus, Workspace
 from fusion.given import gather
 
@@ -63,6 +64,21 @@ def test_a_detector_alone_brings_its_features(corpus: Corpus, trained: Workspace
     shutil.rmtree(trained.backbones / "global")
     given = gather(corpus, trained, embeddings=(), device="cpu")
     assert given.names == given.detectors[0].embeddings
+
+
+def test_detectors_without_features_leave_those_of_the_runs_before_them(
+    corpus: Corpus, trained: Workspace
+) -> None:
+    shutil.rmtree(trained.backbones / "global")
+    names = gather(corpus, trained, embeddings=(), device="cpu").names
+    for category in ("DRCT", "DRXR"):
+        (frozen,) = (trained.backbones / category).iterdir()
+        tuned = shutil.copytree(frozen, frozen.with_name("finetune-1"))
+        meta = {**read_meta(frozen), "preset": "finetune", "embeddings": [], "asked": now()}
+        write_json(tuned / "meta.json", meta)
+    given = gather(corpus, trained, embeddings=(), device="cpu")
+    assert [run.name for run in given.detectors] == ["DRCT/finetune-1", "DRXR/finetune-1"]
+    assert given.names == names
 
 
 def test_only_readable_labelled_images_are_learnt_from(corpus: Corpus, trained: Workspace) -> None:

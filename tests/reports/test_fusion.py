@@ -11,7 +11,7 @@ from core.metrics import bootstrap
 from core.predictions import Predictions
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus, Workspace
-from reports.fusion import constant_share, newest_runs, write_comparison
+from reports.fusion import constant_share, write_comparison
 from tests.conftest import SaveRun
 
 
@@ -75,13 +75,15 @@ def test_without_runs_there_is_no_page(generated: Corpus, workspace: Workspace) 
     assert write_comparison(generated, workspace) is None
 
 
-def test_the_newest_run_of_a_strategy_on_this_corpus_and_these_features_counts(
+def test_strategies_stand_in_the_order_they_were_asked_for_those_on_other_features_do_not(
     generated: Corpus, workspace: Workspace, fused: SaveRun
 ) -> None:
-    fused("blind", name="blind-old")
-    fused("blind", name="blind-other", corpus="other000")
-    newest = fused("blind", name="blind-new")
-    assert newest_runs(generated, workspace) == {"blind": newest}
+    fused("film", embeddings=("other",))
+    for name in ("one-hot", "blind", "prior"):
+        fused(name)
+    page = write_comparison(generated, workspace)
+    assert page is not None
+    assert list(table_of(page.with_name("fusion.csv"))) == ["one-hot", "blind", "prior"]
 
 
 def test_a_constant_concept_counts_where_it_is_decided_on_images_of_its_category(
