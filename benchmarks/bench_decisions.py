@@ -157,7 +157,8 @@ def _as_submitted(
         return choice.rule, None
     alone = [""] * len(categories)
     shift = outlook.shift(reported, categories=categories, groups=alone, labels=sets.labels)
-    rule = choice.plain if shift.meaning else choice.rule
+    falls_back = shift.meaning and not choice.rule.is_one_threshold
+    rule = choice.fallback if falls_back else choice.rule
     decided = rule.decide(reported, categories=categories, labels=sets.labels)
     made = outlook.forecast(
         decided, reported, categories=categories, groups=alone, labels=sets.labels

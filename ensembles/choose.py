@@ -48,8 +48,8 @@ class Choice:
 
     Attributes:
         rule: what to decide by.
-        plain: one plain threshold: it needs no calibration, and where images differ in kind from
-            these it is what can still be relied on.
+        fallback: one exact threshold: it needs no calibration, and for images that differ in kind
+            from these it is what can still be relied on.
         scores: cross-fitted sample F1 of every rule that was tried: the `plain` threshold, exact
             `global`, `category` and `concept` thresholds, and those of `CALIBRATED`.
         image_f1: (N,) cross-fitted F1 of the images under the rule that was kept, NaN for an
@@ -59,7 +59,7 @@ class Choice:
     """
 
     rule: DecisionRule
-    plain: DecisionRule
+    fallback: DecisionRule
     scores: Mapping[str, float]
     image_f1: Scores
     decided: csr_array
@@ -105,8 +105,9 @@ def choose_rule(
         probs=probs, targets=targets, labels=labels, categories=categories, folds=folds, base=base
     )
     sets = trial.cross_fitted(trial.plain)
-    plain = trial.plain(np.ones(len(targets), dtype=np.bool_))
-    kept = Choice(rule=plain, plain=plain, scores={}, image_f1=trial.f1_of(sets), decided=sets)
+    rule = trial.plain(np.ones(len(targets), dtype=np.bool_))
+    one = replace(base, kind="thresholds", thresholds=Thresholds(global_=exact.global_))
+    kept = Choice(rule=rule, fallback=one, scores={}, image_f1=trial.f1_of(sets), decided=sets)
     scores = {"plain": mean_in_order(kept.image_f1), **exact.scores}
     if wins(exact_f1 - kept.image_f1, margin=tuning.margin):
         rule = replace(base, kind="thresholds", thresholds=exact)

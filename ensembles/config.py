@@ -23,7 +23,7 @@ class EnsembleConfig:
         constant_from: training images from which on the constant concepts of a category are
             decided for every image of it; 0 decides none that way.
         fall_back: whether test images that differ in kind from valid, as far as can be seen without
-            labels, are decided by one plain threshold: what was tuned or calibrated on valid may
+            labels, are decided by one threshold: what was tuned or calibrated on valid may
             not hold for them.
         leave_one_out: whether the stack is scored without each member, for the report; it decides
             nothing and takes as long as the quick stackers once a member.

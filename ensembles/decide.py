@@ -89,6 +89,12 @@ class DecisionRule:
         if self.max_concepts < 1:
             raise ConfigError(f"max_concepts: expected 1 or more; found {self.max_concepts}")
 
+    @property
+    def is_one_threshold(self) -> bool:
+        """Whether nothing but one threshold for all concepts and images was tuned."""
+        thresholds = self.thresholds if self.kind == "thresholds" else None
+        return thresholds is not None and thresholds.level == "global"
+
     def decide(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> csr_array:
         """(N, L) boolean: the decided concepts.
 

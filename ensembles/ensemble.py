@@ -122,7 +122,7 @@ def _stack(
         fitted.stacker.save(draft / "stacker")
         fitted.choice.rule.save(draft / DECISION)
         if config.fall_back:
-            fitted.choice.plain.save(draft / FALLBACK)
+            fitted.choice.fallback.save(draft / FALLBACK)
         save_outlook(draft, fitted.choice, fitted.out_of_fold, valid=valid, labels=corpus.labels)
         write_scores(
             draft / "valid_f1.csv",

@@ -58,12 +58,10 @@ def submit_test(
 def rule_for(home: Path, shift: Shift) -> DecisionRule:
     """The rule that was chosen, or the fallback for images that differ in kind from valid."""
     rule = DecisionRule.load(home / DECISION)
-    if not shift.meaning or not (home / FALLBACK).is_file():
+    if not shift.meaning or rule.is_one_threshold or not (home / FALLBACK).is_file():
         return rule
-    fallback = DecisionRule.load(home / FALLBACK)
-    if fallback != rule:
-        say(
-            f"test differs in kind from valid ({', '.join(shift.meaning)}): decided by one"
-            " threshold, not by what was chosen on valid; --set fall_back=false keeps that"
-        )
-    return fallback
+    say(
+        f"test differs in kind from valid ({', '.join(shift.meaning)}): decided by one threshold,"
+        " not by what was chosen on valid; --set fall_back=false keeps that"
+    )
+    return DecisionRule.load(home / FALLBACK)

@@ -60,7 +60,7 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
 
 @pytest.mark.parametrize("fall_back", [True, False])
 @pytest.mark.usefixtures("members")
-def test_images_of_another_kind_are_decided_by_the_plain_threshold(
+def test_images_of_another_kind_are_decided_by_one_threshold(
     generated: Corpus,
     workspace: Workspace,
     capsys: pytest.CaptureFixture[str],
