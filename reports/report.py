@@ -9,7 +9,7 @@ import numpy as np
 from core.categories import CATEGORIES, Category
 from core.errors import MissingStageError
 from core.images import ImageTable
-from core.ladder import Rung, Step, climb, read_scores, read_steps
+from core.ladder import Step, climb, read_rungs, read_scores, read_steps
 from core.metrics import Interval, Scores, bootstrap
 from core.runs import asked, read_meta
 from core.workspace import Corpus, Workspace
@@ -29,7 +29,9 @@ def write_report(corpus: Corpus, workspace: Workspace) -> Path:
     worth = read_steps(run / "members.csv") if (run / "members.csv").exists() else []
     path = workspace.reports / "report.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(corpus, valid, scores, meta, worth=worth, run=run.name), encoding="utf-8")
+    steps = climb(read_rungs(run, meta["ladder"]), groups=valid.groups)
+    text = page(corpus, valid, scores, meta, steps=steps, worth=worth, run=run.name)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -39,6 +41,7 @@ def page(
     scores: Mapping[str, Scores],
     meta: Mapping[str, Any],
     *,
+    steps: Sequence[Step],
     worth: Sequence[Step] = (),
     run: str,
 ) -> str:
@@ -49,10 +52,10 @@ def page(
         valid: the N validation images that were scored.
         scores: (N,) cross-fitted F1 by source, NaN where an image is left out.
         meta: of the ensemble's run.
+        steps: the ladder.
         worth: a step a member: the stack without it, and the gain by having it.
         run: the run's name.
     """
-    rungs = [Rung(name=n, title=title, image_f1=scores[n]) for n, title in meta["ladder"]]
     versions = ", ".join(f"{name} {version}" for name, version in meta["packages"].items())
     parts = [
         f"# Concept detection on {corpus.name}",
@@ -62,7 +65,7 @@ def page(
         " paired on the same images.",
         _corpus_lines(corpus),
         "## From the category prior to the submission",
-        _ladder(climb(rungs, groups=valid.groups)),
+        _ladder(steps),
         "## Every source, by category",
         "With one threshold for all concepts, but for the submission, which decides by"
         f" {meta['decision']}.",
@@ -100,9 +103,15 @@ def _corpus_lines(corpus: Corpus) -> str:
 
 def _ladder(steps: Sequence[Step]) -> str:
     rows = [
-        [step.name, str(step.f1), "" if step.gain is None else step.gain.signed()] for step in steps
+        [
+            step.name,
+            str(step.f1),
+            "" if step.gain is None else step.gain.signed(),
+            step.state,
+        ]
+        for step in steps
     ]
-    return table([f"n = {steps[0].f1.n:,}", "sample F1", "gain over the line above"], rows)
+    return table([f"n = {steps[0].f1.n:,}", "sample F1", "gain over the last one kept", ""], rows)
 
 
 def _worth(worth: Sequence[Step], meta: Mapping[str, Any]) -> list[str]:
