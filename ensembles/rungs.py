@@ -93,7 +93,7 @@ def _calibrated(choice: Choice, words: Mapping[str, str]) -> list[Rung]:
     return [
         Rung(
             name=name,
-            title=f"decision: {words.get(name, name)} ({kind})",
+            title=f"decision: {words.get(name, name)} ({kind} calibration)",
             image_f1=choice.rungs[name],
             state=_state(pays),
             is_rule=True,

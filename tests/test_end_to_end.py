@@ -172,7 +172,10 @@ def test_concepts_of_valid_that_train_lacks_are_misses(finished: Finished) -> No
 
 def test_the_report_has_every_source_with_its_score(finished: Finished, tmp_path: Path) -> None:
     workspace = Path(shutil.copytree(finished.workspace, tmp_path / "runs"))
-    path = run("report", "-w", workspace).last
+    said = run("report", "-w", workspace)
+    path, page = (Path(line) for line in said.out.splitlines()[-2:])
+    assert page.name == "report.html"
+    assert page.read_text(encoding="utf-8").count("<svg ") >= 4
     text = path.read_text(encoding="utf-8")
     [run_folder] = (workspace / "ensembles").iterdir()
     _, scores = read_scores(run_folder / "valid_f1.csv")

@@ -97,7 +97,7 @@ def test_every_kind_of_thing_that_was_tried_has_a_rung_kept_or_not(
     assert titles[-2:] == ["decision", "submission"]
     assert titles[-3] in {"one exact threshold", "thresholds by category", "thresholds by concept"}
     assert choice.belief is not None
-    assert fitted.rungs[-2].title.endswith(f"({choice.belief.calibration.kind})")
+    assert fitted.rungs[-2].title.endswith(f"({choice.belief.calibration.kind} calibration)")
     last_kept = [rung for rung in fitted.rungs if rung.state == "kept"][-1]
     np.testing.assert_array_equal(last_kept.image_f1, choice.image_f1)
     for rung in fitted.rungs[-3:-1]:
