@@ -406,11 +406,12 @@ def reproduce(
 
 @app.command()
 def report(workspace: WorkspaceOption = RUNS) -> None:
-    """Write what was reached, per source and category, as Markdown."""
+    """Write what was reached, and how: a page in Markdown, and one HTML file with its figures."""
     from core.workspace import Workspace
     from reports.report import write_report
 
-    typer.echo(str(write_report(Workspace(workspace).open_corpus(), Workspace(workspace))))
+    home = Workspace(workspace)
+    typer.echo("\n".join(map(str, write_report(home.open_corpus(), home))))
 
 
 @app.command()

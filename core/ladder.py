@@ -4,10 +4,17 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from core.metrics import Interval, Scores, bootstrap
+
+State = Literal["kept", "not kept", "submitted"]
+"""`kept`: the next are compared with it. `submitted`: the last one kept, by another name."""
+
+SOURCES, RULES = "valid_f1.csv", "rules_f1.csv"
+"""Files of a run with the F1 of each image: of members and stackers, and of decision rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +22,18 @@ class Rung:
     """One step of the ladder.
 
     Attributes:
-        name: the source: `prior`, `routed`, `mean`, ...
+        name: the source, `prior`, `routed`, `mean`, ..., or the decision rule.
         image_f1: (N,) cross-fitted F1 of the validation images, NaN where one is left out.
         title: what it is on the ladder; empty for its name.
+        state: whether it paid.
+        is_rule: whether it is a decision rule, which may be called as a source is.
     """
 
     name: str
     image_f1: Scores
     title: str = ""
+    state: State = "kept"
+    is_rule: bool = False
 
     @property
     def mean(self) -> float:
@@ -52,19 +63,45 @@ def read_scores(path: Path) -> tuple[tuple[str, ...], dict[str, Scores]]:
     return columns[0], scores
 
 
+def describe_rungs(rungs: Sequence[Rung]) -> list[dict[str, Any]]:
+    """Rungs as plain values, without their scores."""
+    return [
+        {"name": rung.name, "title": rung.title, "state": rung.state, "is_rule": rung.is_rule}
+        for rung in rungs
+    ]
+
+
+def read_rungs(folder: Path, described: Sequence[Any]) -> list[Rung]:
+    """The rungs of a run that `describe_rungs` described, with their scores.
+
+    Earlier versions kept a pair of name and title each, and no rung that did not pay.
+    """
+    _, sources = read_scores(folder / SOURCES)
+    rules = read_scores(folder / RULES)[1] if (folder / RULES).is_file() else {}
+    rungs = []
+    for values in described:
+        if not isinstance(values, dict):
+            values = {"name": values[0], "title": values[1]}
+        scores = rules if values.get("is_rule") else sources
+        rungs.append(Rung(**values, image_f1=scores[values["name"]]))
+    return rungs
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A rung with its score and its gain over the rung before.
+    """A rung with its score and its gain over the last one before it that was kept.
 
     Attributes:
         name: of the rung.
         f1: its sample F1.
-        gain: paired difference to the rung before it; None for the first.
+        gain: paired difference to that one; None for the first, and for what is submitted.
+        state: whether it was kept.
     """
 
     name: str
     f1: Interval
     gain: Interval | None
+    state: State = "kept"
 
 
 def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[Step]:
@@ -75,12 +112,15 @@ def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[Step]:
         groups: N groups.
     """
     steps: list[Step] = []
-    before: Scores | None = None
+    kept: Scores | None = None
     for rung in rungs:
-        gain = None if before is None else bootstrap(rung.image_f1 - before, groups=groups)
+        gain = None
+        if kept is not None and rung.state != "submitted":
+            gain = bootstrap(rung.image_f1 - kept, groups=groups)
         f1 = bootstrap(rung.image_f1, groups=groups)
-        steps.append(Step(name=rung.title or rung.name, f1=f1, gain=gain))
-        before = rung.image_f1
+        steps.append(Step(name=rung.title or rung.name, f1=f1, gain=gain, state=rung.state))
+        if rung.state == "kept":
+            kept = rung.image_f1
     return steps
 
 
@@ -113,11 +153,14 @@ def read_steps(path: Path) -> list[Step]:
 
 
 def ladder_table(steps: Sequence[Step]) -> str:
-    """The ladder as aligned text: rung, sample F1 with interval, gain with interval."""
+    """The ladder as aligned text: rung, sample F1, gain over the last one kept, whether it is."""
     width = max(len(step.name) for step in steps)
-    lines = [f"{'cross-fitted on valid':<{width}}  sample F1 [95 %]          gain [95 %]"]
+    header = "sample F1 [95 %]          gain over the last one kept"
+    lines = [f"{'cross-fitted on valid':<{width}}  {header}"]
     for step in steps:
         gain = "" if step.gain is None else step.gain.signed()
-        lines.append(f"{step.name:<{width}}  {step.f1!s:<24}  {gain}".rstrip())
-    lines.append(f"{'':<{width}}  n = {steps[0].f1.n:,} images")
-    return "\n".join(lines)
+        lines.append(f"{step.name:<{width}}  {step.f1!s:<24}  {gain:<26}  {step.state}")
+    note = f"n = {steps[0].f1.n:,} images"
+    if any(step.state == "not kept" for step in steps):
+        note += "; what is less simple is kept only where its gain exceeds the margin"
+    return "\n".join([*lines, f"{'':<{width}}  {note}"])

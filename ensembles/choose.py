@@ -1,7 +1,7 @@
 """The decision rule that scores best on images it was not fitted on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,10 +16,11 @@ from ensembles.calibrators import CalibrationChoice, choose_calibration, fit_kin
 from ensembles.counts import fit_counts, poisson_binomial
 from ensembles.decide import DecisionRule, Kind
 from ensembles.folds import Folds, held_out_images
+from ensembles.levels import LevelChoice, choose_thresholds
 from ensembles.pairs import Bools, Floats, Pairs, are_true
 from ensembles.sizes import fit_factor
 from ensembles.thresholds import Thresholds
-from ensembles.tuning import Tuning, choose_thresholds, wins
+from ensembles.tuning import Tuning, wins
 
 CALIBRATED: tuple[Kind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
 """Rules on calibrated probabilities, the simplest first."""
@@ -56,6 +57,9 @@ class Choice:
             image that is left out of the mean.
         decided: (N, L) the cross-fitted decisions that had it.
         belief: None where the probabilities cannot be calibrated.
+        rungs: (N,) cross-fitted F1 of the images under every rule of `scores`.
+        kept: the one of them that was kept.
+        levels: thresholds of every level, kept or not.
     """
 
     rule: DecisionRule
@@ -64,6 +68,9 @@ class Choice:
     image_f1: Scores
     decided: csr_array
     belief: Belief | None = None
+    rungs: Mapping[str, Scores] = field(default_factory=dict)
+    kept: str = "plain"
+    levels: LevelChoice | None = None
 
 
 def choose_rule(
@@ -98,7 +105,7 @@ def choose_rule(
         always=always or {},
     )
     probs = base.with_always(probs, categories=categories, labels=labels)
-    exact, exact_f1, exact_sets = choose_thresholds(
+    levels = choose_thresholds(
         probs, targets, labels=labels, categories=categories, folds=folds, tuning=tuning
     )
     trial = _Trial(
@@ -106,24 +113,28 @@ def choose_rule(
     )
     sets = trial.cross_fitted(trial.plain)
     rule = trial.plain(np.ones(len(targets), dtype=np.bool_))
-    one = replace(base, kind="thresholds", thresholds=Thresholds(global_=exact.global_))
+    one = replace(base, kind="thresholds", thresholds=Thresholds(global_=levels.thresholds.global_))
     kept = Choice(rule=rule, fallback=one, scores={}, image_f1=trial.f1_of(sets), decided=sets)
+    rungs = {"plain": kept.image_f1, **levels.image_f1}
+    exact, exact_f1 = levels.thresholds, levels.image_f1[levels.level]
     scores = {"plain": mean_in_order(kept.image_f1), **exact.scores}
     if wins(exact_f1 - kept.image_f1, margin=tuning.margin):
         rule = replace(base, kind="thresholds", thresholds=exact)
-        kept = replace(kept, rule=rule, image_f1=exact_f1, decided=exact_sets)
+        kept = replace(
+            kept, rule=rule, image_f1=exact_f1, decided=levels.decided, kept=levels.level
+        )
     try:
         belief = trial.believe(margin=tuning.margin)
     except PredictionsError as error:
         say(f"decisions under calibrated probabilities are not tried: {error}")
-        return replace(kept, scores=scores)
+        return replace(kept, scores=scores, rungs=rungs, levels=levels)
     for kind, sets in trial.under(belief).items():
-        f1 = trial.f1_of(sets)
+        rungs[kind] = f1 = trial.f1_of(sets)
         scores[kind] = mean_in_order(f1)
         if wins(f1 - kept.image_f1, margin=tuning.margin):
             rule = replace(belief.rule, kind=kind)
-            kept = replace(kept, rule=rule, image_f1=f1, decided=sets)
-    return replace(kept, scores=scores, belief=belief)
+            kept = replace(kept, rule=rule, image_f1=f1, decided=sets, kept=kind)
+    return replace(kept, scores=scores, belief=belief, rungs=rungs, levels=levels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,16 @@ from core.config import fingerprint
 from core.detectors import find_detectors, untrained
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
-from core.ladder import Rung, Step, climb, read_scores, write_scores, write_steps
+from core.ladder import (
+    RULES,
+    SOURCES,
+    Step,
+    climb,
+    describe_rungs,
+    read_rungs,
+    write_scores,
+    write_steps,
+)
 from core.metrics import EmptyTruth, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
@@ -19,6 +28,7 @@ from ensembles.config import EnsembleConfig
 from ensembles.editions import rules_of
 from ensembles.gather import gather
 from ensembles.leave_out import judge, leave_one_out
+from ensembles.levels import write_levels
 from ensembles.member import Member
 from ensembles.outlook import save_outlook
 from ensembles.second_stage import candidates_of, describe, fit_second_stage
@@ -114,7 +124,8 @@ def _stack(
         "decision_scores": dict(fitted.choice.scores),
         "calibration": belief.calibration.kind if (belief := fitted.choice.belief) else None,
         "calibration_log_loss": dict(belief.calibration.log_loss) if belief else {},
-        "ladder": [[rung.name, rung.title] for rung in fitted.rungs],
+        "rule": fitted.choice.kept,
+        "ladder": describe_rungs(fitted.rungs),
     }
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", dataclasses.asdict(config))
@@ -125,10 +136,13 @@ def _stack(
             fitted.choice.fallback.save(draft / FALLBACK)
         save_outlook(draft, fitted.choice, fitted.out_of_fold, valid=valid, labels=corpus.labels)
         write_scores(
-            draft / "valid_f1.csv",
+            draft / SOURCES,
             image_ids=valid.image_ids,
             scores={rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])},
         )
+        write_scores(draft / RULES, image_ids=valid.image_ids, scores=fitted.choice.rungs)
+        if levels := fitted.choice.levels:
+            write_levels(draft / "thresholds.json", levels)
         if worth:
             write_steps(draft / "members.csv", worth)
         if len(test):
@@ -144,7 +158,4 @@ def _stack(
 
 def _ladder(home: Path, valid: ImageTable) -> list[Step]:
     """The ladder of a finished run."""
-    _, scores = read_scores(home / "valid_f1.csv")
-    ladder = read_meta(home)["ladder"]
-    rungs = [Rung(name=name, title=title, image_f1=scores[name]) for name, title in ladder]
-    return climb(rungs, groups=valid.groups)
+    return climb(read_rungs(home, read_meta(home)["ladder"]), groups=valid.groups)

@@ -18,6 +18,7 @@ from ensembles.crossfit import cross_fit
 from ensembles.gather import constant_concepts
 from ensembles.member import Member
 from ensembles.pairs import Floats, are_true
+from ensembles.rungs import every_rung
 from ensembles.single import MemberStacker
 from ensembles.stackers import STACKERS
 from ensembles.stacking import Stacker
@@ -35,7 +36,8 @@ class SecondStage:
         stacker_name: the stacker that was kept.
         stacker: fitted on all of valid.
         choice: the decision rule, and what the rules scored.
-        rungs: from the prior to the decision, the simplest first; the last one is submitted.
+        rungs: from the prior to the decision, the simplest first, kept or not; the last one is
+            what is submitted.
         tried: stackers and single members that were tried, by name.
         out_of_fold: (N, L) probabilities of the kept stacker on valid, fitted without the fold.
     """
@@ -101,12 +103,19 @@ def fit_second_stage(
         ),
         always=constant_concepts(corpus, at_least=config.constant_from),
     )
-    decided = f"decision: {describe(choice)}"
     return SecondStage(
         stacker_name=kept,
         stacker=options[kept]().fit(candidates, true),
         choice=choice,
-        rungs=[*ladder, Rung(name=SUBMISSION, title=decided, image_f1=choice.image_f1)],
+        rungs=[
+            *every_rung(ladder, tried, choice, config, words=CALIBRATED),
+            Rung(
+                name=SUBMISSION,
+                title=f"submission: {describe(choice)}",
+                image_f1=choice.image_f1,
+                state="submitted",
+            ),
+        ],
         tried=list(tried.values()),
         out_of_fold=probs,
     )

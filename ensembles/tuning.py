@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_array
 
-from core.labels import LabelSpace, Targets
-from core.metrics import EmptyTruth, Scores, mean_in_order
-from ensembles.folds import Folds, held_out_images
+from core.labels import LabelSpace
+from core.metrics import EmptyTruth, Scores
 from ensembles.line_search import TIE, best_concept_thresholds, best_threshold
-from ensembles.pairs import Bools, Floats, Pairs, to_csr
+from ensembles.pairs import Floats, Pairs
 from ensembles.thresholds import Level, Thresholds
 
 WHEN_EMPTY: dict[EmptyTruth, float] = {"left out": 0.0, "counted": 1.0}
@@ -131,72 +129,7 @@ class Tuning:
     nomissing: bool = False
 
 
-def choose_thresholds(
-    probs: Floats,
-    targets: Targets,
-    *,
-    labels: LabelSpace,
-    categories: Sequence[str],
-    folds: Folds,
-    tuning: Tuning,
-) -> tuple[Thresholds, Scores, csr_array]:
-    """Thresholds of the finest level that pays on images it was not tuned on.
-
-    Each level is tuned on all folds but one and scored on that one. A finer level replaces a
-    coarser one where it wins by the margin; what is kept is tuned once more, on all images.
-
-    Args:
-        probs: (N, L) out-of-fold probabilities; the 100 highest of an image count.
-        categories: N categories.
-        folds: (N,) fold of each image.
-
-    Returns:
-        The thresholds; the (N,) cross-fitted F1 of the images at the level that was kept, NaN for
-        an image that is left out of the mean; and the (N, L) decisions that had it.
-
-    Raises:
-        AlignmentError: an image has no fold, or all share one.
-        ValueError: shapes differ, or no image has a true concept.
-    """
-    pairs = Pairs.of(probs, targets)
-    names = np.array(categories, dtype=np.str_)
-
-    def cross_fitted(levels: tuple[Level, ...]) -> tuple[Scores, Bools]:
-        image_f1 = np.empty(len(targets))
-        all_decided = np.empty(len(pairs), dtype=np.bool_)
-        for held_out in held_out_images(folds):
-            fitted = _tune(
-                pairs.of_images(~held_out),
-                names[~held_out].tolist(),
-                labels,
-                levels=levels,
-                tuning=tuning,
-            )
-            here = pairs.of_images(held_out)
-            decided = fitted.decided(here, categories=names[held_out].tolist(), labels=labels)
-            if tuning.nomissing:
-                decided = here.completed(decided)
-            image_f1[held_out] = here.image_f1(decided, when_empty=WHEN_EMPTY[tuning.empty_truth])
-            all_decided[held_out[pairs.rows]] = decided
-        if tuning.empty_truth == "left out":
-            image_f1[targets.n_true == 0] = np.nan
-        return image_f1, all_decided
-
-    kept: tuple[Level, ...] = ("global",)
-    best, decided = cross_fitted(kept)
-    scores = {"global": mean_in_order(best)}
-    finer: tuple[Level, ...] = ("category", "concept")
-    for level in finer:
-        f1, its_decided = cross_fitted((*kept, level))
-        scores[level] = mean_in_order(f1)
-        if wins(f1 - best, margin=tuning.margin):
-            kept, best, decided = (*kept, level), f1, its_decided
-    thresholds = _tune(pairs, categories, labels, levels=kept, tuning=tuning)
-    sets = to_csr(pairs.rows[decided], pairs.columns[decided], shape=probs.shape)
-    return replace(thresholds, scores=scores), best, sets
-
-
-def _tune(
+def tune(
     pairs: Pairs,
     categories: Sequence[str],
     labels: LabelSpace,

@@ -31,6 +31,16 @@ def picture(name: str, caption: str) -> str:
     return f"![{caption}]({name}.svg)"
 
 
+def errors(margin: float) -> str:
+    """A number of standard errors in words.
+
+    Example:
+        >>> errors(1.0), errors(0.5)
+        ('1 standard error', '0.5 standard errors')
+    """
+    return f"{margin:g} standard error{'' if margin == 1 else 's'}"
+
+
 def plain(text: str) -> str:
     r"""Text that a cell of a table can hold.
 

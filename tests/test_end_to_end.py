@@ -132,7 +132,12 @@ def test_every_rung_of_the_ladder_is_printed_with_its_interval(finished: Finishe
     assert lines[1].startswith("prior ")
     assert any(line.startswith("decision: ") for line in lines)
     n_valid = len(corpus_of(finished.workspace).table.of(split="valid"))
-    assert lines[-2].strip() == f"n = {n_valid} images"
+    assert lines[-2].strip().startswith(f"n = {n_valid} images")
+    for what in ("best member: ", "mean of the members ", "stacker: "):
+        assert any(line.startswith(what) for line in lines)
+    assert all(line.endswith(("  kept", "  not kept")) for line in lines[1:-3])
+    assert lines[-3].startswith("submission: ")
+    assert lines[-3].endswith("  submitted")
 
 
 def test_constant_concepts_are_on_every_image_of_a_large_category(finished: Finished) -> None:
@@ -167,7 +172,10 @@ def test_concepts_of_valid_that_train_lacks_are_misses(finished: Finished) -> No
 
 def test_the_report_has_every_source_with_its_score(finished: Finished, tmp_path: Path) -> None:
     workspace = Path(shutil.copytree(finished.workspace, tmp_path / "runs"))
-    path = run("report", "-w", workspace).last
+    said = run("report", "-w", workspace)
+    path, page = (Path(line) for line in said.out.splitlines()[-2:])
+    assert page.name == "report.html"
+    assert page.read_text(encoding="utf-8").count("<svg ") >= 4
     text = path.read_text(encoding="utf-8")
     [run_folder] = (workspace / "ensembles").iterdir()
     _, scores = read_scores(run_folder / "valid_f1.csv")

@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.ladder import Rung
 from core.predictions import Predictions
 from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
 from ensembles.decide import DecisionRule
 from ensembles.gather import gather
-from ensembles.second_stage import SecondStage, candidates_of, describe, fit_second_stage
+from ensembles.rungs import every_rung
+from ensembles.second_stage import (
+    CALIBRATED,
+    SecondStage,
+    candidates_of,
+    describe,
+    fit_second_stage,
+)
 from ensembles.thresholds import Thresholds
 
 SaveRun = Callable[..., Path]
@@ -37,6 +45,11 @@ def best_single(fitted: SecondStage, config: EnsembleConfig = QUICK) -> float:
     return max(rung.mean for rung in fitted.tried if rung.name not in config.stackers)
 
 
+def kept_sources(fitted: SecondStage) -> list[Rung]:
+    """The prior, the best member and the stackers that paid."""
+    return [rung for rung in fitted.rungs if not rung.is_rule and rung.state == "kept"]
+
+
 def test_everything_that_was_tried_is_scored_out_of_fold(
     generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
 ) -> None:
@@ -46,7 +59,8 @@ def test_everything_that_was_tried_is_scored_out_of_fold(
     members = ["prior", "one-hot", "global"]
     assert [rung.name for rung in fitted.tried] == [*members, "mean", "logistic"]
     assert fitted.rungs[0].name == "prior"
-    assert fitted.rungs[-1].title == f"decision: {describe(fitted.choice)}"
+    assert fitted.rungs[-1].title == f"submission: {describe(fitted.choice)}"
+    assert fitted.rungs[-1].state == "submitted"
     np.testing.assert_array_equal(fitted.rungs[-1].image_f1, fitted.choice.image_f1)
     valid = generated.table.of(split="valid")
     scores = cross_fitted_f1(
@@ -64,12 +78,49 @@ def test_the_rungs_climb_from_the_prior_over_the_best_member_to_the_decision(
     detector("global", noise=2.0)
     fitted = fit(generated, workspace)
     names = [rung.name for rung in fitted.rungs]
-    assert names[:2] == ["prior", "one-hot"]
+    assert names[:4] == ["prior", "one-hot", "mean", "logistic"]
     assert fitted.rungs[1].title == "best member: one-hot"
-    assert set(names[2:-1]) <= {"mean", "logistic"}
-    means = [rung.mean for rung in fitted.rungs[:-1]]
+    means = [rung.mean for rung in kept_sources(fitted)]
     assert means == sorted(means)
     assert fitted.rungs[-1].mean > fitted.rungs[1].mean
+
+
+def test_every_kind_of_thing_that_was_tried_has_a_rung_kept_or_not(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    fused("one-hot", noise=1.5)
+    detector("global", noise=2.0)
+    fitted = fit(generated, workspace)
+    choice = fitted.choice
+    titles = [(rung.title or rung.name).partition(":")[0] for rung in fitted.rungs]
+    assert titles[:4] == ["prior", "best member", "mean of the members", "stacker"]
+    assert titles[-2:] == ["decision", "submission"]
+    assert titles[-3] in {"one exact threshold", "thresholds by category", "thresholds by concept"}
+    assert choice.belief is not None
+    assert fitted.rungs[-2].title.endswith(f"({choice.belief.calibration.kind} calibration)")
+    last_kept = [rung for rung in fitted.rungs if rung.state == "kept"][-1]
+    np.testing.assert_array_equal(last_kept.image_f1, choice.image_f1)
+    for rung in fitted.rungs[-3:-1]:
+        np.testing.assert_array_equal(rung.image_f1, choice.rungs[rung.name])
+    best = max(choice.scores[name] for name in CALIBRATED)
+    if fitted.rungs[-2].state == "not kept":
+        assert fitted.rungs[-2].mean == pytest.approx(best)
+
+
+def test_the_plain_threshold_has_a_rung_where_constant_concepts_make_a_difference(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("one-hot", noise=2.0)
+    fitted = fit(generated, workspace, replace(QUICK, margin=1e6))
+    rung = next(rung for rung in fitted.rungs if rung.name == "plain")
+    assert rung.title == "one threshold, constant concepts always, no image empty"
+    assert rung.state == "kept"
+    below = kept_sources(fitted)
+    assert rung.mean != below[-1].mean
+    tried = {rung.name: rung for rung in fitted.tried}
+    same = replace(fitted.choice, rungs={**fitted.choice.rungs, "plain": below[-1].image_f1.copy()})
+    rungs = every_rung(below, tried, same, replace(QUICK, margin=1e6), words=CALIBRATED)
+    assert "plain" not in [rung.name for rung in rungs]
 
 
 @pytest.mark.parametrize("noises", [(0.5, 6.0, 8.0), (3.0, 3.0, 3.0), (6.0, 6.5, 7.0)])
@@ -93,7 +144,9 @@ def test_a_stacker_that_does_not_pay_is_not_used(
     fitted = fit(generated, workspace, replace(QUICK, margin=1e6))
     assert fitted.stacker_name in ("one-hot", "retrieval")
     assert kept_rung(fitted) == best_single(fitted)
-    assert [rung.name for rung in fitted.rungs[:-1]] == ["prior", fitted.stacker_name]
+    assert [rung.name for rung in kept_sources(fitted)] == ["prior", fitted.stacker_name]
+    states = {rung.name: rung.state for rung in fitted.rungs if not rung.is_rule}
+    assert states["mean"] == states["logistic"] == "not kept"
     member = next(m for m in gather(generated, workspace) if m.name == fitted.stacker_name)
     chosen = fitted.out_of_fold > 0
     assert isinstance(member.valid, Predictions)
@@ -106,7 +159,7 @@ def test_where_the_prior_is_the_best_member_it_stands_on_the_ladder_once(
     fused("one-hot", noise=50.0)
     fitted = fit(generated, workspace, replace(QUICK, margin=1e6))
     assert fitted.stacker_name == "prior"
-    assert [rung.name for rung in fitted.rungs[:-1]] == ["prior"]
+    assert [rung.name for rung in kept_sources(fitted)] == ["prior"]
 
 
 def test_the_out_of_fold_probabilities_of_a_fold_do_not_know_its_labels(

@@ -1,4 +1,6 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +9,11 @@ import pytest
 from core.errors import AlignmentError
 from core.labels import LabelSpace, Targets
 from core.metrics import EmptyTruth, sample_f1
+from ensembles.levels import LevelChoice, choose_thresholds, write_levels
 from ensembles.line_search import NEVER
 from ensembles.pairs import Floats, Pairs, to_csr
 from ensembles.tuning import (
     Tuning,
-    choose_thresholds,
     tune_by_category,
     tune_by_concept,
     tune_global,
@@ -47,7 +49,19 @@ def score(probs: Floats, targets: Targets, thresholds: Floats | float) -> float:
 def choose(
     probs: Floats, targets: Targets, categories: list[str], tuning: Tuning = TUNING
 ) -> tuple[str, dict[str, float]]:
-    thresholds, image_f1, _ = choose_thresholds(
+    choice = chosen(probs, targets, categories, tuning)
+    scores = choice.thresholds.scores
+    assert choice.level == choice.thresholds.level
+    assert list(choice.image_f1) == list(scores) == ["global", "category", "concept"]
+    for level, image_f1 in choice.image_f1.items():
+        assert np.nanmean(image_f1) == pytest.approx(scores[level])
+    return choice.level, dict(scores)
+
+
+def chosen(
+    probs: Floats, targets: Targets, categories: list[str], tuning: Tuning = TUNING
+) -> LevelChoice:
+    return choose_thresholds(
         probs,
         targets,
         labels=LABELS,
@@ -55,8 +69,6 @@ def choose(
         folds=np.arange(len(targets)) % 4,
         tuning=tuning,
     )
-    assert np.nanmean(image_f1) == pytest.approx(thresholds.scores[thresholds.level])
-    return thresholds.level, dict(thresholds.scores)
 
 
 def test_the_global_threshold_beats_a_fine_grid() -> None:
@@ -142,6 +154,21 @@ def test_an_unreachable_margin_keeps_the_global_threshold() -> None:
     assert level == "global"
 
 
+def test_thresholds_of_a_level_that_does_not_pay_are_known_and_written(tmp_path: Path) -> None:
+    shift = np.where(np.arange(6) % 2 == 0, 0.0, 3.0)[None, :]
+    probs, targets = simulated(400, shift=shift)
+    choice = chosen(probs, targets, [""] * 400, replace(TUNING, margin=1e6))
+    assert choice.level == "global"
+    assert not choice.thresholds.by_concept
+    assert choice.tried["concept"].by_concept
+    assert choice.tried["concept"].global_ == choice.thresholds.global_
+    write_levels(tmp_path / "thresholds.json", choice)
+    written = json.loads((tmp_path / "thresholds.json").read_text())
+    assert written["level"] == "global"
+    assert list(written["levels"]) == ["global", "category", "concept"]
+    assert written["levels"]["concept"]["by_concept"] == choice.tried["concept"].by_concept
+
+
 def test_filling_images_left_without_a_concept_only_helps_where_empty_truth_is_left_out() -> None:
     probs, targets = simulated(200, seed=3)
     plain = choose(probs, targets, [""] * 200)[1]
@@ -162,8 +189,8 @@ def test_two_runs_choose_the_same_thresholds() -> None:
         )
         for _ in range(2)
     ]
-    assert runs[0][0] == runs[1][0]
-    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+    assert runs[0].thresholds == runs[1].thresholds
+    np.testing.assert_array_equal(runs[0].image_f1["concept"], runs[1].image_f1["concept"])
 
 
 @pytest.mark.parametrize(("empty_truth", "expected"), [("left out", 1.0), ("counted", 0.6)])
@@ -174,7 +201,7 @@ def test_images_without_truth_count_as_the_edition_has_it(
     # out they cost nothing, counted each of them costs an image.
     probs = np.full((10, 1), 0.9, dtype=np.float32)
     targets = LabelSpace(("C1",)).encode([("C1",)] * 6 + [()] * 4)
-    thresholds, image_f1, _ = choose_thresholds(
+    choice = choose_thresholds(
         probs,
         targets,
         labels=LabelSpace(("C1",)),
@@ -182,7 +209,8 @@ def test_images_without_truth_count_as_the_edition_has_it(
         folds=np.arange(10) % 2,
         tuning=Tuning(empty_truth=empty_truth),
     )
-    assert thresholds.global_ < NEVER
+    image_f1 = choice.image_f1[choice.level]
+    assert choice.thresholds.global_ < NEVER
     assert np.nanmean(image_f1) == pytest.approx(expected)
     assert np.isnan(image_f1).sum() == (4 if empty_truth == "left out" else 0)
 
