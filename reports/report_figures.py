@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.ladder import State, Step
 from core.metrics import Interval
@@ -73,6 +73,7 @@ def _draw_step_gains(axes: Axes, steps: Sequence[Step]) -> None:
             text = f" {gain.value:+.4f}"
             axes.annotate(text, (limit, place), va="center", fontsize=7, annotation_clip=False)
     axes.set_xlim(-limit, limit)
+    axes.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
     axes.set_xlabel("gain over the last one kept,\npaired, with its 95 % interval")
 
 

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 from core.ladder import State, Step
 from core.metrics import Interval
@@ -81,3 +82,16 @@ def test_deciles_stand_at_their_forecast_within_the_axes() -> None:
     np.testing.assert_array_equal(points.get_ydata(), [0.25, 1.0])
     assert axes.get_xlim()[0] <= 0.2
     assert axes.get_ylim()[1] > 1.0
+
+
+@pytest.mark.parametrize("gain", [0.0009, 0.0031, 0.0056, 0.02])
+def test_ticks_of_the_gains_do_not_overlap(gain: float) -> None:
+    with style():
+        figure = draw_ladder([step("prior", 0.4, None), *[step("mean", 0.5, gain)] * 6])
+        figure.draw_without_rendering()
+    right = figure.axes[1]
+    low, high = right.get_xlim()
+    labels = zip(right.get_xticks(), right.get_xticklabels(), strict=True)
+    boxes = [label.get_window_extent() for tick, label in labels if low <= tick <= high]
+    for before, after in pairwise(boxes):
+        assert before.x1 < after.x0
