@@ -85,7 +85,8 @@ def fit_second_stage(
             scores = cross_fitted_f1(probs, targets, valid.folds, empty_truth=empty_truth)
             tried[name] = Rung(name=name, image_f1=scores)
             advance(1)
-    ladder = _climb_while_it_pays(tried, members, config)
+    whole = [m.name for m in members if _covers(m, valid)]
+    ladder = _climb_while_it_pays(tried, whole, config)
     kept = ladder[-1].name
     probs = candidates.to_dense(out_of_fold[kept])
     choice = choose_rule(
@@ -122,10 +123,10 @@ def fit_second_stage(
 
 
 def _climb_while_it_pays(
-    tried: Mapping[str, Rung], members: Sequence[Member], config: EnsembleConfig
+    tried: Mapping[str, Rung], members: Sequence[str], config: EnsembleConfig
 ) -> list[Rung]:
-    """The prior, the best member, and each stacker that beats what was kept before it."""
-    best = max((tried[member.name] for member in members), key=lambda rung: rung.mean)
+    """The prior, the best of the members, and each stacker that beats what was kept before it."""
+    best = max((tried[name] for name in members), key=lambda rung: rung.mean)
     ladder = [tried[PRIOR]]
     if best.name != PRIOR:
         ladder.append(replace(best, title=f"best member: {best.name}"))
@@ -133,6 +134,11 @@ def _climb_while_it_pays(
         if wins(tried[name].image_f1 - ladder[-1].image_f1, margin=config.margin):
             ladder.append(tried[name])
     return ladder
+
+
+def _covers(member: Member, valid: ImageTable) -> bool:
+    """Whether it could be submitted alone: a specialist leaves most images to the others."""
+    return len(set(valid.image_ids).intersection(member.valid.image_ids)) >= 0.9 * len(valid)
 
 
 def candidates_of(

@@ -63,7 +63,9 @@ def sources_part(reached: Reached) -> Part:
         heading="Every source, by category",
         paragraphs=[
             "With one threshold for all concepts, but for the submission, which decides by"
-            f" {reached.meta['decision']}. In the figure the best on all images is at the top.",
+            f" {reached.meta['decision']}. Where a source does not cover an image, as a specialist"
+            " most, it stands for the mean of those that do. In the figure the best on all"
+            " images is at the top.",
             picture("report_sources", alt),
             *([f"{legend}."] if present else []),
             table(["source", *header], rows),

@@ -85,6 +85,18 @@ def test_the_rungs_climb_from_the_prior_over_the_best_member_to_the_decision(
     assert fitted.rungs[-1].mean > fitted.rungs[1].mean
 
 
+def test_a_specialist_is_no_best_member_however_good(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    """Alone it says nothing of most images, where the mean of the others would stand in for it."""
+    detector("global", noise=3.0)
+    detector("DRCT", noise=0.1)
+    fitted = fit(generated, workspace)
+    scores = {rung.name: rung.mean for rung in fitted.tried}
+    assert scores["DRCT"] > scores["global"]
+    assert fitted.rungs[1].title == "best member: global"
+
+
 def test_every_kind_of_thing_that_was_tried_has_a_rung_kept_or_not(
     generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
 ) -> None:
