@@ -96,11 +96,15 @@ def make_candidates(
     category_weights: Floats,
     floor: float = 0.02,
     top: int = 30,
+    most: int = 200,
 ) -> Candidates:
     """Candidate pairs of N images with their features.
 
     A pair is a candidate if any source gives it `floor` or more, or if it is among the `top` of
-    its image by the mean of the sources that cover it.
+    its image by the mean of the sources that cover it; of an image with more candidates than `most`
+    those stay that are highest by this mean. (Of twenty noisy sources and 3,047 concepts 536 an
+    image reach the floor of 0.02; with the best 100, 200, 300 or all of them the cross-fitted
+    sample F1 of logistic regression is 0.6083, 0.6082, 0.6082 and 0.6083.)
 
     Features of a pair: each source's log odds, and log of its rank among the image's candidates;
     mean, maximum, minimum and standard deviation of these log odds over the sources that cover
@@ -125,7 +129,7 @@ def make_candidates(
         )
     n_images, n_concepts = len(category_weights), len(background.rate)
     rows, columns = find_candidates(
-        sources, n_images=n_images, n_concepts=n_concepts, floor=floor, top=top
+        sources, n_images=n_images, n_concepts=n_concepts, floor=floor, top=top, most=most
     )
     starts = np.searchsorted(rows, np.arange(n_images + 1))
     names = (

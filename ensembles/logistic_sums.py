@@ -66,7 +66,7 @@ def _add_derivatives(
     n_logits: int,
     n_ranks: int,
     mean: Floats,
-    scale: Floats,
+    by: Floats,
     coef: Floats64,
     loss: Floats64,
     gradient: Floats64,
@@ -82,9 +82,10 @@ def _add_derivatives(
     for k in range(len(places)):
         if weights[k] == 0.0:
             continue
-        fill_row(matrix[places[k]], n_logits, n_ranks, mean, scale, filled)
+        fill_row(matrix[places[k]], n_logits, n_ranks, mean, by, filled)
         own = x[n_waiting]
-        own[: size - 1] = filled
+        for a in range(size - 1):  # an assignment of the whole takes longer
+            own[a] = filled[a]
         own[size - 1] = 1.0
         z = _product(own, coef)
         e = np.exp(-abs(z))
@@ -152,13 +153,14 @@ def _fill_logits(
     n_logits: int,
     n_ranks: int,
     mean: Floats,
-    scale: Floats,
+    by: Floats,
     coef: Floats64,
     logits: Floats64,
 ) -> None:
     filled = np.empty(len(coef) - 1, dtype=np.float32)
     x = np.ones(len(coef))
     for k in range(len(places)):
-        fill_row(matrix[places[k]], n_logits, n_ranks, mean, scale, filled)
-        x[: len(filled)] = filled
+        fill_row(matrix[places[k]], n_logits, n_ranks, mean, by, filled)
+        for a in range(len(filled)):
+            x[a] = filled[a]
         logits[k] = _product(x, coef)

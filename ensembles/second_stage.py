@@ -154,6 +154,7 @@ def candidates_of(
         category_weights=background.category_weights(table.categories),
         floor=config.floor,
         top=config.top,
+        most=config.most,
     )
 
 

@@ -105,13 +105,20 @@ def _dense(block: Floats | csr_array) -> Floats:
 
 
 def find_candidates(
-    sources: Sequence[Source], *, n_images: int, n_concepts: int, floor: float, top: int
+    sources: Sequence[Source],
+    *,
+    n_images: int,
+    n_concepts: int,
+    floor: float,
+    top: int,
+    most: int = 200,
 ) -> tuple[Ints, Ints]:
     """Rows and columns of the pairs that a second stage should look at.
 
     A pair is one if any source gives it the floor or more, or if it is above 0 and among the
     `top` concepts of its image by the mean of the sources that cover it (all that share the last
-    place stay).
+    place stay). Of an image with more of them, the `most` stay that are highest by that mean: each
+    further source lifts some pairs above the floor by chance.
 
     Returns:
         Two (n,) arrays, ordered by image and then by concept.
@@ -121,7 +128,7 @@ def find_candidates(
     def find(first_image: int, last_image: int) -> None:
         for first in range(first_image, last_image, _BLOCK):
             shape = (min(_BLOCK, last_image - first), n_concepts)
-            chosen = _choose(sources, first, shape, floor=floor, top=top)
+            chosen = _choose(sources, first, shape, floor=floor, top=top, most=most)
             images, concepts = np.nonzero(chosen)
             found[first] = ((images + first).astype(np.int32), concepts.astype(np.int32))
 
@@ -131,7 +138,13 @@ def find_candidates(
 
 
 def _choose(
-    sources: Sequence[Source], first: int, shape: tuple[int, int], *, floor: float, top: int
+    sources: Sequence[Source],
+    first: int,
+    shape: tuple[int, int],
+    *,
+    floor: float,
+    top: int,
+    most: int,
 ) -> Bools:
     """(B, L) whether each pair of the images from `first` on is a candidate."""
     total, n_covering, highest = (np.zeros(shape, dtype=np.float32) for _ in range(3))
@@ -145,6 +158,11 @@ def _choose(
         chosen |= (total >= last[:, None]) & (total > 0)
     elif top >= shape[1]:
         chosen |= total > 0
+    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > most)
+    if len(crowded):
+        means = np.where(chosen[crowded], total[crowded], np.float32(-1.0))
+        last = np.partition(means, shape[1] - most, axis=1)[:, shape[1] - most]
+        chosen[crowded] = means >= last[:, None]
     return chosen
 
 

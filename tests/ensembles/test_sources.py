@@ -110,6 +110,21 @@ def test_a_source_with_a_foreign_concept_is_refused() -> None:
         Source.of(foreign, image_ids=IMAGES, labels=FULL)
 
 
+def test_of_a_crowded_image_the_highest_by_the_mean_stay() -> None:
+    numbers = np.arange(6, dtype=np.int32)
+    sources = [
+        Source(name=name, probs=np.array(probs, np.float32), rows=numbers[:2], columns=numbers)
+        for name, probs in (
+            ("a", [[0.9, 0.1, 0.3, 0.3, 0.0, 0.2], [0.1, 0.9, 0.0, 0.0, 0.0, 0.0]]),
+            ("b", [[0.0, 0.2, 0.3, 0.3, 0.1, 0.0], [0.2, 0.0, 0.0, 0.0, 0.0, 0.0]]),
+        )
+    ]
+    rows, columns = find_candidates(sources, n_images=2, n_concepts=6, floor=0.1, top=1, most=2)
+    # means .45, .15, .3, .3, .05, .1: two share the second place, and stay; the other has two
+    assert rows.tolist() == [0, 0, 0, 1, 1]
+    assert columns.tolist() == [0, 2, 3, 0, 1]
+
+
 def test_what_is_stored_sparsely_is_looked_up_as_in_the_array() -> None:
     rng = np.random.default_rng(0)
     probs = np.where(rng.random((20, 30)) < 0.2, rng.random((20, 30)), 0).astype(np.float32)
