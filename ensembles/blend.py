@@ -174,7 +174,8 @@ class _Bag:
         here = np.flatnonzero(number[candidates.rows] >= 0)
         rows = number[candidates.rows[here]]
         logits = candidates.features[np.ix_(here, columns)]
-        true, rest = targets[here], candidates.feature("mean logit")[here]
+        true = targets[here]
+        rest = candidates.features[here, candidates.feature_names.index("mean logit")]
         highest = np.fmax(np.fmax.reduce(logits, axis=1), rest)  # no mean is higher
         kept = highest > LOWEST - STEP
         size = np.bincount(rows[kept], minlength=len(images))

@@ -154,8 +154,6 @@ def make_candidates(
             )
 
     in_blocks(n_images, fill)
-    for source in sources:
-        source.release()
     return Candidates(
         rows=rows,
         columns=columns,

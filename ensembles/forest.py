@@ -33,7 +33,9 @@ class LightGBMStacker:
         n_threads: threads; the result is the same with any number. One by default: OpenMP's threads
             wait for each other by spinning, and forests this small took twenty times as long on two
             cores that others use as well.
-        max_pairs: the most pairs that it is grown on; of more, as many are drawn.
+        max_pairs: the most pairs that it is grown on; of more, as many are drawn. Of 860,000
+            pairs of simulated members, 300,000 change the sample F1 by -0.0001 +- 0.0002, 200,000
+            by -0.0008 +- 0.0002; all of them take more than twice the time.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class LightGBMStacker:
         lambda_l2: float = 10.0,
         seed: int = 0,
         n_threads: int = 1,
-        max_pairs: int = 500_000,
+        max_pairs: int = 300_000,
     ) -> None:
         self.n_rounds = n_rounds
         self.learning_rate = learning_rate
@@ -64,7 +66,7 @@ class LightGBMStacker:
     @classmethod
     def large(cls) -> "LightGBMStacker":
         """More rounds and leaves, for a million pairs; a minute or two a fold."""
-        return cls(n_rounds=200, num_leaves=31, min_data_in_leaf=100)
+        return cls(n_rounds=200, num_leaves=31, min_data_in_leaf=100, max_pairs=1_000_000)
 
     def fit(
         self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None

@@ -71,6 +71,7 @@ class Source:
             _look_up(*stored, self.rows, self.columns, rows, columns, found)
         else:
             _pick(np.asarray(self.probs), self.rows, self.columns, rows, columns, found)
+        self.release()
         return found
 
     def release(self) -> None:
