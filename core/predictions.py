@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.arrays import load_array, read_lines, save_array, write_lines
+from core.arrays import load_array, read_lines, release, save_array, write_lines
 from core.errors import (
     AlignmentError,
     LabelSpaceError,
@@ -56,6 +56,7 @@ class Predictions:
         check_ids(self.source, self.image_ids)
         if self.probs.size:
             low, high = float(self.probs.min()), float(self.probs.max())
+            release(self.probs)  # else every page of twenty mapped files would stay in memory
             if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
                 raise PredictionsError(
                     f"{self.source}: probabilities must lie in [0, 1] without NaN; found"

@@ -46,11 +46,49 @@ def _f1_of_block(probs: Probs, targets: Targets) -> Scores:
     n_images, n_bins = len(targets), len(THRESHOLDS) + 1
     bins = np.searchsorted(THRESHOLDS, probs, side="right").astype(np.int32)
     offset = (np.arange(n_images, dtype=np.int32) * n_bins)[:, None]
-    n_decided = _at_least(np.bincount((bins + offset).ravel(), minlength=n_images * n_bins), n_bins)
+    n_decided = np.bincount((bins + offset).ravel(), minlength=n_images * n_bins)
     rows, columns = targets.matrix.nonzero()
     hits = np.bincount(rows * n_bins + bins[rows, columns], minlength=n_images * n_bins)
-    n_both = _at_least(hits, n_bins)
-    total = n_decided + targets.n_true
+    return _f1_of_counts(n_decided, hits, n_true=targets.n_true)
+
+
+def f1_of_pairs_by_threshold(
+    rows: npt.NDArray[np.integer],
+    probs: Probs,
+    true: npt.NDArray[np.bool_],
+    *,
+    targets: Targets,
+    empty_truth: EmptyTruth,
+) -> Scores:
+    """What `f1_by_threshold` gives of the matrix that has these pairs and 0 elsewhere.
+
+    Args:
+        rows: (n,) image of each pair.
+        probs: (n,) its probability.
+        true: (n,) whether its concept is true.
+        targets: the true concepts of the N images, those that are no pair included.
+        empty_truth: what an image without true concepts scores.
+
+    Returns:
+        (T, N) for the T of `THRESHOLDS`, NaN where an image is left out.
+    """
+    n_bins = len(THRESHOLDS) + 1
+    places = np.searchsorted(THRESHOLDS, probs, side="right")
+    places += rows.astype(np.int64) * n_bins
+    n_decided = np.bincount(places, minlength=len(targets) * n_bins)
+    hits = np.bincount(places[true], minlength=len(targets) * n_bins)
+    scores = _f1_of_counts(n_decided, hits, n_true=targets.n_true)
+    if empty_truth == "left out":
+        scores[:, targets.n_true == 0] = np.nan
+    return scores
+
+
+def _f1_of_counts(
+    n_decided: npt.NDArray[Any], hits: npt.NDArray[Any], *, n_true: npt.NDArray[Any]
+) -> Scores:
+    """(T, N) F1 from numbers of entries by image and bin, of all and of true ones."""
+    n_bins = len(THRESHOLDS) + 1
+    n_both, total = _at_least(hits, n_bins), _at_least(n_decided, n_bins) + n_true
     scores: Scores = np.where(total > 0, 2.0 * n_both / np.maximum(total, 1), 1.0)
     return scores
 
@@ -105,8 +143,17 @@ def cross_fitted_f1(
     Returns:
         (N,) scores, NaN where an image is left out.
     """
-    scores = f1_by_threshold(probs, targets, empty_truth=empty_truth)
-    chosen = np.empty(len(targets), dtype=np.float64)
+    return at_threshold_of_others(f1_by_threshold(probs, targets, empty_truth=empty_truth), folds)
+
+
+def at_threshold_of_others(scores: Scores, folds: npt.NDArray[np.integer]) -> Scores:
+    """(N,) score of each image at the threshold that is best on the other folds.
+
+    Args:
+        scores: (T, N) of `f1_by_threshold` or `f1_of_pairs_by_threshold`.
+        folds: (N,) fold of each image.
+    """
+    chosen: Scores = np.empty(len(folds))
     for fold in np.unique(folds):
         here = folds == fold
         chosen[here] = scores[best_threshold(scores[:, ~here]), here]

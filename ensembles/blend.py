@@ -3,6 +3,7 @@
 Caruana, Niculescu-Mizil, Crew and Ksikes, Ensemble selection from libraries of models, ICML 2004.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,10 @@ from scipy.special import expit
 
 from core.runs import write_json
 from ensembles.candidates import Candidates
-from ensembles.compiled import compiled
+from ensembles.compiled import in_blocks
+from ensembles.greedy_sums import LOWEST, STEP, Floats64, add_pick, score_picks
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking import FILE, Weights, check_features, check_targets, read_header
-
-Floats64 = npt.NDArray[np.float64]
-
-LOWEST, STEP, N_THRESHOLDS = -4.8, 0.2, 49
-"""Log odds that are tried as the one threshold: -4.8, -4.6, ..., 4.8 (0.8 to 99.2 %)."""
 
 
 class GreedyStacker:
@@ -82,17 +79,25 @@ class GreedyStacker:
         rng = np.random.default_rng(self.seed)
         n_members = max(round(self.share * len(members)), min(3, len(members)))
         n_drawn = min(self.max_images, max(round(self.share * len(scored)), 1))
-        self.weights_: Floats64 = np.zeros(len(members))
-        for _ in range(self.n_bags):
-            own = np.sort(rng.choice(len(members), n_members, replace=False))
-            images = np.zeros(n_images, dtype=np.bool_)
-            images[rng.choice(scored, n_drawn, replace=False)] = True
-            here = np.flatnonzero(images[candidates.rows])
-            starts = np.concatenate([[0], np.cumsum(size[images])])
-            bag = np.ascontiguousarray(candidates.features[np.ix_(here, np.array(members)[own])])
-            rest = candidates.feature("mean logit")[here]
-            picked = _pick(starts, bag, targets[here], rest, weight[images], self.n_picks)
-            self.weights_[own] += picked / picked.sum() / self.n_bags
+        bags = [
+            (
+                np.sort(rng.choice(len(members), n_members, replace=False)),
+                np.sort(rng.choice(scored, n_drawn, replace=False)),
+            )
+            for _ in range(self.n_bags)
+        ]
+        shares: Floats64 = np.zeros((self.n_bags, len(members)))
+
+        def work(first: int, last: int) -> None:
+            for number in range(first, last):
+                own, images = bags[number]
+                columns = np.array(members)[own]
+                bag = _Bag.of(candidates, targets, images, columns, weights=weight)
+                picked = _pick(bag, self.n_picks)
+                shares[number, own] = picked / picked.sum() / self.n_bags
+
+        in_blocks(self.n_bags, work, worth_it=2)
+        self.weights_: Floats64 = shares.sum(axis=0)
         return self
 
     def predict(self, candidates: Candidates) -> Floats:
@@ -133,34 +138,77 @@ def _members(feature_names: tuple[str, ...]) -> list[int]:
     return [m for m, name in enumerate(feature_names) if name.startswith("logit ")]
 
 
-def _pick(
-    starts: npt.NDArray[np.int64],
-    logits: Floats,
-    true: Bools,
-    rest: Floats,
-    weights: Floats64,
-    n_picks: int,
-) -> Floats64:
-    """(M,) how often each member was picked, up to the highest score.
+@dataclass(frozen=True, kw_only=True)
+class _Bag:
+    """The pairs of some images as some members see them.
 
-    Args:
+    Attributes:
         starts: (N + 1,) where the pairs of each image begin.
         logits: (n, M), NaN where a member does not cover the pair.
-        true: (n,); every image has a true pair.
+        true: (n,).
         rest: (n,) log odds of a pair that no picked member covers.
+        n_true: (N,) true pairs of each image, above 0.
         weights: (N,) of the images.
     """
-    total, n_covering = np.zeros((2, len(logits)), dtype=np.float32)
-    picked: Floats64 = np.zeros(logits.shape[1])
+
+    starts: npt.NDArray[np.int64]
+    logits: Floats
+    true: Bools
+    rest: Floats
+    n_true: npt.NDArray[np.integer]
+    weights: Floats64
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Candidates,
+        targets: Bools,
+        images: npt.NDArray[np.integer],
+        columns: npt.NDArray[np.integer],
+        *,
+        weights: Floats64,
+    ) -> "_Bag":
+        """Those of images and of members' columns; pairs below all thresholds are counted only."""
+        number = np.full(candidates.n_images, -1)
+        number[images] = np.arange(len(images))
+        here = np.flatnonzero(number[candidates.rows] >= 0)
+        rows = number[candidates.rows[here]]
+        logits = candidates.features[np.ix_(here, columns)]
+        true = targets[here]
+        rest = candidates.features[here, candidates.feature_names.index("mean logit")]
+        highest = np.fmax(np.fmax.reduce(logits, axis=1), rest)  # no mean is higher
+        kept = highest > LOWEST - STEP
+        size = np.bincount(rows[kept], minlength=len(images))
+        return cls(
+            starts=np.concatenate([[0], np.cumsum(size)]),
+            logits=np.ascontiguousarray(logits[kept]),
+            true=true[kept],
+            rest=rest[kept],
+            n_true=np.bincount(rows, true, minlength=len(images)),
+            weights=weights[images],
+        )
+
+
+def _pick(bag: _Bag, n_picks: int) -> Floats64:
+    """(M,) how often each member was picked, up to the highest score."""
+    total, n_covering = np.zeros((2, len(bag.logits)), dtype=np.float32)
+    picked: Floats64 = np.zeros(bag.logits.shape[1])
     best, best_picked = -1.0, picked
     since = 0
     while since < _PATIENCE and picked.sum() < n_picks:
-        scores = score_picks(starts, logits, true, rest, weights, total, n_covering)
+        scores = score_picks(
+            bag.starts,
+            bag.logits,
+            bag.true,
+            bag.rest,
+            bag.n_true,
+            bag.weights,
+            total,
+            n_covering,
+        )
         member = int(scores.argmax())
         picked[member] += 1
-        covered = ~np.isnan(logits[:, member])
-        total[covered] += logits[covered, member]
-        n_covering[covered] += 1
+        add_pick(bag.logits, member, total, n_covering)
         since += 1
         if scores[member] > best + _TIE:
             best, best_picked, since = scores[member], picked.copy(), 0
@@ -170,58 +218,3 @@ def _pick(
 _TIE = 1e-9
 
 _PATIENCE = 5
-
-
-@compiled
-def score_picks(
-    starts: npt.NDArray[np.int64],
-    logits: Floats,
-    true: Bools,
-    rest: Floats,
-    weights: Floats64,
-    total: Floats,
-    n_covering: Floats,
-) -> Floats64:
-    """(M,) sample F1 at the best one threshold with each member added to those picked.
-
-    One pass over the pairs for all members: the counts of an image by threshold are sums of the
-    counts of its pairs by bin, so nothing is sorted.
-
-    Args:
-        starts, logits, true, rest, weights: as `_pick` has them.
-        total: (n,) sum of the picked members' log odds where they cover.
-        n_covering: (n,) picks that cover each pair.
-    """
-    n_members = logits.shape[1]
-    sums = np.zeros((n_members, N_THRESHOLDS))
-    decided = np.zeros((n_members, N_THRESHOLDS + 1), dtype=np.int32)
-    hits = np.zeros((n_members, N_THRESHOLDS + 1), dtype=np.int32)
-    for i in range(len(starts) - 1):
-        decided[:] = 0
-        hits[:] = 0
-        n_true = 0
-        for k in range(starts[i], starts[i + 1]):
-            n_true += true[k]
-            for m in range(n_members):
-                value = logits[k, m]
-                if not np.isnan(value):
-                    value = (total[k] + value) / (n_covering[k] + np.float32(1.0))
-                elif n_covering[k] > 0:
-                    value = total[k] / n_covering[k]
-                else:
-                    value = rest[k]
-                place = (value - LOWEST) / STEP
-                bin_ = 0 if place < 0 else min(int(place) + 1, N_THRESHOLDS)
-                decided[m, bin_] += 1
-                hits[m, bin_] += true[k]
-        for m in range(n_members):
-            n_decided, n_hit = 0, 0
-            for t in range(N_THRESHOLDS, 0, -1):
-                n_decided += decided[m, t]
-                n_hit += hits[m, t]
-                if n_hit > 0:
-                    sums[m, t - 1] += weights[i] * 2.0 * n_hit / (n_decided + n_true)
-    best = np.empty(n_members)
-    for m in range(n_members):
-        best[m] = sums[m].max() / weights.sum()
-    return best

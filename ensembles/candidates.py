@@ -11,8 +11,15 @@ from core.errors import PredictionsError, first_few
 from core.labels import Targets
 from ensembles.background import Background
 from ensembles.calibrate import logit
-from ensembles.compiled import compiled
+from ensembles.compiled import in_blocks
+from ensembles.pair_features import (
+    fill_log_ranks,
+    fill_mass_and_support,
+    fill_prior,
+    fill_summaries,
+)
 from ensembles.pairs import Bools, Floats, Ints, are_true
+from ensembles.rows import Rows, take_rows
 from ensembles.sources import Source, find_candidates
 
 
@@ -36,7 +43,7 @@ class Candidates:
     columns: Ints
     n_images: int
     n_concepts: int
-    features: Floats
+    features: Rows
     feature_names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -51,12 +58,15 @@ class Candidates:
         return are_true(targets, rows=self.rows, columns=self.columns)
 
     def take(self, chosen: Bools) -> "Candidates":
-        """Some of the pairs, by (n,) mask; images and concepts keep their numbers."""
+        """Some of the pairs, by (n,) mask; images and concepts keep their numbers.
+
+        The features are shared, not copied.
+        """
         return replace(
             self,
             rows=self.rows[chosen],
             columns=self.columns[chosen],
-            features=self.features[chosen],
+            features=take_rows(self.features, chosen),
         )
 
     def to_dense(self, values: Floats) -> Floats:
@@ -86,11 +96,15 @@ def make_candidates(
     category_weights: Floats,
     floor: float = 0.02,
     top: int = 30,
+    most: int = 200,
 ) -> Candidates:
     """Candidate pairs of N images with their features.
 
     A pair is a candidate if any source gives it `floor` or more, or if it is among the `top` of
-    its image by the mean of the sources that cover it.
+    its image by the mean of the sources that cover it; of an image with more candidates than `most`
+    those stay that are highest by this mean. (Of twenty noisy sources and 3,047 concepts 536 an
+    image reach the floor of 0.02; with the best 100, 200, 300 or all of them the cross-fitted
+    sample F1 of logistic regression is 0.6083, 0.6082, 0.6082 and 0.6083.)
 
     Features of a pair: each source's log odds, and log of its rank among the image's candidates;
     mean, maximum, minimum and standard deviation of these log odds over the sources that cover
@@ -115,7 +129,7 @@ def make_candidates(
         )
     n_images, n_concepts = len(category_weights), len(background.rate)
     rows, columns = find_candidates(
-        sources, n_images=n_images, n_concepts=n_concepts, floor=floor, top=top
+        sources, n_images=n_images, n_concepts=n_concepts, floor=floor, top=top, most=most
     )
     starts = np.searchsorted(rows, np.arange(n_images + 1))
     names = (
@@ -124,20 +138,22 @@ def make_candidates(
         *SHARED_FEATURES,
     )
     features = np.empty((len(rows), len(names)), dtype=np.float32)
-    logits = features[:, : len(sources)]
-    for m, source in enumerate(sources):
-        logits[:, m] = logit(source.at(rows, columns))
-        features[:, len(sources) + m] = _log_ranks(starts, np.ascontiguousarray(logits[:, m]))
-    shared = features[:, 2 * len(sources) :]
-    shared[:, :5] = _summaries(logits)
-    prior = np.zeros(len(rows), dtype=np.float32)
-    for category, in_category in enumerate(background.prior):
-        prior += category_weights[rows, category] * in_category[columns]
-    shared[:, 5] = logit(prior)
-    shared[:, 6] = np.log1p(background.n_train[columns])
-    probs = expit(shared[:, 0])
-    shared[:, 7] = np.bincount(rows, weights=probs, minlength=n_images)[rows]
-    shared[:, 8] = _support(starts, columns, probs, background.given, background.rate)
+    logs = np.log1p(np.arange(np.diff(starts).max(initial=0) + 1)).astype(np.float32)
+
+    def fill(first_image: int, last_image: int) -> None:
+        for first in range(first_image, last_image, _BLOCK):
+            last = min(first + _BLOCK, last_image)
+            here = slice(starts[first], starts[last])
+            _describe(
+                sources,
+                (rows[here], columns[here], starts[first : last + 1] - starts[first]),
+                background,
+                category_weights[first:last],
+                logs,
+                features[here],
+            )
+
+    in_blocks(n_images, fill)
     return Candidates(
         rows=rows,
         columns=columns,
@@ -148,42 +164,37 @@ def make_candidates(
     )
 
 
-def _summaries(logits: Floats) -> Floats:
-    """(n, 5) the first five of `SHARED_FEATURES`; every pair is covered by a source or more."""
-    n_covering = np.count_nonzero(~np.isnan(logits), axis=1).astype(np.float32)
-    mean = np.nansum(logits, axis=1) / n_covering
-    variance = np.nansum((logits - mean[:, None]) ** 2, axis=1) / n_covering
-    highest, lowest = np.fmax.reduce(logits, axis=1), np.fmin.reduce(logits, axis=1)
-    return np.column_stack([mean, highest, lowest, np.sqrt(variance), n_covering])
+_BLOCK = 64
+"""Images described together: 2 MB of features at 150 pairs an image."""
 
 
-@compiled
-def _log_ranks(starts: npt.NDArray[np.int64], values: Floats) -> Floats:
-    """(n,) log of 1 + the number of higher values of the same image, NaN where the value is."""
-    ranks = np.full(len(values), np.nan, dtype=np.float32)
-    for i in range(len(starts) - 1):
-        for k in range(starts[i], starts[i + 1]):
-            n_higher = 0
-            for other in range(starts[i], starts[i + 1]):
-                n_higher += values[other] > values[k]  # no comparison with NaN holds
-            if not np.isnan(values[k]):
-                ranks[k] = np.log1p(n_higher)
-    return ranks
+def _describe(
+    sources: Sequence[Source],
+    pairs: tuple[Ints, Ints, npt.NDArray[np.int64]],
+    background: Background,
+    category_weights: Floats,
+    logs: Floats,
+    features: Floats,
+) -> None:
+    """Write the features of the pairs of some images.
 
-
-@compiled
-def _support(
-    starts: npt.NDArray[np.int64], columns: Ints, probs: Floats, given: Floats, rate: Floats
-) -> Floats:
-    """(n,) P(concept | other concept) averaged over the other candidates, weighted by probs."""
-    support = np.empty(len(columns), dtype=np.float32)
-    for i in range(len(starts) - 1):
-        for k in range(starts[i], starts[i + 1]):
-            total = 1e-3 * rate[columns[k]]  # an image of no other candidate says nothing
-            weight = 1e-3
-            for other in range(starts[i], starts[i + 1]):
-                if other != k:
-                    total += probs[other] * given[columns[other], columns[k]]
-                    weight += probs[other]
-            support[k] = total / weight
-    return support
+    Args:
+        pairs: (n,) image and (n,) concept, and (B + 1,) where the pairs of each image begin.
+        category_weights: (B, C).
+        logs: log of 1, 2, ..., to as many as an image has pairs.
+        features: (n, F), where they go.
+    """
+    rows, columns, starts = pairs
+    n_sources = len(sources)
+    for m, source in enumerate(sources):
+        logits = logit(source.at(rows, columns))
+        features[:, m] = logits
+        fill_log_ranks(starts, logits, logs, features[:, n_sources + m])
+    shared = features[:, 2 * n_sources :]
+    fill_summaries(features[:, :n_sources], shared)
+    prior = np.empty(len(rows), dtype=np.float32)
+    fill_prior(starts, columns, category_weights, background.prior, prior)
+    shared[:, 5] = logit(prior)
+    shared[:, 6] = np.log1p(background.n_train[columns])
+    probs = expit(shared[:, 0])
+    fill_mass_and_support(starts, columns, probs, background.given, background.rate, shared[:, 7:])

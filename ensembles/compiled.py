@@ -19,20 +19,20 @@ def compiled(function: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
-def in_blocks(n: int, work: Callable[[int, int], None]) -> None:
+def in_blocks(n: int, work: Callable[[int, int], None], *, worth_it: int = 256) -> None:
     """Call `work(first, last)` for ranges that together are 0 to n, on as many cores as numba may.
 
     What is done with one item must not depend on the others: the ranges differ by machine. The
     number of cores is `NUMBA_NUM_THREADS` of the environment, else all of them.
+
+    Args:
+        worth_it: with fewer items, all are one range.
     """
     n_threads = int(numba.config.NUMBA_NUM_THREADS)
-    if n_threads == 1 or n < _WORTH_IT:
+    if n_threads == 1 or n < worth_it:
         work(0, n)
         return
-    bounds = np.linspace(0, n, 4 * n_threads + 1).astype(int).tolist()
+    bounds = np.linspace(0, n, min(n, 4 * n_threads) + 1).astype(int).tolist()
     with ThreadPoolExecutor(n_threads) as pool:
         for _ in pool.map(work, bounds[:-1], bounds[1:]):
             pass
-
-
-_WORTH_IT = 256

@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 from scipy.special import expit
 
-from core.errors import PredictionsError
 from core.runs import write_json
 from ensembles.calibrate import logit
 from ensembles.candidates import Candidates
-from ensembles.forest import LightGBMStacker
+from ensembles.forest import LightGBMStacker, grow, load_forest, raw_scores
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking import FILE, Weights, read_header
 
@@ -62,31 +60,24 @@ class ConceptLightGBMStacker:
         start = logit(self.shared_.predict(candidates)).astype(np.float64)
         n_true = np.bincount(candidates.columns, targets, minlength=candidates.n_concepts)
         ordered = np.argsort(-n_true, kind="stable")[: self.max_concepts]
-        settings = {
-            "objective": "binary",
-            "learning_rate": self.learning_rate,
-            "num_leaves": self.num_leaves,
-            "min_data_in_leaf": self.min_data_in_leaf,
-            "lambda_l2": self.lambda_l2,
-            "seed": 0,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": 1,
-            "verbosity": -1,
-        }
         self.boosters_: dict[int, Any] = {}
         for concept in sorted(int(c) for c in ordered if n_true[c] >= self.min_true):
-            here = candidates.columns == concept
+            here = np.flatnonzero(candidates.columns == concept)
             if targets[here].all():
                 continue  # nothing to tell apart
-            data = lightgbm.Dataset(
-                candidates.features[here],
-                targets[here].astype(np.float32),
-                weight=None if weights is None else weights[here],
-                init_score=start[here],
-                params=settings,
+            self.boosters_[concept] = grow(
+                candidates,
+                targets,
+                weights=weights,
+                start=start,
+                chosen=here,
+                n_rounds=self.n_rounds,
+                learning_rate=self.learning_rate,
+                num_leaves=self.num_leaves,
+                min_data_in_leaf=self.min_data_in_leaf,
+                lambda_l2=self.lambda_l2,
+                seed=0,
             )
-            self.boosters_[concept] = lightgbm.train(settings, data, self.n_rounds)
         return self
 
     def predict(self, candidates: Candidates) -> Floats:
@@ -99,7 +90,7 @@ class ConceptLightGBMStacker:
         for concept, booster in self.boosters_.items():
             here = candidates.columns == concept
             if here.any():
-                added = booster.predict(candidates.features[here], raw_score=True, num_threads=1)
+                added = raw_scores(booster, candidates.features[here])
                 probs[here] = expit(logit(probs[here]) + added)
         return probs
 
@@ -123,9 +114,5 @@ class ConceptLightGBMStacker:
         stacker.shared_ = LightGBMStacker.load(folder)
         stacker.boosters_ = {}
         for concept in read_header(folder)["concepts"]:
-            path = folder / f"lightgbm-{concept}.txt"
-            try:
-                stacker.boosters_[concept] = lightgbm.Booster(model_file=str(path))
-            except lightgbm.basic.LightGBMError as error:
-                raise PredictionsError(f"{path}: not a forest ({error})") from None
+            stacker.boosters_[concept] = load_forest(folder / f"lightgbm-{concept}.txt")
         return stacker

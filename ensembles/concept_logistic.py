@@ -12,8 +12,9 @@ from core.runs import write_json
 from ensembles.candidates import Candidates
 from ensembles.compiled import compiled
 from ensembles.linear import LogisticStacker
-from ensembles.logistic import Floats64
+from ensembles.logistic_sums import Floats64
 from ensembles.pairs import Bools, Floats
+from ensembles.rows import take_rows
 from ensembles.stacking import FILE, Weights, read_header
 
 
@@ -62,7 +63,7 @@ class ConceptLogisticStacker:
         order = order[np.searchsorted(group[order], 0) :]
         self.coef_ = fit_around(
             np.searchsorted(group[order], np.arange(len(self.concepts_) + 1)),
-            self.shared_.standardise(candidates)[order],
+            self.shared_.standard_.of_rows(take_rows(candidates.features, order)),
             targets[order],
             weights=None if weights is None else weights[order],
             centre=self.shared_.coef_,
@@ -76,7 +77,7 @@ class ConceptLogisticStacker:
         Raises:
             AlignmentError: the features are not those of the fit.
         """
-        features = self.shared_.standardise(candidates)
+        features = self.shared_.standardised(candidates)
         coef = np.tile(self.shared_.coef_, (candidates.n_concepts, 1))
         coef[self.concepts_] = self.coef_
         logits = _logits(features, candidates.columns, coef.astype(np.float32))

@@ -13,7 +13,8 @@ class EnsembleConfig:
         stackers: names of `ensembles.stackers.STACKERS`, the simplest first; a later one is kept
             only where cross-fitting shows that it beats the one kept so far.
         floor: a pair of an image and a concept is looked at if a member gives it this probability,
-        top: or if it is among this many of its image.
+        top: or if it is among this many of its image;
+        most: at most so many of an image are, the highest by the mean of the members.
         margin: standard errors of the paired difference by which something less simple must win.
         caution: standard errors taken off the gain of a category's or concept's own threshold.
         min_true: concepts with fewer true images in valid have no threshold of their own.
@@ -32,6 +33,7 @@ class EnsembleConfig:
     stackers: tuple[str, ...] = ("mean", "logistic", "lightgbm")
     floor: float = 0.02
     top: int = 30
+    most: int = 200
     margin: float = 1.0
     caution: float = 2.0
     min_true: int = 5
@@ -45,7 +47,7 @@ class EnsembleConfig:
             raise ConfigError("stackers: expected at least one")
         if not 0 < self.floor < 1:
             raise ConfigError(f"floor: expected a number between 0 and 1, found {self.floor}")
-        for name in ("top", "min_true"):
+        for name in ("top", "most", "min_true"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, found {getattr(self, name)}")
         for name in ("margin", "caution", "constant_from"):

@@ -7,8 +7,12 @@ import numpy.typing as npt
 
 from core.errors import LeakageError, first_few
 from core.images import ImageTable
+from core.labels import Targets
+from core.metrics import EmptyTruth, Scores
+from core.single_threshold import at_threshold_of_others, f1_of_pairs_by_threshold
 from core.sparse_predictions import AnyPredictions
 from ensembles.candidates import Candidates
+from ensembles.compiled import in_blocks
 from ensembles.folds import Folds, held_out_images
 from ensembles.stacking import Stacker
 
@@ -22,6 +26,8 @@ def cross_fit(
 ) -> npt.NDArray[np.float32]:
     """(n,) probability of each candidate pair by a stacker fitted without the pair's fold.
 
+    Folds are done side by side, on as many cores as numba may use.
+
     Args:
         make_stacker: gives a fresh stacker; called once a fold.
         targets: (n,) whether each pair is true.
@@ -31,11 +37,39 @@ def cross_fit(
         AlignmentError: an image has no fold, or all share one.
     """
     probs = np.empty(len(candidates), dtype=np.float32)
-    for held_out in held_out_images(folds):
-        others, here = ~held_out[candidates.rows], held_out[candidates.rows]
-        stacker = make_stacker().fit(candidates.take(others), targets[others])
-        probs[here] = stacker.predict(candidates.take(here))
+    masks = list(held_out_images(folds))
+
+    def work(first: int, last: int) -> None:
+        for held_out in masks[first:last]:
+            others, here = ~held_out[candidates.rows], held_out[candidates.rows]
+            stacker = make_stacker().fit(candidates.take(others), targets[others])
+            probs[here] = stacker.predict(candidates.take(here))
+
+    in_blocks(len(masks), work, worth_it=2)
     return probs
+
+
+def image_f1_of(
+    candidates: Candidates,
+    probs: npt.NDArray[np.float32],
+    true: npt.NDArray[np.bool_],
+    *,
+    targets: Targets,
+    folds: Folds,
+    empty_truth: EmptyTruth,
+) -> Scores:
+    """(N,) F1 of each image at the one threshold that is best on the other folds.
+
+    As `core.single_threshold.cross_fitted_f1` has it of the matrix that `to_dense` would make.
+
+    Args:
+        probs, true: (n,) of each candidate pair.
+        targets: the true concepts of the N images, those that are no candidate included.
+    """
+    scores = f1_of_pairs_by_threshold(
+        candidates.rows, probs, true, targets=targets, empty_truth=empty_truth
+    )
+    return at_threshold_of_others(scores, folds)
 
 
 def check_out_of_sample(sources: Sequence[AnyPredictions], table: ImageTable) -> None:

@@ -37,6 +37,8 @@ from ensembles.set_value import expected_of, with_decided
 
 COLUMNS = ("forecast", "truth", "mass", "highest")
 
+_BLOCK = 32  # resamples drawn at once, as `core.metrics.bootstrap` does
+
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
@@ -215,9 +217,10 @@ def forecast(
     rng = np.random.default_rng(seed)
     luck = np.zeros(n_resamples)
     for n_drawn in (len(sums), len(set(test_groups))):
-        for resample in range(n_resamples):
-            drawn = rng.integers(len(sums), size=n_drawn)
-            luck[resample] += sums[drawn].sum() / sizes[drawn].sum()
+        for first in range(0, n_resamples, _BLOCK):
+            block = luck[first : first + _BLOCK]
+            drawn = rng.integers(len(sums), size=(len(block), n_drawn))
+            block += sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(value - luck, (0.025, 0.975))
     return Forecast(
         value=float(np.clip(value, 0.0, 1.0)),

@@ -6,12 +6,11 @@ from core.images import ImageTable
 from core.ladder import Step
 from core.metrics import EmptyTruth, bootstrap
 from core.progress import progress
-from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus
 from ensembles.config import EnsembleConfig
-from ensembles.crossfit import cross_fit
+from ensembles.crossfit import cross_fit, image_f1_of
 from ensembles.member import Member
-from ensembles.second_stage import SecondStage, candidates_of
+from ensembles.second_stage import SecondStage, background_of, candidates_of
 from ensembles.stackers import STACKERS
 
 QUICK = ("mean", "greedy", "logistic", "logistic-offsets", "logistic-concepts")
@@ -56,14 +55,18 @@ def leave_one_out(
         return []
     whole = next(rung.image_f1 for rung in fitted.tried if rung.name == name)
     targets = valid.targets(corpus.labels)
+    background = background_of(corpus)
     steps = []
     with progress("leaving out", total=len(members), unit="members") as advance:
         for member in members:
             others = [other for other in members if other is not member]
-            pairs = candidates_of(corpus, others, valid, split="valid", config=config)
-            probs = cross_fit(STACKERS[name], pairs, pairs.true(targets), folds=valid.folds)
-            scores = cross_fitted_f1(
-                pairs.to_dense(probs), targets, valid.folds, empty_truth=empty_truth
+            pairs = candidates_of(
+                corpus, others, valid, split="valid", config=config, background=background
+            )
+            true = pairs.true(targets)
+            probs = cross_fit(STACKERS[name], pairs, true, folds=valid.folds)
+            scores = image_f1_of(
+                pairs, probs, true, targets=targets, folds=valid.folds, empty_truth=empty_truth
             )
             f1 = bootstrap(scores, groups=valid.groups)
             gain = bootstrap(whole - scores, groups=valid.groups)

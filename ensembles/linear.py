@@ -11,15 +11,10 @@ from scipy.special import expit
 from core.runs import write_json
 from ensembles.candidates import Candidates
 from ensembles.logistic import fit_logistic, fit_offsets
+from ensembles.logistic_sums import logits_of
 from ensembles.pairs import Bools, Floats
-from ensembles.stacking import (
-    FILE,
-    Weights,
-    check_features,
-    check_targets,
-    fill_uncovered,
-    read_header,
-)
+from ensembles.stacking import FILE, Weights, check_features, check_targets, read_header
+from ensembles.standardise import Standard
 
 
 class MeanStacker:
@@ -72,20 +67,17 @@ class LogisticStacker:
             PredictionsError: none of the pairs is true, or all are.
         """
         check_targets(candidates, targets)
-        features = fill_uncovered(candidates)
-        self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        deviation = features.std(axis=0, dtype=np.float64).astype(np.float32)
-        self.scale_ = np.where(deviation > 0, deviation, np.float32(1.0))
+        features = candidates.features
         self.feature_names_ = candidates.feature_names
-        features -= self.mean_
-        features /= self.scale_
-        self.coef_ = fit_logistic(features, targets, weights=weights, ridge=self.ridge)
+        self.standard_ = Standard.of(features, candidates.feature_names)
+        self.coef_ = fit_logistic(
+            features, targets, weights=weights, ridge=self.ridge, standard=self.standard_
+        )
         self.offsets_ = np.zeros(candidates.n_concepts)
         if self.offset_ridge is not None:
-            logits = features @ self.coef_[:-1].astype(np.float32) + self.coef_[-1]
             self.offsets_ = fit_offsets(
                 candidates.columns,
-                logits,
+                logits_of(features, self.standard_, self.coef_),
                 targets,
                 weights=weights,
                 ridge=self.offset_ridge,
@@ -99,26 +91,28 @@ class LogisticStacker:
         Raises:
             AlignmentError: the features are not those of the fit.
         """
-        features = self.standardise(candidates)
-        logits = features @ self.coef_[:-1].astype(np.float32) + self.coef_[-1]
+        check_features(candidates, self.feature_names_)
+        logits = logits_of(candidates.features, self.standard_, self.coef_)
         return np.asarray(expit(logits + self.offsets_[candidates.columns]), dtype=np.float32)
 
-    def standardise(self, candidates: Candidates) -> Floats:
+    def standardised(self, candidates: Candidates) -> Floats:
         """(n, F) the features as the weights take them: nothing missing, scaled as in the fit.
 
         Raises:
             AlignmentError: the features are not those of the fit.
         """
         check_features(candidates, self.feature_names_)
-        features = fill_uncovered(candidates)
-        features -= self.mean_
-        features /= self.scale_
-        return features
+        return self.standard_.of_rows(candidates.features)
 
     def save(self, folder: Path) -> None:
         """Write every number that was learned."""
-        learned = ("mean_", "scale_", "coef_", "offsets_")
-        values = {name: np.asarray(getattr(self, name)).tolist() for name in learned}
+        learned = {
+            "mean_": self.standard_.mean,
+            "scale_": self.standard_.scale,
+            "coef_": self.coef_,
+            "offsets_": self.offsets_,
+        }
+        values = {name: np.asarray(array).tolist() for name, array in learned.items()}
         settings = {"ridge": self.ridge, "offset_ridge": self.offset_ridge}
         header = {"stacker": "logistic", "feature_names": self.feature_names_}
         write_json(folder / FILE, {**header, "settings": settings, "learned": values})
@@ -135,8 +129,8 @@ class LogisticStacker:
         stacker = cls(**values["settings"])
         stacker.feature_names_ = tuple(values["feature_names"])
         learned = values["learned"]
-        stacker.mean_ = np.array(learned["mean_"], dtype=np.float32)
-        stacker.scale_ = np.array(learned["scale_"], dtype=np.float32)
+        mean, scale = (np.array(learned[name], np.float32) for name in ("mean_", "scale_"))
+        stacker.standard_ = Standard.of_names(stacker.feature_names_, mean=mean, scale=scale)
         stacker.coef_ = np.array(learned["coef_"])
         stacker.offsets_ = np.array(learned["offsets_"])
         return stacker

@@ -8,13 +8,12 @@ from core.images import ImageTable
 from core.ladder import Rung
 from core.metrics import EmptyTruth
 from core.progress import progress
-from core.single_threshold import cross_fitted_f1
 from core.workspace import Corpus
 from ensembles.background import Background
 from ensembles.candidates import Candidates, make_candidates
 from ensembles.choose import Choice, choose_rule
 from ensembles.config import EnsembleConfig
-from ensembles.crossfit import cross_fit
+from ensembles.crossfit import cross_fit, image_f1_of
 from ensembles.gather import constant_concepts
 from ensembles.member import Member
 from ensembles.pairs import Floats, are_true
@@ -81,8 +80,14 @@ def fit_second_stage(
     with progress("stacking", total=len(options), unit="stackers") as advance:
         for name, make in options.items():
             out_of_fold[name] = cross_fit(make, candidates, true, folds=valid.folds)
-            probs = candidates.to_dense(out_of_fold[name])
-            scores = cross_fitted_f1(probs, targets, valid.folds, empty_truth=empty_truth)
+            scores = image_f1_of(
+                candidates,
+                out_of_fold[name],
+                true,
+                targets=targets,
+                folds=valid.folds,
+                empty_truth=empty_truth,
+            )
             tried[name] = Rung(name=name, image_f1=scores)
             advance(1)
     whole = [m.name for m in members if _covers(m, valid)]
@@ -141,6 +146,13 @@ def _covers(member: Member, valid: ImageTable) -> bool:
     return len(set(valid.image_ids).intersection(member.valid.image_ids)) >= 0.9 * len(valid)
 
 
+def background_of(corpus: Corpus) -> Background:
+    """What the labels of the training images say."""
+    train = corpus.table.of(split="train")
+    train = train.take(train.labelled)
+    return Background.of(train.targets(corpus.labels), train.categories)
+
+
 def candidates_of(
     corpus: Corpus,
     members: Sequence[Member],
@@ -148,17 +160,17 @@ def candidates_of(
     *,
     split: str,
     config: EnsembleConfig,
+    background: Background | None = None,
 ) -> Candidates:
-    """Candidate pairs of images of valid or test."""
-    train = corpus.table.of(split="train")
-    train = train.take(train.labelled)
-    background = Background.of(train.targets(corpus.labels), train.categories)
+    """Candidate pairs of images of valid or test; who makes several counts the training once."""
+    background = background or background_of(corpus)
     return make_candidates(
         [member.source(split, table, corpus) for member in members],
         background=background,
         category_weights=background.category_weights(table.categories),
         floor=config.floor,
         top=config.top,
+        most=config.most,
     )
 
 

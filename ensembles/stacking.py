@@ -79,16 +79,3 @@ def check_features(candidates: Candidates, names: tuple[str, ...]) -> None:
             f"the stacker was fitted on {len(names)} features, these are"
             f" {len(candidates.feature_names)}; different: {first_few(odd)}"
         )
-
-
-def fill_uncovered(candidates: Candidates) -> Floats:
-    """(n, F) a copy of the features where a missing one takes the mean of the sources that know."""
-    filled = candidates.features.copy()
-    for kind in ("logit ", "rank "):
-        own = [m for m, name in enumerate(candidates.feature_names) if name.startswith(kind)]
-        known = candidates.features[:, own]
-        missing = np.isnan(known)
-        if missing.any():
-            mean = np.nansum(known, axis=1) / (len(own) - missing.sum(axis=1))
-            filled[:, own] = np.where(missing, mean[:, None], known)
-    return filled

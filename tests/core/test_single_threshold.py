@@ -14,6 +14,7 @@ from core.single_threshold import (
     cross_fitted_f1,
     decided_at,
     f1_by_threshold,
+    f1_of_pairs_by_threshold,
 )
 
 RULES: tuple[EmptyTruth, ...] = ("left out", "counted")
@@ -50,6 +51,17 @@ def plain_f1(probs: Probs, targets: Targets, rule: EmptyTruth) -> list[list[floa
                 row.append(2 * len(true & decided) / (n_true + len(decided)))
         scores.append(row)
     return scores
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_pairs_score_what_the_matrix_scores_that_is_0_elsewhere(rule: EmptyTruth) -> None:
+    probs, targets = drawn(0)
+    rows, columns = np.nonzero(probs)
+    true = targets.matrix.toarray()[rows, columns]
+    found = f1_of_pairs_by_threshold(
+        rows, probs[rows, columns], true, targets=targets, empty_truth=rule
+    )
+    np.testing.assert_array_equal(found, f1_by_threshold(probs, targets, empty_truth=rule))
 
 
 @pytest.mark.parametrize("rule", RULES)

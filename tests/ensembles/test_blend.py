@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
 from core.errors import PredictionsError
-from ensembles.blend import LOWEST, N_THRESHOLDS, STEP, GreedyStacker, score_picks
+from ensembles.blend import GreedyStacker
 from ensembles.candidates import Candidates
+from ensembles.greedy_sums import LOWEST, N_THRESHOLDS, STEP, score_picks
 from ensembles.pairs import Bools, Floats
 from ensembles.stackers import load_stacker
 
@@ -68,7 +70,8 @@ def test_the_scores_of_all_picks_are_those_of_a_search_in_plain_lines() -> None:
     weights = rng.random(30)
     n_covering = rng.integers(0, 3, 120).astype(np.float32)
     total = np.where(n_covering > 0, rng.normal(-1, 3, 120), 0).astype(np.float32)
-    found = score_picks(np.arange(31) * 4, logits, true, rest, weights, total, n_covering)
+    n_true = np.bincount(rows, true)
+    found = score_picks(np.arange(31) * 4, logits, true, rest, n_true, weights, total, n_covering)
     for m in range(3):
         z = logits[:, m]
         n_after = n_covering + ~np.isnan(z)
@@ -105,6 +108,28 @@ def test_a_member_that_does_not_cover_a_pair_has_no_say() -> None:
     probs = stacker.predict(candidates(logits, np.arange(3), n_images=3))
     # 0.25 x 1 + 0.75 x 2; 1 alone; nobody with a weight: the mean of those that do
     np.testing.assert_allclose(probs, expit([1.75, 1.0, 3.0]), rtol=1e-6)
+
+
+def test_pairs_below_all_thresholds_change_nothing_but_the_time() -> None:
+    pairs, true = simulated((0.8, 1.0, 2.0))
+    low = np.full((400, 3), -7.0, dtype=np.float32)
+    low[:, 1] = NAN
+    logits = np.concatenate([np.asarray(pairs.features)[:, :3], low])
+    rows = np.concatenate([pairs.rows, np.repeat(np.arange(200), 2)])
+    order = np.argsort(rows, kind="stable")
+    more = candidates(logits[order], rows[order], n_images=200)
+    none = np.concatenate([true, np.zeros(400, dtype=np.bool_)])[order]
+    found = GreedyStacker().fit(more, none).weights_
+    np.testing.assert_array_equal(found, GreedyStacker().fit(pairs, true).weights_)
+
+
+def test_two_threads_pick_what_one_picks(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, true = simulated((1.5, 1.6, 1.7))
+    found = []
+    for n_threads in (1, 2):
+        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
+        found.append(GreedyStacker().fit(pairs, true).weights_)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_the_seed_decides_and_nothing_else() -> None:

@@ -51,7 +51,7 @@ def test_pairs_above_the_floor_become_candidates_in_order() -> None:
         "rank DRCT",
         *SHARED_FEATURES,
     )
-    assert CANDIDATES.features.dtype == np.float32
+    assert np.asarray(CANDIDATES.features).dtype == np.float32
     assert len(CANDIDATES) == 4
 
 

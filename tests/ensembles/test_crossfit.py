@@ -1,16 +1,23 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
+import numba
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from core.errors import AlignmentError, LeakageError
 from core.images import ImageTable
 from core.labels import LabelSpace
+from core.metrics import EmptyTruth
 from core.predictions import Predictions
+from core.single_threshold import cross_fitted_f1
 from ensembles.candidates import Candidates
-from ensembles.crossfit import check_out_of_sample, cross_fit
+from ensembles.crossfit import check_out_of_sample, cross_fit, image_f1_of
 from ensembles.linear import LogisticStacker, MeanStacker
 from ensembles.pairs import Bools, Floats
+from ensembles.stackers import STACKERS
 from ensembles.stacking import Weights
 
 
@@ -70,6 +77,40 @@ def test_two_runs_agree_to_the_last_bit() -> None:
     true = np.random.default_rng(1).random(80) < 0.5
     runs = [cross_fit(LogisticStacker, pairs, true, folds=np.arange(40) % 4) for _ in range(2)]
     np.testing.assert_array_equal(runs[0], runs[1])
+
+
+@pytest.mark.parametrize("name", ["logistic", "greedy", "lightgbm", "logistic-concepts"])
+def test_folds_side_by_side_agree_with_one_after_the_other(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = candidates(400)
+    true = np.random.default_rng(1).random(800) < expit(pairs.feature("mean logit"))
+    folds = np.arange(400) % 4
+    found = []
+    for n_threads in (1, 2):
+        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
+        found.append(cross_fit(STACKERS[name], pairs, true, folds=folds))
+    np.testing.assert_array_equal(found[0], found[1])
+    for fold in range(4):
+        here = folds[pairs.rows] == fold
+        copied = replace(pairs.take(~here), features=np.asarray(pairs.features)[~here])
+        stacker = STACKERS[name]().fit(copied, true[~here])
+        np.testing.assert_array_equal(found[0][here], stacker.predict(pairs.take(here)))
+
+
+def test_pairs_score_what_their_matrix_scores() -> None:
+    rng = np.random.default_rng(0)
+    pairs, labels = candidates(40), LabelSpace(("C1", "C2"))
+    targets = labels.encode([[c for c in labels.cuis if rng.random() < 0.5] for _ in range(40)])
+    folds = np.arange(40) % 4
+    some = pairs.take(rng.random(80) < 0.8)  # true concepts that are no candidates are missed
+    probs = rng.random(len(some)).astype(np.float32)
+    for rule in get_args(EmptyTruth):
+        found = image_f1_of(
+            some, probs, some.true(targets), targets=targets, folds=folds, empty_truth=rule
+        )
+        expected = cross_fitted_f1(some.to_dense(probs), targets, folds, empty_truth=rule)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_images_without_a_fold_are_refused() -> None:

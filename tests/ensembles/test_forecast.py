@@ -95,6 +95,25 @@ def test_only_an_error_beyond_chance_is_taken_off() -> None:
     assert chance.high - chance.low == pytest.approx(2 * 1.96 * 0.030, rel=0.2)
 
 
+def test_the_interval_is_that_of_one_resample_after_the_other() -> None:
+    rng = np.random.default_rng(1)
+    error = 0.1 * rng.standard_normal(60)
+    groups = [str(i // 3) for i in range(60)]
+    made = forecast(
+        of(np.full(9, 0.5)), error=error, groups=groups, test_groups=groups[:9], n_resamples=70
+    )
+    members = np.unique(np.array(groups), return_inverse=True)[1]
+    sums, sizes = np.bincount(members, error - error.mean()), np.bincount(members)
+    drawing, luck = np.random.default_rng(0), np.zeros(70)
+    for n_drawn in (20, 3):
+        for resample in range(70):
+            drawn = drawing.integers(20, size=n_drawn)
+            luck[resample] += sums[drawn].sum() / sizes[drawn].sum()
+    value = 0.5 - made.corrected * error.mean()
+    expected = np.quantile(value - luck, (0.025, 0.975))
+    np.testing.assert_allclose([made.low, made.high], expected, atol=1e-12)
+
+
 def test_the_line_says_all_that_matters() -> None:
     error = Interval(value=0.002, low=-0.003, high=0.007, n=900)
     made = Forecast(value=0.781, low=0.764, high=0.798, n=1165, error=error, corrected=False)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -51,6 +52,26 @@ def test_two_runs_agree_to_the_last_bit_with_any_number_of_threads(n_threads: in
         for n in (1, n_threads)
     )
     np.testing.assert_array_equal(first, second)
+
+
+def test_of_more_pairs_as_many_as_are_wanted_are_drawn() -> None:
+    candidates, true = simulated()
+    drawn = LightGBMStacker(max_pairs=1500).fit(candidates, true)
+    number = np.sort(np.random.default_rng(0).choice(2000, 1500, replace=False))
+    chosen = np.zeros(2000, dtype=np.bool_)
+    chosen[number] = True
+    taken = LightGBMStacker().fit(candidates.take(chosen), true[chosen])
+    np.testing.assert_array_equal(drawn.predict(candidates), taken.predict(candidates))
+
+
+def test_two_threads_predict_what_one_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates, true = simulated()
+    stacker = LightGBMStacker().fit(candidates, true)
+    found = []
+    for n_threads in (1, 2):
+        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
+        found.append(stacker.predict(candidates))
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_another_seed_draws_another_forest() -> None:

@@ -1,9 +1,13 @@
+import numba
 import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from ensembles import logistic
 from ensembles.logistic import fit_logistic, fit_offsets
+from ensembles.logistic_sums import logits_of
+from ensembles.standardise import Standard
 
 
 @pytest.mark.parametrize("ridge", [0.1, 10.0])
@@ -44,6 +48,38 @@ def test_a_million_rows_in_chunks_give_the_minimum_too() -> None:
     residual = expit(features[:, 0] * found[0] + found[1]) - targets
     assert abs(residual.sum()) < 1e-2
     assert abs(residual @ features[:, 0] + found[0]) < 1e-2
+
+
+def test_the_part_that_shows_the_way_leads_to_the_same_minimum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(3)
+    features = rng.normal(-3, 2, (40_000, 5)).astype(np.float32)
+    features[:, 1] = features[:, 0] + 0.01 * features[:, 1]  # all but collinear
+    features[rng.random(40_000) < 0.2, 0] = np.nan
+    names = ("logit a", "logit b", "x", "y", "z")
+    targets = rng.random(40_000) < expit(features[:, 1] - 0.3 * features[:, 4])
+    weights = rng.random(40_000).astype(np.float32)
+    standard = Standard.of(features, names)
+    standardised = standard.of_rows(features)
+    plain = fit_logistic(standardised, targets, weights=weights, ridge=2.0)
+    monkeypatch.setattr(logistic, "_MANY", 1000)
+    monkeypatch.setattr(logistic, "_PART", 4000)
+    found = []
+    for n_threads in (1, 2):
+        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
+        found.append(fit_logistic(features, targets, weights=weights, ridge=2.0, standard=standard))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], plain, atol=2e-4)
+    reference = LogisticRegression(C=1 / 2, tol=1e-10, max_iter=5000)
+    reference.fit(standardised.astype(np.float64), targets, sample_weight=weights)
+    np.testing.assert_allclose(found[0][:-1], reference.coef_[0], atol=5e-4)
+    np.testing.assert_allclose(
+        logits_of(features, standard, found[0]),
+        standardised @ found[0][:-1] + found[0][-1],
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_offsets_agree_with_a_search_on_the_loss_of_each_group() -> None:

@@ -54,7 +54,7 @@ def test_the_sparse_form_makes_the_same_candidates(
     def features() -> np.ndarray:
         members = gather(generated, empty, outside=[far])
         pairs = candidates_of(generated, members, valid, split="valid", config=CONFIG)
-        return pairs.features
+        return np.asarray(pairs.features)
 
     dense = features()
     for split in ("valid", "test"):

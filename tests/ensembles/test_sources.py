@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from core.errors import LabelSpaceError, PredictionsError
 from core.labels import LabelSpace
@@ -107,3 +108,37 @@ def test_a_source_with_a_foreign_concept_is_refused() -> None:
     foreign = predictions("DRCT", ("a",), ("C9",), [[0.1]])
     with pytest.raises(LabelSpaceError, match=r"\['C9'\]"):
         Source.of(foreign, image_ids=IMAGES, labels=FULL)
+
+
+def test_of_a_crowded_image_the_highest_by_the_mean_stay() -> None:
+    numbers = np.arange(6, dtype=np.int32)
+    sources = [
+        Source(name=name, probs=np.array(probs, np.float32), rows=numbers[:2], columns=numbers)
+        for name, probs in (
+            ("a", [[0.9, 0.1, 0.3, 0.3, 0.0, 0.2], [0.1, 0.9, 0.0, 0.0, 0.0, 0.0]]),
+            ("b", [[0.0, 0.2, 0.3, 0.3, 0.1, 0.0], [0.2, 0.0, 0.0, 0.0, 0.0, 0.0]]),
+        )
+    ]
+    rows, columns = find_candidates(sources, n_images=2, n_concepts=6, floor=0.1, top=1, most=2)
+    # means .45, .15, .3, .3, .05, .1: two share the second place, and stay; the other has two
+    assert rows.tolist() == [0, 0, 0, 1, 1]
+    assert columns.tolist() == [0, 2, 3, 0, 1]
+
+
+def test_what_is_stored_sparsely_is_looked_up_as_in_the_array() -> None:
+    rng = np.random.default_rng(0)
+    probs = np.where(rng.random((20, 30)) < 0.2, rng.random((20, 30)), 0).astype(np.float32)
+    own_rows = rng.permutation(25).astype(np.int32) - 5  # the first five are not covered
+    own_columns = rng.permutation(33).astype(np.int32) - 3
+    own_rows[own_rows < 0] = own_columns[own_columns < 0] = -1
+    rows, columns = rng.integers(0, 25, 400).astype(np.int32), rng.integers(0, 33, 400)
+    whole, stored = (
+        Source(name="s", probs=form, rows=own_rows, columns=own_columns).at(
+            rows, columns.astype(np.int32)
+        )
+        for form in (probs, csr_array(probs))
+    )
+    i, j = own_rows[rows], own_columns[columns]
+    expected = np.where((i >= 0) & (j >= 0), probs[i, j], np.nan)
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(stored, expected)

@@ -72,12 +72,12 @@ def test_what_is_learned_beats_the_mean_on_other_images(name: str) -> None:
 
 def test_the_logistic_stacker_is_scikit_learn_s_on_standardised_features() -> None:
     candidates, true = simulated()
-    covered = np.flatnonzero(~np.isnan(candidates.features).any(axis=1))
+    covered = np.flatnonzero(~np.isnan(np.asarray(candidates.features)).any(axis=1))
     mask = np.zeros(len(candidates), dtype=np.bool_)
     mask[covered] = True
     known, truth = candidates.take(mask), true[mask]
     found = LogisticStacker(ridge=5.0).fit(known, truth).predict(known)
-    x = known.features.astype(np.float64)
+    x = np.asarray(known.features).astype(np.float64)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     reference = LogisticRegression(C=0.2, tol=1e-9, max_iter=2000).fit(x, truth)
     np.testing.assert_allclose(found, reference.predict_proba(x)[:, 1], atol=2e-5)
@@ -98,7 +98,7 @@ def test_offsets_mend_a_concept_that_is_truer_than_it_looks() -> None:
 
 def test_a_feature_that_never_varies_does_no_harm() -> None:
     candidates, true = simulated()
-    features = candidates.features.copy()
+    features = np.array(candidates.features)
     features[:, NAMES.index("support")] = 3.0
     flat = replace(candidates, features=features)
     assert np.isfinite(LogisticStacker().fit(flat, true).predict(flat)).all()

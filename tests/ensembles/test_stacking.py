@@ -5,9 +5,7 @@ import pytest
 
 from core.errors import AlignmentError, PredictionsError
 from ensembles.candidates import Candidates
-from ensembles.stacking import check_features, check_targets, fill_uncovered, read_header
-
-NAN = np.nan
+from ensembles.stacking import check_features, check_targets, read_header
 
 
 def candidates(features: list[list[float]], names: tuple[str, ...]) -> Candidates:
@@ -20,16 +18,6 @@ def candidates(features: list[list[float]], names: tuple[str, ...]) -> Candidate
         features=np.array(features, dtype=np.float32),
         feature_names=names,
     )
-
-
-NAMES = ("logit a", "logit b", "logit c", "rank a", "rank b", "rank c", "mean logit")
-
-
-def test_a_source_that_does_not_cover_a_pair_gets_the_mean_of_those_that_do() -> None:
-    pairs = candidates([[1, NAN, 3, 0, NAN, 2, 9], [1, 2, 3, 4, 5, 6, 7]], NAMES)
-    filled = fill_uncovered(pairs)
-    assert filled.tolist() == [[1, 2, 3, 0, 1, 2, 9], [1, 2, 3, 4, 5, 6, 7]]
-    assert np.isnan(pairs.features).sum() == 2  # the features themselves stay
 
 
 def test_targets_of_one_kind_are_refused() -> None:
