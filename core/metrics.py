@@ -176,7 +176,7 @@ def bootstrap(
 
     Args:
         scores: (N,), NaN where an image is left out.
-        groups: N group names; None when images are independent.
+        groups: N group names, see `group_numbers`; None when images are independent.
 
     Raises:
         ValueError: every score is NaN.
@@ -186,7 +186,7 @@ def bootstrap(
     if groups is None:
         members = np.arange(int(kept.sum()))
     else:
-        members = np.unique(np.array(groups, dtype=np.str_)[kept], return_inverse=True)[1]
+        members = np.unique(group_numbers(groups)[kept], return_inverse=True)[1]
     sums = np.bincount(members, weights=scores[kept])
     sizes = np.bincount(members).astype(np.float64)
     rng = np.random.default_rng(seed)
@@ -197,6 +197,12 @@ def bootstrap(
         block[:] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Interval(value=value, low=float(low), high=float(high), n=int(kept.sum()))
+
+
+def group_numbers(groups: Sequence[str]) -> npt.NDArray[np.intp]:
+    """(N,) number of each image's group, from 0 on; an image of group "" is a group by itself."""
+    names = [group or f"\0{row}" for row, group in enumerate(groups)]
+    return np.unique(np.array(names, dtype=np.str_), return_inverse=True)[1]
 
 
 def row_sums(matrix: csr_array) -> npt.NDArray[np.int64]:

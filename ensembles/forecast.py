@@ -25,7 +25,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from core.labels import LabelSpace
-from core.metrics import Interval, Scores, bootstrap
+from core.metrics import Interval, Scores, bootstrap, group_numbers
 from ensembles.choose import Choice
 from ensembles.counts import CountHead
 from ensembles.decide import DecisionRule
@@ -211,12 +211,12 @@ def forecast(
     corrected = not on_valid.low <= 0.0 <= on_valid.high
     value = expected.forecast - (on_valid.value if corrected else 0.0)
     kept = ~np.isnan(error)
-    members = np.unique(np.array(groups, dtype=np.str_)[kept], return_inverse=True)[1]
+    members = np.unique(group_numbers(groups)[kept], return_inverse=True)[1]
     sums = np.bincount(members, weights=error[kept] - on_valid.value)
     sizes = np.bincount(members).astype(np.float64)
     rng = np.random.default_rng(seed)
     luck = np.zeros(n_resamples)
-    for n_drawn in (len(sums), len(set(test_groups))):
+    for n_drawn in (len(sums), len(set(group_numbers(test_groups).tolist()))):
         for first in range(0, n_resamples, _BLOCK):
             block = luck[first : first + _BLOCK]
             drawn = rng.integers(len(sums), size=(len(block), n_drawn))

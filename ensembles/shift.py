@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from core.metrics import Scores
+from core.metrics import Scores, group_numbers
 
 _Values = Scores | npt.NDArray[np.bool_]
 
@@ -117,9 +117,7 @@ class _Mean:
     ) -> "_Mean":
         weights = np.ones(len(values)) if weights is None else weights
         value = float(weights @ values / weights.sum())
-        names = [group or f"\0{row}" for row, group in enumerate(groups)]
-        members = np.unique(np.array(names, dtype=np.str_), return_inverse=True)[1]
-        sums = np.bincount(members, weights=weights * (values - value))
+        sums = np.bincount(group_numbers(groups), weights=weights * (values - value))
         return cls(value=value, variance=float((sums**2).sum() / weights.sum() ** 2))
 
     def differs(self, other: "_Mean", *, least: float) -> bool:

@@ -15,6 +15,7 @@ from core.metrics import (
     bootstrap,
     column_sums,
     concept_f1,
+    group_numbers,
     image_f1,
     macro_f1,
     mean_in_order,
@@ -240,3 +241,11 @@ def test_sums_count_true_entries_past_the_range_of_a_byte() -> None:
     assert column_sums(csr_array(dense)).tolist() == [300, 300]
     assert row_sums(csr_array(dense.T)).tolist() == [300, 300]
     assert row_sums(csr_array((0, 4), dtype=np.bool_)).tolist() == []
+
+
+def test_an_image_of_group_nothing_is_a_group_by_itself() -> None:
+    assert group_numbers(["", "a", "", "a", "b"]).tolist() == [0, 2, 1, 2, 3]
+    scores = np.array([0.1, 0.9, 0.4, 0.6])
+    alone = bootstrap(scores, groups=["", "", "", ""])
+    assert alone == bootstrap(scores)
+    assert alone.low < alone.high
