@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from core.labels import Targets
 from core.metrics import Scores
-from ensembles.compiled import compiled
+from ensembles.compiled import compiled, in_blocks
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -110,14 +110,41 @@ class Pairs:
 
     @cached_property
     def by_concept(self) -> npt.NDArray[np.intp]:
-        """(n,) pairs of the first concept from the most probable down, then of the second, ..."""
-        return self.by_prob[np.argsort(self.columns[self.by_prob], kind="stable")]
+        """(n,) pairs of the first concept from the most probable down, then of the second, ...
+
+        Equal ones are in their order.
+        """
+        order = np.empty(len(self), dtype=np.intp)
+        starts = self.concept_starts
+        _group(self.columns, starts[:-1].copy(), order)
+        in_blocks(self.n_concepts, lambda a, b: _sort_groups(starts[a : b + 1], self.probs, order))
+        return order
 
     @cached_property
     def concept_starts(self) -> npt.NDArray[np.int64]:
         """(L + 1,) where each concept begins in `by_concept`."""
         counts = np.bincount(self.columns, minlength=self.n_concepts)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+@compiled
+def _group(columns: Ints, ends: npt.NDArray[np.int64], order: npt.NDArray[np.intp]) -> None:
+    """Write the pairs of one concept after the other, each in their order.
+
+    Args:
+        ends: (L,) where each concept begins; moved to where it ends.
+    """
+    for k in range(len(columns)):
+        order[ends[columns[k]]] = k
+        ends[columns[k]] += 1
+
+
+@compiled
+def _sort_groups(starts: npt.NDArray[np.int64], probs: Floats, order: npt.NDArray[np.intp]) -> None:
+    """Put the pairs of each concept in order, from the most probable down."""
+    for j in range(len(starts) - 1):
+        own = order[starts[j] : starts[j + 1]].copy()
+        order[starts[j] : starts[j + 1]] = own[np.argsort(-probs[own], kind="mergesort")]
 
 
 def are_true(targets: Targets, *, rows: Ints, columns: Ints) -> Bools:
@@ -163,9 +190,18 @@ def select(
     if forced is None or kinds is None:
         forced = np.zeros((1, n_concepts), dtype=np.bool_)
         kinds = np.zeros(n_images, dtype=np.int32)
-    buffer, counts = _select(
-        np.ascontiguousarray(probs), row_thresholds, column_thresholds, forced, kinds, limit
-    )
+    probs = np.ascontiguousarray(probs)
+    buffer = np.empty((n_images, min(limit, n_concepts)), dtype=np.int32)
+    counts = np.zeros(n_images, dtype=np.int32)
+
+    def work(first: int, last: int) -> None:
+        here = slice(first, last)
+        _select(
+            probs[here], row_thresholds[here], column_thresholds, forced, kinds[here], limit,
+            buffer[here], counts[here],
+        )  # fmt: skip
+
+    in_blocks(n_images, work)
     rows = np.repeat(np.arange(n_images, dtype=np.int32), counts)
     return rows, buffer[np.arange(buffer.shape[1]) < counts[:, None]]
 
@@ -178,10 +214,10 @@ def _select(
     forced: Bools,
     kinds: Ints,
     limit: int,
-) -> tuple[Ints, Ints]:
+    columns: Ints,
+    counts: Ints,
+) -> None:
     n_images, n_concepts = probs.shape
-    columns = np.empty((n_images, min(limit, n_concepts)), dtype=np.int32)
-    counts = np.zeros(n_images, dtype=np.int32)
     passing = np.empty(n_concepts, dtype=np.int32)
     values = np.empty(n_concepts, dtype=np.float32)
     for i in range(n_images):
@@ -211,7 +247,6 @@ def _select(
                 continue
             columns[i, counts[i]] = passing[k]
             counts[i] += 1
-    return columns, counts
 
 
 def to_csr(rows: Ints, columns: Ints, *, shape: tuple[int, int]) -> csr_array:

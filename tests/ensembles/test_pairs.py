@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from core.labels import LabelSpace, Targets
 from ensembles.pairs import Bools, Floats, Pairs, are_true, select, to_csr
@@ -117,3 +118,16 @@ def test_probabilities_of_another_shape_are_refused() -> None:
     wrong = Targets(matrix=TARGETS.matrix, n_outside=TARGETS.n_outside)
     with pytest.raises(ValueError, match=r"probabilities are \(1, 4\), targets \(2, 4\)"):
         Pairs.of(PROBS[:1], wrong)
+
+
+def test_pairs_of_a_concept_fall_in_probability_and_equal_ones_keep_their_order() -> None:
+    rng = np.random.default_rng(0)
+    probs = (rng.integers(0, 5, (400, 300)) / 4).astype(np.float32)  # many are equal, some 0
+    probs[:, 7] = 0.0
+    targets = Targets(
+        matrix=csr_array(rng.random(probs.shape) < 0.1), n_outside=np.zeros(400, dtype=np.int32)
+    )
+    pairs = Pairs.of(probs, targets)
+    wanted = np.lexsort((np.arange(len(pairs)), -pairs.probs, pairs.columns))
+    np.testing.assert_array_equal(pairs.by_concept, wanted)
+    assert np.diff(pairs.concept_starts)[7] == 0
