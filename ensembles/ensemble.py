@@ -157,5 +157,10 @@ def _stack(
 
 
 def _ladder(home: Path, valid: ImageTable) -> list[Step]:
-    """The ladder of a finished run."""
-    return climb(read_rungs(home, read_meta(home)["ladder"]), groups=valid.groups)
+    """The ladder of a finished run; its last rung says if test is not decided by it."""
+    meta = read_meta(home)
+    steps = climb(read_rungs(home, meta["ladder"]), groups=valid.groups)
+    if not meta.get("fell_back"):
+        return steps
+    name = f"not used for this test: {meta['decision']}"
+    return [*steps[:-1], dataclasses.replace(steps[-1], name=name, state="not kept")]

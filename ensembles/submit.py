@@ -25,7 +25,8 @@ def submit_test(
     """Decide the test images, forecast their score, write and check the edition's file.
 
     Where they differ in kind from valid, what was tuned and calibrated there may not hold: they are
-    then decided by the fallback, and that is said. The forecast is also kept in `meta.json`.
+    then decided by the fallback, and that is said. `meta.json` keeps the forecast, and whether this
+    was so.
 
     Args:
         home: a finished run.
@@ -37,7 +38,8 @@ def submit_test(
     shift, made = Shift(), None
     if outlook:
         shift = outlook.shift(probs, categories=categories, groups=groups, labels=labels)
-    decided = rule_for(home, shift).decide(probs, categories=categories, labels=labels)
+    rule, fell_back = rule_for(home, shift)
+    decided = rule.decide(probs, categories=categories, labels=labels)
     sets = labels.decode(decided)
     say(
         f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
@@ -46,8 +48,8 @@ def submit_test(
     if outlook:
         made = outlook.forecast(decided, probs, categories=categories, groups=groups, labels=labels)
     say(str(made or "forecast: none, the run holds no calibrated probabilities"))
-    if made:
-        write_json(home / META, {**read_meta(home), "forecast": made.to_json()})
+    said = {"forecast": made.to_json()} if made else {}
+    write_json(home / META, {**read_meta(home), **said, "fell_back": fell_back})
     path = home / f"submission-{edition}{rules_of(edition).suffix}"
     upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
     for fault in check_submission(upload, edition=edition, expected_ids=test.image_ids):
@@ -55,13 +57,13 @@ def submit_test(
     return upload
 
 
-def rule_for(home: Path, shift: Shift) -> DecisionRule:
-    """The rule that was chosen, or the fallback for images that differ in kind from valid."""
+def rule_for(home: Path, shift: Shift) -> tuple[DecisionRule, bool]:
+    """What to decide by, and whether that is the fallback, for images that differ in kind."""
     rule = DecisionRule.load(home / DECISION)
     if not shift.meaning or rule.is_one_threshold or not (home / FALLBACK).is_file():
-        return rule
+        return rule, False
     say(
         f"test differs in kind from valid ({', '.join(shift.meaning)}): decided by one threshold,"
         " not by what was chosen on valid; --set fall_back=false keeps that"
     )
-    return DecisionRule.load(home / FALLBACK)
+    return DecisionRule.load(home / FALLBACK), True

@@ -84,7 +84,13 @@ def _forecast_lines(reached: Reached) -> list[str]:
     if not differs:
         return [text, "Test images do not differ in kind from valid in any way that was looked at."]
     warning = "Test differs from valid, so the forecast is not to be relied on:"
-    return [text, warning, "\n".join(differs)]
+    parts = [text, warning, "\n".join(differs)]
+    if reached.meta.get("fell_back"):
+        parts.append(
+            "These images are therefore decided by one threshold, not by what was chosen on valid"
+            f" ({reached.meta['decision']})."
+        )
+    return parts
 
 
 def _reliability_table(reached: Reached) -> str:

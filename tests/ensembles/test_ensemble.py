@@ -75,6 +75,8 @@ def test_images_of_another_kind_are_decided_by_one_threshold(
     again = run(generated, workspace, config=config)
     line = "test differs in kind from valid (1.2 expected concepts an image against 3.9)"
     assert (line in capsys.readouterr().err) == fall_back
+    assert read_meta(made.folder)["fell_back"] == fall_back
+    assert again.steps[-1].name.startswith("not used for this test" if fall_back else "submission")
     assert again.submission is not None
     rule = DecisionRule.load(made.folder / "fallback.json") if fall_back else chosen
     test = generated.table.of(split="test")

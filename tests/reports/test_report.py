@@ -390,3 +390,11 @@ def test_the_report_of_the_same_run_is_the_same(workspace: Workspace) -> None:
     save_ensemble(workspace)
     first = [path.read_bytes() for path in write_report(made_corpus(), workspace)]
     assert [path.read_bytes() for path in write_report(made_corpus(), workspace)] == first
+
+
+def test_a_page_says_when_test_was_not_decided_by_what_was_chosen(workspace: Workspace) -> None:
+    run = save_everything(workspace)
+    said = "These images are therefore decided by one threshold"
+    assert said not in markdown(workspace)
+    write_json(run / "meta.json", json.loads((run / "meta.json").read_text()) | {"fell_back": True})
+    assert said in markdown(workspace)
