@@ -73,7 +73,8 @@ def shift_between(before: Kind, now: Kind) -> Shift:
             mix.append(f"{said} {shares[0].value:.0%}")
     unseen = _Mean.of(~np.isin(new, old), now.groups)
     if unseen.value > LEAST_SHARE:
-        meaning.append(f"{unseen.value:.0%} of its images are of categories that valid has not")
+        names = ", ".join(name or "none given" for name in np.setdiff1d(new, old).tolist())
+        meaning.append(f"{unseen.value:.0%} of its images in categories that valid lacks ({names})")
     weights, here = _to_the_mix_of(old, new), np.isin(new, old)
     if not here.any():
         return Shift(mix=mix, meaning=meaning)

@@ -53,13 +53,15 @@ def test_another_mix_of_categories_is_no_change_of_meaning() -> None:
     assert found.words == list(found.mix)
 
 
+@pytest.mark.parametrize("other", ["DRPE", ""])
 @pytest.mark.parametrize("share", [0.0, 0.9])
-def test_categories_that_valid_does_not_have_are_named_as_a_share(share: float) -> None:
-    now = kind(600, seed=1, share=share, names=("DRCT", "DRPE"))
+def test_categories_that_valid_does_not_have_are_named(share: float, other: str) -> None:
+    now = kind(600, seed=1, share=share, names=("DRCT", other))
     found = shift_between(kind(800, seed=0), now)
-    unseen = np.mean(np.array(now.categories) == "DRPE")
-    assert found.meaning == [f"{unseen:.0%} of its images are of categories that valid has not"]
-    few = kind(600, seed=1, share=0.98, names=("DRCT", "DRPE"))
+    unseen = np.mean(np.array(now.categories) == other)
+    words = f"{unseen:.0%} of its images in categories that valid lacks ({other or 'none given'})"
+    assert found.meaning == [words]
+    few = kind(600, seed=1, share=0.98, names=("DRCT", other))
     assert shift_between(kind(800, seed=0), few).meaning == []
 
 
