@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 from core.labels import Targets
 from core.metrics import Scores
 from ensembles.compiled import compiled, in_blocks
+from ensembles.grouping import by_group
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -114,37 +115,13 @@ class Pairs:
 
         Equal ones are in their order.
         """
-        order = np.empty(len(self), dtype=np.intp)
-        starts = self.concept_starts
-        _group(self.columns, starts[:-1].copy(), order)
-        in_blocks(self.n_concepts, lambda a, b: _sort_groups(starts[a : b + 1], self.probs, order))
-        return order
+        return by_group(self.columns, self.probs, starts=self.concept_starts)
 
     @cached_property
     def concept_starts(self) -> npt.NDArray[np.int64]:
         """(L + 1,) where each concept begins in `by_concept`."""
         counts = np.bincount(self.columns, minlength=self.n_concepts)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-@compiled
-def _group(columns: Ints, ends: npt.NDArray[np.int64], order: npt.NDArray[np.intp]) -> None:
-    """Write the pairs of one concept after the other, each in their order.
-
-    Args:
-        ends: (L,) where each concept begins; moved to where it ends.
-    """
-    for k in range(len(columns)):
-        order[ends[columns[k]]] = k
-        ends[columns[k]] += 1
-
-
-@compiled
-def _sort_groups(starts: npt.NDArray[np.int64], probs: Floats, order: npt.NDArray[np.intp]) -> None:
-    """Put the pairs of each concept in order, from the most probable down."""
-    for j in range(len(starts) - 1):
-        own = order[starts[j] : starts[j + 1]].copy()
-        order[starts[j] : starts[j + 1]] = own[np.argsort(-probs[own], kind="mergesort")]
 
 
 def are_true(targets: Targets, *, rows: Ints, columns: Ints) -> Bools:
