@@ -1,7 +1,7 @@
 """The decision rule that scores best on images it was not fitted on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -51,26 +51,32 @@ class Choice:
         rule: what to decide by.
         fallback: one exact threshold: it needs no calibration, and for images that differ in kind
             from these it is what can still be relied on.
-        scores: cross-fitted sample F1 of every rule that was tried: the `plain` threshold, exact
-            `global`, `category` and `concept` thresholds, and those of `CALIBRATED`.
-        image_f1: (N,) cross-fitted F1 of the images under the rule that was kept, NaN for an
-            image that is left out of the mean.
-        decided: (N, L) the cross-fitted decisions that had it.
-        belief: None where the probabilities cannot be calibrated.
-        rungs: (N,) cross-fitted F1 of the images under every rule of `scores`.
-        kept: the one of them that was kept.
+        decided: (N, L) the cross-fitted decisions of the rule.
+        kept: its name in `rungs`.
+        rungs: (N,) cross-fitted F1 of the images under every rule that was tried, NaN for an image
+            that is left out of the mean: the `plain` threshold, exact `global`, `category` and
+            `concept` thresholds, and those of `CALIBRATED`.
         levels: thresholds of every level, kept or not.
+        belief: None where the probabilities cannot be calibrated.
     """
 
     rule: DecisionRule
     fallback: DecisionRule
-    scores: Mapping[str, float]
-    image_f1: Scores
     decided: csr_array
+    kept: str
+    rungs: Mapping[str, Scores]
+    levels: LevelChoice
     belief: Belief | None = None
-    rungs: Mapping[str, Scores] = field(default_factory=dict)
-    kept: str = "plain"
-    levels: LevelChoice | None = None
+
+    @property
+    def image_f1(self) -> Scores:
+        """(N,) that of the rule that was kept."""
+        return self.rungs[self.kept]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Cross-fitted sample F1 of every rule that was tried."""
+        return {name: mean_in_order(f1) for name, f1 in self.rungs.items()}
 
 
 def choose_rule(
@@ -113,28 +119,30 @@ def choose_rule(
     )
     sets = trial.cross_fitted(trial.plain)
     rule = trial.plain(np.ones(len(targets), dtype=np.bool_))
-    one = replace(base, kind="thresholds", thresholds=Thresholds(global_=levels.thresholds.global_))
-    kept = Choice(rule=rule, fallback=one, scores={}, image_f1=trial.f1_of(sets), decided=sets)
-    rungs = {"plain": kept.image_f1, **levels.image_f1}
-    exact, exact_f1 = levels.thresholds, levels.image_f1[levels.level]
-    scores = {"plain": mean_in_order(kept.image_f1), **exact.scores}
-    if wins(exact_f1 - kept.image_f1, margin=tuning.margin):
+    exact, level = levels.thresholds, levels.level
+    kept = Choice(
+        rule=rule,
+        fallback=replace(base, kind="thresholds", thresholds=Thresholds(global_=exact.global_)),
+        decided=sets,
+        kept="plain",
+        rungs={"plain": trial.f1_of(sets), **levels.image_f1},
+        levels=levels,
+    )
+    if wins(kept.rungs[level] - kept.image_f1, margin=tuning.margin):
         rule = replace(base, kind="thresholds", thresholds=exact)
-        kept = replace(
-            kept, rule=rule, image_f1=exact_f1, decided=levels.decided, kept=levels.level
-        )
+        kept = replace(kept, rule=rule, decided=levels.decided, kept=level)
     try:
         belief = trial.believe(margin=tuning.margin)
     except PredictionsError as error:
         say(f"decisions under calibrated probabilities are not tried: {error}")
-        return replace(kept, scores=scores, rungs=rungs, levels=levels)
+        return kept
     for kind, sets in trial.under(belief).items():
-        rungs[kind] = f1 = trial.f1_of(sets)
-        scores[kind] = mean_in_order(f1)
-        if wins(f1 - kept.image_f1, margin=tuning.margin):
-            rule = replace(belief.rule, kind=kind)
-            kept = replace(kept, rule=rule, image_f1=f1, decided=sets, kept=kind)
-    return replace(kept, scores=scores, belief=belief, rungs=rungs, levels=levels)
+        f1 = trial.f1_of(sets)
+        pays = wins(f1 - kept.image_f1, margin=tuning.margin)
+        kept = replace(kept, belief=belief, rungs={**kept.rungs, kind: f1})
+        if pays:
+            kept = replace(kept, rule=replace(belief.rule, kind=kind), decided=sets, kept=kind)
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)

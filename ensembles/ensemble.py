@@ -121,7 +121,7 @@ def _stack(
         "empty_truth": rule,
         "margin": config.margin,
         "decision": describe(fitted.choice),
-        "decision_scores": dict(fitted.choice.scores),
+        "decision_scores": fitted.choice.scores,
         "calibration": belief.calibration.kind if (belief := fitted.choice.belief) else None,
         "calibration_log_loss": dict(belief.calibration.log_loss) if belief else {},
         "rule": fitted.choice.kept,
@@ -141,8 +141,7 @@ def _stack(
             scores={rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])},
         )
         write_scores(draft / RULES, image_ids=valid.image_ids, scores=fitted.choice.rungs)
-        if levels := fitted.choice.levels:
-            write_levels(draft / "thresholds.json", levels)
+        write_levels(draft / "thresholds.json", fitted.choice.levels)
         if worth:
             write_steps(draft / "members.csv", worth)
         if len(test):

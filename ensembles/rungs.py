@@ -65,20 +65,19 @@ def _thresholds(choice: Choice, *, margin: float, below: Scores) -> list[Rung]:
         added += ["no image empty"] if choice.rule.nomissing else []
         title = f"one threshold, {', '.join(added)}"
         rungs.append(Rung(name="plain", title=title, image_f1=plain, is_rule=True))
-    if choice.levels is not None:
-        level: str = choice.levels.level
-        pays = wins(choice.rungs[level] - plain, margin=margin)  # as `choose_rule` asks
-        if not pays:
-            level = _best(choice, list(LEVELS))
-        rungs.append(
-            Rung(
-                name=level,
-                title=LEVELS[level],
-                image_f1=choice.rungs[level],
-                state=_state(pays),
-                is_rule=True,
-            )
+    level: str = choice.levels.level
+    pays = wins(choice.rungs[level] - plain, margin=margin)  # as `choose_rule` asks
+    if not pays:
+        level = _best(choice, list(LEVELS))
+    rungs.append(
+        Rung(
+            name=level,
+            title=LEVELS[level],
+            image_f1=choice.rungs[level],
+            state=_state(pays),
+            is_rule=True,
         )
+    )
     return rungs
 
 
