@@ -187,9 +187,19 @@ def poisson_binomial(ranked: Ranked) -> Floats64:
 @compiled
 def _fill_pmf(starts: Counts, probs: Floats64, pmf: Floats64) -> None:
     for i in range(len(starts) - 1):
-        pmf[i, 0] = 1.0
-        for n in range(starts[i + 1] - starts[i]):
-            p = probs[starts[i] + n]
-            for s in range(n + 1, 0, -1):
-                pmf[i, s] = pmf[i, s] * (1.0 - p) + pmf[i, s - 1] * p
-            pmf[i, 0] *= 1.0 - p
+        add_concepts(probs[starts[i] : starts[i + 1]], pmf[i])
+
+
+@compiled
+def add_concepts(p: Floats64, pmf: Floats64) -> None:
+    """Write the distribution of the number of true ones among independent concepts.
+
+    Args:
+        p: (n,) their probabilities.
+        pmf: (n + 1,) or longer, of zeros.
+    """
+    pmf[0] = 1.0
+    for n in range(len(p)):
+        for s in range(n + 1, 0, -1):
+            pmf[s] = pmf[s] * (1.0 - p[n]) + pmf[s - 1] * p[n]
+        pmf[0] *= 1.0 - p[n]

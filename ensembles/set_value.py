@@ -13,10 +13,10 @@ from scipy.sparse import csr_array
 
 from core.metrics import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
-from ensembles.counts import CountHead, poisson_binomial
+from ensembles.counts import CountHead, add_concepts, poisson_binomial
 from ensembles.expected_f1 import Expected, reciprocals
 from ensembles.general_f1 import tilts
-from ensembles.pairs import Bools, Ints, to_csr
+from ensembles.pairs import Bools, Ints
 from ensembles.ranked import Counts, Floats64, Ranked
 
 
@@ -67,10 +67,8 @@ def with_decided(rows: Ints, columns: Ints, decided: csr_array) -> tuple[Ints, I
     its_rows = np.repeat(np.arange(decided.shape[0]), np.diff(decided.indptr))
     wanted = its_rows * width + decided.indices
     keys = np.union1d(rows.astype(np.int64) * width + columns, wanted)
-    both = to_csr(
-        (keys // width).astype(np.int32), (keys % width).astype(np.int32), shape=decided.shape
-    )
-    return (keys // width).astype(np.int32), both.indices, np.isin(keys, wanted)
+    all_rows, all_columns = (keys // width).astype(np.int32), (keys % width).astype(np.int32)
+    return all_rows, all_columns, np.isin(keys, wanted)
 
 
 @compiled
@@ -106,9 +104,5 @@ def _values(
 def _pmf(p: Floats64) -> Floats64:
     """(n + 1,) distribution of the number of true ones among independent ones."""
     pmf = np.zeros(len(p) + 1)
-    pmf[0] = 1.0
-    for n in range(len(p)):
-        for s in range(n + 1, 0, -1):
-            pmf[s] = pmf[s] * (1.0 - p[n]) + pmf[s - 1] * p[n]
-        pmf[0] *= 1.0 - p[n]
+    add_concepts(p, pmf)
     return pmf

@@ -9,7 +9,7 @@ import pytest
 from core.metrics import EmptyTruth
 from ensembles.expected_f1 import Expected, maximise, reciprocals
 from ensembles.pairs import Floats
-from ensembles.ranked import Ranked
+from tests.ensembles.made_pairs import ranked
 
 
 def decide(
@@ -20,16 +20,6 @@ def decide(
     missed: float = 0.0,
 ) -> Expected:
     return maximise(ranked(probs), limit=limit, empty_truth=empty_truth, missed=missed)
-
-
-def ranked(probs: Floats) -> Ranked:
-    rows, columns = np.nonzero(probs > 0)
-    return Ranked(
-        rows=rows.astype(np.int32),
-        columns=columns.astype(np.int32),
-        probs=probs[rows, columns],
-        shape=probs.shape,
-    )
 
 
 def expected_of_all_subsets(

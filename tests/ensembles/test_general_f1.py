@@ -10,23 +10,13 @@ from core.metrics import EmptyTruth
 from ensembles.counts import CountHead, fit_counts, poisson_binomial
 from ensembles.expected_f1 import maximise
 from ensembles.general_f1 import best_set, maximise_general, tilts
-from ensembles.pairs import Floats
 from ensembles.ranked import Ranked
 from ensembles.set_value import expected_of, with_decided
+from tests.ensembles.made_pairs import ranked
 
 Floats64 = npt.NDArray[np.float64]
 HEAD = CountHead(power=0.6, shift=0.3, empty=0.8, by_category={"DRCT": -0.2})
 BOTH = pytest.mark.parametrize("empty_truth", ["left out", "counted"])
-
-
-def ranked(probs: Floats) -> Ranked:
-    rows, columns = np.nonzero(probs > 0)
-    return Ranked(
-        rows=rows.astype(np.int32),
-        columns=columns.astype(np.int32),
-        probs=probs[rows, columns],
-        shape=probs.shape,
-    )
 
 
 def values(chance: Floats64, n: int, empty_truth: EmptyTruth) -> Floats64:

@@ -4,19 +4,8 @@ import numpy as np
 import pytest
 
 from core.metrics import EmptyTruth
-from ensembles.pairs import Floats
-from ensembles.ranked import Ranked
 from ensembles.sizes import fit_factor, ratio_sizes, top_sizes
-
-
-def ranked(probs: Floats) -> Ranked:
-    rows, columns = np.nonzero(probs > 0)
-    return Ranked(
-        rows=rows.astype(np.int32),
-        columns=columns.astype(np.int32),
-        probs=probs[rows, columns],
-        shape=probs.shape,
-    )
+from tests.ensembles.made_pairs import ranked
 
 
 @pytest.mark.parametrize("missed", [0.0, 0.5])
