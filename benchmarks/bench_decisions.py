@@ -36,6 +36,7 @@ from ensembles.decide import DecisionRule
 from ensembles.forecast import Forecast
 from ensembles.outlook import Outlook
 from ensembles.pairs import Floats, Pairs
+from ensembles.submit import falls_back
 from ensembles.thresholds import Thresholds
 from ensembles.tuning import Tuning, tune_by_concept, tune_global
 
@@ -157,11 +158,10 @@ def _as_submitted(
         return choice.rule, None
     alone = [""] * len(categories)
     shift = outlook.shift(reported, categories=categories, groups=alone, labels=sets.labels)
-    falls_back = shift.meaning and not choice.rule.is_one_threshold
-    rule = choice.fallback if falls_back else choice.rule
+    rule = choice.fallback if falls_back(choice.rule, shift) else choice.rule
     decided = rule.decide(reported, categories=categories, labels=sets.labels)
     made = outlook.forecast(
-        decided, reported, categories=categories, groups=alone, labels=sets.labels
+        decided, reported, categories=categories, groups=alone, labels=sets.labels, shift=shift
     )
     return rule, made
 

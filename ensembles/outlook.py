@@ -92,17 +92,18 @@ class Outlook:
         categories: Sequence[str],
         groups: Sequence[str],
         labels: LabelSpace,
+        shift: Shift,
     ) -> Forecast | None:
         """What decided images will score; None where every one is sure to be left out of the mean.
 
         Args:
             decided, probs: (M, L).
             categories, groups: M of each.
+            shift: of these images, as `shift` found it.
         """
         expected, _ = judge(self.belief, decided, probs, categories=categories, labels=labels)
         if np.isnan(expected.forecast):
             return None
-        shift = self.shift(probs, categories=categories, groups=groups, labels=labels)
         return forecast(
             expected,
             error=self.found["forecast"] - self.found["truth"],

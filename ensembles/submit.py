@@ -46,7 +46,9 @@ def submit_test(
         f" {sum(not concepts for concepts in sets)} without any"
     )
     if outlook:
-        made = outlook.forecast(decided, probs, categories=categories, groups=groups, labels=labels)
+        made = outlook.forecast(
+            decided, probs, categories=categories, groups=groups, labels=labels, shift=shift
+        )
     say(str(made or "forecast: none, the run holds no calibrated probabilities"))
     said = {"forecast": made.to_json()} if made else {}
     write_json(home / META, {**read_meta(home), **said, "fell_back": fell_back})
@@ -60,10 +62,15 @@ def submit_test(
 def rule_for(home: Path, shift: Shift) -> tuple[DecisionRule, bool]:
     """What to decide by, and whether that is the fallback, for images that differ in kind."""
     rule = DecisionRule.load(home / DECISION)
-    if not shift.meaning or rule.is_one_threshold or not (home / FALLBACK).is_file():
+    if not (falls_back(rule, shift) and (home / FALLBACK).is_file()):
         return rule, False
     say(
         f"test differs in kind from valid ({', '.join(shift.meaning)}): decided by one threshold,"
         " not by what was chosen on valid; --set fall_back=false keeps that"
     )
     return DecisionRule.load(home / FALLBACK), True
+
+
+def falls_back(rule: DecisionRule, shift: Shift) -> bool:
+    """Whether more than one threshold was tuned, for images to which it may not apply."""
+    return bool(shift.meaning) and not rule.is_one_threshold
