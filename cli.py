@@ -71,7 +71,7 @@ def prepare(
 ) -> None:
     """Read a corpus into the workspace: images, concepts, folds, decoded cache."""
     from core.config import configured
-    from core.workspace import Workspace
+    from core.runs.workspace import Workspace
     from corpus.prepare import PrepareConfig, overview
     from corpus.prepare import prepare as run
 
@@ -96,9 +96,9 @@ def stats(
 
     Images are not opened, and a SOURCE need not be prepared.
     """
-    from core.workspace import Workspace
+    from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
-    from corpus.unprepared import named, read_unprepared
+    from corpus.readers.unprepared import named, read_unprepared
     from reports.stats import write_stats
 
     home = Workspace(workspace)
@@ -162,17 +162,17 @@ def train_backbone(
     cli.py train-backbone ...
     """
     from backbones.compute import Compute
-    from backbones.device import find_device
-    from backbones.distributed import joined
-    from backbones.network_run import Upkeep
-    from backbones.plan import detector_names
-    from backbones.presets import PRESETS
+    from backbones.detectors.plan import detector_names
+    from backbones.detectors.run import Upkeep
     from backbones.ray_cluster import cluster_of
+    from backbones.settings.presets import PRESETS
     from backbones.start import start_weights
     from backbones.train import train_backbones
     from core.config import configured, preset_of
-    from core.workspace import Workspace
+    from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
+    from training.devices.compute import joined
+    from training.devices.device import find_device
 
     names = detector_names(category)  # wrong options are refused before any work is done
     if weights is not None and start_from is not None:
@@ -223,12 +223,12 @@ def fuse(
     device: DeviceOption = "auto",
 ) -> None:
     """Fuse image evidence with the category and other metadata, and compare the ways to do it."""
-    from backbones.device import find_device
     from core.config import configured, preset_of
-    from core.workspace import Workspace
+    from core.runs.workspace import Workspace
     from fusion.config import PRESETS
     from fusion.fuse import fuse as run
     from reports.fusion import write_comparison
+    from training.devices.device import find_device
 
     options = {"strategies": strategy, "metadata": metadata}
     given = [f"{key}={','.join(values)}" for key, values in options.items() if values]
@@ -269,8 +269,8 @@ def ensemble(
 ) -> Path:
     """Stack all members, tune the decision by cross-fitting, and make the submission."""
     from core.config import configured, preset_of
-    from core.ladder import ladder_table
-    from core.workspace import Workspace
+    from core.runs.ensemble import ladder_table
+    from core.runs.workspace import Workspace
     from ensembles.config import PRESETS
     from ensembles.ensemble import ensemble as run
 
@@ -306,7 +306,7 @@ def score(
     """Give the official score of a submission, bit for bit."""
     import json
 
-    from ensembles.official import score_submission
+    from ensembles.submission.score import score_submission
 
     result = score_submission(submission, truth=truth, edition=edition, public_script=public_script)
     if result.warnings:
@@ -333,9 +333,9 @@ def check(
 ) -> None:
     """Say whether the evaluator would take a submission, and if not, where and why."""
     from core.errors import SubmissionError
-    from core.workspace import Workspace
-    from ensembles.check import check_submission
+    from core.runs.workspace import Workspace
     from ensembles.expected import expected_ids
+    from ensembles.submission.check import check_submission
 
     prepared = None if workspace is None else Workspace(workspace)
     ids = expected_ids(truth, edition=edition, workspace=prepared)
@@ -377,16 +377,16 @@ def reproduce(
 
     Finished ones are skipped, one begun is gone on with, one that crashed does not stop the others.
     """
-    from backbones.device import find_device
-    from backbones.network_run import Upkeep
+    from backbones.detectors.run import Upkeep
     from backbones.reproduce import plan_trials
     from backbones.reproduce import reproduce as run
     from backbones.scales import SCALES
     from core.config import parse_settings
-    from core.workspace import Workspace
+    from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
-    from ensembles.paper_runs import check_truth, score_paper_runs, write_paper_runs
-    from reports.reproduction import write_reproduction
+    from ensembles.submission.paper import check_truth, score_paper_runs, write_paper_runs
+    from reports.paper import write_reproduction
+    from training.devices.device import find_device
 
     home, given = Workspace(workspace), parse_settings(weights or (), option="--weights")
     trials = plan_trials(experiments or (), scale=scale, third=third, weights=given, seed=seed)
@@ -407,8 +407,8 @@ def reproduce(
 @app.command()
 def report(workspace: WorkspaceOption = RUNS) -> None:
     """Write what was reached, and how: a page in Markdown, and one HTML file with its figures."""
-    from core.workspace import Workspace
-    from reports.report import write_report
+    from core.runs.workspace import Workspace
+    from reports.ensemble.page import write_report
 
     home = Workspace(workspace)
     typer.echo("\n".join(map(str, write_report(home.open_corpus(), home))))
@@ -417,7 +417,7 @@ def report(workspace: WorkspaceOption = RUNS) -> None:
 @app.command()
 def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "auto") -> None:
     """Run the whole chain on the phantom corpus, down to a checked and scored submission."""
-    from core.workspace import Workspace
+    from core.runs.workspace import Workspace
     from corpus.prepare import refuse_other_corpus
 
     home = Workspace(workspace)

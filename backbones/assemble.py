@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backbones.build import Detector
-from backbones.carriers import file_sha256
-from backbones.features import extract, frozen_names
-from backbones.material import Material
-from backbones.members import Member, mean_probs
-from backbones.network_run import HELD_OUT, SPLITS
-from backbones.plan import DetectorPlan
-from backbones.tensors import WEIGHTS, join_networks, load_network
-from core.arrays import load_array
-from core.detectors import GLOBAL
+from backbones.detectors.features import extract, frozen_names
+from backbones.detectors.inputs import Material
+from backbones.detectors.plan import DetectorPlan
+from backbones.detectors.run import HELD_OUT, SPLITS
+from backbones.networks.build import Detector
+from backbones.networks.carriers import file_sha256
 from core.images import ImageTable
 from core.lock import LOCK, alone
 from core.predictions import Predictions
 from core.progress import say
-from core.runs import META, is_complete, provenance, read_meta, write_json
-from core.workspace import Workspace
+from core.runs.detectors import GLOBAL
+from core.runs.workspace import Workspace
+from core.storage.arrays import load_array
+from core.storage.folders import META, is_complete, provenance, read_meta, write_json
+from training.members import Member, mean_probs
+from training.tensors import WEIGHTS, join_networks, load_network
 
 
 def assemble(plan: DetectorPlan, material: Material, workspace: Workspace) -> None:

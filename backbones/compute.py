@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backbones.distributed import ALONE, World
-from backbones.speed import PLAIN, Speed
+from training.devices.compute import ALONE, World
+from training.devices.speed import PLAIN, Speed
 
 Inputs = tuple[Tensor, ...]
 

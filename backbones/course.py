@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from backbones.fit_config import FitConfig
-from backbones.predict import Rows
+from training.config import FitConfig
+from training.predict import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 from core.errors import ConfigError
 from core.progress import say
 
-_PACKAGES = ("core", "corpus", "backbones")
+_PACKAGES = ("core", "corpus", "training", "backbones")
 """What a job imports of ours; the nodes get it from here."""
 
 _OBJECT_STORE = 100 * 2**20  # bytes; jobs meet on disk and send nothing

@@ -14,20 +14,20 @@ import torch
 
 from backbones.assemble import assemble
 from backbones.compute import Compute
-from backbones.config import BackboneConfig, StopOn
-from backbones.experiments import EXPERIMENTS
-from backbones.material import image_material
-from backbones.network_run import Upkeep, train_network
-from backbones.plan import DetectorPlan
+from backbones.detectors.inputs import image_material
+from backbones.detectors.plan import DetectorPlan
+from backbones.detectors.run import Upkeep, train_network
+from backbones.networks.weights import check_weights, origin_of
 from backbones.scales import SCALES, architecture
-from backbones.weights import check_weights, origin_of
+from backbones.settings.config import BackboneConfig, StopOn
+from backbones.settings.paper import EXPERIMENTS
 from core.config import fingerprint
-from core.detectors import GLOBAL
 from core.errors import ConceptError, ConfigError
 from core.progress import say
-from core.runs import ask_again, is_complete
-from core.trials import crash_of, forget_crash, note_crash, trial_name
-from core.workspace import Workspace
+from core.runs.detectors import GLOBAL
+from core.runs.paper import crash_of, forget_crash, note_crash, trial_name
+from core.runs.workspace import Workspace
+from core.storage.folders import ask_again, is_complete
 
 HALVES: tuple[StopOn, ...] = ("val1", "val2")
 """What the networks of a pair stop on; each is tested on the other half."""

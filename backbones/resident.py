@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from backbones.compute import Compute, Inputs
-from backbones.examples import Examples
-from backbones.fit_config import FitConfig
-from backbones.predict import Rows
+from training.batches import Examples
+from training.config import FitConfig
+from training.predict import Rows
 
 
 class Resident:

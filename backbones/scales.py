@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from backbones.config import BackboneConfig
+from backbones.settings.config import BackboneConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import dropout, linear
 
 from backbones.compute import Compute, Inputs
-from backbones.fit_config import FitConfig
-from backbones.optim import OPTIMIZERS, parameter_groups
 from backbones.schedule import build_schedule
+from training.config import FitConfig
+from training.optim import OPTIMIZERS, parameter_groups
 
 
 class Stacked:

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from backbones.carriers import Normalisation, State
-from backbones.config import BackboneConfig
-from backbones.tensors import WEIGHTS, load_network
-from core.detectors import GLOBAL, DetectorRun, find_runs
+from backbones.networks.carriers import Normalisation, State
+from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
-from core.runs import read_meta
-from core.workspace import Corpus, Workspace
+from core.runs.detectors import GLOBAL, DetectorRun, find_runs
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import read_meta
+from training.tensors import WEIGHTS, load_network
 
 _NETWORK, _HEAD = "backbone.network.", "head."
 

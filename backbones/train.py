@@ -5,18 +5,18 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from backbones.compute import Compute
-from backbones.config import BackboneConfig
-from backbones.fleet import train_in_order
-from backbones.material import MATERIALS
-from backbones.network_run import DEFAULT_UPKEEP, Upkeep
-from backbones.plan import plan_detectors
+from backbones.detectors.inputs import MATERIALS
+from backbones.detectors.jobs import train_in_order
+from backbones.detectors.plan import plan_detectors
+from backbones.detectors.ray import on_ray
+from backbones.detectors.run import DEFAULT_UPKEEP, Upkeep
+from backbones.networks.weights import check_weights
 from backbones.ray_cluster import Cluster
-from backbones.ray_engine import on_ray
-from backbones.weights import check_weights
+from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 from core.progress import say
-from core.runs import ask_again, is_complete
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import ask_again, is_complete
 
 
 def train_backbones(
@@ -35,8 +35,8 @@ def train_backbones(
     Args:
         corpus: a prepared corpus.
         workspace: where the runs go.
-        names: which detectors, see `backbones.plan.detector_names`. Of several, those of categories
-            without training images are skipped, and that is said.
+        names: which detectors, see `backbones.detectors.plan.detector_names`. Of several, those of
+            categories without training images are skipped, and that is said.
         config: settings, the same for all.
         preset: the name that the run folders start with.
         compute: where to compute.

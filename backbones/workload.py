@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbones.probe import Outcome
+from training.devices.probe import Outcome
 
 Context = Callable[[], AbstractContextManager[Any]]
 

@@ -32,8 +32,8 @@ from PIL import Image
 
 from benchmarks.bench_score import cpu_name
 from benchmarks.training_work import table_of
-from corpus.cache import ImageCache, build_cache
-from corpus.loading import CachedImages
+from corpus.images.batches import CachedImages
+from corpus.images.cache import ImageCache, build_cache
 from corpus.phantom.draw import draw
 from corpus.phantom.patients import scenes
 

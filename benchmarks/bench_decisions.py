@@ -29,15 +29,15 @@ import numpy as np
 from benchmarks.simulated import ROCO, SETTINGS, LabelSets, Setting, read_label_sets, simulate
 from core.errors import PredictionsError
 from core.metrics import EmptyTruth, Interval, Scores, bootstrap, image_f1
-from ensembles.calibrate import fit_calibration
-from ensembles.choose import Choice, choose_rule
+from ensembles.calibration.temperature import fit_calibration
 from ensembles.config import EnsembleConfig
-from ensembles.decide import DecisionRule
-from ensembles.forecast import Forecast
+from ensembles.decisions.choose import Choice, choose_rule
+from ensembles.decisions.rule import DecisionRule
+from ensembles.decisions.thresholds import Thresholds
+from ensembles.forecast.forecast import Forecast
 from ensembles.outlook import Outlook
 from ensembles.pairs import Floats, Pairs
 from ensembles.submit import falls_back
-from ensembles.thresholds import Thresholds
 from ensembles.tuning import Tuning, tune_by_concept, tune_global
 
 EMPTY_TRUTH: EmptyTruth = "left out"

@@ -39,8 +39,8 @@ from scipy.special import expit, logit
 from benchmarks.bench_score import cpu_name
 from core.categories import UNKNOWN
 from core.labels import LabelSpace, Targets
-from ensembles.calibrate import Calibration, fit_calibration
-from ensembles.decide import DecisionRule
+from ensembles.calibration.temperature import Calibration, fit_calibration
+from ensembles.decisions.rule import DecisionRule
 from ensembles.pairs import Pairs
 from ensembles.tuning import tune_by_concept, tune_global
 

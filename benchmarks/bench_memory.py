@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 from backbones.compute import Compute
-from backbones.config import BackboneConfig
-from backbones.features import frozen_features
+from backbones.detectors.features import frozen_features
+from backbones.settings.config import BackboneConfig
 from benchmarks.training_work import N_THREADS, environment, table_of
 from core.labels import LabelSpace
-from core.workspace import Corpus, Workspace
-from corpus.cache import build_cache
+from core.runs.workspace import Corpus, Workspace
+from corpus.images.cache import build_cache
 
 N_IMAGES = (1_000, 8_000)
 N_ROUNDS = 3

@@ -29,8 +29,8 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.training_work import N_THREADS, environment
-from fusion.approximate import build_index, recall_at_k
-from fusion.nearest import find_nearest, unit_vectors
+from fusion.retrieval.approximate import build_index, recall_at_k
+from fusion.retrieval.nearest import find_nearest, unit_vectors
 
 N_CLUSTERS = 2_000
 KS = (25, 200)

@@ -7,7 +7,7 @@ time is that of the process, imports included (the same on all sides). Nobody sc
 writes weights.
 
 - radfuse: the files are decoded once into the cache, a probe chooses memory format and precision,
-  `backbones.loop.fit` trains. The cache and the probe's choice are made anew in every run; both
+  `training.loop.fit` trains. The cache and the probe's choice are made anew in every run; both
   would be kept for the next run on the corpus, and the table also says what is left without them.
 - timm: `create_dataset` and `create_loader` with their prefetcher, `create_optimizer_v2`; 32-bit
   floats and memory as its training script has them by default. Its random crop is set to the whole

@@ -23,7 +23,7 @@ from sklearn.metrics import f1_score
 
 from core.labels import LabelSpace
 from core.metrics import sample_f1
-from ensembles.official import score_submission, summed_f1, upper_cased
+from ensembles.submission.score import score_submission, summed_f1, upper_cased
 
 N_IMAGES = 3534  # the test set of 2020
 N_CONCEPTS = 3047  # its label space

@@ -25,10 +25,10 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from backbones.build import Backbone
-from backbones.device import device_name, keep_memory
-from backbones.speed import PLAIN, Speed, choose_speed
+from backbones.networks.build import Backbone
 from backbones.workload import drawn_images
+from training.devices.device import device_name, keep_memory
+from training.devices.speed import PLAIN, Speed, choose_speed
 
 NETWORKS = (
     "resnet50",

@@ -26,10 +26,10 @@ from core.labels import LabelSpace, Targets
 from core.predictions import Predictions
 from core.sparse_predictions import SparsePredictions, read_predictions
 from ensembles.background import Background
-from ensembles.candidates import make_candidates
-from ensembles.crossfit import cross_fit, image_f1_of
-from ensembles.sources import Source
-from ensembles.stackers import STACKERS
+from ensembles.stacking.candidates import make_candidates
+from ensembles.stacking.crossfit import cross_fit, image_f1_of
+from ensembles.stacking.registry import STACKERS
+from ensembles.stacking.sources import Source
 
 N_IMAGES, N_CONCEPTS, N_MEMBERS = 15_970, 3_047, 20
 CARDINALITY = 11.24

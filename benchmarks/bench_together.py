@@ -20,14 +20,14 @@ from scipy.sparse import csr_array
 from torch import nn
 
 from backbones.compute import Compute, Inputs
-from backbones.device import keep_memory
-from backbones.examples import Examples
-from backbones.fit_config import FitConfig
-from backbones.heads import Standardise, build_head
-from backbones.members import fit_members
-from backbones.predict import Rows
-from backbones.together import fit_together
 from benchmarks.training_work import environment
+from training.batches import Examples
+from training.config import FitConfig
+from training.devices.device import keep_memory
+from training.heads import Standardise, build_head
+from training.members import fit_members
+from training.predict import Rows
+from training.stack import fit_together
 
 N_ROUNDS = 3
 N_FEATURES = 2560

@@ -1,6 +1,6 @@
 """What the training loop costs beside the network: images a second of `fit` over the bare network.
 
-Loop: `backbones.loop.fit`, a whole call of one epoch: optimiser and schedule built, drawn JPEG
+Loop: `training.loop.fit`, a whole call of one epoch: optimiser and schedule built, drawn JPEG
 images read from the cache, moved, mirrored at random and normalised, targets made dense from sparse
 rows, the loss followed, the epoch logged, its weights copied and put back. No image is held out, so
 none is scored; without a checkpoint.
@@ -30,11 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backbones.compute import Compute
-from backbones.config import BackboneConfig
-from backbones.device import keep_memory
-from backbones.loop import fit
-from backbones.optim import build_optimizer
-from backbones.speed import Speed
+from backbones.settings.config import BackboneConfig
 from benchmarks.training_work import (
     HEIGHT,
     N_CONCEPTS,
@@ -49,7 +45,11 @@ from benchmarks.training_work import (
     settings,
 )
 from core.images import ImageTable
-from corpus.cache import ImageCache, build_cache
+from corpus.images.cache import ImageCache, build_cache
+from training.devices.device import keep_memory
+from training.devices.speed import Speed
+from training.loop import fit
+from training.optim import build_optimizer
 
 N_ROUNDS = 5
 

@@ -26,8 +26,6 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from backbones.compute import Compute
-from backbones.device import keep_memory
-from backbones.loop import Watch, fit
 from benchmarks.training_work import (
     DECAY,
     HEIGHT,
@@ -42,7 +40,9 @@ from benchmarks.training_work import (
     settings,
     table_of,
 )
-from corpus.cache import build_cache
+from corpus.images.cache import build_cache
+from training.devices.device import keep_memory
+from training.loop import Watch, fit
 
 
 @dataclass(frozen=True, kw_only=True)

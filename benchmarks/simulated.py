@@ -28,7 +28,7 @@ from sklearn.decomposition import TruncatedSVD
 from core.categories import CATEGORIES
 from core.labels import LabelSpace, Targets
 from core.metrics import column_sums
-from corpus.concept_lists import ROCO_LIST, read_concept_list
+from corpus.readers.concept_lists import ROCO_LIST, read_concept_list
 
 ROCO = Path(__file__).parents[2] / "shared" / "roco" / "validation_cuis.txt"
 """8,180 real concept lists, where they lie beside the project."""

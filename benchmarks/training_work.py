@@ -12,18 +12,18 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.sparse import csr_array
 
-from backbones.build import Detector, build_backbone
 from backbones.compute import Inputs
-from backbones.config import BackboneConfig
-from backbones.examples import Examples
-from backbones.heads import build_head
-from backbones.speed import Speed, choose_speed
+from backbones.networks.build import Detector, build_backbone
+from backbones.settings.config import BackboneConfig
 from benchmarks.bench_score import cpu_name
 from core.images import ImageTable
-from corpus.cache import ImageCache
-from corpus.loading import CachedImages
+from corpus.images.batches import CachedImages
+from corpus.images.cache import ImageCache
 from corpus.phantom.draw import draw
 from corpus.phantom.patients import scenes
+from training.batches import Examples
+from training.devices.speed import Speed, choose_speed
+from training.heads import build_head
 
 N_CONCEPTS = 250
 N_PRESENT = 5  # concepts an image

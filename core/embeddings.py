@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.arrays import load_array, read_lines, save_array, write_lines
 from core.errors import PredictionsError
 from core.predictions import check_ids, row_numbers
-from core.runs import new_folder, read_meta
+from core.storage.arrays import load_array, read_lines, save_array, write_lines
+from core.storage.folders import new_folder, read_meta
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.arrays import load_array, read_lines, release, save_array, write_lines
 from core.errors import (
     AlignmentError,
     LabelSpaceError,
@@ -19,7 +18,8 @@ from core.errors import (
     repeated,
 )
 from core.labels import LabelSpace
-from core.runs import new_folder, read_meta
+from core.storage.arrays import load_array, read_lines, release, save_array, write_lines
+from core.storage.folders import new_folder, read_meta
 
 Probs = npt.NDArray[np.float32]
 

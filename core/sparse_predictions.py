@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from core.arrays import load_array, read_lines, save_array, write_lines
 from core.errors import PredictionsError
 from core.labels import LabelSpace
 from core.predictions import Predictions
-from core.runs import new_folder, read_meta
+from core.storage.arrays import load_array, read_lines, save_array, write_lines
+from core.storage.folders import new_folder, read_meta
 
 _ARRAYS = ("indptr", "indices", "values")
 

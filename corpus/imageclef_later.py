@@ -19,8 +19,8 @@ from pathlib import Path
 
 from core.errors import CorpusError
 from core.images import SPLITS
-from corpus.annotations import read_annotations
-from corpus.concept_lists import (
+from corpus.readers.annotations import read_annotations
+from corpus.readers.concept_lists import (
     COMMA_LIST,
     TAB_LIST,
     ConceptList,
@@ -28,9 +28,9 @@ from corpus.concept_lists import (
     read_concept_list,
     read_names,
 )
-from corpus.files import FoundImage, find_file, image_files, images_of_split, require_file
-from corpus.notes import Note, count
-from corpus.reading import Reading, make_reading
+from corpus.readers.files import FoundImage, find_file, image_files, images_of_split, require_file
+from corpus.readers.notes import Note, count
+from corpus.readers.reading import Reading, make_reading
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,12 @@ from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
-from core.runs import META, new_folder
-from core.workspace import HALF, Corpus, Workspace
-from corpus.cache import build_cache
-from corpus.layouts import read_corpus
+from core.runs.workspace import HALF, Corpus, Workspace
+from core.storage.folders import META, new_folder
+from corpus.folds import assign_folds
+from corpus.images.cache import build_cache
 from corpus.phantom.write import draw_corpus
-from corpus.splits import assign_folds
+from corpus.readers.layouts import read_corpus
 
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""

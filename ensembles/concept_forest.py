@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from core.runs import write_json
-from ensembles.calibrate import logit
-from ensembles.candidates import Candidates
-from ensembles.forest import LightGBMStacker, grow, load_forest, raw_scores
+from core.storage.folders import write_json
+from ensembles.calibration.temperature import logit
 from ensembles.pairs import Bools, Floats
-from ensembles.stacking import FILE, Weights, read_header
+from ensembles.stacking.candidates import Candidates
+from ensembles.stacking.forest import LightGBMStacker, grow, load_forest, raw_scores
+from ensembles.stacking.stacker import FILE, Weights, read_header
 
 
 class ConceptLightGBMStacker:

@@ -10,8 +10,8 @@ class EnsembleConfig:
     """What decides the second stage.
 
     Attributes:
-        stackers: names of `ensembles.stackers.STACKERS`, the simplest first; a later one is kept
-            only where cross-fitting shows that it beats the one kept so far.
+        stackers: names of `ensembles.stacking.registry.STACKERS`, the simplest first; a later one
+            is kept only where cross-fitting shows that it beats the one kept so far.
         floor: a pair of an image and a concept is looked at if a member gives it this probability,
         top: or if it is among this many of its image;
         most: at most so many of an image are, the highest by the mean of the members.

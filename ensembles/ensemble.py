@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import fingerprint
-from core.detectors import find_detectors, untrained
+from core.editions import rules_of
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
-from core.ladder import (
+from core.metrics import EmptyTruth, empty_truth_rule
+from core.predictions import Predictions
+from core.progress import say
+from core.runs.detectors import find_detectors, untrained
+from core.runs.ensemble import (
     RULES,
     SOURCES,
     Step,
@@ -19,20 +23,16 @@ from core.ladder import (
     write_scores,
     write_steps,
 )
-from core.metrics import EmptyTruth, empty_truth_rule
-from core.predictions import Predictions
-from core.progress import say
-from core.runs import ask_again, is_complete, new_folder, read_meta, write_json
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import ask_again, is_complete, new_folder, read_meta, write_json
 from ensembles.config import EnsembleConfig
-from ensembles.editions import rules_of
-from ensembles.gather import gather
 from ensembles.leave_out import judge, leave_one_out
 from ensembles.levels import write_levels
 from ensembles.member import Member
+from ensembles.members import gather
 from ensembles.outlook import save_outlook
 from ensembles.second_stage import candidates_of, describe, fit_second_stage
-from ensembles.stackers import STACKERS
+from ensembles.stacking.registry import STACKERS
 from ensembles.submit import DECISION, FALLBACK, submit_test
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from core.workspace import Workspace
-from ensembles.truth import read_truth
+from core.runs.workspace import Workspace
+from ensembles.submission.truth import read_truth
 
 
 def expected_ids(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core.editions import MAX_CONCEPTS, Edition
 from core.errors import first_few
-from ensembles.editions import MAX_CONCEPTS, Edition
 
 Severity = Literal["rejected", "warning"]
 Reason = tuple[Severity, str]

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from core.images import ImageTable
-from core.ladder import Step
 from core.metrics import EmptyTruth, bootstrap
 from core.progress import progress
-from core.workspace import Corpus
+from core.runs.ensemble import Step
+from core.runs.workspace import Corpus
 from ensembles.config import EnsembleConfig
-from ensembles.crossfit import cross_fit, image_f1_of
 from ensembles.member import Member
 from ensembles.second_stage import SecondStage, background_of, candidates_of
-from ensembles.stackers import STACKERS
+from ensembles.stacking.crossfit import cross_fit, image_f1_of
+from ensembles.stacking.registry import STACKERS
 
 QUICK = ("mean", "greedy", "logistic", "logistic-offsets", "logistic-concepts")
 """Stackers that are fitted again without each member: seconds where a forest takes minutes."""

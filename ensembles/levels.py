@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
+from core.folds import Folds, held_out_images
 from core.labels import LabelSpace, Targets
 from core.metrics import Scores, mean_in_order
-from core.runs import write_json
-from ensembles.folds import Folds, held_out_images
+from core.storage.folders import write_json
+from ensembles.decisions.thresholds import Level, Thresholds
 from ensembles.pairs import Bools, Floats, Pairs, to_csr
-from ensembles.thresholds import Level, Thresholds
 from ensembles.tuning import WHEN_EMPTY, Tuning, tune, wins
 
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from ensembles.compiled import compiled, in_blocks
 from ensembles.rows import Floats, Ints, Rows, with_places
-from ensembles.standardise import CHUNK, Standard, fill_row
+from ensembles.solvers.features import CHUNK, Standard, fill_row
 
 Floats64 = npt.NDArray[np.float64]
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.images import ImageTable
+from core.runs.workspace import Corpus
 from core.sparse_predictions import AnyPredictions
-from core.workspace import Corpus
-from ensembles.sources import Source
+from ensembles.stacking.sources import Source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ from scipy.sparse import csr_array
 
 from core.images import ImageTable
 from core.labels import LabelSpace
-from core.ladder import read_scores, write_scores
 from core.metrics import Scores
-from ensembles.choose import Choice
-from ensembles.decide import DecisionRule
-from ensembles.forecast import Forecast, forecast, judge, judge_valid, write_by_fold
+from core.runs.ensemble import read_scores, write_scores
+from ensembles.decisions.choose import Choice
+from ensembles.decisions.rule import DecisionRule
+from ensembles.forecast.forecast import Forecast, forecast, judge, judge_valid, write_by_fold
+from ensembles.forecast.shift import Kind, Shift, shift_between
 from ensembles.pairs import Floats, to_csr
 from ensembles.reliability import reliability, write_reliability
-from ensembles.shift import Kind, Shift, shift_between
 
 BELIEF = "belief.json"
 IMAGES = "forecast_images.csv"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from core.errors import ConfigError, PredictionsError
 from core.progress import say
-from core.runs import is_complete, read_meta
+from core.runs.workspace import Corpus, is_run
 from core.sparse_predictions import AnyPredictions, read_predictions, within
-from core.workspace import Corpus, is_run
+from core.storage.folders import is_complete, read_meta
 from ensembles.member import Member
-from ensembles.stackers import STACKERS
+from ensembles.stacking.registry import STACKERS
 
 _DECIDED = "submission"
 

@@ -3,24 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from core.fused_sources import PRIOR
 from core.images import ImageTable
-from core.ladder import Rung
 from core.metrics import EmptyTruth
 from core.progress import progress
-from core.workspace import Corpus
+from core.runs.ensemble import Rung
+from core.runs.fused import PRIOR
+from core.runs.workspace import Corpus
 from ensembles.background import Background
-from ensembles.candidates import Candidates, make_candidates
-from ensembles.choose import Choice, choose_rule
 from ensembles.config import EnsembleConfig
-from ensembles.crossfit import cross_fit, image_f1_of
-from ensembles.gather import constant_concepts
+from ensembles.decisions.choose import Choice, choose_rule
 from ensembles.member import Member
+from ensembles.members import constant_concepts
 from ensembles.pairs import Floats, are_true
 from ensembles.rungs import every_rung
 from ensembles.single import MemberStacker
-from ensembles.stackers import STACKERS
-from ensembles.stacking import Stacker
+from ensembles.stacking.candidates import Candidates, make_candidates
+from ensembles.stacking.crossfit import cross_fit, image_f1_of
+from ensembles.stacking.registry import STACKERS
+from ensembles.stacking.stacker import Stacker
 from ensembles.tuning import Tuning, wins
 
 SUBMISSION = "submission"

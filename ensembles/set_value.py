@@ -13,9 +13,9 @@ from scipy.sparse import csr_array
 
 from core.metrics import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
-from ensembles.counts import CountHead, add_concepts, poisson_binomial
-from ensembles.expected_f1 import Expected, reciprocals
-from ensembles.general_f1 import tilts
+from ensembles.decisions.concept_counts import CountHead, add_concepts, poisson_binomial
+from ensembles.decisions.expected_f1 import Expected, reciprocals
+from ensembles.decisions.general_f1 import tilts
 from ensembles.pairs import Bools, Ints
 from ensembles.ranked import Counts, Floats64, Ranked
 

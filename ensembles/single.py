@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from core.runs import write_json
-from ensembles.candidates import Candidates
+from core.storage.folders import write_json
 from ensembles.pairs import Bools, Floats
-from ensembles.stacking import FILE, Weights, read_header
+from ensembles.stacking.candidates import Candidates
+from ensembles.stacking.stacker import FILE, Weights, read_header
 
 
 class MemberStacker:

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
+from core.editions import rules_of
 from core.images import ImageTable
 from core.predictions import Predictions
 from core.progress import say
-from core.runs import META, read_meta, write_json
-from core.workspace import Corpus
-from ensembles.check import check_submission
-from ensembles.decide import DecisionRule
-from ensembles.editions import rules_of
+from core.runs.workspace import Corpus
+from core.storage.folders import META, read_meta, write_json
+from ensembles.decisions.rule import DecisionRule
+from ensembles.forecast.shift import Shift
 from ensembles.outlook import Outlook
-from ensembles.shift import Shift
-from ensembles.submission import write_submission
+from ensembles.submission.check import check_submission
+from ensembles.submission.write import write_submission
 
 DECISION = "decision.json"
 FALLBACK = "fallback.json"

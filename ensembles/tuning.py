@@ -2,7 +2,7 @@
 
 Thresholds tuned concept by concept on each concept's own F1 ruin the mean over images. A threshold
 moves only its own bits, though, so the sample F1 at all of its values is one pass over the images
-sorted by probability (`ensembles.line_search`): every search here is exact.
+sorted by probability (`ensembles.solvers.line_search`): every search here is exact.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ import numpy as np
 
 from core.labels import LabelSpace
 from core.metrics import EmptyTruth, Scores
-from ensembles.line_search import TIE, best_concept_thresholds, best_threshold
+from ensembles.decisions.thresholds import Level, Thresholds
 from ensembles.pairs import Floats, Pairs
-from ensembles.thresholds import Level, Thresholds
+from ensembles.solvers.line_search import TIE, best_concept_thresholds, best_threshold
 
 WHEN_EMPTY: dict[EmptyTruth, float] = {"left out": 0.0, "counted": 1.0}
 """F1 of an image with nothing true and nothing decided. Where such images are left out they score

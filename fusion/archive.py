@@ -8,18 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from backbones.heads import Standardise
 from core.categories import CATEGORIES
 from core.images import ImageTable
 from core.metrics import empty_truth_rule
 from core.predictions import Probs
 from core.progress import say
-from fusion.approximate import build_index
 from fusion.config import FuseConfig
-from fusion.fused import Fused, Made, as_predictions
-from fusion.given import SPLITS, Given
-from fusion.nearest import Floats, Neighbours, find_nearest
-from fusion.retrieval import VoteChoice, choose_votes, draw_queries, find_by_category, vote
+from fusion.inputs.gather import SPLITS, Given
+from fusion.result import Fused, Made, as_predictions
+from fusion.retrieval.approximate import build_index
+from fusion.retrieval.nearest import Floats, Neighbours, find_nearest
+from fusion.retrieval.votes import VoteChoice, choose_votes, draw_queries, find_by_category, vote
+from training.heads import Standardise
 
 Search = Callable[[Floats, int], Neighbours]
 """The so many nearest training images of queries."""

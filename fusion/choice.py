@@ -10,7 +10,7 @@ from core.labels import Targets
 from core.metrics import EmptyTruth, empty_truth_rule
 from core.predictions import Probs
 from core.single_threshold import best_threshold, f1_by_threshold
-from fusion.given import Given
+from fusion.inputs.gather import Given
 
 Variants = Mapping[str, Sequence[Probs]]
 """By split, (N, L) probabilities of each variant."""

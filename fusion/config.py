@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from backbones.fit_config import FitConfig
 from core.errors import ConfigError
+from training.config import FitConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from backbones.fit_config import FitConfig
-from backbones.heads import Standardise
-from fusion.evidence import Training
-from fusion.head import context, first_layers, further_layers
+from fusion.inputs.tensors import Training
+from fusion.networks.heads import context, first_layers, further_layers
+from training.config import FitConfig
+from training.heads import Standardise
 
 _SHARE = 4
 """An expert has a quarter of the general network's units: its images are fewer as well."""

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.tensors import WEIGHTS, save_tensors
 from core.config import fingerprint
-from core.detectors import untrained
-from core.fused_sources import split_folder
 from core.lock import alone
 from core.metrics import Interval, bootstrap, empty_truth_rule
 from core.predictions import Predictions
 from core.progress import say
-from core.runs import ask_again, is_complete, new_folder, read_meta, write_json
+from core.runs.detectors import untrained
+from core.runs.fused import split_folder
+from core.runs.workspace import Corpus, Workspace
 from core.single_threshold import cross_fitted_f1
-from core.workspace import Corpus, Workspace
+from core.storage.folders import ask_again, is_complete, new_folder, read_meta, write_json
 from fusion.config import FuseConfig
-from fusion.fused import UNFINISHED, Fused
-from fusion.given import SPLITS, Given, gather
+from fusion.inputs.gather import SPLITS, Given, gather
+from fusion.result import UNFINISHED, Fused
 from fusion.strategies import END_TO_END, STRATEGIES, in_order
+from training.tensors import WEIGHTS, save_tensors
 
 
 @dataclass(frozen=True, kw_only=True)

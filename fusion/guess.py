@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from core.arrays import load_array, save_array
 from core.categories import CATEGORIES, UNKNOWN
 from core.config import fingerprint
 from core.embeddings import Embeddings
 from core.errors import MissingStageError
 from core.images import ImageTable
 from core.progress import say
-from core.runs import is_complete, new_folder, read_meta
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
+from core.storage.arrays import load_array, save_array
+from core.storage.folders import is_complete, new_folder, read_meta
+from fusion.inputs.category import Floats, fit_category_model
 from fusion.modality import columns_of
-from fusion.posterior import Floats, fit_category_model
 
 DOUBTED = 0.01
 """A given category that the features find less likely than this is doubted."""

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from backbones.fit_config import FitConfig
-from backbones.heads import Standardise, build_head
-from fusion.evidence import Training
-from fusion.head import context, first_layers, further_layers
+from fusion.inputs.tensors import Training
+from fusion.networks.heads import context, first_layers, further_layers
+from training.config import FitConfig
+from training.heads import Standardise, build_head
 
 _N_MIDDLE = 32
 """Units between metadata and the gates of MetaNet; the authors take more, for more metadata."""

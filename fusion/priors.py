@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from backbones.fit_config import FitConfig
-from fusion.evidence import Training
-from fusion.head import Blind, OneHot
+from fusion.inputs.tensors import Training
+from fusion.networks.heads import Blind, OneHot
+from training.config import FitConfig
 
 _LEAST = 1e-4
 """Least share of a concept: without it a concept never seen in a category could not be learnt to

@@ -8,21 +8,21 @@ from functools import partial
 import numpy as np
 
 from core.categories import CATEGORIES, UNKNOWN
-from core.detectors import GLOBAL
 from core.errors import ConfigError
-from core.fused_sources import BLIND, PRIOR
 from core.images import ImageTable
 from core.metrics import column_sums
 from core.predictions import Predictions, Probs
+from core.runs.detectors import GLOBAL
+from core.runs.fused import BLIND, PRIOR
 from fusion.archive import retrieval
 from fusion.choice import choose_on_valid, settled
 from fusion.combine import blend, with_constants
 from fusion.config import FuseConfig
-from fusion.end_to_end import SUFFIX, end_to_end
-from fusion.fused import Fused, Made, Strategy, as_predictions
-from fusion.given import SPLITS, Given
-from fusion.late import LATE, late
-from fusion.networks import HEADS, network
+from fusion.inputs.gather import SPLITS, Given
+from fusion.networks.end_to_end import SUFFIX, end_to_end
+from fusion.networks.late import LATE, late
+from fusion.networks.train import HEADS, network
+from fusion.result import Fused, Made, Strategy, as_predictions
 from fusion.route import Support, route
 
 _SHARES = (0.5, 0.25, 0.75, 0.0)

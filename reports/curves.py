@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from core.paper import TABLE_4
-from core.trials import Trial, Trials
-from reports.figures import BLUE, GREEN, ORANGE, save_figure, style
+from core.runs.paper import Trial, Trials
+from reports.pages.figures import BLUE, GREEN, ORANGE, save_figure, style
 
 FIGURE_6 = 3
 """The experiment that the paper's figure shows."""

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES, Category
-from core.fused_sources import BLIND
 from core.images import ImageTable
 from core.metrics import Interval, Scores, bootstrap, column_sums, recall_by_frequency
-from core.workspace import Corpus
-from reports.markdown import picture, table
+from core.runs.fused import BLIND
+from core.runs.workspace import Corpus
+from reports.pages.markdown import picture, table
 
 
 @dataclass(frozen=True, kw_only=True)

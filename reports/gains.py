@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from core.metrics import Interval
-from reports.figures import BLUE, GREY, WIDTH
+from reports.pages.figures import BLUE, GREY, WIDTH
 
 
 def draw_gains(gains: Mapping[str, Interval], *, title: str, axis: str) -> Figure:

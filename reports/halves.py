@@ -8,9 +8,9 @@ from core.errors import LeakageError
 from core.images import ImageTable
 from core.metrics import Scores, empty_truth_rule, image_f1
 from core.paper import THRESHOLD
+from core.runs.paper import OTHER_HALF, Trial, Trials
+from core.runs.workspace import Corpus
 from core.single_threshold import decided_at
-from core.trials import OTHER_HALF, Trial, Trials
-from core.workspace import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ class Part:
 
     Attributes:
         heading: above it; empty for none.
-        paragraphs: Markdown; figures stand in it as `reports.markdown.picture` writes them.
+        paragraphs: Markdown; figures stand in it as `reports.pages.markdown.picture` writes them.
         figures: those figures, by name.
     """
 

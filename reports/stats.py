@@ -3,13 +3,20 @@
 from pathlib import Path
 
 from core.errors import ConfigError, first_few
-from core.runs import META, draft_folder, is_complete, read_meta, replace_folder, write_json
-from core.workspace import Corpus
-from reports.counted import Counted
-from reports.figures import save_figure, style
-from reports.stats_figures import draw
-from reports.stats_page import overview, page
-from reports.stats_tables import write_tables
+from core.runs.workspace import Corpus
+from core.storage.folders import (
+    META,
+    draft_folder,
+    is_complete,
+    read_meta,
+    replace_folder,
+    write_json,
+)
+from reports.pages.figures import save_figure, style
+from reports.statistics.counts import Counted
+from reports.statistics.figures import draw
+from reports.statistics.page import overview, page
+from reports.statistics.tables import write_tables
 
 PAGE = "stats.md"
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from reports.counted import Counted
-from reports.drift import Against, Drift
-from reports.figures import percent
-from reports.markdown import picture, plain, table
-from reports.relations import KINDS, Relation
-from reports.stats_figures import SIGNIFICANT, TOP, drifting, strongest
+from reports.pages.figures import percent
+from reports.pages.markdown import picture, plain, table
+from reports.statistics.counts import Counted
+from reports.statistics.drift import Against, Drift
+from reports.statistics.figures import SIGNIFICANT, TOP, drifting, strongest
+from reports.statistics.relations import KINDS, Relation
 
 _SHOWN = 15  # rows of a table of concepts or pairs; the csv has all
 

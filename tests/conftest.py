@@ -15,8 +15,8 @@ from core.categories import CATEGORIES
 from core.images import ImageTable
 from core.labels import Concepts, LabelSpace
 from core.predictions import Predictions
-from core.runs import new_folder, write_json
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import new_folder, write_json
 
 SaveRun = Callable[..., Path]
 
@@ -146,7 +146,7 @@ def prepared_once(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> W
 def trained_once(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Detectors of the made corpus; to be read only."""
     from backbones.compute import Compute
-    from backbones.config import BackboneConfig
+    from backbones.settings.config import BackboneConfig
     from backbones.train import train_backbones
 
     config = BackboneConfig(

@@ -9,21 +9,21 @@ import pytest
 import typer
 
 import cli
-from backbones.config import BackboneConfig
-from backbones.presets import PRESETS
+from backbones.settings.config import BackboneConfig
+from backbones.settings.presets import PRESETS
 from corpus.prepare import PrepareConfig
 from ensembles.config import EnsembleConfig
 from fusion.config import FuseConfig
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("core", "corpus", "backbones", "fusion", "ensembles", "reports")
+PACKAGES = ("core", "corpus", "training", "backbones", "fusion", "ensembles", "reports")
 
 
 def test_the_architecture_names_every_module_and_no_other() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     modules = text[text.index("## Modules") : text.index("## Central types")]
     named = set(re.findall(r"`([a-z0-9_]+)`", modules))
-    there = {p.stem for name in PACKAGES for p in (ROOT / name).glob("*.py")} - {"__init__"}
+    there = {p.stem for name in PACKAGES for p in (ROOT / name).rglob("*.py")} - {"__init__"}
     assert there - named == set()
     for row in re.findall(r"^\| (`.+?) \|", modules, flags=re.MULTILINE):
         assert set(re.findall(r"`([a-z0-9_]+)`", row)) <= there

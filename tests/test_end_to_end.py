@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 import cli
 from core.images import ImageTable
-from core.ladder import read_scores
 from core.prior import CategoryPrior
-from core.workspace import Corpus, Workspace
+from core.runs.ensemble import read_scores
+from core.runs.workspace import Corpus, Workspace
 
 N_IMAGES = 330
 PREPARE = ("--set", "image_size=64", "--set", "train_folds=4", "--set", "valid_folds=3")

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from backbones.compute import Compute
-from backbones.config import BackboneConfig
-from backbones.plan import detector_names
+from backbones.detectors.plan import detector_names
+from backbones.settings.config import BackboneConfig
 from backbones.train import train_backbones
 from core.config import overlay
 from core.predictions import Predictions
-from core.runs import read_meta
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import read_meta
 
 pytestmark = [
     pytest.mark.gpu,

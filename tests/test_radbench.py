@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 import cli
 from core.images import SPLITS, ImageTable
 from core.labels import LabelSpace
-from core.ladder import read_scores
-from core.workspace import Workspace
-from corpus.layouts import read_corpus
-from corpus.reading import Reading
-from corpus.splits import assign_folds
+from core.runs.ensemble import read_scores
+from core.runs.workspace import Workspace
+from corpus.folds import assign_folds
+from corpus.readers.layouts import read_corpus
+from corpus.readers.reading import Reading
 
 SOURCE = Path(__file__).parents[2] / "shared" / "radbench"
 

@@ -14,12 +14,12 @@ from core.categories import UNKNOWN
 from core.images import ImageTable
 from core.labels import Concepts, LabelSpace
 from core.metrics import sample_f1
-from corpus.concept_lists import ROCO_LIST, ConceptList, read_concept_list
-from corpus.splits import assign_folds
-from corpus.unprepared import read_unprepared
-from ensembles.check import check_submission
-from ensembles.official import score_submission
-from ensembles.submission import write_submission
+from corpus.folds import assign_folds
+from corpus.readers.concept_lists import ROCO_LIST, ConceptList, read_concept_list
+from corpus.readers.unprepared import read_unprepared
+from ensembles.submission.check import check_submission
+from ensembles.submission.score import score_submission
+from ensembles.submission.write import write_submission
 from reports.stats import write_stats
 
 REAL_LIST = Path(__file__).parents[2] / "shared" / "roco" / "validation_cuis.txt"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from corpus.phantom.an import curve, film, taper
+from corpus.phantom.angiography import curve, film, taper
 from corpus.phantom.canvas import Canvas, Piece, Point, canvas, edge, path
 from corpus.phantom.scenes import Finding, Scene
 from corpus.phantom.texture import Grey, cloud, union

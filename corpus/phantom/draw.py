@@ -7,22 +7,22 @@ import numpy as np
 import numpy.typing as npt
 
 from core.labels import Concepts
-from corpus.phantom.an import an_brain, an_leg
 from corpus.phantom.an_heart import an_left_coronary, an_right_coronary
+from corpus.phantom.angiography import an_brain, an_leg
 from corpus.phantom.concepts import cuis
 from corpus.phantom.ct import ct_head
 from corpus.phantom.ct_body import ct_abdomen, ct_pelvis
 from corpus.phantom.ct_chest import ct_chest
 from corpus.phantom.mr import mr_brain, mr_head
 from corpus.phantom.mr_spine import mr_spine
-from corpus.phantom.pe import pet_body, pet_brain, pet_on_ct, side_by_side
+from corpus.phantom.pet import pet_body, pet_brain, pet_on_ct, side_by_side
 from corpus.phantom.scenes import Scene
 from corpus.phantom.texture import Grey, letters
-from corpus.phantom.us import us_gallbladder
+from corpus.phantom.ultrasound import us_gallbladder
 from corpus.phantom.us_organs import us_fetus, us_heart, us_kidney, us_thyroid
 from corpus.phantom.views import VIEWS
-from corpus.phantom.xr import xr_chest
 from corpus.phantom.xr_bones import xr_hand, xr_knee, xr_pelvis
+from corpus.phantom.xray import xr_chest
 
 DRAWINGS: dict[str, Callable[[Scene], Grey]] = {
     "ct head": ct_head,

@@ -5,7 +5,16 @@ import numpy as np
 from corpus.phantom.canvas import canvas, edge
 from corpus.phantom.scenes import Scene
 from corpus.phantom.texture import Grey, blend, cloud
-from corpus.phantom.us import curved, doppler, echo, fluid, linear, place_in, shadow, upright
+from corpus.phantom.ultrasound import (
+    curved,
+    doppler,
+    echo,
+    fluid,
+    linear,
+    place_in,
+    shadow,
+    upright,
+)
 
 
 def us_kidney(scene: Scene) -> Grey:

@@ -26,7 +26,7 @@ from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
 from core.progress import Advance
-from core.runs import draft_folder, replace_folder, write_json
+from core.storage.folders import draft_folder, replace_folder, write_json
 from corpus.phantom.concepts import names
 from corpus.phantom.draw import draw
 from corpus.phantom.patients import scenes

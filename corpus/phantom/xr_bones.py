@@ -5,7 +5,7 @@ import numpy as np
 from corpus.phantom.canvas import Canvas, Point, canvas, edge, spread
 from corpus.phantom.scenes import Finding, Scene
 from corpus.phantom.texture import Grey, blend, cloud, union
-from corpus.phantom.xr import expose
+from corpus.phantom.xray import expose
 
 METAL = 1.15
 

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from backbones.build import Detector, build_backbone
-from backbones.checkpoint import Checkpoint
 from backbones.compute import Compute, Inputs
-from backbones.config import BackboneConfig
-from backbones.examples import Examples
-from backbones.heads import build_head
-from backbones.loop import Watch, fit
-from backbones.predict import Rows
-from backbones.speed import Speed
-from corpus.transforms import TRANSFORMS
+from backbones.networks.build import Detector, build_backbone
+from backbones.settings.config import BackboneConfig
+from corpus.images.augment import TRANSFORMS
+from training.batches import Examples
+from training.checkpoint import Checkpoint
+from training.devices.speed import Speed
+from training.heads import build_head
+from training.loop import Watch, fit
+from training.predict import Rows
 
 N, L = 22, 5
 CONFIG = BackboneConfig(

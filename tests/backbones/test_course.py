@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backbones.course import Course, Fitted, epoch_batches, n_batches
-from backbones.fit_config import FitConfig
+from training.config import FitConfig
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 4), (8, 4), (3, 8), (1, 1), (9, 4), (1, 4), (5, 1)])

@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from backbones import ray_engine
 from backbones.compute import Compute
-from backbones.fleet import Train, train_in_order
-from backbones.network_run import Upkeep
-from backbones.plan import DetectorPlan
+from backbones.detectors import ray as ray_engine
+from backbones.detectors.jobs import Train, train_in_order
+from backbones.detectors.plan import DetectorPlan
+from backbones.detectors.ray import on_ray
+from backbones.detectors.run import Upkeep
 from backbones.ray_cluster import Cluster
-from backbones.ray_engine import on_ray
 from backbones.train import train_backbones
 from core.config import overlay
 from core.errors import ConceptError, ConfigError
 from core.predictions import Predictions
-from core.runs import is_complete
-from core.workspace import Workspace
-from tests.backbones.test_fleet import CONFIG, Prepared, planned
+from core.runs.workspace import Workspace
+from core.storage.folders import is_complete
+from tests.backbones.detectors.test_jobs import CONFIG, Prepared, planned
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'radfuse[cluster]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbones.network_run import Upkeep
+from backbones.detectors.run import Upkeep
 from backbones.reproduce import TrialPlan, plan_trials, reproduce
 from backbones.scales import SCALES, Scale
 from core.errors import ConfigError, MissingStageError
 from core.predictions import Predictions
-from core.runs import is_complete, read_meta
-from core.trials import crash_of, note_crash
-from core.workspace import Corpus, Workspace
+from core.runs.paper import crash_of, note_crash
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import is_complete, read_meta
 
 Prepared = Callable[[str], Workspace]
 
@@ -62,7 +62,7 @@ def test_weights_go_to_the_experiments_of_that_network(tmp_path: Path) -> None:
 
 
 def test_a_scale_changes_what_it_names_and_nothing_else() -> None:
-    from backbones.experiments import EXPERIMENTS
+    from backbones.settings.paper import EXPERIMENTS
 
     scale = Scale(
         title="half", sizes={450: 64}, width=2, batch=2, epochs=7, weights={"vgg16": "none"}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from backbones.fit_config import FitConfig, OptimizerName, ScheduleName
-from backbones.optim import build_optimizer
 from backbones.schedule import Schedule, build_schedule
+from training.config import FitConfig, OptimizerName, ScheduleName
+from training.optim import build_optimizer
 
 OPTIMIZERS: tuple[OptimizerName, ...] = ("adamw", "nadam", "sgd")
 SCHEDULES: tuple[ScheduleName, ...] = ("one-cycle", "cosine", "constant", "plateau")

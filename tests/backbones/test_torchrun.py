@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.predictions import Predictions
-from core.runs import read_meta
+from core.storage.folders import read_meta
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

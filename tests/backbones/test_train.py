@@ -10,19 +10,19 @@ import torch
 from safetensors.torch import load_file
 
 from backbones.compute import Compute
-from backbones.config import BackboneConfig
-from backbones.material import MATERIALS
-from backbones.plan import detector_names
+from backbones.detectors.inputs import MATERIALS
+from backbones.detectors.plan import detector_names
+from backbones.settings.config import BackboneConfig
 from backbones.start import start_weights
 from backbones.train import train_backbones
 from core.config import overlay
-from core.detectors import find_detectors
 from core.embeddings import Embeddings
 from core.errors import ConfigError, MissingStageError, PredictionsError
 from core.labels import LabelSpace
 from core.predictions import Predictions
-from core.runs import new_folder, read_meta, write_json
-from core.workspace import Corpus, Workspace
+from core.runs.detectors import find_detectors
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import new_folder, read_meta, write_json
 
 FROZEN = BackboneConfig(
     backbone="test_efficientnet", weights="none", image_sizes=(64,), hidden=(16,),

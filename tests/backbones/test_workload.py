@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from backbones.build import Backbone
+from backbones.networks.build import Backbone
 from backbones.workload import Workload, drawn_images
 
 MEAN = STD = (0.5, 0.5, 0.5)

@@ -12,15 +12,15 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
-from backbones.build import Detector, build_backbone
 from backbones.compute import Compute
-from backbones.config import BackboneConfig
-from backbones.distributed import joined
-from backbones.examples import Examples
-from backbones.heads import build_head
-from backbones.loop import Watch, fit
-from backbones.predict import predict
+from backbones.networks.build import Detector, build_backbone
+from backbones.settings.config import BackboneConfig
 from core.config import overlay
+from training.batches import Examples
+from training.devices.compute import joined
+from training.heads import build_head
+from training.loop import Watch, fit
+from training.predict import predict
 
 N, D, L = 27, 7, 5
 CONFIG = BackboneConfig(

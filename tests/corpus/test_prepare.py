@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from core.errors import ConfigError, CorpusError, ImageError
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
 from corpus.prepare import (
     PrepareConfig,
     corpus_or_phantom,

@@ -7,9 +7,9 @@ import pytest
 from scipy.special import expit
 
 from core.errors import PredictionsError
-from ensembles.candidates import Candidates
 from ensembles.concept_forest import ConceptLightGBMStacker
 from ensembles.pairs import Bools
+from ensembles.stacking.candidates import Candidates
 
 
 def simulated() -> tuple[Candidates, Bools]:

@@ -13,17 +13,17 @@ import pytest
 
 from core.categories import CATEGORIES
 from core.errors import ConfigError, MissingStageError
-from core.ladder import ladder_table, read_steps
 from core.predictions import Predictions
 from core.prior import CategoryPrior
-from core.runs import read_meta
-from core.workspace import Corpus, Workspace
-from ensembles.check import check_submission
+from core.runs.ensemble import ladder_table, read_steps
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import read_meta
 from ensembles.config import EnsembleConfig
-from ensembles.decide import DecisionRule
+from ensembles.decisions.rule import DecisionRule
 from ensembles.ensemble import Ensemble, ensemble
-from ensembles.official import score_submission
-from ensembles.stackers import load_stacker
+from ensembles.stacking.registry import load_stacker
+from ensembles.submission.check import check_submission
+from ensembles.submission.score import score_submission
 
 SaveRun = Callable[..., Path]
 

@@ -5,7 +5,7 @@ import pytest
 from core.config import overlay
 from core.errors import ConfigError
 from ensembles.config import PRESETS, EnsembleConfig
-from ensembles.stackers import STACKERS
+from ensembles.stacking.registry import STACKERS
 
 
 @pytest.mark.parametrize(

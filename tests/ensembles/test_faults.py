@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ensembles.editions import EDITIONS, rules_of
+from core.editions import EDITIONS, rules_of
 from ensembles.faults import Fault, cell_reasons, id_reasons, whole_faults
 
 

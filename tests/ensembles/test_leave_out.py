@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.ladder import read_steps, write_steps
-from core.workspace import Corpus, Workspace
+from core.runs.ensemble import read_steps, write_steps
+from core.runs.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
-from ensembles.gather import gather
 from ensembles.leave_out import judge, leave_one_out
+from ensembles.members import gather
 from ensembles.second_stage import fit_second_stage
 
 SaveRun = Callable[..., Path]

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from core.errors import CorpusError, SubmissionError
-from ensembles.official import SECONDARY_CONCEPTS, score_submission
+from ensembles.submission.score import SECONDARY_CONCEPTS, score_submission
 
 N_CASES = 200
 

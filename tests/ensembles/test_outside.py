@@ -11,10 +11,10 @@ import pytest
 from core.errors import ConfigError, LeakageError, PredictionsError
 from core.labels import LabelSpace
 from core.predictions import Predictions
+from core.runs.workspace import Corpus, Workspace
 from core.sparse_predictions import SparsePredictions
-from core.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
-from ensembles.gather import gather
+from ensembles.members import gather
 from ensembles.second_stage import candidates_of
 
 SaveRun = Callable[..., Path]

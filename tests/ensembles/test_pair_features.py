@@ -6,14 +6,14 @@ import pytest
 
 from core.labels import LabelSpace
 from ensembles.background import Background
-from ensembles.candidates import make_candidates
 from ensembles.pair_features import (
     fill_log_ranks,
     fill_mass_and_support,
     fill_prior,
     fill_summaries,
 )
-from ensembles.sources import Source
+from ensembles.stacking.candidates import make_candidates
+from ensembles.stacking.sources import Source
 
 RNG = np.random.default_rng(0)
 STARTS = np.array([0, 3, 3, 10, 40])

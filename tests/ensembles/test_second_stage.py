@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.ladder import Rung
 from core.predictions import Predictions
+from core.runs.ensemble import Rung
+from core.runs.workspace import Corpus, Workspace
 from core.single_threshold import cross_fitted_f1
-from core.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
-from ensembles.decide import DecisionRule
-from ensembles.gather import gather
+from ensembles.decisions.rule import DecisionRule
+from ensembles.decisions.thresholds import Thresholds
+from ensembles.members import gather
 from ensembles.rungs import every_rung
 from ensembles.second_stage import (
     CALIBRATED,
@@ -22,7 +23,6 @@ from ensembles.second_stage import (
     describe,
     fit_second_stage,
 )
-from ensembles.thresholds import Thresholds
 
 SaveRun = Callable[..., Path]
 

@@ -7,9 +7,9 @@ import numpy as np
 from core.labels import LabelSpace, Targets
 from core.predictions import Predictions
 from ensembles.background import Background
-from ensembles.candidates import Candidates, make_candidates
 from ensembles.single import MemberStacker
-from ensembles.sources import Source
+from ensembles.stacking.candidates import Candidates, make_candidates
+from ensembles.stacking.sources import Source
 
 LABELS = LabelSpace(("C1", "C2"))
 

@@ -10,8 +10,8 @@ from core.errors import AlignmentError
 from core.labels import LabelSpace, Targets
 from core.metrics import EmptyTruth, sample_f1
 from ensembles.levels import LevelChoice, choose_thresholds, write_levels
-from ensembles.line_search import NEVER
 from ensembles.pairs import Floats, Pairs, to_csr
+from ensembles.solvers.line_search import NEVER
 from ensembles.tuning import (
     Tuning,
     tune_by_category,

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from core.config import overlay
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
 from fusion.archive import Archive, retrieval
 from fusion.config import FuseConfig
-from fusion.given import Given, gather
+from fusion.inputs.gather import Given, gather
 
 TINY = FuseConfig(k=(3, 5), temperature=(0.05,))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from core.labels import LabelSpace, Targets
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
 from fusion.choice import Choice, choose_on_valid, choose_variant, settled
-from fusion.given import Given, gather
+from fusion.inputs.gather import Given, gather
 
 TRUTH = [("A",), ("A", "B"), ("B",), ("A",)]
 FOLDS = np.array([0, 0, 1, 1])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.workspace import Corpus
+from core.runs.workspace import Corpus
 from fusion.combine import blend, with_constants
 
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from backbones.fit_config import FitConfig
-from fusion.evidence import Training
 from fusion.experts import Experts
+from fusion.inputs.tensors import Training
+from training.config import FitConfig
 
 N, L = 12, 3
 FEATURES = torch.randn(N, 5, generator=torch.Generator().manual_seed(0))

@@ -16,14 +16,14 @@ from core.errors import ConfigError, MissingStageError
 from core.metrics import bootstrap
 from core.predictions import Predictions
 from core.progress import say
-from core.runs import read_meta
+from core.runs.workspace import Corpus, Workspace
 from core.single_threshold import cross_fitted_f1
-from core.workspace import Corpus, Workspace
+from core.storage.folders import read_meta
 from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
-from fusion.fused import Fused, Made
-from fusion.given import Given
-from fusion.metadata import MetadataEncoder
+from fusion.inputs.gather import Given
+from fusion.inputs.metadata import MetadataEncoder
+from fusion.result import Fused, Made
 from fusion.strategies import STRATEGIES
 
 TINY = FuseConfig(

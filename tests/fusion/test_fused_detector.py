@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-import fusion.end_to_end
 import fusion.fuse
-from backbones.checkpoint import Checkpoint
+import fusion.networks.end_to_end
 from backbones.compute import Compute
-from backbones.config import BackboneConfig
-from backbones.presets import PRESETS
-from backbones.tensors import save_tensors
+from backbones.settings.config import BackboneConfig
+from backbones.settings.presets import PRESETS
 from backbones.train import train_backbones
 from core.config import overlay
 from core.errors import ConfigError
-from core.runs import read_meta
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import read_meta
 from fusion.config import FuseConfig
-from fusion.end_to_end import end_to_end
 from fusion.fuse import FusionRun, fuse
-from fusion.given import Given, gather
+from fusion.inputs.gather import Given, gather
+from fusion.networks.end_to_end import end_to_end
+from training.checkpoint import Checkpoint
+from training.tensors import save_tensors
 
 CONFIG = FuseConfig(end_to_end="tiny")
 
@@ -66,7 +66,7 @@ def test_a_network_that_was_killed_goes_on_to_the_same_end(
     whole = end_to_end(given, CONFIG, {}, name="film")
     assert whole.unfinished is not None
     shutil.rmtree(whole.unfinished)
-    monkeypatch.setattr(fusion.end_to_end, "_CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(fusion.networks.end_to_end, "_CHECKPOINT_S", 0.0)
     kills = iter([False] * 90 + [True])
     saved = Checkpoint.save
 
@@ -88,7 +88,7 @@ def test_the_checkpoint_stays_until_the_run_is_on_disk(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = overlay(CONFIG, {"strategies": "film-e2e", "end_to_end_epochs": 2})
-    monkeypatch.setattr(fusion.end_to_end, "_CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(fusion.networks.end_to_end, "_CHECKPOINT_S", 0.0)
 
     def run() -> FusionRun:
         (made,) = fuse(given.corpus, given.workspace, config=config, preset="tiny", device="cpu")

@@ -9,8 +9,8 @@ import pytest
 
 from core.categories import CATEGORIES
 from core.embeddings import Embeddings
-from core.runs import read_meta
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import read_meta
 from fusion.guess import guess_categories
 
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from backbones.fit_config import FitConfig
-from fusion.evidence import Training
+from fusion.inputs.tensors import Training
 from fusion.priors import Masked, PriorOffset
+from training.config import FitConfig
 
 CATEGORY = torch.eye(7)[[0, 0, 1, 1]]
 TARGETS = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1]])

@@ -10,12 +10,12 @@ from core.errors import ConfigError
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.prior import CategoryPrior
-from core.workspace import Corpus, Workspace
+from core.runs.workspace import Corpus, Workspace
 from fusion.combine import blend
 from fusion.config import FuseConfig
-from fusion.fused import Fused
-from fusion.given import Given, gather
-from fusion.networks import HEADS, network
+from fusion.inputs.gather import Given, gather
+from fusion.networks.train import HEADS, network
+from fusion.result import Fused
 from fusion.strategies import NEEDS, STRATEGIES, constrained, in_order, prior, routed, voted
 
 TINY = FuseConfig(

@@ -6,7 +6,7 @@ import numpy as np
 
 from core.images import ImageTable
 from core.labels import Concepts
-from reports.statistics import LabelledImages
+from reports.statistics.labels import LabelledImages
 
 
 def made_table(

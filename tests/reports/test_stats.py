@@ -9,7 +9,7 @@ import pytest
 from core.errors import ConfigError, CorpusError
 from core.images import ImageTable
 from core.labels import LabelSpace
-from core.workspace import Corpus
+from core.runs.workspace import Corpus
 from reports.stats import write_stats
 from tests.reports.made import made_table
 

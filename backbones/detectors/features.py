@@ -1,0 +1,162 @@
+"""Pooled features of a network: once a corpus and image size, shared by all that come after."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from backbones.compute import Compute
+from backbones.networks.batch_norm import folded
+from backbones.networks.build import Backbone, build_backbone
+from backbones.networks.weights import origin_of
+from backbones.settings.config import BackboneConfig
+from core.config import fingerprint
+from core.embeddings import Embeddings, join
+from core.lock import alone
+from core.progress import progress
+from core.runs.workspace import Corpus, Workspace
+from core.storage.arrays import open_map, release, write_lines
+from core.storage.folders import META, is_complete, provenance, write_json
+from corpus.images.batches import CachedImages
+from corpus.images.cache import build_cache
+from training.devices.device import keep_memory
+from training.devices.speed import Speed, choose_speed, unprobed
+
+_RELEASED_AFTER = 16  # batches; memory must not grow with the number of images
+_BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the images anyway
+
+
+def frozen_names(corpus: Corpus, config: BackboneConfig) -> tuple[str, ...]:
+    """Names of the folders that hold a frozen network's features, one an image size."""
+    names = []
+    weights = origin_of(config).identity
+    for size in config.image_sizes:
+        speed = (config.precision, config.probe)
+        decides = (config.backbone, weights, size, config.resample, config.mirror)
+        key = fingerprint(corpus.fingerprint, *decides, *speed)
+        names.append(f"{config.backbone}-{size}px-{key}")
+    return tuple(names)
+
+
+def frozen_features(
+    corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
+) -> Embeddings:
+    """Pooled features of all readable images, extracted as far as they are not there yet.
+
+    Features of several image sizes are joined; with `mirror` each is the mean over the image and
+    its mirror image.
+
+    Returns:
+        (N, D), D the network's number of features times the number of image sizes.
+    """
+    folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
+    for folder, size in zip(folders, config.image_sizes, strict=True):
+        if not compute.world.in_turn(partial(is_complete, folder)):
+            torch.manual_seed(0)  # random weights must not differ where an extraction goes on
+            backbone = build_backbone(config, size=size)
+            extract(folder, backbone, corpus, workspace, config, size=size, compute=compute)
+    return join([Embeddings.load(folder) for folder in folders])
+
+
+def extract(
+    folder: Path,
+    backbone: Backbone,
+    corpus: Corpus,
+    workspace: Workspace,
+    config: BackboneConfig,
+    *,
+    size: int,
+    compute: Compute,
+) -> None:
+    """Fill an embeddings folder; one that was interrupted goes on where it stopped.
+
+    Of many processes each extracts a part of every batch, and the first writes.
+    """
+    world, ids = compute.world, corpus.readable_ids
+    cache = world.in_turn(
+        lambda: build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
+    )
+    images = CachedImages.of(cache, ids)
+    network, compute = _fastest(backbone, workspace, config, size=size, compute=compute)
+    values, done = world.in_turn(lambda: _open(folder, len(ids), backbone.n_features))
+    todo = np.flatnonzero(done == 0)
+    world.wait()  # the first process must not write before all have seen what is left to do
+    what, n_done = f"features at {size} px", len(ids) - len(todo)
+    with (
+        torch.inference_mode(),
+        progress(what, total=len(ids), unit="images", done=n_done) as advance,
+    ):
+        for start in range(0, len(todo), _BATCH * world.size):
+            rows = todo[start : start + _BATCH * world.size]
+            pooled = _pooled(network, images, world.share(rows), compute, mirror=config.mirror)
+            joined = world.join(pooled, len(rows))
+            if world.first:
+                values[rows] = joined
+                done[rows] = 1
+            if start // _BATCH % _RELEASED_AFTER == 0:
+                release(cache.pixels)
+                release(values)
+            advance(len(rows))
+    if world.first:
+        write_lines(folder / "image_ids.txt", ids)
+        source = f"{config.backbone} {size} px" + (" mirrored" if config.mirror else "")
+        meta = {"source": source, "weights": config.weights, "speed": str(compute.speed)}
+        write_json(folder / META, {**meta, **provenance()})
+    world.wait()
+
+
+def _open(
+    folder: Path, n_images: int, n_features: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    values = open_map(folder / "values.npy", (n_images, n_features), np.float32)
+    return values, open_map(folder / "done.npy", (n_images,), np.uint8)
+
+
+def _fastest(
+    backbone: Backbone, workspace: Workspace, config: BackboneConfig, *, size: int, compute: Compute
+) -> tuple[nn.Module, Compute]:
+    """The network with its normalisation folded, and how to run it."""
+    example = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=compute.device)
+    network = folded(backbone.to(compute.device).eval(), example)
+    keep_memory()
+
+    def choose() -> Speed:
+        if not config.probe:
+            return unprobed(config.precision, compute.device)
+        with alone(workspace.speed, what=f"speed of {config.backbone}"):  # both would be slow
+            return choose_speed(
+                workspace.speed,
+                lambda: network,
+                name=config.backbone,
+                size=size,
+                batch_size=_BATCH,
+                n_concepts=0,
+                precision=config.precision,
+                device=compute.device,
+                train=False,
+            )
+
+    speed = compute.world.in_turn(choose)
+    return speed.place(network), replace(compute, speed=speed)
+
+
+def _pooled(
+    network: nn.Module,
+    images: CachedImages,
+    rows: npt.NDArray[np.intp],
+    compute: Compute,
+    *,
+    mirror: bool,
+) -> npt.NDArray[np.float32]:
+    (batch,) = compute.take(images(rows))
+    with compute.speed.autocast(compute.device):
+        pooled = network(batch).float()
+        if mirror:
+            pooled = (pooled + network(batch.flip(3)).float()) / 2
+    values: npt.NDArray[np.float32] = pooled.cpu().numpy()
+    return values

@@ -1,0 +1,132 @@
+"""What a detector learns from: pooled features of a frozen network, or the images themselves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from backbones.compute import Compute, Inputs
+from backbones.detectors.features import frozen_features
+from backbones.networks.build import Detector, build_backbone
+from backbones.networks.layers import unlock_last
+from backbones.settings.config import BackboneConfig
+from backbones.start import start_head
+from core.labels import LabelSpace
+from core.lock import alone
+from core.runs.workspace import Corpus, Workspace
+from corpus.images.batches import CachedImages
+from corpus.images.cache import build_cache
+from training.batches import Augment
+from training.devices.device import keep_memory
+from training.devices.speed import Speed, choose_speed, unprobed
+from training.heads import Standardise, build_head
+from training.predict import Batches, Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Inputs of a detector for the readable images of a corpus.
+
+    Attributes:
+        image_ids: the images; rows below count in them.
+        batches: inputs as they are.
+        augment: for a seed, what training inputs undergo; None for nothing.
+        new_model: a fresh network for these training rows and these concepts.
+        compute: where and how to train and predict.
+        n_at_once: images at once where nothing is learnt.
+    """
+
+    image_ids: tuple[str, ...]
+    batches: Batches
+    augment: Callable[[int], Augment | None]
+    new_model: Callable[[Rows, LabelSpace], nn.Module]
+    compute: Compute
+    n_at_once: int
+
+
+def frozen_material(
+    corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
+) -> Material:
+    """Pooled features, extracted where they are not there yet."""
+    embeddings = frozen_features(corpus, workspace, config, compute)
+    features = torch.tensor(embeddings.values)
+
+    def batch(rows: Rows) -> tuple[Tensor]:
+        return (features[torch.from_numpy(rows)],)
+
+    def new_model(train_rows: Rows, labels: LabelSpace) -> nn.Module:
+        standardise = Standardise.fitted(batch(train_rows)[0])
+        head = build_head(features.shape[1], len(labels), config)
+        return nn.Sequential(standardise, head)
+
+    return Material(
+        image_ids=embeddings.image_ids,
+        batches=batch,
+        augment=lambda seed: None,
+        new_model=new_model,
+        compute=compute,
+        n_at_once=1024,
+    )
+
+
+def image_material(
+    corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
+) -> Material:
+    """The images, decoded where they are not yet, and the fastest way to train on them."""
+    size, ids = config.image_sizes[0], corpus.readable_ids
+    cache = compute.world.in_turn(
+        lambda: build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
+    )
+    images = CachedImages.of(cache, ids)
+
+    def augment(seed: int) -> Augment | None:
+        if config.augment in ("none", "both"):  # mirrors are rows of their own
+            return None
+        seeded = CachedImages.of(cache, ids, augment=config.augment, seed=seed)
+
+        def apply(inputs: Inputs, rows: Rows, epoch: int) -> Inputs:
+            return (seeded.augmented(inputs[0], rows, epoch), *inputs[1:])
+
+        return apply
+
+    def new_model(train_rows: Rows, labels: LabelSpace) -> Detector:
+        backbone = build_backbone(config)
+        detector = Detector(backbone, build_head(backbone.n_features, len(labels), config))
+        start_head(detector.head, labels, config)
+        if config.regime == "last":
+            unlock_last(detector, config.n_stages)
+        return detector
+
+    keep_memory()
+
+    def choose() -> Speed:
+        if not config.probe:
+            return unprobed(config.precision, compute.device)
+        with alone(workspace.speed, what=f"speed of {config.backbone}"):  # both would be slow
+            return choose_speed(
+                workspace.speed,
+                lambda: new_model(images.rows, corpus.labels),
+                name=config.backbone,
+                size=size,
+                batch_size=-(-config.batch_size // compute.world.size),
+                n_concepts=len(corpus.labels),
+                precision=config.precision,
+                device=compute.device,
+                train=True,
+                n_images=config.epochs * len(corpus.labelled_images("train")),
+            )
+
+    speed = compute.world.in_turn(choose)
+    return Material(
+        image_ids=ids,
+        batches=images,
+        augment=augment,
+        new_model=new_model,
+        compute=replace(compute, speed=speed),
+        n_at_once=config.batch_size,
+    )
+
+
+MATERIALS = {"frozen": frozen_material, "last": image_material, "full": image_material}
+"""By regime."""

@@ -1,0 +1,165 @@
+"""What is to be trained: detectors, and the networks that each consists of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from backbones.networks.build import check_network
+from backbones.networks.weights import Origin, origin_of
+from backbones.settings.config import BackboneConfig
+from core.categories import CATEGORIES
+from core.config import fingerprint
+from core.errors import ConfigError, MissingStageError
+from core.images import ImageTable
+from core.labels import LabelSpace
+from core.progress import say
+from core.runs.detectors import GLOBAL
+from core.runs.workspace import Corpus, Workspace
+from training.members import Member, plan_members, stopped_together
+
+EACH = "each"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorPlan:
+    """A detector that is to be trained.
+
+    Attributes:
+        corpus: what on.
+        category: `GLOBAL` or the category of a specialist.
+        config: how.
+        origin: the weights that its networks start from.
+        preset: the name that its folder starts with.
+        home: its run folder.
+        extracts: whether a fine-tuned network's pooled features of all images go with it.
+    """
+
+    corpus: Corpus
+    category: str
+    config: BackboneConfig
+    origin: Origin
+    preset: str
+    home: Path
+    extracts: bool = True
+
+    @cached_property
+    def table(self) -> ImageTable:
+        """The images that its training meets: those of train, and those of valid that stop it."""
+        return training_images(self.corpus, self.category, self.config)
+
+    @cached_property
+    def labels(self) -> LabelSpace:
+        """Its concepts: all of train, or those of the category's training images."""
+        if self.category == GLOBAL:
+            return self.corpus.labels
+        return LabelSpace.of(c or () for c in self.table.of(split="train").concepts)
+
+    @cached_property
+    def members(self) -> list[Member]:
+        """Its networks."""
+        if self.config.stop_on != "train":
+            return stopped_together(np.array(self.table.splits) == "valid", self.config)
+        return plan_members(self.table.folds, self.config, n_folds=self.config.folds)
+
+    @property
+    def n_train(self) -> int:
+        """Images of train among them."""
+        return self.table.splits.count("train")
+
+    def images(self, split: str) -> ImageTable:
+        """The images of a split that it is asked about."""
+        category = None if self.category == GLOBAL else self.category
+        return self.corpus.images(split, category=category)
+
+    def member_home(self, member: Member) -> Path:
+        """Where a network lies until all are there."""
+        return self.home / "members" / str(member.number)
+
+
+def plan_detectors(
+    corpus: Corpus,
+    workspace: Workspace,
+    *,
+    names: Sequence[str],
+    config: BackboneConfig,
+    preset: str,
+) -> list[DetectorPlan]:
+    """Plans of the named detectors; those of categories without training images are skipped.
+
+    Raises:
+        MissingStageError: none has training images.
+        ConfigError: timm has no such network, its weights are missing, or a category has too few
+            folds.
+    """
+    check_network(config)
+    origin = origin_of(config)
+    present = [name for name in names if "train" in training_images(corpus, name, config).splits]
+    if missing := [name for name in names if name not in present]:
+        reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
+        if not present:
+            raise MissingStageError(f"{reason}: nothing to train a specialist on")
+        say(f"skipped: {reason}")
+    key = fingerprint(corpus.fingerprint, replace(config, weights=origin.identity))
+    return [
+        DetectorPlan(
+            corpus=corpus,
+            category=name,
+            config=config,
+            origin=origin,
+            preset=preset,
+            home=workspace.backbones / name / f"{preset}-{key}",
+        )
+        for name in present
+    ]
+
+
+def detector_names(category: str | None) -> tuple[str, ...]:
+    """The detectors that `--category` asks for.
+
+    Args:
+        category: one of the seven for its specialist, `global` for the detector of all images,
+            `each` for all seven specialists, None for the global one and all seven.
+
+    Raises:
+        ConfigError: no such category.
+    """
+    if category is None:
+        return (GLOBAL, *CATEGORIES)
+    if category == EACH:
+        return CATEGORIES
+    if category == GLOBAL or category in CATEGORIES:
+        return (category,)
+    raise ConfigError(
+        f"--category {category}: expected {GLOBAL}, {EACH} or one of {', '.join(CATEGORIES)}"
+    )
+
+
+def training_images(
+    corpus: Corpus, category: str, config: BackboneConfig | None = None
+) -> ImageTable:
+    """Labelled, readable images of train, of a category or of all, and those of valid that stop.
+
+    Where none of valid could stop it, training runs its full length.
+
+    Args:
+        corpus: a prepared corpus.
+        category: `GLOBAL` or a category.
+        config: which folds of train, and which images of valid; None for all of train.
+
+    Raises:
+        MissingStageError: the corpus was prepared without halves of valid.
+    """
+    only = None if category == GLOBAL else category
+    train = corpus.labelled_images("train", category=only)
+    if config is None:
+        return train
+    if config.use_folds:
+        train = train.take(train.folds < config.use_folds)
+    if config.stop_on == "train":
+        return train
+    stopping = corpus.valid_half(config.stop_on, category=only)
+    rows = corpus.table.row_numbers((*train.image_ids, *stopping.image_ids))
+    return corpus.table.take(rows)

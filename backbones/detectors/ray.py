@@ -1,0 +1,195 @@
+"""Training jobs on a Ray cluster: a network a task, run again elsewhere when its node is lost."""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from backbones.assemble import assemble
+from backbones.detectors.inputs import Material
+from backbones.detectors.jobs import Train, describe_job, network_name, run_job
+from backbones.detectors.plan import DetectorPlan
+from backbones.detectors.run import Upkeep
+from backbones.ray_cluster import Cluster, check_room, connected, place_of
+from core.errors import ConceptError, MissingStageError
+from core.progress import Bar, progress, say
+from core.runs.workspace import Workspace
+from core.storage.folders import is_complete, read_meta
+from training.members import Member
+
+MAX_FAILURES = 2
+"""Times that a network is tried again after an error: a full disk, a driver's hiccup."""
+
+MAX_LOSSES = 10
+"""Times that a network is tried again after its process was lost: cheap nodes come and go, and
+each loss costs the work since the last checkpoint only."""
+
+_GRACE_S = 30.0  # for a step and a checkpoint
+_VISIBLE_S = 90.0  # network file systems keep what they saw of a folder for up to a minute
+
+
+@contextmanager
+def on_ray(cluster: Cluster) -> Iterator[Train]:
+    """An engine on a cluster, connected for the length of a block.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers at the address.
+    """
+    with connected(cluster) as ray:
+        yield partial(train_there, ray, cluster)
+
+
+def train_there(
+    ray: Any,
+    cluster: Cluster,
+    plans: Sequence[DetectorPlan],
+    material: Material,
+    workspace: Workspace,
+    upkeep: Upkeep,
+) -> None:
+    """All networks as tasks; each detector is put together here once its last network is there."""
+    fleet = _Fleet(ray, cluster, plans, workspace, upkeep)
+    try:
+        for plan in fleet.start():
+            assemble(plan, material, workspace)
+        while fleet.running:
+            shown = progress("training", total=fleet.n, unit="networks", done=fleet.n_done)
+            with shown as bar:  # putting together has a bar of its own
+                plan = fleet.next_complete(bar)
+            assemble(plan, material, workspace)
+    except SystemExit:  # SIGTERM's; Ray loses its code on the way through `wait`
+        raise SystemExit(128 + signal.SIGTERM) from None
+    finally:
+        fleet.cancel()
+
+
+class _Fleet:
+    """Networks on their way."""
+
+    def __init__(
+        self,
+        ray: Any,
+        cluster: Cluster,
+        plans: Sequence[DetectorPlan],
+        workspace: Workspace,
+        upkeep: Upkeep,
+    ) -> None:
+        self.ray, self.plans, self.workspace, self.upkeep = ray, plans, workspace, upkeep
+        self.device, n_gpus = place_of(ray, cluster)
+        self.threads = cluster.cpus_per_job
+        check_room(ray, cluster, n_gpus)
+        # Tried again by `_end`, which says so; Ray would do it in silence.
+        self.task = ray.remote(run_job).options(
+            num_cpus=self.threads, num_gpus=n_gpus, max_retries=0
+        )
+        self.running: dict[Any, tuple[DetectorPlan, Member]] = {}
+        self.left = Counter[Path]()
+        self.failures, self.losses = Counter[Path](), Counter[Path]()
+        self.n = sum(len(plan.members) for plan in plans)
+
+    @property
+    def n_done(self) -> int:
+        return self.n - self.left.total()
+
+    def start(self) -> list[DetectorPlan]:
+        """Send out what is to be done; the detectors whose networks are all there."""
+        for plan in self.plans:
+            for member in plan.members:
+                if not is_complete(plan.member_home(member)):
+                    self.left[plan.home] += 1
+                    self._send(plan, member)
+        return [plan for plan in self.plans if not self.left[plan.home]]
+
+    def _send(self, plan: DetectorPlan, member: Member) -> None:
+        job = describe_job(
+            plan, member, self.workspace, self.upkeep, device=self.device, threads=self.threads
+        )
+        self.running[self.task.remote(job)] = plan, member
+
+    def next_complete(self, bar: Bar) -> DetectorPlan:
+        """Wait until all networks of some detector are there.
+
+        Raises:
+            ConceptError: a network cannot be trained as things stand.
+            OSError: a disk refused a network's files again and again.
+            RuntimeError: training a network failed again and again.
+        """
+        while True:
+            (done,), _ = self.ray.wait(list(self.running), num_returns=1)
+            plan, member = self.running.pop(done)
+            if not self._end(done, plan, member):
+                self._send(plan, member)
+                continue
+            bar(1)
+            self.left[plan.home] -= 1
+            if not self.left[plan.home]:
+                return plan
+
+    def _end(self, done: Any, plan: DetectorPlan, member: Member) -> bool:
+        """Say how a task ended; whether its network is there."""
+        name, home = network_name(plan, member), plan.member_home(member)
+        errors = self.ray.exceptions
+        try:
+            node = self.ray.get(done)
+        except errors.RayTaskError as error:
+            self.failures[home] += 1
+            _failed(name, error.cause, error, n_times=self.failures[home])
+            return False
+        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
+            self.losses[home] += 1
+            _lost(name, type(error).__name__, n_times=self.losses[home])
+            return False
+        _await(home)
+        meta = read_meta(home)
+        f1 = "" if meta["f1"] is None else f"F1 {meta['f1']:.3f} at "
+        say(f"{name}: {f1}epoch {meta['epoch']}, {meta['seconds']:.0f} s on {node}")
+        return True
+
+    def cancel(self) -> None:
+        """Have what still runs save a checkpoint and stop."""
+        if not self.running:
+            return
+        say("stopping the networks that are being trained; each saves a checkpoint")
+        for task in self.running:
+            self.ray.cancel(task)
+        self.ray.wait(list(self.running), num_returns=len(self.running), timeout=_GRACE_S)
+
+
+def _failed(name: str, cause: Exception, error: Exception, *, n_times: int) -> None:
+    """Raise what cannot be mended by trying again, or not any more."""
+    if isinstance(cause, ConceptError):
+        raise cause
+    where = " ".join((name, *getattr(cause, "__notes__", ())))
+    if n_times > MAX_FAILURES:
+        say(f"{where}: failed {n_times} times")
+        if isinstance(cause, OSError):
+            raise cause
+        raise RuntimeError(f"{where}: failed {n_times} times; the last error stands above") from (
+            error
+        )
+    say(f"{where}: failed ({type(cause).__name__}: {cause}); trying again")
+
+
+def _lost(name: str, reason: str, *, n_times: int) -> None:
+    if n_times > MAX_LOSSES:
+        raise ConceptError(
+            f"{name}: its process was lost {n_times} times, last by {reason}; see that the nodes"
+            " stay up and have memory for --cpus-per-job, then run the same command again"
+        )
+    say(f"{name}: lost with its process or node ({reason}); going on elsewhere")
+
+
+def _await(home: Path) -> None:
+    """Wait until what another machine wrote is seen here."""
+    until = time.monotonic() + _VISIBLE_S
+    while not is_complete(home):
+        if time.monotonic() > until:
+            raise MissingStageError(
+                f"{home}: trained on another machine, but not seen here; the workspace must lie on"
+                " a disk that all machines share, under the same path"
+            )
+        time.sleep(0.5)

@@ -1,0 +1,1 @@
+"""Convolutional networks, in `build`, and where their weights come from, in `weights`."""

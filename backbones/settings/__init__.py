@@ -1,0 +1,1 @@
+"""Settings of detectors: `config`, `presets`, the paper's experiments in `paper`."""

@@ -1,0 +1,89 @@
+"""Settings of a detector."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.errors import ConfigError
+from training.config import FitConfig
+
+Regime = Literal["frozen", "last", "full"]
+Augment = Literal["none", "hflip", "both", "light"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+StopOn = Literal["train", "val1", "val2", "valid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig(FitConfig):
+    """What decides a detector; all of it enters the run's fingerprint.
+
+    Attributes:
+        backbone: a network of timm.
+        weights: `package` (a carrier of `backbones.networks.carriers`), `hub` (timm's, needs a
+            network), `none` (random), a file (.safetensors or a state dict), or a run folder of a
+            fine-tuned detector, whose head is taken over for the concepts that both know. Nothing
+            else is random: what cannot be had is refused.
+        image_sizes: input sizes in pixels. A frozen network may look at several, and their pooled
+            features are joined; a fine-tuned one takes one.
+        resample: how images are scaled to the input size, without cropping.
+        pooling: what the head is given of the last convolutions: their `mean` over the image, or
+            `none`, all of it, flattened (the paper's). Without pooling a network is fine-tuned.
+        mirror: the answer is the mean over the image and its mirror: of the pooled features of a
+            frozen network, of the probabilities of a fine-tuned one.
+        regime: `frozen` trains heads on pooled features; `last` fine-tunes the last stages of the
+            network as well, `full` all of it.
+        n_stages: stages that the regime `last` unlocks, counted from the end.
+        layer_decay: rate of a block of layers as a share of the next one's, down from the head.
+        augment: what training images undergo (regimes `last` and `full`): `hflip` mirrors each with
+            probability 1/2, `both` shows each as it is and mirrored in every epoch (the paper's
+            hflip), `light` turns, shifts, scales and brightens them a little as well.
+        precision: `fp32`, `bf16`, `fp16` (CUDA), or `auto` for the fastest that a probe finds to
+            give the same loss.
+        probe: whether memory format and, with `auto`, precision are measured. Without it, equal
+            settings give equal bits on equal machines: `auto` is fp32.
+        stop_on: images that choose the epoch: a fold of `train`, which is then not learnt from; or,
+            as in the paper, `val1` or `val2`, halves of valid, or all of `valid`. A detector that
+            valid images stopped takes part in no second stage, which would meet them again.
+        use_folds: learn from the first so many folds of train alone, for a trial; 0 for all.
+        folds: 0, or K to train K networks each without a K-th of train, which it then predicts:
+            out-of-fold predictions of train, for second stages. Takes the place of `n_members`.
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "package"
+    image_sizes: tuple[int, ...] = (224, 320)
+    resample: Literal["bilinear", "nearest"] = "bilinear"
+    pooling: Literal["mean", "none"] = "mean"
+    mirror: bool = False
+    regime: Regime = "frozen"
+    n_stages: int = 1
+    layer_decay: float = 1.0
+    augment: Augment = "none"
+    precision: Precision = "auto"
+    probe: bool = True
+    stop_on: StopOn = "train"
+    use_folds: int = 0
+    folds: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.image_sizes or min(self.image_sizes) < 32:
+            raise ConfigError(f"image_sizes: expected at least 32 pixels, found {self.image_sizes}")
+        if self.regime != "frozen" and len(self.image_sizes) > 1:
+            raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
+        if self.regime == "frozen" and self.augment != "none":
+            raise ConfigError("augment: a frozen network sees each image once; use regime full")
+        if self.regime == "frozen" and self.pooling == "none":
+            raise ConfigError("pooling none: needs the regime last or full")
+        if self.n_stages < 1:
+            raise ConfigError(f"n_stages: expected at least 1, found {self.n_stages}")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay: expected (0, 1], found {self.layer_decay}")
+        if self.folds < 0 or self.folds == 1:
+            raise ConfigError(f"folds: expected 0, or 2 and more, found {self.folds}")
+        if self.prior_bias and Path(self.weights).is_dir():
+            raise ConfigError("prior_bias: would replace the biases of the detector to start from")
+        if self.use_folds < 0:
+            raise ConfigError(f"use_folds: expected 0 or more, found {self.use_folds}")
+        if self.folds and self.stop_on != "train":
+            raise ConfigError(f"folds: networks that hold out train stop on it, not {self.stop_on}")

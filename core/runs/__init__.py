@@ -1,0 +1,1 @@
+"""What lies in a workspace, a module a kind of run; `workspace` says where."""

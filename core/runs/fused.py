@@ -1,0 +1,92 @@
+"""What `fuse` made, as it lies on disk: names, folders, and the newest run of each strategy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.predictions import Predictions
+from core.runs.workspace import Workspace
+from core.storage.folders import asked, is_complete, read_meta
+
+PRIOR = "prior"
+"""The strategy that sees no image: how often a concept stands on images of the category."""
+
+BLIND = "blind"
+"""The strategy that sees no metadata: the line that the others are measured from."""
+
+
+def split_folder(run: Path, split: str, *, withheld: bool = False) -> Path:
+    """Where a run's predictions of a split lie.
+
+    Args:
+        run: the run folder.
+        split: `valid` or `test`.
+        withheld: whether those are meant that do without the given category.
+    """
+    return run / "predictions" / (f"{split}-withheld" if withheld else split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedSource:
+    """A finished fusion run.
+
+    Attributes:
+        folder: its run folder.
+        strategy: what made it.
+        meta: what the run says of itself.
+    """
+
+    folder: Path
+    strategy: str
+    meta: Mapping[str, Any]
+
+    @property
+    def asked(self) -> str:
+        """When it was made or last asked for, ISO 8601."""
+        return asked(self.meta)
+
+    @property
+    def contains(self) -> tuple[str, ...]:
+        """Names of the detector runs whose say is already in it."""
+        return tuple(self.meta["contains"])
+
+    def predictions(self, split: str) -> Predictions:
+        """What it predicts for `valid` or `test`."""
+        return Predictions.load(split_folder(self.folder, split))
+
+    def withheld(self, split: str) -> Predictions | None:
+        """The same without the given category; None where that makes no difference."""
+        folder = split_folder(self.folder, split, withheld=True)
+        return Predictions.load(folder) if is_complete(folder) else None
+
+
+def find_fused_sources(
+    workspace: Workspace, corpus_fingerprint: str, *, comparable: bool = False
+) -> list[FusedSource]:
+    """The newest finished run of each strategy on this corpus.
+
+    Args:
+        workspace: where to look.
+        corpus_fingerprint: of the corpus; runs on another one are passed over.
+        comparable: only runs on the pooled features of the very newest.
+
+    Returns:
+        In the order of the strategies' first folders, which stays while runs are made anew.
+    """
+    runs = []
+    for folder in workspace.finished_runs(workspace.fusion):
+        meta = read_meta(folder, "corpus", "strategy", "made", "contains", "embeddings")
+        if meta["corpus"] == corpus_fingerprint:
+            runs.append(FusedSource(folder=folder, strategy=meta["strategy"], meta=meta))
+    if comparable and runs:
+        features = max(runs, key=_age).meta["embeddings"]
+        runs = [run for run in runs if run.meta["embeddings"] == features]
+    newest: dict[str, FusedSource] = {}
+    for run in runs:
+        newest[run.strategy] = max(run, newest.get(run.strategy, run), key=_age)
+    return list(newest.values())
+
+
+def _age(run: FusedSource) -> tuple[str, Path]:
+    return run.asked, run.folder

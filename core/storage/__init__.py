@@ -1,0 +1,1 @@
+"""Plain files: `arrays` and text; `folders` written whole or not at all."""

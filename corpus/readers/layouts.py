@@ -1,0 +1,136 @@
+"""Which reader fits a folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from core.errors import CorpusError
+from corpus import imageclef_later
+from corpus.imageclef_later import (
+    EDITION_2022,
+    EDITION_2023,
+    EDITION_2025,
+    is_edition,
+    read_edition,
+)
+from corpus.readers import imageclef, manifest, roco
+from corpus.readers.reading import Reading
+
+
+class Reader(Protocol):
+    """A function that turns a corpus' files into a reading."""
+
+    def __call__(self, source: Path, /, *, strict: bool = False) -> Reading:
+        """The corpus of a folder or file."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way in which a corpus lies on disk.
+
+    Attributes:
+        title: the layout in words.
+        looked_for: what its folder has, for the message when no layout fits.
+        fits: whether a path has it.
+        read: its reader.
+    """
+
+    title: str
+    looked_for: str
+    fits: Callable[[Path], bool]
+    read: Reader
+
+
+def _edition(edition: imageclef_later.Edition) -> Layout:
+    return Layout(
+        title=edition.layout,
+        looked_for=edition.concepts.format(split="train"),
+        fits=partial(is_edition, edition=edition),
+        read=partial(read_edition, edition=edition),
+    )
+
+
+LAYOUTS: dict[str, Layout] = {
+    "2020": Layout(
+        title=imageclef.LAYOUT,
+        looked_for=imageclef.LOOKED_FOR,
+        fits=imageclef.is_imageclef_2020,
+        read=imageclef.read_imageclef_2020,
+    ),
+    "2022": _edition(EDITION_2022),
+    "2023": _edition(EDITION_2023),
+    "2025": _edition(EDITION_2025),
+    "2026": Layout(
+        title=imageclef_later.LAYOUT_2026,
+        looked_for=imageclef_later.LOOKED_FOR_2026,
+        fits=imageclef_later.is_imageclef_2026,
+        read=imageclef_later.read_imageclef_2026,
+    ),
+    "roco": Layout(
+        title=roco.LAYOUT,
+        looked_for=roco.LOOKED_FOR,
+        fits=roco.is_roco,
+        read=roco.read_roco,
+    ),
+    "manifest": Layout(
+        title=manifest.LAYOUT,
+        looked_for=manifest.LOOKED_FOR,
+        fits=manifest.is_manifest,
+        read=manifest.read_manifest,
+    ),
+}
+
+# Editions whose files lie as those of a later year.
+_SAME_AS = {"2019": "2020", "2024": "2025"}
+
+
+def read_corpus(source: Path, *, layout: str | None = None, strict: bool = False) -> Reading:
+    """The corpus of a folder or a manifest, with every oddity counted in its notes.
+
+    Args:
+        source: the folder of a corpus, or a manifest.
+        layout: a name of `LAYOUTS`, or 2019 or 2024; None recognises it.
+        strict: refuse a corpus in which labels or images are lost, or groups cross the splits.
+
+    Raises:
+        CorpusError: the source is missing, no layout or more than one fits it, there is no layout
+            of that name, or the reader refuses a file.
+    """
+    if not source.exists():
+        raise CorpusError(f"{source}: no such file or folder")
+    if layout is not None:
+        return _named(layout).read(source, strict=strict)
+    fitting = {name: known for name, known in LAYOUTS.items() if known.fits(source)}
+    if not fitting:
+        raise _not_recognised(source)
+    if len(fitting) > 1:
+        titles = ", ".join(f"{name} ({known.title})" for name, known in fitting.items())
+        raise CorpusError(f"{source}: more than one layout fits: {titles}; name the one to read")
+    return next(iter(fitting.values())).read(source, strict=strict)
+
+
+def _named(layout: str) -> Layout:
+    known = LAYOUTS.get(_SAME_AS.get(layout, layout))
+    if known is None:
+        raise CorpusError(f"no layout {layout!r}; known: {', '.join([*LAYOUTS, *_SAME_AS])}")
+    return known
+
+
+def _not_recognised(source: Path) -> CorpusError:
+    if source.is_file():
+        return CorpusError(
+            f"{source}: a manifest ends in {' or '.join(manifest.ENDINGS)}; unpack an archive first"
+        )
+    inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    if not inside:
+        return CorpusError(f"{source}: the folder is empty")
+    below = [
+        path for path in inside if path.is_dir() and any(k.fits(path) for k in LAYOUTS.values())
+    ]
+    if below:
+        return CorpusError(f"{source}: no layout of a corpus here, but there is one in {below[0]}")
+    looked_for = "; ".join(f"{known.looked_for} ({known.title})" for known in LAYOUTS.values())
+    return CorpusError(f"{source}: no layout of a corpus; looked for {looked_for}")

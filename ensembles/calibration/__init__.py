@@ -1,0 +1,1 @@
+"""Calibrated probabilities: `choose` picks among `temperature`, `vector` and `isotonic`."""

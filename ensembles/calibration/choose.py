@@ -1,0 +1,118 @@
+"""The calibrations by name, and which of them pays."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.errors import ConfigError
+from core.folds import Folds, held_out_images
+from core.labels import LabelSpace
+from core.metrics import Scores
+from ensembles.calibration.isotonic import IsotonicCalibration, fit_isotonic
+from ensembles.calibration.temperature import EDGE, Calibration, Calibrator, fit_calibration
+from ensembles.calibration.vector import VectorCalibration, fit_vector
+from ensembles.pairs import Bools, Floats, Ints, Pairs
+from ensembles.tuning import wins
+
+
+def _fit_temperature(
+    probs: Floats, true: Bools, columns: Ints, *, labels: LabelSpace
+) -> Calibration:
+    return fit_calibration(probs, true)
+
+
+CALIBRATIONS: dict[str, Callable[..., Calibrator]] = {
+    "temperature": _fit_temperature,
+    "vector": fit_vector,
+    "isotonic": fit_isotonic,
+}
+"""(probs, true, columns, labels) to a calibration, the simplest first."""
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Calibrator]] = {
+    "temperature": lambda values: Calibration(**values),
+    "vector": VectorCalibration.from_json,
+    "isotonic": IsotonicCalibration.from_json,
+}
+
+
+def from_json(values: Mapping[str, Any]) -> Calibrator:
+    """The calibration that `to_json` gave; without a kind it is a temperature and a bias.
+
+    Raises:
+        ConfigError: the kind is not known.
+    """
+    given = dict(values)
+    kind = given.pop("kind", "temperature")
+    if kind not in _READERS:
+        raise ConfigError(f"unknown calibration {kind!r}; expected one of {', '.join(_READERS)}")
+    return _READERS[kind](given)
+
+
+def fit_kind(kind: str, pairs: Pairs, *, labels: LabelSpace) -> Calibrator:
+    """A calibration of this kind, fitted on the pairs that are not certain.
+
+    Raises:
+        PredictionsError: the pairs cannot be calibrated.
+    """
+    free = pairs.probs < 1.0  # neither those of `always` nor other certain ones
+    return CALIBRATIONS[kind](
+        pairs.probs[free], pairs.true[free], pairs.columns[free], labels=labels
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationChoice:
+    """The calibration that pays.
+
+    Attributes:
+        kind: its name.
+        log_loss: cross-fitted log loss of each kind, nats a pair; lower is better.
+        calibrated: (n,) cross-fitted probabilities of the pairs under that kind.
+    """
+
+    kind: str
+    log_loss: Mapping[str, float]
+    calibrated: Floats
+
+
+def choose_calibration(
+    pairs: Pairs, *, folds: Folds, labels: LabelSpace, margin: float
+) -> CalibrationChoice:
+    """The simplest calibration that no other one beats by the margin in cross-fitted log loss.
+
+    Args:
+        pairs: candidate pairs of N images; certain ones have no part in the loss.
+        folds: (N,) fold of each image.
+        margin: standard errors of the paired difference of the images' losses.
+
+    Raises:
+        PredictionsError: the pairs of some folds cannot be calibrated by a temperature.
+        AlignmentError: an image has no fold, or all share one.
+    """
+    free = pairs.probs < 1.0
+    log_loss: dict[str, float] = {}
+    kept: tuple[str, Floats, Scores] | None = None
+    for kind in CALIBRATIONS:
+        calibrated = _cross_fitted(kind, pairs, folds, labels)
+        held = np.clip(calibrated[free].astype(np.float64), EDGE, 1.0 - EDGE)
+        losses = -np.log(np.where(pairs.true[free], held, 1.0 - held))
+        log_loss[kind] = float(losses.mean())
+        of_images: Scores = np.bincount(
+            pairs.rows[free], weights=losses, minlength=len(pairs.n_true)
+        ).astype(np.float64)
+        if kept is None or wins(kept[2] - of_images, margin=margin):
+            kept = (kind, calibrated, of_images)
+    assert kept is not None
+    return CalibrationChoice(kind=kept[0], log_loss=log_loss, calibrated=kept[1])
+
+
+def _cross_fitted(kind: str, pairs: Pairs, folds: Folds, labels: LabelSpace) -> Floats:
+    """(n,) probabilities calibrated without the fold of the pair's image."""
+    calibrated = np.empty(len(pairs), dtype=np.float32)
+    for held_out in held_out_images(folds):
+        here = held_out[pairs.rows]
+        fitted = fit_kind(kind, pairs.of_images(~held_out), labels=labels)
+        calibrated[here] = fitted.of_pairs(pairs.probs[here], pairs.columns[here], labels=labels)
+    return calibrated

@@ -1,0 +1,238 @@
+"""The decision rule that scores best on images it was not fitted on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array, vstack
+
+from core.errors import PredictionsError
+from core.folds import Folds, held_out_images
+from core.labels import Concepts, LabelSpace, Targets
+from core.metrics import Scores, image_f1, mean_in_order
+from core.progress import say
+from core.single_threshold import THRESHOLDS, best_threshold, f1_by_threshold
+from ensembles.calibration.choose import CalibrationChoice, choose_calibration, fit_kind
+from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
+from ensembles.decisions.rule import DecisionRule, Kind
+from ensembles.decisions.set_sizes import fit_factor
+from ensembles.decisions.thresholds import Thresholds
+from ensembles.levels import LevelChoice, choose_thresholds
+from ensembles.pairs import Bools, Floats, Pairs, are_true
+from ensembles.tuning import Tuning, wins
+
+CALIBRATED: tuple[Kind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
+"""Rules on calibrated probabilities, the simplest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Belief:
+    """What is thought of the truth: a rule's calibration, head and number missed, fitted.
+
+    Attributes:
+        rule: fitted on all images.
+        by_fold: (N,) masks of held-out images, each with the rule fitted on the others.
+        calibration: which calibration was kept, and what the kinds lost.
+        pairs: the pairs that it was chosen on.
+    """
+
+    rule: DecisionRule
+    by_fold: Sequence[tuple[Bools, DecisionRule]]
+    calibration: CalibrationChoice
+    pairs: Pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A decision rule, fitted on all images, and what it scored when cross-fitted.
+
+    Attributes:
+        rule: what to decide by.
+        fallback: one exact threshold: it needs no calibration, and for images that differ in kind
+            from these it is what can still be relied on.
+        decided: (N, L) the cross-fitted decisions of the rule.
+        kept: its name in `rungs`.
+        rungs: (N,) cross-fitted F1 of the images under every rule that was tried, NaN for an image
+            that is left out of the mean: the `plain` threshold, exact `global`, `category` and
+            `concept` thresholds, and those of `CALIBRATED`.
+        levels: thresholds of every level, kept or not.
+        belief: None where the probabilities cannot be calibrated.
+    """
+
+    rule: DecisionRule
+    fallback: DecisionRule
+    decided: csr_array
+    kept: str
+    rungs: Mapping[str, Scores]
+    levels: LevelChoice
+    belief: Belief | None = None
+
+    @property
+    def image_f1(self) -> Scores:
+        """(N,) that of the rule that was kept."""
+        return self.rungs[self.kept]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Cross-fitted sample F1 of every rule that was tried."""
+        return {name: mean_in_order(f1) for name, f1 in self.rungs.items()}
+
+
+def choose_rule(
+    probs: Floats,
+    targets: Targets,
+    *,
+    labels: LabelSpace,
+    categories: Sequence[str],
+    folds: Folds,
+    tuning: Tuning,
+    always: Mapping[str, Concepts] | None = None,
+) -> Choice:
+    """The simplest rule that no other one beats by the margin.
+
+    In this order: one plain threshold of `core.single_threshold`, which is too coarse to overfit;
+    exact thresholds of the finest level that pays; the rules of `CALIBRATED`, under the calibration
+    that pays. Probabilities that cannot be calibrated are decided by thresholds, and that is said.
+
+    Args:
+        probs: (N, L) out-of-fold probabilities.
+        categories: N categories.
+        folds: (N,) fold of each image.
+        always: concepts that every image of a category gets; no threshold is spent on them.
+
+    Raises:
+        AlignmentError: rows or columns do not fit, an image has no fold, or all share one.
+    """
+    base = DecisionRule(
+        kind="expected-f1",
+        empty_truth=tuning.empty_truth,
+        nomissing=tuning.nomissing,
+        always=always or {},
+    )
+    probs = base.with_always(probs, categories=categories, labels=labels)
+    levels = choose_thresholds(
+        probs, targets, labels=labels, categories=categories, folds=folds, tuning=tuning
+    )
+    trial = _Trial(
+        probs=probs, targets=targets, labels=labels, categories=categories, folds=folds, base=base
+    )
+    sets = trial.cross_fitted(trial.plain)
+    rule = trial.plain(np.ones(len(targets), dtype=np.bool_))
+    exact, level = levels.thresholds, levels.level
+    kept = Choice(
+        rule=rule,
+        fallback=replace(base, kind="thresholds", thresholds=Thresholds(global_=exact.global_)),
+        decided=sets,
+        kept="plain",
+        rungs={"plain": trial.f1_of(sets), **levels.image_f1},
+        levels=levels,
+    )
+    if wins(kept.rungs[level] - kept.image_f1, margin=tuning.margin):
+        rule = replace(base, kind="thresholds", thresholds=exact)
+        kept = replace(kept, rule=rule, decided=levels.decided, kept=level)
+    try:
+        belief = trial.believe(margin=tuning.margin)
+    except PredictionsError as error:
+        say(f"decisions under calibrated probabilities are not tried: {error}")
+        return kept
+    for kind, sets in trial.under(belief).items():
+        f1 = trial.f1_of(sets)
+        pays = wins(f1 - kept.image_f1, margin=tuning.margin)
+        kept = replace(kept, belief=belief, rungs={**kept.rungs, kind: f1})
+        if pays:
+            kept = replace(kept, rule=replace(belief.rule, kind=kind), decided=sets, kept=kind)
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """Rules that are fitted on some images of valid and judged on others."""
+
+    probs: Floats
+    targets: Targets
+    labels: LabelSpace
+    categories: Sequence[str]
+    folds: Folds
+    base: DecisionRule
+
+    @cached_property
+    def _f1_by_threshold(self) -> Scores:
+        return f1_by_threshold(self.probs, self.targets, empty_truth=self.base.empty_truth)
+
+    @cached_property
+    def _names(self) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+        return np.array(self.categories, dtype=np.str_)
+
+    def plain(self, chosen: Bools) -> DecisionRule:
+        """The best plain threshold of these images."""
+        threshold = float(THRESHOLDS[best_threshold(self._f1_by_threshold[:, chosen])])
+        return replace(self.base, kind="thresholds", thresholds=Thresholds(global_=threshold))
+
+    def believe(self, *, margin: float) -> Belief:
+        """The calibration that pays, with all that rules on calibrated probabilities need.
+
+        Raises:
+            PredictionsError: the probabilities cannot be calibrated.
+        """
+        pairs = Pairs.of(self.probs, self.targets, floor=self.base.floor)
+        choice = choose_calibration(pairs, folds=self.folds, labels=self.labels, margin=margin)
+        return Belief(
+            rule=self._fitted(np.ones(len(self.targets), np.bool_), pairs, choice.kind),
+            by_fold=[
+                (held_out, self._fitted(~held_out, pairs, choice.kind))
+                for held_out in held_out_images(self.folds)
+            ],
+            calibration=choice,
+            pairs=pairs,
+        )
+
+    def _fitted(self, chosen: Bools, pairs: Pairs, kind: str) -> DecisionRule:
+        """Calibration, number missed, factor and head of these images."""
+        fitted = fit_kind(kind, pairs.of_images(chosen), labels=self.labels)
+        rule = replace(self.base, calibration=fitted)
+        names = self._names[chosen].tolist()
+        ranked = rule.ranked(self.probs[chosen], categories=names, labels=self.labels)
+        targets = self.targets.rows(chosen)
+        true = are_true(targets, rows=ranked.rows, columns=ranked.columns)
+        n_true = np.bincount(ranked.rows[true], minlength=len(targets))
+        missed = float((targets.n_true - n_true).mean())
+        factor = fit_factor(
+            ranked,
+            true,
+            targets.n_true,
+            limit=rule.max_concepts,
+            empty_truth=rule.empty_truth,
+            missed=missed,
+        )
+        head = fit_counts(poisson_binomial(ranked), n_true, names)
+        return replace(rule, missed=missed, factor=factor, head=head)
+
+    def under(self, belief: Belief) -> dict[Kind, csr_array]:
+        """(N, L) cross-fitted decisions of each rule on calibrated probabilities."""
+        blocks: dict[Kind, list[csr_array]] = {kind: [] for kind in CALIBRATED}
+        for held_out, rule in belief.by_fold:
+            names, probs = self._names[held_out].tolist(), self.probs[held_out]
+            ranked = rule.ranked(probs, categories=names, labels=self.labels)
+            for kind, parts in blocks.items():
+                decided = replace(rule, kind=kind).of_ranked(ranked, names)
+                parts.append(rule.complete(decided, probs))
+        return {kind: self._in_order(parts) for kind, parts in blocks.items()}
+
+    def cross_fitted(self, fit: Callable[[Bools], DecisionRule]) -> csr_array:
+        """(N, L) decisions of each image by the rule fitted without its fold."""
+        parts = []
+        for held_out in held_out_images(self.folds):
+            names = self._names[held_out].tolist()
+            rule = fit(~held_out)
+            parts.append(rule.decide(self.probs[held_out], categories=names, labels=self.labels))
+        return self._in_order(parts)
+
+    def _in_order(self, parts: Sequence[csr_array]) -> csr_array:
+        """The decisions of one fold after the other, in the order of the images."""
+        rows = np.concatenate([np.flatnonzero(mask) for mask in held_out_images(self.folds)])
+        return csr_array(csr_array(vstack(parts, format="csr"))[np.argsort(rows)])
+
+    def f1_of(self, decided: csr_array) -> Scores:
+        """(N,) F1 of each image, NaN where it is left out of the mean."""
+        return image_f1(self.targets, decided, empty_truth=self.base.empty_truth)

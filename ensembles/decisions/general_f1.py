@@ -1,0 +1,185 @@
+"""The general F-measure maximiser: the best set under any joint distribution of the concepts.
+
+All that the expected F1 of a set D of k concepts needs is P(y_i = 1, |y| = s):
+
+    E[F1(D)] = sum over i in D of delta_k(i),    delta_k(i) = sum_s P(y_i = 1, |y| = s) 2 / (s + k)
+
+so the best set of k concepts holds those of the k highest delta_k, which need not be the most
+probable ones. Here the joint distribution is a head for the number of concepts
+(`ensembles.decisions.concept_counts`) times independent concepts held to that number, the
+conditional Bernoulli distribution: of all distributions with that number and the same odds the one
+of highest entropy, which is what tilting the probabilities exponentially to a mass of s gives as
+well.
+
+    P(y_i = 1, |y| = s) = P(s) p_i PB_{-i}(s - 1) / PB(s)
+
+Source: Dembczynski, Waegeman, Cheng, Huellermeier, "An exact algorithm for F-measure maximization",
+NeurIPS 2011, algorithm 1; Waegeman et al., JMLR 15 (2014). Conditional Bernoulli: Chen, Dempster,
+Liu, "Weighted finite population sampling to maximize entropy", Biometrika 81 (1994).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from core.metrics import EmptyTruth
+from ensembles.compiled import compiled, in_blocks
+from ensembles.decisions.concept_counts import CountHead, poisson_binomial
+from ensembles.decisions.expected_f1 import Expected, reciprocals
+from ensembles.pairs import Bools
+from ensembles.ranked import Counts, Floats64, Ranked
+
+
+def best_set(
+    joint: Floats64, *, none: float, limit: int, empty_truth: EmptyTruth, missed: float = 0.0
+) -> tuple[Bools, float]:
+    """The set of highest expected F1 of one image, and that value.
+
+    Args:
+        joint: (n, S) P(y_i = 1, |y| = s), s from 0 on; any distribution has one.
+        none: P(|y| = 0).
+        limit: the most concepts of the set.
+        empty_truth: whether the image is part of the mean where it has no concept; where it is
+            not, the value is given that it has one, NaN where it cannot.
+        missed: mean of a Poisson number of further true concepts that cannot be decided.
+
+    Returns:
+        (n,) mask and the value in [0, 1]; of equal sets the smaller one, of equal concepts the
+        first.
+    """
+    inverse = reciprocals(joint.shape[1] + len(joint) + 1, missed=missed)
+    chosen = np.zeros(len(joint), dtype=np.bool_)
+    counted = empty_truth == "counted"
+    return chosen, float(_best_set(joint, none * np.exp(-missed), limit, counted, inverse, chosen))
+
+
+def maximise_general(
+    ranked: Ranked,
+    *,
+    head: CountHead,
+    categories: Sequence[str],
+    limit: int,
+    empty_truth: EmptyTruth,
+    missed: float = 0.0,
+) -> Expected:
+    """The sets with the highest expected F1 when the number of concepts follows the head.
+
+    Args:
+        ranked: the pairs of N images.
+        head: with its defaults the result is that of `expected_f1.maximise`.
+        categories: N categories.
+        limit, empty_truth, missed: see `expected_f1.maximise`.
+    """
+    n_images = ranked.shape[0]
+    pmf = poisson_binomial(ranked)
+    tilt = tilts(pmf, head=head, categories=categories)
+    none = pmf[:, 0] * tilt[:, 0] * np.exp(-missed)
+    inverse = reciprocals(2 * pmf.shape[1] + 1, missed=missed)
+    chosen = np.zeros(len(ranked.rows), dtype=np.bool_)
+    f1 = np.full(n_images, np.nan)
+    starts, probs, counted = ranked.starts, ranked.ranked_probs, empty_truth == "counted"
+
+    def work(first: int, last: int) -> None:
+        here = slice(first, last)
+        _best_sets(
+            starts[first : last + 1], probs, tilt[here], none[here], limit, counted, inverse,
+            chosen, f1[here],
+        )  # fmt: skip
+
+    in_blocks(n_images, work)
+    in_order = np.empty_like(chosen)
+    in_order[ranked.order] = chosen
+    counts = np.ones(n_images) if counted else 1.0 - none
+    return Expected(decided=ranked.chosen(in_order), f1=f1, counts=counts)
+
+
+def tilts(pmf: Floats64, *, head: CountHead, categories: Sequence[str]) -> Floats64:
+    """(N, S) P(s) / PB(s): what the head makes of the weight of each number of concepts.
+
+    Numbers less likely than 1e-12 of the likeliest are left out: they move no F1 by more.
+    """
+    corrected = head.distribution(pmf, categories)
+    corrected[corrected < 1e-12 * corrected.max(axis=1, keepdims=True)] = 0.0
+    corrected /= corrected.sum(axis=1, keepdims=True)
+    return np.divide(corrected, pmf, out=np.zeros_like(pmf), where=corrected > 0)
+
+
+@compiled
+def _best_sets(
+    starts: Counts,
+    probs: Floats64,
+    tilt: Floats64,
+    none: Floats64,
+    limit: int,
+    empty_counts: bool,
+    inverse: Floats64,
+    chosen: Bools,
+    values: Floats64,
+) -> None:
+    for i in range(len(starts) - 1):
+        top = 0  # the highest number with any weight
+        for s in range(tilt.shape[1]):
+            if tilt[i, s] > 0.0:
+                top = s
+        here = slice(starts[i], starts[i + 1])
+        joint = _joint(probs[here], tilt[i], top)
+        values[i] = _best_set(joint, none[i], limit, empty_counts, inverse, chosen[here])
+
+
+@compiled
+def _joint(p: Floats64, tilt: Floats64, top: int) -> Floats64:
+    """(n, top + 1) P(y_i = 1, |y| = s). Sums of positive terms only: exact in relative terms."""
+    n = len(p)
+    before = np.zeros((n + 1, top + 1))  # [i, s]: s true ones among those before i
+    after = np.zeros((n + 1, top + 1))  # among i and those after it
+    before[0, 0] = after[n, 0] = 1.0
+    for i in range(n):
+        j = n - 1 - i
+        before[i + 1, 0] = before[i, 0] * (1.0 - p[i])
+        after[j, 0] = after[j + 1, 0] * (1.0 - p[j])
+        for s in range(1, top + 1):
+            before[i + 1, s] = before[i, s] * (1.0 - p[i]) + before[i, s - 1] * p[i]
+            after[j, s] = after[j + 1, s] * (1.0 - p[j]) + after[j + 1, s - 1] * p[j]
+    joint = np.zeros((n, top + 1))
+    for i in range(n):
+        for a in range(min(i, top - 1) + 1):
+            if before[i, a] > 0.0:
+                for s in range(a + 1, top + 1):
+                    joint[i, s] += before[i, a] * after[i + 1, s - 1 - a]
+        for s in range(top + 1):
+            joint[i, s] *= p[i] * tilt[s]
+    return joint
+
+
+@compiled
+def _best_set(
+    joint: Floats64,
+    none: float,
+    limit: int,
+    empty_counts: bool,
+    inverse: Floats64,
+    chosen: Bools,
+) -> float:
+    """Fill in the best set and give its value. `none` is the chance of no concept at all."""
+    n = len(joint)
+    if not empty_counts and none >= 1.0:
+        return np.nan
+    best = none if empty_counts else 0.0
+    delta = np.zeros(n)
+    for k in range(1, min(limit, n) + 1):
+        for i in range(n):
+            delta[i] = 0.0
+            for s in range(1, joint.shape[1]):
+                delta[i] += joint[i, s] * 2.0 * inverse[s + k]
+        if delta.sum() <= best:  # no larger set can do better: delta falls as k rises
+            break
+        order = np.argsort(-delta, kind="mergesort")
+        value = 0.0
+        for place in range(k):
+            value += delta[order[place]]
+        if value > best * (1.0 + 1e-12):
+            best = value
+            chosen[:] = False
+            for place in range(k):
+                chosen[order[place]] = True
+    return best if empty_counts else best / (1.0 - none)

@@ -1,0 +1,250 @@
+"""How probabilities become concept sets."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from core.categories import CATEGORIES, UNKNOWN
+from core.errors import AlignmentError, ConfigError, first_few
+from core.labels import Concepts, LabelSpace
+from core.metrics import EmptyTruth
+from core.storage.folders import write_json
+from ensembles.calibration.choose import from_json
+from ensembles.calibration.temperature import Calibration, Calibrator
+from ensembles.decisions.concept_counts import CountHead
+from ensembles.decisions.expected_f1 import maximise
+from ensembles.decisions.general_f1 import maximise_general
+from ensembles.decisions.set_sizes import ratio_sizes, top_sizes
+from ensembles.decisions.thresholds import Thresholds
+from ensembles.pairs import Bools, Floats, Ints, select, to_csr
+from ensembles.ranked import Ranked
+
+Kind = Literal["thresholds", "top-k", "ratio", "expected-f1", "general-f1"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRule:
+    """How probabilities become concept sets.
+
+    Attributes:
+        kind: `thresholds`, or a rule on calibrated probabilities: `top-k` takes the expected
+            number of concepts, `ratio` those above half of the best plug-in F1, `expected-f1` the
+            set with the highest expected F1 of independent concepts, `general-f1` that of concepts
+            whose number follows `head`.
+        thresholds: for the kind of that name.
+        calibration: applied by all other kinds.
+        factor: of `top-k`, on the expected number.
+        head: of `general-f1`.
+        missed: mean number of true concepts of an image beside those above the floor.
+        floor: concepts with a lower calibrated probability count as absent.
+        empty_truth: what an image without true concepts does to the expected mean.
+        max_concepts: the most concepts of an image; the most probable stay, the lower column
+            first where probabilities are equal.
+        nomissing: an image left without a concept gets its most probable one, unless all of its
+            probabilities are 0.
+        always: concepts (CUIs) that every image of a category gets, before all others.
+
+    Raises:
+        ConfigError: an unknown kind or category, no thresholds for the kind of that name, a floor
+            outside (0, 1), a factor not above 0, a negative number missed, or fewer than one
+            concept allowed.
+    """
+
+    kind: Kind
+    thresholds: Thresholds | None = None
+    calibration: Calibrator = field(default_factory=Calibration)
+    factor: float = 1.0
+    head: CountHead = field(default_factory=CountHead)
+    missed: float = 0.0
+    floor: float = 0.005
+    empty_truth: EmptyTruth = "left out"
+    max_concepts: int = 100
+    nomissing: bool = False
+    always: Mapping[str, Concepts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(
+                f"unknown decision rule {self.kind!r}; expected one of {', '.join(get_args(Kind))}"
+            )
+        if self.kind == "thresholds" and self.thresholds is None:
+            raise ConfigError("a decision by thresholds needs thresholds")
+        if strange := sorted(set(self.always) - {*CATEGORIES, UNKNOWN}):
+            raise ConfigError(
+                f"always: unknown category {first_few(strange)}; expected one of"
+                f" {', '.join(CATEGORIES)}"
+            )
+        if not 0 < self.floor < 1:
+            raise ConfigError(f"floor: expected a number between 0 and 1; found {self.floor}")
+        if not (self.factor > 0 and self.missed >= 0):
+            raise ConfigError(
+                f"expected a factor above 0 and no fewer than 0 missed; found {self.factor} and"
+                f" {self.missed}"
+            )
+        if self.max_concepts < 1:
+            raise ConfigError(f"max_concepts: expected 1 or more; found {self.max_concepts}")
+
+    @property
+    def is_one_threshold(self) -> bool:
+        """Whether nothing but one threshold for all concepts and images was tuned."""
+        thresholds = self.thresholds if self.kind == "thresholds" else None
+        return thresholds is not None and thresholds.level == "global"
+
+    def decide(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> csr_array:
+        """(N, L) boolean: the decided concepts.
+
+        Args:
+            probs: (N, L).
+            categories: N categories, `UNKNOWN` where there is none.
+
+        Raises:
+            AlignmentError: rows or columns do not fit.
+            LabelSpaceError: the rule names a concept that is not in the label space.
+        """
+        self._check(probs, categories, labels)
+        if self.thresholds is None or self.kind != "thresholds":
+            ranked = self.ranked(probs, categories=categories, labels=labels)
+            return self.complete(self.of_ranked(ranked, categories), probs)
+        forced, kinds = self._forced(categories, labels)
+        rows, columns = select(
+            probs,
+            row_thresholds=self.thresholds.of_images(categories),
+            column_thresholds=self.thresholds.of_concepts(labels),
+            forced=forced,
+            kinds=kinds,
+            limit=self.max_concepts,
+        )
+        return self.complete(to_csr(rows, columns, shape=probs.shape), probs)
+
+    def ranked(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> Ranked:
+        """Concepts above the floor with calibrated probabilities, those of `always` as certain.
+
+        Of an image, 200 concepts are considered.
+
+        Raises:
+            AlignmentError, LabelSpaceError: see `decide`.
+        """
+        self._check(probs, categories, labels)
+        forced, kinds = self._forced(categories, labels)
+        rows, columns = select(
+            probs,
+            row_thresholds=np.zeros(len(probs), dtype=np.float32),
+            column_thresholds=self.calibration.inverse(self.floor, labels=labels),
+            forced=forced,
+            kinds=kinds,
+            limit=max(_CONSIDERED, self.max_concepts),
+        )
+        calibrated = self.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
+        calibrated[forced[kinds[rows], columns]] = 1.0
+        return Ranked(rows=rows, columns=columns, probs=calibrated, shape=probs.shape)
+
+    def of_ranked(self, ranked: Ranked, categories: Sequence[str]) -> csr_array:
+        """(N, L) boolean: what a kind other than thresholds decides of such concepts.
+
+        Images may be left without any: see `complete`.
+        """
+        limit, empty, missed = self.max_concepts, self.empty_truth, self.missed
+        if self.kind == "top-k":
+            return ranked.first(top_sizes(ranked, factor=self.factor, limit=limit, missed=missed))
+        if self.kind == "ratio":
+            sizes = ratio_sizes(ranked, limit=limit, empty_truth=empty, missed=missed)
+            return ranked.first(sizes)
+        if self.kind == "expected-f1":
+            return maximise(ranked, limit=limit, empty_truth=empty, missed=missed).decided
+        return maximise_general(
+            ranked,
+            head=self.head,
+            categories=categories,
+            limit=limit,
+            empty_truth=empty,
+            missed=missed,
+        ).decided
+
+    def with_always(
+        self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
+    ) -> Floats:
+        """The probabilities with 1 for the concepts of `always`; the same array without any.
+
+        Thresholds tuned on them are those for the decisions left beside the constant concepts.
+
+        Raises:
+            AlignmentError, LabelSpaceError: see `decide`.
+        """
+        self._check(probs, categories, labels)
+        forced, kinds = self._forced(categories, labels)
+        if not forced.any():
+            return probs
+        changed = probs.copy()
+        for kind, columns in enumerate(forced):
+            changed[np.ix_(kinds == kind, columns)] = 1.0
+        return changed
+
+    def _check(self, probs: Floats, categories: Sequence[str], labels: LabelSpace) -> None:
+        if probs.shape != (len(categories), len(labels)):
+            raise AlignmentError(
+                f"probabilities are {probs.shape[0]} x {probs.shape[1]}; expected"
+                f" {len(categories)} images x {len(labels)} concepts"
+            )
+
+    def _forced(self, categories: Sequence[str], labels: LabelSpace) -> tuple[Bools, Ints]:
+        """(C, L) concepts that each kind of image always gets, and (N,) the kind of each image."""
+        names = sorted(set(categories))
+        forced = np.zeros((max(len(names), 1), len(labels)), dtype=np.bool_)
+        for kind, name in enumerate(names):
+            forced[kind, labels.columns(self.always.get(name, ()))] = True
+        kind_of = {name: kind for kind, name in enumerate(names)}
+        return forced, np.array([kind_of[name] for name in categories], dtype=np.int32)
+
+    def complete(self, decided: csr_array, probs: Floats) -> csr_array:
+        """The decisions; with `nomissing` the best concept for images that are left without one."""
+        missing = np.flatnonzero(np.diff(decided.indptr) == 0)
+        if not self.nomissing or not len(missing):
+            return decided
+        best = probs[missing].argmax(axis=1)
+        possible = probs[missing, best] > 0
+        rows = np.repeat(np.arange(len(probs)), np.diff(decided.indptr))
+        rows = np.concatenate([rows, missing[possible]])
+        columns = np.concatenate([decided.indices, best[possible]])
+        order = np.lexsort((columns, rows))
+        return to_csr(
+            rows[order].astype(np.int32), columns[order].astype(np.int32), shape=probs.shape
+        )
+
+    def save(self, path: Path) -> None:
+        """Write `decision.json`; `load` gives the same rule back, to the last bit."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["thresholds"] = self.thresholds.to_json() if self.thresholds else None
+        values["calibration"] = self.calibration.to_json()
+        values["head"] = self.head.to_json()
+        values["always"] = {category: list(cuis) for category, cuis in self.always.items()}
+        write_json(path, values)
+
+    @classmethod
+    def load(cls, path: Path) -> "DecisionRule":
+        """Read `decision.json`, also one of a version without an entry that has a default.
+
+        Raises:
+            ConfigError: the file is missing or is not a decision rule.
+        """
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if values["thresholds"] is not None:
+                values["thresholds"] = Thresholds.from_json(values["thresholds"])
+            values["calibration"] = from_json(values["calibration"])
+            values["head"] = CountHead(**values.get("head", {}))
+            values["always"] = {c: tuple(cuis) for c, cuis in values["always"].items()}
+            return cls(**values)
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"{path}: not a decision rule ({type(error).__name__}: {error})"
+            ) from None
+
+
+_CONSIDERED = 200

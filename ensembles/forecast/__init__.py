@@ -1,0 +1,1 @@
+"""The score to come: `forecast` estimates it, `shift` says whether test differs in kind."""

@@ -1,0 +1,1 @@
+"""Sources into one matrix: `candidates`, stackers by name in `registry`, `crossfit`."""

@@ -1,0 +1,200 @@
+"""The (image, concept) pairs that a stacker looks at, with features from every source."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from core.errors import PredictionsError, first_few
+from core.labels import Targets
+from ensembles.background import Background
+from ensembles.calibration.temperature import logit
+from ensembles.compiled import in_blocks
+from ensembles.pair_features import (
+    fill_log_ranks,
+    fill_mass_and_support,
+    fill_prior,
+    fill_summaries,
+)
+from ensembles.pairs import Bools, Floats, Ints, are_true
+from ensembles.rows import Rows, take_rows
+from ensembles.stacking.sources import Source, find_candidates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """n pairs of an image and a concept, ordered by image and then by concept.
+
+    Every other pair is decided absent. Of 252 concepts 42 an image stayed, with 96 % of the true
+    ones, for six sources at the default floor; a larger label space leaves a smaller share.
+
+    Attributes:
+        rows: (n,) image.
+        columns: (n,) concept.
+        n_images, n_concepts: N and L.
+        features: (n, F) float32, NaN where a source does not cover the pair.
+        feature_names: F names: `logit <source>` and `rank <source>` of each source, then the same
+            ones whatever the sources.
+    """
+
+    rows: Ints
+    columns: Ints
+    n_images: int
+    n_concepts: int
+    features: Rows
+    feature_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def feature(self, name: str) -> Floats:
+        """(n,) one feature."""
+        return self.features[:, self.feature_names.index(name)]
+
+    def true(self, targets: Targets) -> Bools:
+        """(n,) whether the concept of each pair is true of its image."""
+        return are_true(targets, rows=self.rows, columns=self.columns)
+
+    def take(self, chosen: Bools) -> "Candidates":
+        """Some of the pairs, by (n,) mask; images and concepts keep their numbers.
+
+        The features are shared, not copied.
+        """
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            columns=self.columns[chosen],
+            features=take_rows(self.features, chosen),
+        )
+
+    def to_dense(self, values: Floats) -> Floats:
+        """(N, L) float32: a value for each pair, 0 elsewhere."""
+        dense = np.zeros((self.n_images, self.n_concepts), dtype=np.float32)
+        dense[self.rows, self.columns] = values
+        return dense
+
+
+SHARED_FEATURES = (
+    "mean logit",
+    "max logit",
+    "min logit",
+    "deviation",
+    "sources",
+    "prior logit",
+    "log frequency",
+    "mass",
+    "support",
+)
+
+
+def make_candidates(
+    sources: Sequence[Source],
+    *,
+    background: Background,
+    category_weights: Floats,
+    floor: float = 0.02,
+    top: int = 30,
+    most: int = 200,
+) -> Candidates:
+    """Candidate pairs of N images with their features.
+
+    A pair is a candidate if any source gives it `floor` or more, or if it is among the `top` of
+    its image by the mean of the sources that cover it; of an image with more candidates than `most`
+    those stay that are highest by this mean. (Of twenty noisy sources and 3,047 concepts 536 an
+    image reach the floor of 0.02; with the best 100, 200, 300 or all of them the cross-fitted
+    sample F1 of logistic regression is 0.6083, 0.6082, 0.6082 and 0.6083.)
+
+    Features of a pair: each source's log odds, and log of its rank among the image's candidates;
+    mean, maximum, minimum and standard deviation of these log odds over the sources that cover
+    the pair, and their number; log odds of the concept in the image's category; log of its number
+    of training images; sum of the image's mean probabilities, which is the number of concepts to
+    be expected; and its support: P(concept | c'), averaged over the image's other candidates c'
+    in proportion to their mean probability.
+
+    Args:
+        sources: at least one, for the same N images and L concepts.
+        background: what the training labels say.
+        category_weights: (N, C) certainty of each image's category, see `Background`; a posterior
+            where the category is not known.
+
+    Raises:
+        PredictionsError: there is no source, or two have the same name.
+    """
+    given = [source.name for source in sources]
+    if not given or len(set(given)) < len(given):
+        raise PredictionsError(
+            f"expected sources of distinct names; found {first_few(sorted(given), n=20)}"
+        )
+    n_images, n_concepts = len(category_weights), len(background.rate)
+    rows, columns = find_candidates(
+        sources, n_images=n_images, n_concepts=n_concepts, floor=floor, top=top, most=most
+    )
+    starts = np.searchsorted(rows, np.arange(n_images + 1))
+    names = (
+        *(f"logit {name}" for name in given),
+        *(f"rank {name}" for name in given),
+        *SHARED_FEATURES,
+    )
+    features = np.empty((len(rows), len(names)), dtype=np.float32)
+    logs = np.log1p(np.arange(np.diff(starts).max(initial=0) + 1)).astype(np.float32)
+
+    def fill(first_image: int, last_image: int) -> None:
+        for first in range(first_image, last_image, _BLOCK):
+            last = min(first + _BLOCK, last_image)
+            here = slice(starts[first], starts[last])
+            _describe(
+                sources,
+                (rows[here], columns[here], starts[first : last + 1] - starts[first]),
+                background,
+                category_weights[first:last],
+                logs,
+                features[here],
+            )
+
+    in_blocks(n_images, fill)
+    return Candidates(
+        rows=rows,
+        columns=columns,
+        n_images=n_images,
+        n_concepts=n_concepts,
+        features=features,
+        feature_names=names,
+    )
+
+
+_BLOCK = 64
+"""Images described together: 2 MB of features at 150 pairs an image."""
+
+
+def _describe(
+    sources: Sequence[Source],
+    pairs: tuple[Ints, Ints, npt.NDArray[np.int64]],
+    background: Background,
+    category_weights: Floats,
+    logs: Floats,
+    features: Floats,
+) -> None:
+    """Write the features of the pairs of some images.
+
+    Args:
+        pairs: (n,) image and (n,) concept, and (B + 1,) where the pairs of each image begin.
+        category_weights: (B, C).
+        logs: log of 1, 2, ..., to as many as an image has pairs.
+        features: (n, F), where they go.
+    """
+    rows, columns, starts = pairs
+    n_sources = len(sources)
+    for m, source in enumerate(sources):
+        logits = logit(source.at(rows, columns))
+        features[:, m] = logits
+        fill_log_ranks(starts, logits, logs, features[:, n_sources + m])
+    shared = features[:, 2 * n_sources :]
+    fill_summaries(features[:, :n_sources], shared)
+    prior = np.empty(len(rows), dtype=np.float32)
+    fill_prior(starts, columns, category_weights, background.prior, prior)
+    shared[:, 5] = logit(prior)
+    shared[:, 6] = np.log1p(background.n_train[columns])
+    probs = expit(shared[:, 0])
+    fill_mass_and_support(starts, columns, probs, background.given, background.rate, shared[:, 7:])

@@ -1,0 +1,98 @@
+"""Second-stage models judged on images they were not fitted on."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import LeakageError, first_few
+from core.folds import Folds, held_out_images
+from core.images import ImageTable
+from core.labels import Targets
+from core.metrics import EmptyTruth, Scores
+from core.single_threshold import at_threshold_of_others, f1_of_pairs_by_threshold
+from core.sparse_predictions import AnyPredictions
+from ensembles.compiled import in_blocks
+from ensembles.stacking.candidates import Candidates
+from ensembles.stacking.stacker import Stacker
+
+
+def cross_fit(
+    make_stacker: Callable[[], Stacker],
+    candidates: Candidates,
+    targets: npt.NDArray[np.bool_],
+    *,
+    folds: Folds,
+) -> npt.NDArray[np.float32]:
+    """(n,) probability of each candidate pair by a stacker fitted without the pair's fold.
+
+    Folds are done side by side, on as many cores as numba may use.
+
+    Args:
+        make_stacker: gives a fresh stacker; called once a fold.
+        targets: (n,) whether each pair is true.
+        folds: (N,) fold of each image, as `prepare` assigned them.
+
+    Raises:
+        AlignmentError: an image has no fold, or all share one.
+    """
+    probs = np.empty(len(candidates), dtype=np.float32)
+    masks = list(held_out_images(folds))
+
+    def work(first: int, last: int) -> None:
+        for held_out in masks[first:last]:
+            others, here = ~held_out[candidates.rows], held_out[candidates.rows]
+            stacker = make_stacker().fit(candidates.take(others), targets[others])
+            probs[here] = stacker.predict(candidates.take(here))
+
+    in_blocks(len(masks), work, worth_it=2)
+    return probs
+
+
+def image_f1_of(
+    candidates: Candidates,
+    probs: npt.NDArray[np.float32],
+    true: npt.NDArray[np.bool_],
+    *,
+    targets: Targets,
+    folds: Folds,
+    empty_truth: EmptyTruth,
+) -> Scores:
+    """(N,) F1 of each image at the one threshold that is best on the other folds.
+
+    As `core.single_threshold.cross_fitted_f1` has it of the matrix that `to_dense` would make.
+
+    Args:
+        probs, true: (n,) of each candidate pair.
+        targets: the true concepts of the N images, those that are no candidate included.
+    """
+    scores = f1_of_pairs_by_threshold(
+        candidates.rows, probs, true, targets=targets, empty_truth=empty_truth
+    )
+    return at_threshold_of_others(scores, folds)
+
+
+def check_out_of_sample(sources: Sequence[AnyPredictions], table: ImageTable) -> None:
+    """Refuse sources that were fitted on an image they predict, or on one of the same group.
+
+    Images of a patient or study resemble each other: a detector that saw one of them knows the
+    others too well. An image that is not in the table has no known group; only its id is compared.
+    A group without a name ("") holds nothing together.
+
+    Args:
+        table: the images of all splits.
+
+    Raises:
+        LeakageError: a source was fitted on such an image; the source and the images are named.
+        AlignmentError: a source predicts an image that is not in the table.
+    """
+    group_of = dict(zip(table.image_ids, table.groups, strict=True))
+    for source in sources:
+        source.require_out_of_sample()
+        table.row_numbers(source.image_ids)
+        fitted = {group_of[i] for i in source.fitted_on if i in group_of} - {""}
+        if shared := [i for i in source.image_ids if group_of[i] in fitted]:
+            raise LeakageError(
+                f"{source.source}: {len(shared)} of {len(source)} images share a group with images"
+                f" it was fitted on: {first_few(shared)}; split whole groups"
+            )

@@ -1,0 +1,1 @@
+"""Editions' files: `write` makes one, `check` finds its faults, `score` is official."""

@@ -1,0 +1,176 @@
+"""What fusion starts from: pooled features, metadata, detectors and the corpus, lined up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from core.categories import CATEGORIES, UNKNOWN
+from core.embeddings import Embeddings, join
+from core.errors import MissingStageError
+from core.images import ImageTable
+from core.predictions import row_numbers
+from core.progress import say
+from core.runs.detectors import DetectorRun, find_runs, newest_of_each_category
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import is_complete
+from fusion.guess import Guess, guess_categories
+from fusion.inputs.metadata import MetadataEncoder
+from fusion.inputs.tensors import Evidence
+from fusion.modality import one_hot
+from training.predict import Rows
+
+SPLITS = ("valid", "test")
+"""What strategies predict."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """Everything a strategy may use; two are the same only if they are one.
+
+    Attributes:
+        corpus: the prepared corpus.
+        workspace: where it lies.
+        embeddings: pooled features of the readable images.
+        names: of the embedding folders that they were joined from.
+        detectors: the newest finished run of each category and of the global detector.
+        encoder: of the metadata columns that take part.
+        evidence: the images in the order of the embeddings, a guess where a category is missing.
+        guess: what the features say of the category; None where it cannot be guessed.
+        device: where to compute.
+    """
+
+    corpus: Corpus
+    workspace: Workspace
+    embeddings: Embeddings
+    names: tuple[str, ...]
+    detectors: tuple[DetectorRun, ...]
+    encoder: MetadataEncoder
+    evidence: Evidence
+    guess: Guess | None
+    device: str
+
+    @property
+    def columns(self) -> list[tuple[str, ...]]:
+        """Metadata columns that take part, as the image table has them."""
+        return [self.corpus.table.metadata[column.name] for column in self.encoder.columns]
+
+    def training_images(self) -> ImageTable:
+        """The readable, labelled images of the training split."""
+        return self.corpus.labelled_images("train")
+
+    def rows(self, images: ImageTable) -> Rows:
+        """Rows of these images in the evidence."""
+        return row_numbers("pooled features", self.embeddings.image_ids, images.image_ids)
+
+    @cached_property
+    def withheld(self) -> Evidence | None:
+        """The evidence as if no image came with a category; None where none can be guessed."""
+        if self.guess is None:
+            return None
+        return replace(self.evidence, category=torch.tensor(self.guess.posterior))
+
+    def likely(self, images: ImageTable, *, withheld: bool = False) -> npt.NDArray[np.float32]:
+        """(n, 7) certainty of each category of some images: 1 where it is given, else the guess.
+
+        Zeros where nothing can be said. An image without features has its given category at most.
+
+        Args:
+            images: any n images of the corpus.
+            withheld: whether given categories are left out of account; there must be a guess then.
+        """
+        evidence = self.withheld if withheld else self.evidence
+        if evidence is None:
+            raise ValueError("a category can be withheld only where it can be guessed")
+        found = np.zeros((len(images), len(CATEGORIES)), dtype=np.float32)
+        if not withheld:
+            found[:] = one_hot(images.categories)
+        known = np.isin(images.image_ids, self.embeddings.image_ids)
+        if known.any():
+            rows = torch.from_numpy(self.rows(images.take(known)))
+            found[known] = evidence.category[rows].numpy()
+        return found
+
+    def metadata(self, images: ImageTable) -> npt.NDArray[np.float32]:
+        """(n, M) further columns of some images as numbers."""
+        values: npt.NDArray[np.float32] = self.evidence.metadata[
+            torch.from_numpy(self.rows(images))
+        ].numpy()
+        return values
+
+
+def gather(
+    corpus: Corpus,
+    workspace: Workspace,
+    *,
+    embeddings: Sequence[str],
+    metadata: Sequence[str] = (),
+    device: str,
+) -> Given:
+    """Detectors and pooled features of this corpus, as they lie in the workspace.
+
+    Args:
+        corpus: the prepared corpus.
+        workspace: where to look.
+        embeddings: folders to join; empty for those of the newest detector.
+        metadata: columns of the image table that take part beside the category.
+        device: where strategies compute.
+
+    Raises:
+        MissingStageError: there are no pooled features; the command that makes them is named.
+        ConfigError: a metadata column cannot be used.
+        CorpusError: text in a numeric column.
+    """
+    runs = find_runs(workspace, corpus.fingerprint)
+    detectors = newest_of_each_category(runs)
+    # Specialists that were fine-tuned have none: those of the detectors before them are left.
+    names = tuple(embeddings) or _newest_embeddings(detectors) or _newest_embeddings(runs)
+    folders = [workspace.embeddings / name for name in names]
+    missing = [folder.name for folder in folders if not is_complete(folder)]
+    if missing or not folders:
+        what = f"pooled features {missing[0]}" if missing else "pooled features of this corpus"
+        raise MissingStageError(
+            f"{what} not found in {workspace.embeddings}; run"
+            f" `python cli.py train-backbone -w {workspace.root}` first"
+        )
+    joined = join([Embeddings.load(folder) for folder in folders])
+    say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
+    encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
+    guess = guess_categories(corpus, workspace, joined, names)
+    return Given(
+        corpus=corpus,
+        workspace=workspace,
+        embeddings=joined,
+        names=names,
+        detectors=tuple(detectors),
+        encoder=encoder,
+        evidence=_evidence(corpus, joined, encoder, guess),
+        guess=guess,
+        device=device,
+    )
+
+
+def _evidence(
+    corpus: Corpus, embeddings: Embeddings, encoder: MetadataEncoder, guess: Guess | None
+) -> Evidence:
+    table = corpus.table.take(corpus.table.row_numbers(embeddings.image_ids))
+    category = one_hot(table.categories)
+    if guess is not None:
+        unknown = np.array(table.categories, dtype=np.str_) == UNKNOWN
+        category[unknown] = guess.posterior[unknown]
+    encoded = encoder.encode(table)
+    for note in (*encoder.notes, *encoded.notes):
+        say(note)
+    return Evidence(
+        features=torch.tensor(embeddings.values),
+        category=torch.from_numpy(category),
+        metadata=torch.from_numpy(encoded.values),
+    )
+
+
+def _newest_embeddings(detectors: Sequence[DetectorRun]) -> tuple[str, ...]:
+    having = [run for run in detectors if run.embeddings]
+    return max(having, key=lambda run: run.asked).embeddings if having else ()

@@ -1,0 +1,80 @@
+"""What fusion networks are given of an image, and what they are built from."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.predict import Rows
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """N images as fusion networks see them.
+
+    Attributes:
+        features: (N, D) pooled features.
+        category: (N, 7) certainty of each category: 1 at a known one, a posterior at a guessed one,
+            zeros where nothing can be said. Rows sum to 1 or are 0.
+        metadata: (N, M) further columns of the image table as numbers; M may be 0.
+    """
+
+    features: Tensor
+    category: Tensor
+    metadata: Tensor
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Inputs of these images."""
+        chosen = torch.from_numpy(rows)
+        return self.features[chosen], self.category[chosen], self.metadata[chosen]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The training images that a network is built for.
+
+    Attributes:
+        inputs: features (n, D), category (n, 7) and metadata (n, M).
+        targets: (n, L) float, the true concepts.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+
+    @property
+    def n_concepts(self) -> int:
+        """L."""
+        return self.targets.shape[1]
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return self.inputs[0].shape[1]
+
+    @property
+    def n_context(self) -> int:
+        """7 + M."""
+        return self.inputs[1].shape[1] + self.inputs[2].shape[1]
+
+    def prior(self, *, strength: float = 1.0) -> Tensor:
+        """(7, L) share of a category's training images with each concept.
+
+        The share among all images counts as `strength` further images, so that no share is 0 or 1
+        where a concept occurs, and a category without images has the share among all.
+        """
+        category, n = self.inputs[1], len(self.targets)
+        rate = (self.targets.sum(dim=0) + 0.5) / (n + 1)
+        counts, sizes = category.T @ self.targets, category.sum(dim=0)
+        return (counts + strength * rate) / (sizes + strength)[:, None]
+
+    def seen(self) -> Tensor:
+        """(7, L) 1 where a training image of the category has the concept.
+
+        A category without training images has seen all.
+        """
+        category = self.inputs[1]
+        counts = category.T @ self.targets
+        none = category.sum(dim=0) == 0
+        return ((counts > 0) | none[:, None]).float()

@@ -1,0 +1,165 @@
+"""Fusion networks on cached features: trained on different folds and seeds, averaged."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from backbones.compute import Compute, Inputs
+from core.errors import ConfigError
+from core.predictions import Probs
+from core.progress import progress
+from core.runs.fused import BLIND
+from fusion.config import FuseConfig
+from fusion.experts import Experts
+from fusion.inputs.gather import SPLITS, Given
+from fusion.inputs.metadata import with_missing
+from fusion.inputs.tensors import Evidence, Training
+from fusion.modulation import Film, MetaBlock, MetaNet
+from fusion.networks.heads import Blind, Embedded, OneHot, OneHotLate
+from fusion.priors import Masked, PriorOffset
+from fusion.result import Fused, Made, as_predictions
+from training.batches import Augment, Examples
+from training.config import FitConfig
+from training.members import plan_members, predict_members
+from training.predict import Rows, predict
+from training.stack import fit_together
+from training.tensors import numbered
+
+Head = Callable[[Training, FitConfig], nn.Module]
+
+HEADS: dict[str, Head] = {
+    BLIND: Blind,
+    "one-hot": OneHot,
+    "one-hot-late": OneHotLate,
+    "embedding": Embedded,
+    "film": Film,
+    "metanet": MetaNet,
+    "metablock": MetaBlock,
+    "experts": Experts,
+    "prior-offset": PriorOffset,
+    "masked": Masked,
+}
+"""Networks on pooled features and metadata, by strategy."""
+
+_AT_ONCE = 1024
+_PARTS = 5
+
+
+def network(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused:
+    """A shallow network on pooled features and metadata, averaged over members."""
+    models = _fit(HEADS[name], given, config, what=f"fusing, {name}")
+
+    def answer(evidence: Evidence) -> Mapping[str, Probs]:
+        return {split: _mean(models, evidence, given, split) for split in SPLITS}
+
+    withheld = None if name == BLIND else given.withheld
+    return Fused(
+        predictions=as_predictions(name, given, answer(given.evidence)),
+        withheld={} if withheld is None else as_predictions(name, given, answer(withheld)),
+        weights=numbered(model.state_dict() for model in models),
+    )
+
+
+def out_of_fold(given: Given, config: FuseConfig) -> tuple[Probs, Mapping[str, Probs]]:
+    """What heads without metadata say of training images that they did not learn from.
+
+    Asked again for the same, as by the next classifier on these answers, it remembers them.
+
+    Returns:
+        (n, L) of the training images, and by split what all of these heads say on average.
+
+    Raises:
+        ConfigError: train has a single fold.
+    """
+    return _out_of_fold(given, replace(config, strategies=(BLIND,), seeds=1))
+
+
+@lru_cache(maxsize=1)
+def _out_of_fold(given: Given, config: FuseConfig) -> tuple[Probs, Mapping[str, Probs]]:
+    train = given.training_images()
+    n_parts = min(_PARTS, len(np.unique(train.folds)))
+    if n_parts < 2:
+        raise ConfigError("late fusion needs two folds of train; see train_folds of `prepare`")
+    models = _fit(HEADS[BLIND], given, config, what="fusing, held out", n_folds=n_parts)
+    probs = np.empty((len(train), len(given.corpus.labels)), dtype=np.float32)
+    rows, compute = given.rows(train), Compute(device=given.device)
+    members = plan_members(train.folds, config, n_folds=n_parts)
+    for member, model in zip(members, models, strict=True):
+        held_out = member.held_out
+        probs[held_out] = predict(model, given.evidence.batch, rows[held_out], compute=compute)
+    return probs, {split: _mean(models, given.evidence, given, split) for split in SPLITS}
+
+
+def _fit(
+    head: Head, given: Given, config: FuseConfig, *, what: str, n_folds: int = 0
+) -> list[nn.Module]:
+    train, evidence = given.training_images(), given.evidence
+    targets, rows = train.targets(given.corpus.labels).matrix, given.rows(train)
+    number_of = np.full(len(evidence.features), -1)
+    number_of[rows] = np.arange(len(rows))
+
+    def new_model(learnt: Rows) -> nn.Module:
+        truth = torch.from_numpy(targets[number_of[learnt]].toarray()).float()
+        return head(Training(inputs=evidence.batch(learnt), targets=truth), config)
+
+    examples = Examples(
+        batches=evidence.batch,
+        targets=targets,
+        rows=rows,
+        augment=forgetting(given, config),
+        n_at_once=_AT_ONCE,
+    )
+    n_networks = (n_folds or config.n_members) * config.seeds
+    with progress(what, total=n_networks * config.epochs, unit="epochs") as advance:
+        fitted = fit_together(
+            new_model,
+            examples,
+            folds=train.folds,
+            config=config,
+            compute=Compute(device=given.device),
+            log=lambda entry: advance(1),
+            n_folds=n_folds,
+        )
+    return [model for model, _ in fitted]
+
+
+def _mean(models: list[nn.Module], evidence: Evidence, given: Given, split: str) -> Probs:
+    """(N, L) mean probability of the images of a split."""
+    return predict_members(
+        models,
+        evidence.batch,
+        given.rows(given.corpus.images(split)),
+        n_concepts=len(given.corpus.labels),
+        compute=Compute(device=given.device),
+    )
+
+
+def forgetting(given: Given, config: FuseConfig) -> Augment | None:
+    """In every epoch some images have the guess for their category, or lack a column.
+
+    One network then serves images with and without them. The guess for a training image comes from
+    a model that did not learn from it, so that it errs as often as that for any other image.
+    """
+    withheld, columns = given.withheld, given.encoder.columns
+    share = 0.0 if withheld is None else config.guess_share
+    missing = config.metadata_dropout if columns else 0.0
+    if not share and not missing:
+        return None
+
+    def apply(inputs: Inputs, rows: Rows, epoch: int) -> Inputs:
+        features, category, metadata = inputs
+        rng = np.random.default_rng((config.seed, epoch, *map(int, rows[:2])))
+        forgot = torch.from_numpy(rng.random((len(rows), 1)) < share).to(category.device)
+        if withheld is not None:
+            guess = withheld.category[torch.from_numpy(rows)].to(category.device)
+            category = torch.where(forgot, guess, category)
+        if missing:
+            lacks = torch.from_numpy(rng.random((len(rows), len(columns))) < missing)
+            metadata = with_missing(metadata, given.encoder.blocks, lacks.to(metadata.device))
+        return features, category, metadata
+
+    return apply

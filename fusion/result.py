@@ -1,0 +1,74 @@
+"""What fusion strategies make, and what they are."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from core.images import ImageTable
+from core.predictions import Predictions, Probs
+from fusion.config import FuseConfig
+from fusion.inputs.gather import Given
+
+UNFINISHED = "unfinished"
+"""Folder, beside the fusion runs, with what is being made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """What a strategy made.
+
+    Attributes:
+        predictions: by split, `valid` and `test`.
+        withheld: the same as if no image came with a category; empty where that makes no
+            difference or no category can be guessed.
+        contains: names of the detectors whose say is already in these predictions.
+        weights: of its networks; those of network k begin with `k.`.
+        chosen: settings that data chose, for the record.
+        unfinished: folder from which its making would go on after a kill, to be removed once all of
+            this is on disk; None where there is none.
+    """
+
+    predictions: Mapping[str, Predictions]
+    withheld: Mapping[str, Predictions] = field(default_factory=dict)
+    contains: tuple[str, ...] = ()
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    unfinished: Path | None = None
+
+
+Made = Mapping[str, Fused]
+"""What the strategies before have made, by name."""
+
+Strategy = Callable[[Given, FuseConfig, Made], Fused]
+
+
+def as_predictions(
+    name: str,
+    given: Given,
+    probs: Mapping[str, Probs],
+    *,
+    images: Callable[[str], ImageTable] | None = None,
+) -> dict[str, Predictions]:
+    """(N, L) probabilities by split as predictions of something fitted on train alone.
+
+    Args:
+        name: of the strategy.
+        given: what it was made from.
+        probs: by split.
+        images: the N images of a split; None for those that can be decoded.
+    """
+    of_split = images or given.corpus.images
+    fitted_on = frozenset(given.training_images().image_ids)
+    return {
+        split: Predictions(
+            source=name,
+            image_ids=of_split(split).image_ids,
+            labels=given.corpus.labels,
+            probs=values,
+            fitted_on=fitted_on,
+        )
+        for split, values in probs.items()
+    }

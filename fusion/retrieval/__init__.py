@@ -1,0 +1,1 @@
+"""Answers from similar images: `nearest` and `approximate` find them, `votes` counts them."""

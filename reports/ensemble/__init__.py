@@ -1,0 +1,1 @@
+"""The page of an ensemble: `page` writes it, `run` reads the run, the others are its parts."""

@@ -1,0 +1,171 @@
+"""Parts of the report on decisions: the rules that were tried, and thresholds of every level."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.categories import CATEGORIES, Category
+from core.metrics import Interval, bootstrap
+from reports.ensemble.run import Reached
+from reports.gains import draw_gains
+from reports.pages.figures import shorten
+from reports.pages.markdown import errors, picture, plain, table
+from reports.parts import Part
+
+PLAIN = "plain"
+"""The rule that the others are compared with: one threshold of 49."""
+
+SHOWN = 20
+"""Concepts whose thresholds are shown: those farthest from the coarser one."""
+
+_WORDS = {
+    PLAIN: "one threshold of 49, too coarse to overfit",
+    "global": "one exact threshold",
+    "category": "exact thresholds by category",
+    "concept": "exact thresholds by concept",
+    "top-k": "the most probable concepts, as many as are expected",
+    "ratio": "those above half of the best ratio of expected hits to expected sizes",
+    "expected-f1": "the set with the highest expected F1",
+    "general-f1": "the same, the number of concepts an image has corrected by what valid shows",
+}
+
+
+def rules_part(reached: Reached) -> Part:
+    """The rules that were tried; with gains where the run kept the scores of the images."""
+    scores: Mapping[str, float] = reached.meta["decision_scores"]
+    known = [f"- `{name}`: {words}" for name, words in _WORDS.items() if name in scores]
+    texts = [
+        "Cross-fitted sample F1 of the rules that were tried on the stacked probabilities, the"
+        f" simplest first. A rule is used only where it beats the simpler one by"
+        f" {errors(reached.meta['margin'])} of the paired difference.",
+        *(["\n".join(known)] if known else []),
+    ]
+    heading = "Decision rules"
+    if PLAIN not in reached.rules:
+        rows = [[name, f"{score:.4f}"] for name, score in scores.items()]
+        return Part(heading=heading, paragraphs=[*texts, table(["rule", "sample F1"], rows)])
+    kept, groups = reached.meta.get("rule", ""), reached.valid.groups
+    gains = {name: _gain(reached, name, PLAIN) for name in reached.rules if name != PLAIN}
+    rows = [
+        [
+            name,
+            str(bootstrap(image_f1, groups=groups)),
+            gains[name].signed() if name in gains else "",
+            "submitted" if name == kept else "",
+        ]
+        for name, image_f1 in reached.rules.items()
+    ]
+    figure = draw_gains(
+        gains,
+        title="What each decision rule gains over one plain threshold",
+        axis="gain in sample F1, paired, with its 95 % interval",
+    )
+    return Part(
+        heading=heading,
+        paragraphs=[
+            *texts,
+            picture("report_rules", "Gain of each decision rule over one plain threshold"),
+            table(["rule", "sample F1", "gain over `plain`", ""], rows),
+        ],
+        figures={"report_rules": figure},
+    )
+
+
+def threshold_parts(reached: Reached) -> Sequence[Part]:
+    """What thresholds of each level gain, and which there are; nothing for earlier runs."""
+    found = reached.thresholds
+    if found is None or PLAIN not in reached.rules:
+        return []
+    levels: Mapping[str, Any] = found["levels"]
+    paying = _paying(found)
+    rows, coarser = [], PLAIN
+    for level, thresholds in levels.items():
+        n_own = {"category": len(thresholds["by_category"])}.get(
+            level, len(thresholds["by_concept"])
+        )
+        rows.append(
+            [
+                level,
+                "1" if level == "global" else f"{n_own:,}",
+                str(bootstrap(reached.rules[level], groups=reached.valid.groups)),
+                _gain(reached, level, coarser).signed(),
+                coarser,
+                "yes" if level in paying else "no",
+            ]
+        )
+        coarser = level if level in paying else coarser
+    header = ["level", "own thresholds", "sample F1", "gain", "over", "pays"]
+    return [
+        Part(
+            heading="Thresholds",
+            paragraphs=[
+                "From which probability on a concept is decided: one threshold for all, own ones of"
+                " categories, own ones of concepts. Each level is tuned without the images that it"
+                " is scored on; its gain is over the coarser level that pays, paired.",
+                table(header, rows),
+                _used(reached),
+                *_own_categories(levels, pays="category" in paying),
+                *_own_concepts(levels, reached.corpus.names, pays="concept" in paying),
+            ],
+        )
+    ]
+
+
+def _paying(found: Mapping[str, Any]) -> set[str]:
+    """The levels that the kept thresholds have, the coarser ones among them."""
+    paying = {"global", str(found["level"])}
+    if found["level"] == "concept" and found["levels"]["concept"]["by_category"]:
+        paying.add("category")
+    return paying
+
+
+def _used(reached: Reached) -> str:
+    rule = reached.meta.get("rule", "")
+    if reached.thresholds is not None and rule == reached.thresholds["level"]:
+        return f"The submission decides by them, at the level `{rule}`."
+    return f"The submission does not decide by them, but by {reached.meta['decision']}."
+
+
+def _own_categories(levels: Mapping[str, Any], *, pays: bool) -> list[str]:
+    own: Mapping[str, float] = levels.get("category", {}).get("by_category", {})
+    if not own:
+        return ["No category has a threshold of its own."]
+    coarser = _value(levels["global"]["global"])
+    rows = [[_category(name), _value(value), coarser] for name, value in own.items()]
+    text = "Categories with a threshold of their own" + _tried_only(pays)
+    return [f"{text}:", table(["category", "its threshold", "that for all"], rows)]
+
+
+def _own_concepts(levels: Mapping[str, Any], names: Mapping[str, str], *, pays: bool) -> list[str]:
+    found = levels.get("concept", {})
+    own: Mapping[str, float] = found.get("by_concept", {})
+    if not own:
+        return ["No concept has a threshold of its own."]
+    coarser = [found["global"], *found["by_category"].values()]
+    low, high = min(coarser), max(coarser)
+    ordered = sorted(own, key=lambda cui: (-max(low - own[cui], own[cui] - high), cui))
+    shared = _value(low) if low == high else f"{_value(low)} to {_value(high)}, by category"
+    rows = [
+        [plain(shorten(f"{cui} {names.get(cui, '')}".strip())), _value(own[cui]), shared]
+        for cui in ordered[:SHOWN]
+    ]
+    text = f"{len(own):,} concepts have a threshold of their own" + _tried_only(pays)
+    text += f"; the {SHOWN} farthest from the coarser one:" if len(own) > SHOWN else ":"
+    return [text, table(["concept", "its threshold", "the coarser one"], rows)]
+
+
+def _tried_only(pays: bool) -> str:
+    return "" if pays else " (tried, but not kept: they do not pay)"
+
+
+def _gain(reached: Reached, name: str, over: str) -> Interval:
+    difference = reached.rules[name] - reached.rules[over]
+    return bootstrap(difference, groups=reached.valid.groups)
+
+
+def _category(name: str) -> str:
+    return f"{name} {Category(name).meaning}" if name in CATEGORIES else name or "unknown"
+
+
+def _value(threshold: float) -> str:
+    """A threshold; one that no probability reaches means never."""
+    return f"{threshold:.3f}" if threshold <= 1 else "never"

@@ -1,0 +1,129 @@
+"""Parts of the report on probabilities: their calibration, and the score forecast by them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from core.metrics import Interval, bootstrap
+from reports.ensemble.figures import draw_deciles, draw_reliability
+from reports.ensemble.run import Reached
+from reports.pages.figures import percent
+from reports.pages.markdown import picture, table
+from reports.parts import Part
+
+N_DECILES = 10
+
+_LEAST = 2  # images of a point in the figure of the forecast
+
+
+def calibration_parts(reached: Reached) -> Sequence[Part]:
+    """Which calibration was chosen, and how reliable it is; nothing where none was."""
+    losses, chosen = reached.meta.get("calibration_log_loss"), reached.meta.get("calibration")
+    if not losses:
+        return []
+    rows = [[k, f"{v:.5f}", "chosen" if k == chosen else ""] for k, v in losses.items()]
+    paragraphs = [
+        "A calibration turns scores into probabilities that mean what they say. Cross-fitted log"
+        " loss of each kind over pairs of image and concept, lower is better; one that is less"
+        " simple is chosen only where it wins by the margin.",
+        table(["calibration", "log loss, nats a pair", ""], rows),
+    ]
+    if not reached.reliability:
+        return [Part(heading="Calibration", paragraphs=paragraphs)]
+    alt = "Share of pairs that is true by their probability, before and after calibration"
+    paragraphs += [
+        "Pairs by their probability: on the diagonal, of a hundred pairs at 20 % twenty are true.",
+        picture("report_reliability", alt),
+        _reliability_table(reached),
+    ]
+    figures = {"report_reliability": draw_reliability(reached.reliability)}
+    return [Part(heading="Calibration", paragraphs=paragraphs, figures=figures)]
+
+
+def forecast_parts(reached: Reached) -> Sequence[Part]:
+    """The forecast and its record on valid; nothing where there is neither."""
+    paragraphs, figures = _forecast_lines(reached), {}
+    if reached.folds is not None:
+        rows = [
+            [
+                f"{fold:.0f}",
+                f"{n:,.0f}",
+                f"{forecast:.4f}",
+                f"{truth:.4f}",
+                f"{forecast - truth:+.4f}",
+            ]
+            for fold, n, forecast, truth in reached.folds
+        ]
+        paragraphs += [
+            "The record on valid: each fold forecast by what was fitted on the others, without a"
+            " look at its labels.",
+            table(["fold", "images", "forecast", "truth", "off by"], rows),
+        ]
+    if points := _deciles(reached):
+        alt = "F1 reached by tenths of the validation images against the F1 forecast for them"
+        paragraphs.append(picture("report_forecast", alt))
+        figures["report_forecast"] = draw_deciles(points)
+    if not paragraphs:
+        return []
+    return [Part(heading="Forecast", paragraphs=paragraphs, figures=figures)]
+
+
+def _forecast_lines(reached: Reached) -> list[str]:
+    made = reached.meta.get("forecast")
+    if not made:
+        return []
+    error = Interval(**made["error"])
+    text = (
+        f"The submission is forecast to score **{made['value']:.3f}**"
+        f" [{made['low']:.3f}, {made['high']:.3f}] on {made['n']:,} test images: the expected F1 of"
+        " its concept sets under the calibrated probabilities. On valid such a forecast was off by"
+        f" {error.signed()}"
+    )
+    text += ", which is beyond chance and taken off." if made["corrected"] else "."
+    differs = [f"- {line}" for line in made["differs"]]
+    if not differs:
+        return [text, "Test images do not differ in kind from valid in any way that was looked at."]
+    warning = "Test differs from valid, so the forecast is not to be relied on:"
+    parts = [text, warning, "\n".join(differs)]
+    if reached.meta.get("fell_back"):
+        parts.append(
+            "These images are therefore decided by one threshold, not by what was chosen on valid"
+            f" ({reached.meta['decision']})."
+        )
+    return parts
+
+
+def _reliability_table(reached: Reached) -> str:
+    bins = {
+        name: {(low, high): values for low, high, *values in rows.tolist()}
+        for name, rows in reached.reliability.items()
+    }
+    edges = sorted({edge for rows in bins.values() for edge in rows})
+    header = ["probability"]
+    for name in bins:
+        header += [f"pairs {name}", f"predicted {name}", f"true {name}"]
+    rows = []
+    for edge in edges:
+        row = [f"{100 * edge[0]:g} to {100 * edge[1]:g} %"]
+        for values in bins.values():
+            mean, share, n = values.get(edge, (0.0, 0.0, 0.0))
+            row += [f"{n:,.0f}", percent(mean), percent(share)] if n else ["0", "", ""]
+        rows.append(row)
+    return table(header, rows)
+
+
+def _deciles(reached: Reached) -> list[tuple[float, Interval]]:
+    """Mean forecast and F1 reached of images in the order of their forecast, in ten parts."""
+    if not reached.forecast:
+        return []
+    forecast, truth = reached.forecast["forecast"], reached.forecast["truth"]
+    kept = np.flatnonzero(~np.isnan(truth) & ~np.isnan(forecast))
+    n_parts = min(N_DECILES, len(kept) // _LEAST)
+    if n_parts == 0:
+        return []
+    groups = np.array(reached.valid.groups, dtype=np.str_)
+    ordered = kept[np.argsort(forecast[kept], kind="stable")]
+    return [
+        (float(forecast[part].mean()), bootstrap(truth[part], groups=groups[part].tolist()))
+        for part in np.array_split(ordered, n_parts)
+    ]

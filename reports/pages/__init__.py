@@ -1,0 +1,1 @@
+"""How pages look: `markdown`, `html`, `figures`."""

@@ -1,0 +1,1 @@
+"""A corpus in numbers: `page` writes them, `counts` has all of them."""

@@ -1,0 +1,100 @@
+"""Settings of training: what is refused, and that the presets are consistent."""
+
+from typing import Any
+
+import pytest
+
+from backbones.settings.config import BackboneConfig
+from backbones.settings.presets import PRESETS
+from core.config import fingerprint, overlay
+from core.errors import ConfigError
+from fusion.config import FuseConfig
+from training.config import FitConfig
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("batch_size", 0, "batch_size: expected at least 1, found 0"),
+        ("epochs", 0, "epochs: expected at least 1, found 0"),
+        ("patience", -1, "patience: expected at least 1, found -1"),
+        ("n_members", 0, "n_members: expected at least 1, found 0"),
+        ("hidden", (8, 0), r"hidden: expected widths of at least 1, found \(8, 0\)"),
+        ("seed", -1, "seed: expected 0 or more, found -1"),
+        ("dropout", 1.0, r"dropout: expected \[0, 1\), found 1.0"),
+        ("input_dropout", -0.1, r"input_dropout: expected \[0, 1\), found -0.1"),
+        ("learning_rate", 0.0, "learning_rate: expected above 0, found 0.0"),
+        ("learning_rate", float("nan"), "learning_rate: expected above 0, found nan"),
+        ("weight_decay", -1.0, "weight_decay: expected 0 or more, found -1.0"),
+        ("micro_batch", -1, "micro_batch: expected 0 or more, found -1"),
+        ("warmup", -0.5, "warmup: expected 0 or more, found -0.5"),
+        ("clip_norm", float("nan"), "clip_norm: expected 0 or more, found nan"),
+        ("mixup", -1.0, "mixup: expected 0 or more, found -1.0"),
+        ("momentum_decay", -1.0, "momentum_decay: expected 0 or more, found -1.0"),
+        ("epsilon", 0.0, "epsilon: expected above 0, found 0.0"),
+        ("stop_threshold", 1.0, r"stop_threshold: expected \[0, 1\), found 1.0"),
+        ("bce_epochs", -1, "bce_epochs: expected 0 or more, found -1"),
+        ("loss_temperature", 0.0, "loss_temperature: expected above 0, found 0.0"),
+        ("seeds", 0, "seeds: expected at least 1, found 0"),
+        ("ema", 1.0, r"ema: expected \[0, 1\), found 1.0"),
+        ("negative_smoothing", -0.1, r"negative_smoothing: expected \[0, 1\), found -0.1"),
+        ("plateau_factor", 1.0, r"plateau_factor: expected \(0, 1\), found 1.0"),
+        ("plateau_patience", -1, "plateau_patience: expected 0 or more, found -1"),
+    ],
+)
+def test_training_settings_out_of_range_are_refused(setting: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overlay(FitConfig(), {setting: value})
+    with pytest.raises(ConfigError, match=message):
+        overlay(BackboneConfig(), {setting: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_sizes": ()}, r"image_sizes: expected at least 32 pixels, found \(\)"),
+        ({"image_sizes": "224,16"}, r"expected at least 32 pixels, found \(224, 16\)"),
+        ({"regime": "full", "image_sizes": "96,128"}, "regime full: expected one of image_sizes"),
+        ({"regime": "last", "n_stages": 0}, "expected one of image_sizes"),
+        ({"image_sizes": "224", "n_stages": "0"}, "n_stages: expected at least 1, found 0"),
+        ({"layer_decay": "0"}, r"layer_decay: expected \(0, 1\], found 0.0"),
+        ({"folds": "1"}, "folds: expected 0, or 2 and more, found 1"),
+        ({"augment": "hflip"}, "a frozen network sees each image once; use regime full"),
+        ({"pooling": "none"}, "pooling none: needs the regime last or full"),
+        ({"folds": "2", "stop_on": "val1"}, "folds: networks that hold out train stop on it, not "),
+        ({"regime": "thawed"}, "regime: expected .*, found 'thawed'"),
+        ({"loss": "hinge"}, "loss: expected .*, found 'hinge'"),
+    ],
+)
+def test_detector_settings_that_do_not_fit_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overlay(BackboneConfig(), settings)
+
+
+def test_settings_come_as_text_from_the_command_line() -> None:
+    given = {"hidden": "256,64", "mirror": "false", "image_sizes": "96", "regime": "full"}
+    config = overlay(BackboneConfig(), given)
+    assert config.hidden == (256, 64)
+    assert (config.mirror, config.image_sizes, config.regime) == (False, (96,), "full")
+    assert overlay(config, {"hidden": ""}).hidden == ()
+
+
+def test_every_setting_changes_the_fingerprint() -> None:
+    base = BackboneConfig()
+    changed = [
+        overlay(base, {name: value})
+        for name, value in {"seed": 1, "dropout": 0.1, "image_sizes": (96,), "loss": "bce"}.items()
+    ]
+    assert len({fingerprint(config) for config in (base, *changed)}) == 5
+
+
+def test_presets_are_of_both_regimes() -> None:
+    assert {config.regime for config in PRESETS.values()} == {"frozen", "full"}
+
+
+@pytest.mark.parametrize("config", [BackboneConfig, FuseConfig])
+def test_no_setting_of_a_training_gets_another_meaning(config: type[FitConfig]) -> None:
+    own = vars(config).get("__annotations__", {})
+    assert not set(own) & set(FitConfig.__annotations__)

@@ -1,0 +1,156 @@
+"""Run folders: written whole or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import PredictionsError
+from core.storage.folders import (
+    ask_again,
+    asked,
+    is_complete,
+    new_folder,
+    provenance,
+    read_meta,
+    write_json,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def given_meta(folder: Path) -> dict[str, Any]:
+    """What meta.json says beside the provenance."""
+    return {name: value for name, value in read_meta(folder).items() if name not in provenance()}
+
+
+def test_a_folder_takes_its_name_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "run"
+    with new_folder(target, {"n": 1}) as draft:
+        (draft / "a.txt").write_text("a", encoding="utf-8")
+        assert not target.exists()
+    assert names(target) == ["a.txt", "meta.json"]
+    assert given_meta(target) == {"n": 1}
+    assert names(target.parent) == ["run"]
+
+
+def test_entries_added_within_the_block_are_kept(tmp_path: Path) -> None:
+    meta: dict[str, Any] = {"n": 1}
+    with new_folder(tmp_path / "run", meta):
+        meta["score"] = 0.5
+    assert given_meta(tmp_path / "run") == {"n": 1, "score": 0.5}
+
+
+def test_a_folder_says_when_and_with_what_it_was_made(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "run", {"n": 1}):
+        pass
+    assert read_meta(tmp_path / "run").keys() == {"n", *provenance()}
+
+
+def fail_within(target: Path, meta: dict[str, Any]) -> None:
+    with new_folder(target, meta) as draft:
+        (draft / "a.txt").write_text("a", encoding="utf-8")
+        raise RuntimeError("power")
+
+
+def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="power"):
+        fail_within(tmp_path / "run", {})
+    assert names(tmp_path) == []
+
+
+def test_a_failed_block_leaves_the_older_folder(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "run", {"n": 1}):
+        pass
+    with pytest.raises(RuntimeError, match="power"):
+        fail_within(tmp_path / "run", {"n": 2})
+    assert given_meta(tmp_path / "run") == {"n": 1}
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_newer_folder_replaces_the_older_whole(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "run", {"n": 1}) as draft:
+        (draft / "old.txt").write_text("a", encoding="utf-8")
+    with new_folder(tmp_path / "run", {"n": 2}) as draft:
+        (draft / "new.txt").write_text("b", encoding="utf-8")
+    assert names(tmp_path / "run") == ["meta.json", "new.txt"]
+    assert given_meta(tmp_path / "run") == {"n": 2}
+    assert names(tmp_path) == ["run"]
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with new_folder(tmp_path / "run", {"n": 1}):
+        pass
+    assert given_meta(tmp_path / "run") == {"n": 1}
+
+
+def test_two_that_make_the_same_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "run", {"n": 1}) as first:
+        with new_folder(tmp_path / "run", {"n": 2}) as second:
+            (second / "second.txt").write_text("2", encoding="utf-8")
+        (first / "first.txt").write_text("1", encoding="utf-8")
+    assert names(tmp_path / "run") == ["first.txt", "meta.json"]
+
+
+def test_json_is_readable_and_ends_with_a_line(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name": "Zürich", "n": [1, 2]})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert "Zürich" in text
+    assert text.endswith("}\n")
+    assert json.loads(text) == {"name": "Zürich", "n": [1, 2]}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_folder_without_meta_is_not_complete(tmp_path: Path) -> None:
+    assert not is_complete(tmp_path)
+    write_json(tmp_path / "meta.json", {})
+    assert is_complete(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"{", "not JSON"), (b"\xe9", "not JSON"), (b"[1]", "expected an object, found list")],
+)
+def test_a_broken_meta_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_bytes(content)
+    with pytest.raises(PredictionsError, match=rf"meta\.json: {reason}"):
+        read_meta(tmp_path)
+
+
+def test_a_missing_or_unfinished_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError, match="run: no such folder"):
+        read_meta(tmp_path / "run")
+    with pytest.raises(PredictionsError, match="not finished"):
+        read_meta(tmp_path)
+
+
+def test_a_meta_of_another_version_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "meta.json", {"corpus": "c", "made": "now"})
+    assert read_meta(tmp_path, "corpus", "made") == {"corpus": "c", "made": "now"}
+    with pytest.raises(PredictionsError, match=r"no 'preset' in it, so another version made it"):
+        read_meta(tmp_path, "corpus", "preset", "category")
+
+
+def test_provenance_says_when_where_and_with_what() -> None:
+    made = provenance()
+    assert set(made) == {"made", "python", "machine", "packages"}
+    assert "numpy" in made["packages"]
+    assert json.loads(json.dumps(made)) == made
+
+
+def test_a_run_that_is_asked_for_again_is_the_newest_and_otherwise_as_it_was(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    with new_folder(folder, {"preset": "quick"}):
+        pass
+    before = read_meta(folder)
+    assert asked(before) == before["made"]
+    ask_again(folder)
+    after = read_meta(folder)
+    assert asked(after) > before["made"]
+    assert {key: after[key] for key in before} == before

@@ -1,0 +1,331 @@
+"""Decoding of every kind of file, and the cache that goes on where it stopped."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from core.errors import ImageError
+from core.images import ImageTable
+from corpus.images.cache import build_cache, decode
+
+GREEN = (20, 200, 90)
+ROOT = Path(__file__).parents[3]
+
+
+def noise(height: int, width: int, *channels: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height, width, *channels), dtype=np.uint8)
+
+
+def table_of(paths: Sequence[Path], *, prefix: str = "") -> ImageTable:
+    n = len(paths)
+    return ImageTable(
+        image_ids=tuple(f"{prefix}{path.name}" for path in paths),
+        paths=tuple(map(str, paths)),
+        categories=("",) * n,
+        splits=("train",) * n,
+        folds=np.full(n, -1, dtype=np.int16),
+        groups=("",) * n,
+        concepts=((),) * n,
+    )
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ImageTable:
+    """Six readable images."""
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        Image.fromarray(noise(20, 30, seed=number)).save(path)
+    return table_of(paths)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "L", "LA", "1", "I;16", "I", "F"])
+def test_every_mode_becomes_three_channels_of_8_bits(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGB", (30, 20), GREEN)
+    path = tmp_path / ("image.tif" if mode in ("CMYK", "I", "F") else "image.png")
+    if mode == "P":
+        image = image.convert("P", palette=Image.Palette.ADAPTIVE)
+    elif mode in ("I;16", "I", "F"):
+        dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        image = Image.fromarray(noise(20, 30).astype(dtype))
+    else:
+        image = image.convert(mode)
+    assert image.mode == mode
+    image.save(path)
+    pixels = decode(path, size=16, resample="bilinear")
+    assert pixels.shape == (16, 16, 3)
+    assert pixels.dtype == np.uint8
+    if mode in ("RGB", "RGBA", "P", "CMYK"):
+        assert np.abs(pixels.astype(int) - GREEN).max() <= 2
+    else:
+        assert (pixels[..., :1] == pixels).all()  # grey fills equal channels
+
+
+def test_16_bits_are_scaled_from_the_darkest_to_the_brightest(tmp_path: Path) -> None:
+    values = np.array([[1000, 1200], [1400, 1500]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    pixels = decode(tmp_path / "deep.png", size=2, resample="nearest")
+    # (v - 1000) * 255 / 500, cut to whole numbers: 0, 102, 204, 255
+    assert pixels[..., 0].tolist() == [[0, 102], [204, 255]]
+
+
+def test_a_16_bit_image_of_one_value_is_black(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 30_000, dtype=np.uint16)).save(tmp_path / "flat.png")
+    assert decode(tmp_path / "flat.png", size=4, resample="bilinear").max() == 0
+
+
+def test_nothing_is_cropped_and_nearest_keeps_the_values(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[10, 20], [30, 40]], dtype=np.uint8)).save(tmp_path / "four.png")
+    nearest = decode(tmp_path / "four.png", size=4, resample="nearest")[..., 0]
+    assert nearest.tolist() == [[10, 10, 20, 20]] * 2 + [[30, 30, 40, 40]] * 2
+    bilinear = decode(tmp_path / "four.png", size=4, resample="bilinear")[..., 0]
+    # Centres of the first row lie at 0, 0.25, 0.75 and 1 of the way: 10, 12.5, 17.5, 20.
+    assert bilinear[0].tolist() == pytest.approx([10, 12.5, 17.5, 20], abs=1)
+    assert nearest.tolist() != bilinear.tolist()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_large_jpeg_that_is_scaled_down_while_decoded_stays_what_it_was(
+    tmp_path: Path, mode: str
+) -> None:
+    ramp = np.tile(np.linspace(0, 255, 512).astype(np.uint8), (256, 1))
+    image = Image.fromarray(ramp).convert(mode)
+    image.save(tmp_path / "ramp.jpg", quality=95)
+    image.save(tmp_path / "ramp.png")
+    from_jpeg = decode(tmp_path / "ramp.jpg", size=32, resample="bilinear").astype(int)
+    from_png = decode(tmp_path / "ramp.png", size=32, resample="bilinear").astype(int)
+    assert np.abs(from_jpeg - from_png).max() <= 4
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(("height", "width"), [(251, 320), (320, 251), (600, 690), (690, 600)])
+def test_jpeg_images_are_what_pillow_makes_of_them(
+    tmp_path: Path, mode: str, height: int, width: int
+) -> None:
+    image = Image.fromarray(noise(height, width, 3)).convert(mode)
+    image.save(tmp_path / "image.jpg")
+    with Image.open(tmp_path / "image.jpg") as opened:
+        opened.draft("RGB", (224, 224))
+        scaled = opened.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+    found = decode(tmp_path / "image.jpg", size=224, resample="bilinear")
+    assert np.abs(found.astype(int) - np.asarray(scaled)).max() <= (height > width)
+
+
+def test_files_that_cannot_be_decoded_are_named_in_one_line(tmp_path: Path) -> None:
+    Image.fromarray(noise(64, 64)).save(tmp_path / "whole.jpg")
+    content = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.jpg").write_text("no image\n")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, message in {
+        "cut.jpg": r"cut\.jpg: cannot be decoded \(image file is truncated",
+        "text.jpg": r"text\.jpg: not an image$",
+        "empty.jpg": r"empty\.jpg: not an image$",
+        "gone.jpg": r"gone\.jpg: no such file$",
+        "folder.jpg": r"folder\.jpg: cannot be decoded \(.*directory",
+    }.items():
+        with pytest.raises(ImageError, match=message) as raised:
+            decode(tmp_path / name, size=32, resample="bilinear")
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
+def test_a_file_cut_short_anywhere_is_decoded_or_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "image"
+    Image.fromarray(noise(24, 24, 3)).save(path, kind)
+    content = path.read_bytes()
+    refused = 0
+    for length in range(0, len(content), 37):
+        path.write_bytes(content[:length])
+        try:
+            decode(path, size=32, resample="bilinear")
+        except ImageError:
+            refused += 1
+    assert refused > 3
+
+
+def test_the_cache_holds_the_decoded_images_in_table_order(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    cache = build_cache(table, tmp_path / "cache", size=8)
+    assert cache.image_ids == table.image_ids
+    assert cache.errors == {}
+    assert cache.pixels.shape == (6, 8, 8, 3)
+    for row, path in enumerate(table.paths):
+        expected = decode(Path(path), size=8, resample="bilinear")
+        np.testing.assert_array_equal(cache.pixels[row], expected)
+
+
+def test_sizes_and_ways_of_scaling_have_caches_of_their_own(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    shapes = {build_cache(table, folder, size=size).pixels.shape for size in (8, 12)}
+    nearest = build_cache(table, folder, size=8, resample="nearest")
+    assert shapes == {(6, 8, 8, 3), (6, 12, 12, 3)}
+    assert (nearest.pixels != build_cache(table, folder, size=8).pixels).any()
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_finished_cache_is_read_and_not_made_again(table: ImageTable, tmp_path: Path) -> None:
+    build_cache(table, tmp_path / "cache", size=8)
+    (home,) = (tmp_path / "cache").iterdir()
+    before = {path.name: path.stat().st_mtime_ns for path in home.iterdir()}
+    build_cache(table, tmp_path / "cache", size=8)
+    assert {path.name: path.stat().st_mtime_ns for path in home.iterdir()} == before
+
+
+def test_an_interrupted_cache_goes_on_where_it_stopped(table: ImageTable, tmp_path: Path) -> None:
+    whole = np.array(build_cache(table, tmp_path / "cache", size=8).pixels)
+    (home,) = (tmp_path / "cache").iterdir()
+    (home / "meta.json").unlink()
+    (home / "image_ids.txt").unlink()
+    (home / "errors.csv").unlink()
+    state: Any = np.lib.format.open_memmap(home / "state.npy", mode="r+")
+    pixels: Any = np.lib.format.open_memmap(home / "pixels.npy", mode="r+")
+    state[4:], pixels[4:], pixels[0] = 0, 0, 123  # the last two are to do; the first is marked
+    state.flush()
+    pixels.flush()
+    again = build_cache(table, tmp_path / "cache", size=8)
+    np.testing.assert_array_equal(again.pixels[1:], whole[1:])
+    assert (again.pixels[0] == 123).all()  # done before, so not decoded again
+    assert again.image_ids == table.image_ids
+
+
+def spoil(table: ImageTable, row: int) -> None:
+    Path(table.paths[row]).write_text("no image\n")
+
+
+def test_images_that_cannot_be_decoded_are_counted_and_stay_black(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    spoil(table, 2)
+    Path(table.paths[4]).unlink()
+    cache = build_cache(table, tmp_path / "cache", size=8)
+    assert set(cache.errors) == {"2.png", "4.png"}
+    assert cache.errors["2.png"].endswith("2.png: not an image")
+    assert cache.errors["4.png"].endswith("4.png: no such file")
+    assert cache.pixels[[2, 4]].max() == 0
+    again = build_cache(table, tmp_path / "cache", size=8)
+    assert again.errors == cache.errors
+
+
+def test_strict_stops_at_the_first_that_cannot_be_decoded(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    spoil(table, 2)
+    with pytest.raises(ImageError, match=r"2\.png: not an image"):
+        build_cache(table, tmp_path / "cache", size=8, strict=True)
+    build_cache(table, tmp_path / "cache", size=8)  # finished now
+    with pytest.raises(ImageError, match=r"2\.png: not an image"):
+        build_cache(table, tmp_path / "cache", size=8, strict=True)
+
+
+def test_an_unreadable_image_of_an_interrupted_cache_is_tried_again(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    spoil(table, 2)
+    build_cache(table, tmp_path / "cache", size=8)
+    (home,) = (tmp_path / "cache").iterdir()
+    (home / "meta.json").unlink()
+    assert set(build_cache(table, tmp_path / "cache", size=8).errors) == {"2.png"}
+
+
+@pytest.mark.parametrize("change", ["time", "size"])
+def test_a_changed_file_is_decoded_again(table: ImageTable, tmp_path: Path, change: str) -> None:
+    before = build_cache(table, tmp_path / "cache", size=8)
+    path = Path(table.paths[1])
+    stat = path.stat()
+    if change == "time":
+        path.write_bytes(Path(table.paths[0]).read_bytes())
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+    else:
+        Image.fromarray(noise(40, 40, seed=9)).save(path)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    after = build_cache(table, tmp_path / "cache", size=8)
+    np.testing.assert_array_equal(after.pixels[1], decode(path, size=8, resample="bilinear"))
+    assert (after.pixels[1] != before.pixels[1]).any()
+    np.testing.assert_array_equal(after.pixels[2:], before.pixels[2:])
+
+
+def test_a_mended_file_is_found_readable(table: ImageTable, tmp_path: Path) -> None:
+    whole = Path(table.paths[2]).read_bytes()
+    spoil(table, 2)
+    assert build_cache(table, tmp_path / "cache", size=8).errors
+    Path(table.paths[2]).write_bytes(whole)
+    assert not build_cache(table, tmp_path / "cache", size=8).errors
+
+
+def test_the_same_files_under_other_ids_are_not_mixed_up(table: ImageTable, tmp_path: Path) -> None:
+    spoil(table, 2)
+    build_cache(table, tmp_path / "cache", size=8)
+    renamed = table_of([Path(path) for path in table.paths], prefix="new-")
+    cache = build_cache(renamed, tmp_path / "cache", size=8)
+    assert cache.image_ids == renamed.image_ids
+    assert set(cache.errors) == {"new-2.png"}
+
+
+def test_the_number_of_threads_does_not_change_the_bytes(table: ImageTable, tmp_path: Path) -> None:
+    one = build_cache(table, tmp_path / "one", size=8, workers=1)
+    four = build_cache(table, tmp_path / "four", size=8, workers=4)
+    np.testing.assert_array_equal(one.pixels, four.pixels)
+
+
+def test_more_images_than_a_thread_takes_at_a_time_keep_their_order(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(70)]
+    for number, path in enumerate(paths):
+        Image.new("L", (3, 3), 3 * number).save(path)
+    paths[40].unlink()
+    cache = build_cache(table_of(paths), tmp_path / "cache", size=2, workers=3)
+    levels = [3 * number if number != 40 else 0 for number in range(70)]
+    assert cache.pixels[:, 0, 0, 0].tolist() == levels
+    assert set(cache.errors) == {"40.png"}
+
+
+def start_building(table: ImageTable, folder: Path) -> subprocess.Popen[bytes]:
+    program = (
+        "import sys, numpy as np; from pathlib import Path; from core.images import ImageTable;"
+        "from corpus.images.cache import build_cache; folder, *paths = sys.argv[1:];"
+        " n = len(paths); table = ImageTable("
+        "image_ids=tuple(Path(p).name for p in paths), paths=tuple(paths),"
+        " categories=('',) * n, splits=('train',) * n, folds=np.full(n, -1, dtype=np.int16),"
+        " groups=('',) * n, concepts=((),) * n);"
+        "build_cache(table, Path(folder), size=32, workers=1)"
+    )
+    return subprocess.Popen([sys.executable, "-c", program, str(folder), *table.paths], cwd=ROOT)
+
+
+def n_done(folder: Path) -> int:
+    states = list(folder.glob("*/state.npy"))
+    return int((np.load(states[0], mmap_mode="r") != 0).sum()) if states else 0
+
+
+def test_a_killed_build_is_finished_by_two_processes_at_once(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for number, path in enumerate(paths):
+        Image.fromarray(noise(700, 700, seed=number)).save(path, compress_level=1)
+    table, folder = table_of(paths), tmp_path / "cache"
+    killed = start_building(table, folder)
+    while not n_done(folder):
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.kill()
+    killed.wait()
+    assert 0 < n_done(folder) < 40
+    assert not list(folder.glob("*/meta.json"))
+    both = [start_building(table, folder) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    found = build_cache(table, folder, size=32)
+    expected = build_cache(table, tmp_path / "at once", size=32)
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    assert len(list(folder.iterdir())) == 1

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+
+from core.errors import CorpusError
+from corpus.readers.files import (
+    find_file,
+    image_files,
+    images_by_category,
+    images_of_split,
+    natural_key,
+    require_file,
+)
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_names_sort_by_their_numbers() -> None:
+    names = ["b1", "a10", "a9", "a", "a09", "10", "9"]
+    assert sorted(names, key=natural_key) == ["9", "10", "a", "a09", "a9", "a10", "b1"]
+
+
+def test_endings_of_images_are_taken_in_any_case_and_at_any_depth(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "2.JPG", "a/3.jpeg", "a/b/4.Png")
+    paths, notes = image_files(tmp_path)
+    assert sorted(path.name for path in paths) == ["1.jpg", "2.JPG", "3.jpeg", "4.Png"]
+    assert not notes
+
+
+def test_files_that_are_no_images_are_counted_unless_hidden(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", ".DS_Store", "Thumbs.db", "2.tif", "noending", ".cache/3.jpg")
+    paths, (note,) = image_files(tmp_path)
+    assert [path.name for path in paths] == ["1.jpg"]
+    assert note.text == (
+        f"{tmp_path}: 3 files without an image's ending, left out:"
+        " ['2.tif', 'Thumbs.db', 'noending']"
+    )
+    assert not note.grave
+
+
+def test_a_missing_folder_has_no_images(tmp_path: Path) -> None:
+    assert images_of_split(tmp_path / "test", "test") == ([], [])
+
+
+def test_paths_are_absolute_even_for_a_relative_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "train/DRCT/a.jpg")
+    monkeypatch.chdir(tmp_path)
+    (image,), _ = images_by_category(Path("train"), "train")
+    assert image.path == tmp_path / "train/DRCT/a.jpg"
+    assert (image.image_id, image.split, image.category) == ("a", "train", "DRCT")
+
+
+def test_the_category_is_that_of_the_folder_and_unknown_without_one(tmp_path: Path) -> None:
+    # The name of the split's own folder and of those above it say nothing.
+    train = tmp_path / "DRXR" / "train"
+    touch(train, "DRCT/a.jpg", "drmr/b.jpg", "images/DRUS/c.jpg", "d.jpg", "misc/e.jpg")
+    images, (note,) = images_by_category(train, "train")
+    assert {i.image_id: i.category for i in images} == {
+        "a": "DRCT",
+        "b": "DRMR",
+        "c": "DRUS",
+        "d": "",
+        "e": "",
+    }
+    assert note.text == ("train: 2 images in no category's folder, category unknown: ['d', 'e']")
+
+
+def test_a_file_is_found_by_the_end_of_its_name(tmp_path: Path) -> None:
+    touch(tmp_path, "ImageCLEFmedCaption2019_Training-Concepts.txt", "._Training-Concepts.txt")
+    found = find_file(tmp_path, "training-concepts.txt")
+    assert found == tmp_path / "ImageCLEFmedCaption2019_Training-Concepts.txt"
+    assert find_file(tmp_path, "Validation-Concepts.txt") is None
+    assert find_file(tmp_path / "nowhere", "Validation-Concepts.txt") is None
+
+
+def test_two_files_that_could_be_meant_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a_concepts.csv", "b_concepts.csv")
+    with pytest.raises(CorpusError, match=r"2 files could be concepts.csv: \['a_concepts.csv'"):
+        find_file(tmp_path, "concepts.csv")
+
+
+def test_a_missing_file_is_named_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=rf"^{tmp_path}: no file Training-Concepts.txt; put"):
+        require_file(tmp_path, "Training-Concepts.txt")

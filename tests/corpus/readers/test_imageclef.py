@@ -1,0 +1,163 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from core.errors import CorpusError
+from corpus.readers.imageclef import is_imageclef_2020, read_imageclef_2020
+
+RADBENCH = Path(__file__).parents[4] / "shared" / "radbench"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    for name in (
+        "train/DRCT/R_1.jpg",
+        "train/DRCT/R_10.jpg",
+        "train/DRXR/R_2.JPG",
+        "valid/DRCT/R_3.jpeg",
+        "valid/DRXR/R_4.png",
+        "test/DRCT/R_5.jpg",
+        "test/DRXR/R_6.jpg",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "Training-Concepts.txt").write_text("R_10\tC2;C1\nR_1\tC1\nR_2\tC3\n")
+    (tmp_path / "Validation-Concepts.txt").write_text("R_3\tC1\nR_4\tC3\n")
+    return tmp_path
+
+
+GAPS = tuple(
+    f"{split}: no image of DRAN, DRCO, DRMR, DRPE, DRUS" for split in ("train", "valid", "test")
+)
+
+
+def test_folders_give_splits_and_categories_and_lists_the_concepts(corpus: Path) -> None:
+    reading = read_imageclef_2020(corpus)
+    table = reading.table
+    assert (reading.layout, reading.edition) == ("ImageCLEF 2019/20", 2020)
+    assert table.image_ids == ("R_1", "R_2", "R_10", "R_3", "R_4", "R_5", "R_6")
+    assert table.splits == ("train",) * 3 + ("valid",) * 2 + ("test",) * 2
+    assert table.categories == ("DRCT", "DRXR", "DRCT", "DRCT", "DRXR", "DRCT", "DRXR")
+    assert table.concepts == (("C1",), ("C3",), ("C2", "C1"), ("C1",), ("C3",), None, None)
+    assert table.groups == table.image_ids
+    assert reading.names == {}
+    assert reading.notes == GAPS
+
+
+def test_two_readings_of_a_corpus_are_the_same(corpus: Path) -> None:
+    first, second = read_imageclef_2020(corpus), read_imageclef_2020(corpus)
+    assert first.table.image_ids == second.table.image_ids
+    assert first.table.concepts == second.table.concepts
+    assert first.notes == second.notes
+
+
+def test_the_truth_of_test_is_not_read(corpus: Path) -> None:
+    (corpus / "Test-Concepts.txt").write_text("R_5\tC1\nR_6\tC3\n")
+    reading = read_imageclef_2020(corpus)
+    assert not reading.table.of(split="test").labelled.any()
+    assert reading.notes[0] == "Test-Concepts.txt: not read, the test images stay unlabelled"
+
+
+def test_names_and_groups_are_read_where_they_are(corpus: Path) -> None:
+    (corpus / "string_concepts.csv").write_text("C1\tChest\n")
+    group_of = {1: "p1", 2: "p0", 3: "q1", 4: "q0", 5: "r1", 6: "r0", 10: "p0"}
+    (corpus / "groups.csv").write_text(
+        "image_id,split,category,group,source\n"
+        + "".join(f"R_{n},,,{group_of[n]},s{n}\n" for n in group_of)
+    )
+    reading = read_imageclef_2020(corpus)
+    assert reading.names == {"C1": "Chest"}
+    by_number = [group_of[int(image_id[2:])] for image_id in reading.table.image_ids]
+    assert list(reading.table.groups) == by_number
+    assert reading.table.metadata["source"] == ("s1", "s2", "s10", "s3", "s4", "s5", "s6")
+
+
+def test_metadata_is_read_beside_the_splits_and_is_missing_without_a_row(corpus: Path) -> None:
+    (corpus / "groups.csv").write_text("image_id,group,sex\nR_1,p,F\nR_2,q,\n")
+    (corpus / "metadata.csv").write_text("image_id,age,sex\nR_2,61,M\nR_1,7,M\nR_5,30,\nR_77,1,F\n")
+    reading = read_imageclef_2020(corpus)
+    assert reading.table.image_ids == ("R_1", "R_2", "R_10", "R_3", "R_4", "R_5", "R_6")
+    assert reading.table.groups[:2] == ("p", "q")
+    assert reading.table.metadata == {
+        "sex": ("F", "M", "", "", "", "", ""),  # groups.csv counts where both have a value
+        "age": ("7", "61", "", "", "", "30", ""),
+    }
+    assert "metadata.csv: 1 row without an image, left out: ['R_77']" in reading.notes
+
+
+def test_the_names_of_2019_and_its_lack_of_categories_are_accepted(tmp_path: Path) -> None:
+    for name in ("train/R_1.jpg", "valid/R_2.jpg", "test/R_3.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    prefix = "ImageCLEFmedCaption2019_"
+    (tmp_path / f"{prefix}Training-Concepts.txt").write_text("R_1\tC1\n")
+    (tmp_path / f"{prefix}Validation-Concepts.txt").write_text("R_2\tC1\n")
+    (tmp_path / f"{prefix}String-Concepts.csv").write_text("C1\tChest\n")
+    assert is_imageclef_2020(tmp_path)
+    reading = read_imageclef_2020(tmp_path)
+    assert reading.table.categories == ("", "", "")
+    assert reading.names == {"C1": "Chest"}
+    assert reading.notes == tuple(
+        f"{split}: 1 image in no category's folder, category unknown: ['R_{n}']"
+        for n, split in enumerate(("train", "valid", "test"), start=1)
+    )
+
+
+@pytest.mark.parametrize("name", ["Training-Concepts.txt", "Validation-Concepts.txt"])
+def test_a_missing_list_is_named(corpus: Path, name: str) -> None:
+    (corpus / name).unlink()
+    assert is_imageclef_2020(corpus)
+    with pytest.raises(CorpusError, match=f"no file {name}; put it there"):
+        read_imageclef_2020(corpus)
+
+
+def test_a_missing_folder_of_a_split_is_named(corpus: Path) -> None:
+    (corpus / "valid").rename(corpus / "validation")
+    with pytest.raises(CorpusError, match=r"any of its 2 ids, first 'R_3'; check the folder of v"):
+        read_imageclef_2020(corpus)
+
+
+def test_an_image_in_two_splits_is_refused(corpus: Path) -> None:
+    (corpus / "valid/DRCT/R_1.jpg").touch()
+    with pytest.raises(CorpusError, match=r"image 'R_1' stands twice: .*R_1.jpg and .*R_1.jpg"):
+        read_imageclef_2020(corpus)
+
+
+def test_a_group_table_that_contradicts_a_folder_is_refused(corpus: Path) -> None:
+    (corpus / "groups.csv").write_text("image_id,group,category\nR_1,1,DRMR\n")
+    with pytest.raises(CorpusError, match=r"'R_1' has category 'DRMR', but its folder says 'DRCT'"):
+        read_imageclef_2020(corpus)
+
+
+def test_a_strict_reading_takes_a_whole_corpus_and_refuses_one_with_gaps(corpus: Path) -> None:
+    assert read_imageclef_2020(corpus, strict=True).notes == GAPS
+    (corpus / "train/DRXR/R_2.JPG").unlink()
+    with pytest.raises(CorpusError, match=r"1 image of train without a file, left out: \['R_2'\]"):
+        read_imageclef_2020(corpus, strict=True)
+
+
+@pytest.mark.radbench
+@pytest.mark.skipif(not RADBENCH.is_dir(), reason="the real images are not beside the project")
+def test_real_images_are_read_whole() -> None:
+    reading = read_imageclef_2020(RADBENCH, strict=True)
+    table = reading.table
+    assert Counter(table.splits) == {"train": 3274, "valid": 1015, "test": 1165}
+    in_valid = Counter(table.of(split="valid").categories)
+    assert in_valid == {
+        "DRAN": 64,
+        "DRCO": 30,
+        "DRCT": 213,
+        "DRMR": 269,
+        "DRPE": 27,
+        "DRUS": 172,
+        "DRXR": 240,
+    }
+    train = table.of(split="train").concepts
+    assert len({cui for concepts in train for cui in concepts or ()}) == 252
+    assert not table.of(split="test").labelled.any()
+    assert list(table.metadata) == ["source", "license"]
+    assert all(Path(path).is_file() for path in table.paths)
+    assert len(reading.notes) == 1
+    assert "in valid never in train" in reading.notes[0]

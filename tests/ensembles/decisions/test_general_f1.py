@@ -1,0 +1,210 @@
+"""The general maximiser and the value of given sets against all subsets under all outcomes."""
+
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from core.metrics import EmptyTruth
+from ensembles.decisions.concept_counts import CountHead, fit_counts, poisson_binomial
+from ensembles.decisions.expected_f1 import maximise
+from ensembles.decisions.general_f1 import best_set, maximise_general, tilts
+from ensembles.ranked import Ranked
+from ensembles.set_value import expected_of, with_decided
+from tests.ensembles.made_pairs import ranked
+
+Floats64 = npt.NDArray[np.float64]
+HEAD = CountHead(power=0.6, shift=0.3, empty=0.8, by_category={"DRCT": -0.2})
+BOTH = pytest.mark.parametrize("empty_truth", ["left out", "counted"])
+
+
+def values(chance: Floats64, n: int, empty_truth: EmptyTruth) -> Floats64:
+    """(2^n,) expected F1 of every subset when outcomes have these chances."""
+    sets = np.array(list(product((0, 1), repeat=n)))
+    sizes = sets.sum(axis=1)
+    expected = np.zeros(len(sets))
+    for number, mine in enumerate(sets):
+        f1 = 2.0 * (sets @ mine) / np.maximum(sizes + sizes[number], 1)
+        if number == 0:
+            f1[0] = 1.0 if empty_truth == "counted" else 0.0
+        if empty_truth == "left out":
+            f1 = f1 * (sizes > 0) / (1 - chance[0])
+        expected[number] = f1 @ chance
+    return expected
+
+
+def outcomes(p: Floats64, head: CountHead, category: str) -> Floats64:
+    """(2^n,) chance of every outcome: the head's for its number, as the odds say within it."""
+    sets = np.array(list(product((0, 1), repeat=len(p))))
+    independent = np.prod(np.where(sets == 1, p, 1 - p), axis=1)
+    sizes = sets.sum(axis=1)
+    pmf = np.bincount(sizes, weights=independent).astype(np.float64)
+    corrected = head.distribution(pmf[None, :], [category])[0]
+    return np.asarray(independent * corrected[sizes] / pmf[sizes])
+
+
+def number_of(decided: npt.NDArray[np.bool_]) -> int:
+    return int("".join(str(int(bit)) for bit in decided), 2)
+
+
+@BOTH
+def test_no_subset_does_better_under_any_joint_distribution(empty_truth: EmptyTruth) -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 3, 6, 9, 11):
+        sets = np.array(list(product((0, 1), repeat=n)))
+        chance = rng.dirichlet(np.full(len(sets), 0.05))  # far from independent
+        joint = np.zeros((n, n + 1))
+        for outcome, weight in zip(sets, chance, strict=True):
+            joint[:, outcome.sum()] += weight * outcome
+        chosen, value = best_set(joint, none=chance[0], limit=100, empty_truth=empty_truth)
+        expected = values(chance, n, empty_truth)
+        assert value == pytest.approx(expected.max(), abs=1e-9)
+        assert expected[number_of(chosen)] == pytest.approx(expected.max(), abs=1e-9)
+
+
+def test_dependent_concepts_can_put_a_less_probable_one_first() -> None:
+    # With .55 the first six are true, with .45 the last one alone. Of one concept, the last scores
+    # .45, each of the others .55 x 2 / 7.
+    joint = np.zeros((7, 7))
+    joint[:6, 6] = 0.55
+    joint[6, 1] = 0.45
+    chosen, value = best_set(joint, none=0.0, limit=1, empty_truth="left out")
+    assert chosen.tolist() == [False] * 6 + [True]
+    assert value == pytest.approx(0.45)
+
+
+@BOTH
+@pytest.mark.parametrize("n_concepts", [1, 4, 10])
+def test_no_subset_does_better_when_the_number_follows_a_head(
+    n_concepts: int, empty_truth: EmptyTruth
+) -> None:
+    probs = (np.random.default_rng(n_concepts).random((4, n_concepts)) ** 2).astype(np.float32)
+    categories = ["DRCT", "DRXR", "DRCT", ""]
+    found = maximise_general(
+        ranked(probs), head=HEAD, categories=categories, limit=100, empty_truth=empty_truth
+    )
+    for row, decided in enumerate(found.decided.toarray()):
+        chance = outcomes(probs[row].astype(np.float64), HEAD, categories[row])
+        expected = values(chance, n_concepts, empty_truth)
+        assert found.f1[row] == pytest.approx(expected.max(), abs=1e-9)
+        assert expected[number_of(decided)] == pytest.approx(expected.max(), abs=1e-9)
+        assert empty_truth == "counted" or found.counts[row] == pytest.approx(1 - chance[0])
+
+
+@BOTH
+def test_fifteen_concepts_under_a_head_are_as_exact(empty_truth: EmptyTruth) -> None:
+    probs = np.random.default_rng(1).uniform(0.02, 0.6, (1, 15)).astype(np.float32)
+    found = maximise_general(
+        ranked(probs), head=HEAD, categories=["DRUS"], limit=3, empty_truth=empty_truth
+    )
+    sets = np.array(list(product((0, 1), repeat=15)))
+    sizes = sets.sum(axis=1)
+    chance = outcomes(probs[0].astype(np.float64), HEAD, "DRUS")
+    some = 1.0 if empty_truth == "counted" else 1 - chance[0]
+    best = chance[0] if empty_truth == "counted" else 0.0
+    for mine in sets[(sizes > 0) & (sizes <= 3)]:
+        best = max(best, (2.0 * (sets @ mine) / (sizes + mine.sum())) @ chance / some)
+    assert found.f1[0] == pytest.approx(best, abs=1e-9)
+
+
+@BOTH
+@pytest.mark.parametrize("missed", [0.0, 0.7])
+def test_a_head_that_corrects_nothing_gives_the_sets_of_independent_concepts(
+    empty_truth: EmptyTruth, missed: float
+) -> None:
+    probs = (np.random.default_rng(3).random((300, 40)) ** 4).astype(np.float32)
+    probs[:, 0] = 1.0
+    probs[0] = 0.0
+    general = maximise_general(
+        ranked(probs),
+        head=CountHead(),
+        categories=[""] * 300,
+        limit=9,
+        empty_truth=empty_truth,
+        missed=missed,
+    )
+    plain = maximise(ranked(probs), limit=9, empty_truth=empty_truth, missed=missed)
+    np.testing.assert_allclose(general.f1, plain.f1, atol=1e-10)
+    np.testing.assert_allclose(general.counts, plain.counts, atol=1e-10)
+    np.testing.assert_array_equal(general.decided.toarray(), plain.decided.toarray())
+
+
+@BOTH
+def test_the_value_of_any_set_is_that_over_all_outcomes(empty_truth: EmptyTruth) -> None:
+    rng = np.random.default_rng(4)
+    probs = rng.uniform(0.05, 0.9, (40, 7)).astype(np.float32)
+    decided = rng.random((40, 7)) < 0.4
+    decided[0] = False
+    pairs = ranked(probs)
+    found = expected_of(
+        pairs,
+        decided[pairs.rows, pairs.columns],
+        head=HEAD,
+        categories=["DRCT"] * 40,
+        empty_truth=empty_truth,
+    )
+    np.testing.assert_array_equal(found.decided.toarray(), decided)
+    for row in range(40):
+        expected = values(outcomes(probs[row].astype(np.float64), HEAD, "DRCT"), 7, empty_truth)
+        assert found.f1[row] == pytest.approx(expected[number_of(decided[row])], abs=1e-9)
+
+
+def test_the_best_set_is_worth_what_the_maximiser_says() -> None:
+    probs = (np.random.default_rng(5).random((50, 30)) ** 3).astype(np.float32)
+    best = maximise(ranked(probs), limit=100, empty_truth="left out", missed=0.4)
+    rows, columns, flags = with_decided(ranked(probs).rows, ranked(probs).columns, best.decided)
+    pairs = Ranked(rows=rows, columns=columns, probs=probs[rows, columns], shape=probs.shape)
+    found = expected_of(
+        pairs,
+        flags,
+        head=CountHead(),
+        categories=[""] * 50,
+        empty_truth="left out",
+        missed=0.4,
+    )
+    np.testing.assert_allclose(found.f1, best.f1, atol=1e-10)
+
+
+def test_decided_pairs_join_the_others_once() -> None:
+    decided = ranked(np.array([[0, 1, 1], [1, 0, 0]], dtype=np.float32)).chosen(np.ones(3, bool))
+    rows, columns, flags = with_decided(
+        np.array([0, 0], np.int32), np.array([0, 1], np.int32), decided
+    )
+    assert rows.tolist() == [0, 0, 0, 1]
+    assert columns.tolist() == [0, 1, 2, 0]
+    assert flags.tolist() == [False, True, True, True]
+
+
+def test_the_number_of_independent_concepts_is_poisson_binomial() -> None:
+    pmf = poisson_binomial(ranked(np.array([[0.5, 0.25, 0.0], [1.0, 0.0, 0.0]], dtype=np.float32)))
+    np.testing.assert_allclose(pmf, [[0.375, 0.5, 0.125], [0.0, 1.0, 0.0]])
+    np.testing.assert_allclose(
+        tilts(pmf, head=CountHead(), categories=["", ""]) * pmf, pmf, atol=1e-15
+    )
+
+
+def test_the_head_finds_how_much_wider_and_higher_numbers_are() -> None:
+    rng = np.random.default_rng(6)
+    probs = np.full((4000, 30), 0.2, dtype=np.float32)
+    categories = ["DRCT", "DRXR"] * 2000
+    pmf = poisson_binomial(ranked(probs))
+    truth = CountHead(power=0.4, shift=0.2, empty=1.0, by_category={"DRCT": 0.3, "DRXR": -0.3})
+    chance = truth.distribution(pmf, categories)
+    n_true = (rng.random((4000, 1)) > np.cumsum(chance, axis=1)).sum(axis=1)
+    found = fit_counts(pmf, n_true, categories)
+    assert found.power == pytest.approx(0.4, abs=0.05)
+    difference = found.by_category["DRCT"] - found.by_category["DRXR"]
+    assert difference == pytest.approx(0.6, abs=0.1)
+    np.testing.assert_allclose(found.distribution(pmf, categories)[:2], chance[:2], atol=0.02)
+
+
+def test_few_images_leave_the_head_near_independence() -> None:
+    pmf = poisson_binomial(ranked(np.full((3, 10), 0.3, dtype=np.float32)))
+    found = fit_counts(pmf, np.array([3, 3, 2]), ["DRCT"] * 3)
+    np.testing.assert_allclose(found.distribution(pmf, ["DRCT"] * 3), pmf, atol=0.1)
+
+
+def test_a_number_that_certain_concepts_rule_out_says_nothing() -> None:
+    pmf = poisson_binomial(ranked(np.array([[1.0, 0.5], [1.0, 0.5]], dtype=np.float32)))
+    assert fit_counts(pmf, np.array([0, 0]), ["", ""]) == CountHead(by_category={"": 0.0})

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from core.errors import PredictionsError
+from core.labels import LabelSpace
+from ensembles.background import Background
+from ensembles.pairs import Floats
+from ensembles.stacking.candidates import SHARED_FEATURES, Candidates, make_candidates
+from ensembles.stacking.sources import Source
+
+LABELS = LabelSpace(("C1", "C2", "C3"))
+BACKGROUND = Background.of(
+    LABELS.encode([("C1", "C2"), ("C1",), ("C2",), ()]), ["DRCT", "DRCT", "DRXR", ""]
+)
+ROWS = np.arange(2, dtype=np.int32)
+GLOBAL = Source(
+    name="global",
+    probs=np.array([[0.5, 0.9, 0.5], [0.0, 0.2, 0.0]], dtype=np.float32),
+    rows=ROWS,
+    columns=np.arange(3, dtype=np.int32),
+)
+SPECIALIST = Source(
+    name="DRCT",
+    probs=np.array([[0.5, 0.1]], dtype=np.float32),
+    rows=np.array([0, -1], dtype=np.int32),
+    columns=np.array([-1, 0, 1], dtype=np.int32),
+)
+
+
+def make(sources: list[Source], categories: tuple[str, ...] = ("DRCT", "")) -> Candidates:
+    return make_candidates(
+        sources,
+        background=BACKGROUND,
+        category_weights=BACKGROUND.category_weights(categories),
+        floor=0.1,
+        top=1,
+    )
+
+
+CANDIDATES = make([GLOBAL, SPECIALIST])
+LOG9 = float(np.log(9))
+
+
+def test_pairs_above_the_floor_become_candidates_in_order() -> None:
+    assert CANDIDATES.rows.tolist() == [0, 0, 0, 1]
+    assert CANDIDATES.columns.tolist() == [0, 1, 2, 1]
+    assert CANDIDATES.feature_names == (
+        "logit global",
+        "logit DRCT",
+        "rank global",
+        "rank DRCT",
+        *SHARED_FEATURES,
+    )
+    assert np.asarray(CANDIDATES.features).dtype == np.float32
+    assert len(CANDIDATES) == 4
+
+
+def test_log_odds_and_ranks_are_missing_where_a_source_does_not_cover() -> None:
+    nan = np.nan
+    for name, expected in {
+        "logit global": [0.0, LOG9, 0.0, -np.log(4)],
+        "logit DRCT": [nan, 0.0, -LOG9, nan],
+        # one concept is higher than C1 and C3, none than C2
+        "rank global": [np.log(2), 0.0, np.log(2), 0.0],
+        "rank DRCT": [nan, 0.0, np.log(2), nan],
+    }.items():
+        np.testing.assert_allclose(CANDIDATES.feature(name), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_summaries_are_over_the_sources_that_cover_the_pair() -> None:
+    summaries: dict[str, list[float]] = {
+        "mean logit": [0.0, LOG9 / 2, -LOG9 / 2, -np.log(4)],
+        "max logit": [0.0, LOG9, 0.0, -np.log(4)],
+        "min logit": [0.0, 0.0, -LOG9, -np.log(4)],
+        "deviation": [0.0, LOG9 / 2, LOG9 / 2, 0.0],
+        "sources": [1.0, 2.0, 2.0, 1.0],
+        "log frequency": [np.log(3), np.log(3), 0.0, np.log(3)],
+        # mean log odds 0, log 3 and -log 3 are 1/2, 3/4 and 1/4; the other image has 1/5
+        "mass": [1.5, 1.5, 1.5, 0.2],
+    }
+    for name, expected in summaries.items():
+        np.testing.assert_allclose(CANDIDATES.feature(name), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_prior_is_that_of_the_category_or_the_mixture_where_it_is_unknown() -> None:
+    odds = np.exp(CANDIDATES.feature("prior logit"))
+    np.testing.assert_allclose(odds[:3], [0.7 / 0.3, 1.0, 0.06 / 0.94], rtol=1e-4)
+    # C2: .5 in CT (share .3), .625 in X-ray (.2), .5 elsewhere (.5)
+    mixed = 0.3 * 0.5 + 0.2 * 0.625 + 0.5 * 0.5
+    assert odds[3] == pytest.approx(mixed / (1 - mixed), rel=1e-4)
+
+
+def test_support_averages_over_the_other_candidates_by_their_probability() -> None:
+    given = BACKGROUND.given
+    support = CANDIDATES.feature("support")
+    # C1 beside C2 (.75) and C3 (.25)
+    assert support[0] == pytest.approx(0.75 * given[1, 0] + 0.25 * given[2, 0], rel=2e-3)
+    # C2 beside C1 (.5) and C3 (.25)
+    assert support[1] == pytest.approx((0.5 * given[0, 1] + 0.25 * given[2, 1]) / 0.75, rel=2e-3)
+    # alone in its image: the concept's rate
+    assert support[3] == pytest.approx(0.5)
+
+
+def test_the_truth_of_pairs_is_looked_up_in_the_targets() -> None:
+    targets = LABELS.encode([("C2",), ("C2", "C3")])
+    assert CANDIDATES.true(targets).tolist() == [False, True, False, True]
+
+
+def test_values_of_pairs_become_a_matrix_with_zeros_elsewhere() -> None:
+    dense = CANDIDATES.to_dense(np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32))
+    assert dense.dtype == np.float32
+    np.testing.assert_allclose(dense, [[0.1, 0.2, 0.3], [0.0, 0.4, 0.0]], rtol=1e-6)
+
+
+def test_some_pairs_keep_their_image_and_concept() -> None:
+    some = CANDIDATES.take(CANDIDATES.columns == 1)
+    assert some.rows.tolist() == [0, 1]
+    assert (some.n_images, some.n_concepts) == (2, 3)
+    np.testing.assert_array_equal(some.features, CANDIDATES.features[[1, 3]])
+
+
+def test_permuted_images_permute_the_candidates() -> None:
+    rng = np.random.default_rng(0)
+    probs: Floats = rng.random((20, 3)).astype(np.float32)
+    order = rng.permutation(20)
+
+    def candidates_of(numbers: Floats) -> Candidates:
+        rows = np.arange(20, dtype=np.int32)
+        source = Source(name="s", probs=numbers, rows=rows, columns=np.arange(3, dtype=np.int32))
+        return make([source], ("DRCT",) * 20)
+
+    straight, permuted = candidates_of(probs), candidates_of(probs[order])
+    for m in range(straight.features.shape[1]):
+        np.testing.assert_allclose(
+            permuted.to_dense(permuted.features[:, m]),
+            straight.to_dense(straight.features[:, m])[order],
+            rtol=1e-5,
+            atol=1e-6,
+        )
+
+
+def test_sources_must_have_names_of_their_own() -> None:
+    with pytest.raises(PredictionsError, match=r"distinct names; found \['global', 'global'\]"):
+        make([GLOBAL, GLOBAL])
+    with pytest.raises(PredictionsError, match=r"distinct names; found \[\]"):
+        make([])

@@ -1,0 +1,227 @@
+"""The members of an ensemble, found in a workspace."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from core.errors import LeakageError, MissingStageError
+from core.predictions import Predictions
+from core.prior import CategoryPrior
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import ask_again
+from ensembles.config import EnsembleConfig
+from ensembles.members import constant_concepts, gather
+from ensembles.second_stage import candidates_of
+
+SaveRun = Callable[..., Path]
+
+
+def test_the_prior_comes_first_then_fused_sources_then_detectors(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    for name in ("global", "DRXR", "DRCT"):
+        detector(name)
+    for name in ("retrieval", "one-hot"):
+        fused(name)
+    members = gather(generated, workspace)
+    names = [member.name for member in members]
+    assert names[0] == "prior"
+    assert set(names[1:3]) == {"one-hot", "retrieval"}
+    assert names[3:] == ["global", "DRCT", "DRXR"]
+    valid = generated.table.of(split="valid")
+    train = generated.table.of(split="train")
+    expected = CategoryPrior.of(train, generated.labels).predict(valid)
+    np.testing.assert_array_equal(members[0].valid.probs, expected.probs)
+
+
+def test_the_newest_run_wins(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    for number, made in enumerate(("2026-11-02", "2026-11-03", "2026-11-01")):
+        detector("global", name=f"made-{number}", made=made, noise=1.0 + number)
+        fused("retrieval", name=f"retrieval-{number}", made=made)
+    _, retrieval, general = gather(generated, workspace)
+    assert retrieval.origin == "retrieval-1 2026-11-03"
+    assert general.origin == "made-1 2026-11-03"
+    newest = workspace.backbones / "global" / "made-1" / "predictions" / "valid"
+    np.testing.assert_array_equal(general.valid.probs, Predictions.load(newest).probs)
+
+
+def test_the_newest_run_of_each_preset_takes_part_under_its_own_name(
+    generated: Corpus,
+    workspace: Workspace,
+    detector: SaveRun,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for day, preset in enumerate(("quick", "finetune", "convnext")):
+        detector("global", name=f"{preset}-1", made=f"2026-11-0{day + 1}", noise=1.0 + day)
+    detector("global", name="finetune-2", made="2026-11-08", noise=5.0)
+    detector("global", name="finetune-3", made="2026-11-05", noise=6.0)
+    detector("DRCT", name="finetune-1")
+    members = gather(generated, workspace)
+    names = ["global/convnext", "global/finetune", "global/quick", "DRCT"]
+    assert [member.name for member in members] == ["prior", *names]
+    assert members[2].origin == "finetune-2 2026-11-08"
+    assert capsys.readouterr().err == (
+        f"members: prior, {', '.join(names)}; 2 runs superseded by a newer one of the same category"
+        " and preset\n"
+    )
+
+
+def test_members_of_one_category_are_sources_of_their_own(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    detector("global", name="quick-1", noise=1.0)
+    detector("global", name="finetune-1", noise=4.0)
+    members = gather(generated, workspace)
+    valid = generated.table.of(split="valid")
+    pairs = candidates_of(generated, members, valid, split="valid", config=EnsembleConfig())
+    assert pairs.feature_names[:3] == ("logit prior", "logit global/finetune", "logit global/quick")
+    for member in members[1:]:
+        assert member.valid.source == "global"
+        known = member.source("valid", valid, generated).at(pairs.rows, pairs.columns)
+        np.testing.assert_allclose(expit(pairs.feature(f"logit {member.name}")), known, atol=1e-5)
+
+
+def test_asking_for_another_preset_again_changes_neither_names_nor_order(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    for preset in ("quick", "finetune"):
+        detector("global", name=f"{preset}-1")
+    before = [(member.name, member.origin) for member in gather(generated, workspace)]
+    ask_again(workspace.backbones / "global" / "finetune-1")
+    assert [(m.name, m.origin) for m in gather(generated, workspace)] == before
+
+
+def test_of_a_specialist_with_two_presets_the_one_that_is_routed_is_left_out(
+    generated: Corpus,
+    workspace: Workspace,
+    detector: SaveRun,
+    fused: SaveRun,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    detector("DRCT", name="quick-1", made="2026-11-01")
+    detector("DRCT", name="finetune-1", made="2026-11-02")
+    fused("routed", contains=("DRCT/finetune-1",))
+    members = gather(generated, workspace)
+    assert [member.name for member in members] == ["prior", "routed", "DRCT/quick"]
+    line = "members: prior, routed, DRCT/quick; already in a fused source: DRCT/finetune\n"
+    assert capsys.readouterr().err == line
+
+
+def test_specialists_that_are_contained_in_a_fused_source_are_left_out(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    for name in ("global", "DRCT", "DRXR"):
+        detector(name)
+    fused("routed", contains=("DRCT/made-1",))
+    members = gather(generated, workspace)
+    assert [member.name for member in members] == ["prior", "routed", "global", "DRXR"]
+
+
+def test_a_specialist_trained_after_the_fusion_has_its_own_say(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    detector("DRCT", name="made-1", made="2026-11-01")
+    fused("routed", contains=("DRCT/made-1",))
+    detector("DRCT", name="made-2", made="2026-11-02")
+    members = gather(generated, workspace)
+    assert [member.name for member in members] == ["prior", "routed", "DRCT"]
+
+
+def test_only_the_newest_run_of_a_strategy_says_what_is_contained(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    detector("DRCT")
+    fused("routed", name="routed-1", made="2026-11-01", contains=("DRCT/made-1",))
+    fused("routed", name="routed-2", made="2026-11-02")
+    assert [m.name for m in gather(generated, workspace)] == ["prior", "routed", "DRCT"]
+
+
+def test_runs_on_another_corpus_are_passed_over(
+    generated: Corpus, workspace: Workspace, detector: SaveRun, fused: SaveRun
+) -> None:
+    detector("global", corpus="other000")
+    fused("retrieval", corpus="other000", made="2099-01-01")
+    fused("one-hot")
+    assert [member.name for member in gather(generated, workspace)] == ["prior", "one-hot"]
+
+
+def test_the_fused_prior_is_not_counted_twice(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    fused("prior")
+    fused("one-hot")
+    assert [member.name for member in gather(generated, workspace)] == ["prior", "one-hot"]
+
+
+def test_a_workspace_without_members_names_the_commands(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    with pytest.raises(
+        MissingStageError, match=r"neither a detector nor a fused .*`python cli\.py train-backbone"
+    ):
+        gather(generated, workspace)
+
+
+def test_a_member_fitted_on_images_that_it_predicts_is_refused(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    home = detector("global")
+    honest = Predictions.load(home / "predictions" / "valid")
+    replace(honest, fitted_on=frozenset({"valid_003"})).save(home / "predictions" / "valid")
+    with pytest.raises(LeakageError, match=r"member global: global: 1 of 80 images .*valid_003"):
+        gather(generated, workspace)
+
+
+def test_a_member_fitted_on_test_images_is_refused_as_well(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    home = detector("global")
+    honest = Predictions.load(home / "predictions" / "test")
+    replace(honest, fitted_on=frozenset({"test_007"})).save(home / "predictions" / "test")
+    with pytest.raises(LeakageError, match=r"global: 1 of 40 images were used to fit it"):
+        gather(generated, workspace)
+
+
+def test_a_group_that_crosses_the_splits_is_refused(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    detector("global")
+    groups = list(generated.table.groups)
+    groups[generated.table.image_ids.index("valid_010")] = "train-0"
+    crossing = replace(generated, table=replace(generated.table, groups=tuple(groups)))
+    with pytest.raises(LeakageError, match=r"share a group with images .*valid_010.*whole groups"):
+        gather(crossing, workspace)
+
+
+def test_a_member_knows_which_images_and_concepts_it_covers(
+    generated: Corpus, workspace: Workspace, detector: SaveRun
+) -> None:
+    detector("DRCT")
+    special = gather(generated, workspace)[1]
+    valid = generated.table.of(split="valid")
+    source = special.source("valid", valid, generated)
+    is_ct = np.array(valid.categories) == "DRCT"
+    np.testing.assert_array_equal(source.rows >= 0, is_ct)
+    covered = [cui in special.valid.labels for cui in generated.labels.cuis]
+    np.testing.assert_array_equal(source.columns >= 0, covered)
+    test = generated.table.of(split="test")
+    assert special.source("test", test, generated).probs is special.test.probs
+
+
+def test_constant_concepts_stand_on_every_training_image_of_a_category(generated: Corpus) -> None:
+    expected = {"DRCT": ("C00",), "DRUS": ("C02",), "DRXR": ("C01",)}
+    assert constant_concepts(generated, at_least=1) == expected
+    n_us = len(generated.table.of(split="train", category="DRUS"))
+    del expected["DRUS"]
+    assert constant_concepts(generated, at_least=n_us + 1) == expected
+    assert constant_concepts(generated, at_least=10_000) == {}
+
+
+def test_with_0_no_concept_is_taken_for_constant(generated: Corpus) -> None:
+    assert constant_concepts(generated, at_least=0) == {}

@@ -1,0 +1,1 @@
+"""What every network learns by: knows no image and no category."""

@@ -1,0 +1,142 @@
+"""Checkpoints of unfinished training: whole or not there, whatever ends the process."""
+
+import errno
+import os
+import pickle
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from core.errors import ConfigError
+from core.storage.folders import write_json
+
+_FILE = "state.pt"
+_LIMIT = "micro_batch.json"
+_WORTH = 20
+"""An epoch's end is saved where at least so many times the cost of saving was spent since: then
+saving takes less than a twentieth of the time, also of heads whose epochs take milliseconds."""
+
+
+class Checkpoint:
+    """The last state of a training in a folder of its own.
+
+    A state is written under a temporary name, brought to the disk and renamed: a kill or a full
+    disk at any moment leaves the one before it whole.
+    """
+
+    def __init__(self, folder: Path, *, every_s: float) -> None:
+        """Save to this folder, within an epoch every so many seconds."""
+        self.folder = folder
+        self.every_s = every_s
+        self._saved = time.monotonic()
+        self._cost = 0.0
+
+    @property
+    def path(self) -> Path:
+        """The file of the state."""
+        return self.folder / _FILE
+
+    def is_due(self, *, epoch_ended: bool) -> bool:
+        """Whether enough was done since the last one."""
+        spent = time.monotonic() - self._saved
+        return spent >= self.every_s or (epoch_ended and spent >= _WORTH * self._cost)
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state, on the processor; None where there is none.
+
+        Raises:
+            ConfigError: the file is not a checkpoint of this version.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            is_foreign = isinstance(error, pickle.UnpicklingError)  # its own text tells to run code
+            reason = "" if is_foreign else (str(error).splitlines() or [""])[0]
+            raise ConfigError(
+                f"{self.path}: cannot be read as a checkpoint ({reason or 'it is none'}); remove it"
+                " to start this network anew"
+            ) from None
+        assert isinstance(state, dict)
+        return state
+
+    def limit_micro_batch(self, n_images: int) -> None:
+        """Have the next start take no more images at once in a process: more did not fit."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / _LIMIT, n_images)
+
+    def micro_batch_limit(self) -> int:
+        """Images at once that an earlier start left; 0 where none ran out of memory."""
+        path = self.folder / _LIMIT
+        return int(path.read_text(encoding="utf-8")) if path.is_file() else 0
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Put the state in place of the last one.
+
+        Raises:
+            OSError: it cannot be written; the last one stays.
+        """
+        started = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.folder / f".{_FILE}.{os.getpid()}.tmp"
+        try:
+            with draft.open("wb") as file:
+                _write(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise OSError(number, f"{os.strerror(number)}; {self._kept()}", str(draft)) from None
+        finally:
+            draft.unlink(missing_ok=True)
+        _sync_names(self.folder)
+        self._saved = time.monotonic()
+        self._cost = self._saved - started
+
+    def _kept(self) -> str:
+        if not self.path.is_file():
+            return "no checkpoint was written yet"
+        return f"the checkpoint before it is whole, {self.path}"
+
+
+class _Writer:
+    """A file that remembers why it could not be written: torch only says that it could not."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(state: dict[str, Any], file: IO[bytes]) -> None:
+    writer = _Writer(file)
+    try:
+        torch.save(state, writer)  # type: ignore[arg-type]  # it needs no more than these two
+    except Exception:
+        if writer.error is not None:
+            raise writer.error from None
+        raise
+
+
+def _sync_names(folder: Path) -> None:
+    """Bring the folder's names to the disk, so that the rename outlives a power cut."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system can
+            os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,72 @@
+"""Heads: fully connected layers on features, and where they start."""
+
+import torch
+from torch import Tensor, nn
+
+from training.config import FitConfig
+
+
+class Standardise(nn.Module):
+    """Features without the mean and deviation of the training images; kept in the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("std", torch.ones(n_features))
+
+    @classmethod
+    def fitted(cls, features: Tensor) -> "Standardise":
+        """The layer for these training features (N, D); a constant feature becomes 0.
+
+        No deviation counts as less than a tenth of their mean. A filter that hardly any training
+        image of a small category excites would else drown all others at the first image that does:
+        at 150 PET images, 37,000 deviations from the mean.
+        """
+        layer = cls(features.shape[1])
+        layer.mean.copy_(features.mean(dim=0))
+        std = features.std(dim=0, unbiased=False)
+        layer.std.copy_(std.clamp_min(max(float(std.mean()) / 10, 1e-6)))
+        return layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) in, (B, D) out."""
+        return (features - self.mean) / self.std
+
+
+def build_head(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequential:
+    """Fully connected layers from features (B, D) to logits (B, L)."""
+    head = _layers(n_inputs, n_concepts, config)
+    if config.head_init == "glorot":
+        for layer in head:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+    return head
+
+
+def start_at_prior(model: nn.Module, positives: Tensor, n_images: int) -> None:
+    """Set the biases of the last layer to the log odds of each concept.
+
+    With p = (n + 1/2) / (N + 1), n of N training images having the concept, so that none starts at
+    0 or 1. Lin et al., ICCV 2017 (RetinaNet), section 4.1, start all classes at one low prior.
+
+    Args:
+        model: its last fully connected layer has a bias for each of the L concepts.
+        positives: (L,) training images with each concept.
+        n_images: training images.
+    """
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias.copy_(torch.logit((positives + 0.5) / (n_images + 1)))
+
+
+def _layers(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Dropout(config.input_dropout)]
+    width = n_inputs
+    for units in config.hidden:
+        layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(config.dropout)]
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, n_concepts))

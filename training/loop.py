@@ -1,0 +1,245 @@
+"""The one training loop: detectors, heads on pooled features and fusion heads all go through it."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from backbones.compute import Compute
+from backbones.course import Course, Fitted, epoch_batches, n_batches
+from backbones.interrupt import Pending, deferred_signals
+from backbones.stopping import stopping_scores
+from core.errors import ConceptError
+from corpus.prefetch import prefetched
+from training.batches import Batch, Examples
+from training.checkpoint import Checkpoint
+from training.config import FitConfig
+from training.heads import start_at_prior
+from training.learner import Trainee
+from training.losses.registry import Known, Loss, loss_for, loss_of
+from training.predict import predict
+from training.step import Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who looks on.
+
+    Attributes:
+        log: told of each epoch; where training goes on, of those before it again.
+        advance: told how many images were learnt from.
+    """
+
+    log: Callable[[dict[str, Any]], None] = lambda entry: None
+    advance: Callable[[int], None] = lambda n: None
+
+
+UNWATCHED = Watch()
+
+
+def fit(
+    model: nn.Module,
+    examples: Examples,
+    *,
+    stop: npt.NDArray[np.bool_],
+    config: FitConfig,
+    seed: int,
+    compute: Compute,
+    watch: Watch = UNWATCHED,
+    checkpoint: Checkpoint | None = None,
+) -> Fitted:
+    """Train a model and leave it with the weights of its best epoch.
+
+    The loss is the mean of its (B, L) entries. After each epoch the stopping images are scored:
+    sample F1 at the best single threshold (a bce network decided at 0.5 looks worse than it is and
+    would be stopped at the wrong epoch).
+
+    With a checkpoint, training goes on where it was interrupted: the weights and the log are those
+    of a training that never was, to the last bit on a processor. The order of the images, their
+    augmentation and mixup are functions of seed and epoch; dropout's random state is saved.
+
+    Args:
+        model: takes what the examples give; logits (B, L).
+        examples: n images.
+        stop: (n,) which of them choose the epoch; the others are learnt from.
+        config: loss, rate, length.
+        seed: of the order of images and of mixup.
+        compute: where and how; of many processes each learns from a part of every batch.
+        watch: told of each epoch and of each batch.
+        checkpoint: where to save; None for short work.
+
+    Raises:
+        ConceptError: the loss became NaN or infinite, or memory is too small for one image.
+        OSError: a checkpoint could not be written; the one before it is whole.
+        SystemExit: SIGTERM or Ctrl-C came, and a checkpoint was written.
+    """
+    learnt = np.flatnonzero(~stop)
+    if config.prior_bias:
+        start_at_prior(model, torch.from_numpy(_counts(examples, learnt)), len(learnt))
+    steps = n_batches(len(learnt), size=config.batch_size)
+    trainee = Trainee(model, config, compute, steps_per_epoch=steps)
+    stopping = np.flatnonzero(stop)
+    run = _Run(trainee, examples, learnt, stopping, steps, config, seed, checkpoint, watch)
+    run.resume()
+    with nullcontext(Pending()) if checkpoint is None else deferred_signals() as pending:
+        while not run.course.is_over(config):
+            run.learn(pending)
+            run.end_epoch(pending)
+    model.load_state_dict(run.course.best_state)
+    return run.course.best
+
+
+def _counts(examples: Examples, learnt: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    """(L,) images with each concept."""
+    return np.asarray(examples.targets[learnt].sum(axis=0), dtype=np.float32)
+
+
+class _Run:
+    """One call of `fit`."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        examples: Examples,
+        learnt: npt.NDArray[np.intp],
+        stopping: npt.NDArray[np.intp],
+        steps: int,
+        config: FitConfig,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        watch: Watch,
+    ) -> None:
+        self.trainee, self.examples, self.compute = trainee, examples, trainee.compute
+        self.learnt, self.stopping, self.steps = learnt, stopping, steps
+        self.config, self.seed, self.checkpoint = config, seed, checkpoint
+        remember = None if checkpoint is None else checkpoint.limit_micro_batch
+        self.watch = watch
+        self.step = Step(
+            trainee, examples, config=config, seed=seed, note=self._note, remember=remember
+        )
+        self.course = Course(total=torch.zeros((), device=self.compute.device))
+        self.positives = torch.from_numpy(_counts(examples, learnt)).to(self.compute.device)
+        self._since = time.perf_counter()
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self.course.entries.append(entry)
+        self.watch.log(entry)
+
+    def resume(self) -> None:
+        """Go on where the checkpoint says; tell of what lies before."""
+        if self.checkpoint is None:
+            return
+        if (state := self.checkpoint.load()) is not None:
+            self.trainee.restore(state["trainee"])
+            self.course.restore(state["course"])
+        if limit := self.checkpoint.micro_batch_limit():
+            self.trainee.micro_batch = min(self.trainee.micro_batch or limit, limit)
+        for entry in self.course.entries:
+            self.watch.log(entry)
+        done = min(self.course.step * self.config.batch_size, len(self.learnt))
+        self.watch.advance((self.course.epoch - 1) * len(self.learnt) + done)
+
+    def learn(self, pending: Pending) -> None:
+        """The rest of the running epoch."""
+        course, epoch = self.course, self.course.epoch
+        self._since = time.perf_counter()
+        loss = self._loss()
+        self.trainee.model.train()
+        with closing(self._batches(epoch)) as batches:
+            for batch in batches:
+                n_updates = (epoch - 1) * self.steps + course.step + 1
+                mean = self.step(batch, loss, epoch=epoch, n_updates=n_updates)
+                course.total += mean * len(batch.chosen)
+                course.step += 1
+                self.watch.advance(len(batch.chosen))
+                self._save_if(pending, epoch_ended=False)
+
+    def _loss(self) -> Loss:
+        """That of the running epoch."""
+        n_images, epoch = len(self.learnt), self.course.epoch
+        known = Known(positives=self.positives, n_images=n_images, epoch=epoch)
+        name = "bce" if epoch <= self.config.bce_epochs else self.config.loss
+        return loss_for(name, known, temperature=self.config.loss_temperature)
+
+    def _batches(self, epoch: int) -> Any:
+        """The batches of the epoch that are not learnt from yet, read ahead for a CUDA device."""
+        order = epoch_batches(self.learnt, size=self.config.batch_size, seed=self.seed, epoch=epoch)
+        first = self.course.step
+        loaded: Iterable[Batch] = (
+            self.step.load(chosen, epoch=epoch, number=number)
+            for number, chosen in enumerate(order)
+            if number >= first
+        )
+        return prefetched(loaded) if self.compute.device.startswith("cuda") else loaded
+
+    def end_epoch(self, pending: Pending) -> None:
+        """Score the epoch, log it, keep its weights where they are the best, and save."""
+        course = self.course
+        mean_loss = float(course.total) / len(self.learnt)
+        if not np.isfinite(mean_loss):
+            raise ConceptError(
+                f"the loss {self.config.loss} became {mean_loss} in epoch {course.epoch}; lower"
+                f" learning_rate (now {self.config.learning_rate:g})"
+            )
+        entry: dict[str, Any] = {"epoch": course.epoch, "loss": mean_loss, "f1": None}
+        if len(self.stopping):
+            entry |= self._scores(pending)
+        rates = self.trainee.schedule.rates()
+        self.trainee.schedule.end_epoch(loss=entry.get("stop_loss", mean_loss), f1=entry["f1"])
+        seconds = course.seconds + time.perf_counter() - self._since
+        entry |= {"rate": max(rates), "lowest_rate": min(rates), "seconds": seconds}
+        entry["images_per_s"] = len(self.learnt) / seconds
+        self._note(entry)
+        if entry["f1"] is None or course.best.f1 is None or entry["f1"] > course.best.f1:
+            course.best = Fitted(epoch=course.epoch, f1=entry["f1"])
+            course.best_state = self.trainee.kept_state()
+        course.begin_epoch()
+        self._since = time.perf_counter()
+        self._save_if(pending, epoch_ended=True)
+
+    def _scores(self, pending: Pending) -> dict[str, Any]:
+        """F1 of the stopping images, over all and by category, and their loss."""
+
+        def leave_if_asked() -> None:
+            if pending.number and self.compute.world.size == 1:
+                self._save_if(pending, epoch_ended=False)
+
+        probs = predict(
+            self.trainee.scored,
+            self.examples.batches,
+            self.examples.rows[self.stopping],
+            compute=self.compute,
+            batch_size=self.examples.n_at_once,
+            between=leave_if_asked,
+        )
+        kinds = tuple(self.examples.kinds[row] for row in self.stopping if self.examples.kinds)
+        targets = self.examples.targets[self.stopping]
+        f1, by_kind = stopping_scores(probs, targets, kinds, threshold=self.config.stop_threshold)
+        scores: dict[str, Any] = {"f1": f1}
+        if by_kind:
+            scores["f1_by_category"] = by_kind
+        scores["stop_loss"] = loss_of(probs, targets, self._loss(), device=self.compute.device)
+        return scores
+
+    def _save_if(self, pending: Pending, *, epoch_ended: bool) -> None:
+        """Save where it is time; leave where a signal came, in all processes together."""
+        if self.checkpoint is None:
+            return
+        world = self.compute.world
+        is_due = world.first and self.checkpoint.is_due(epoch_ended=epoch_ended)  # the first saves
+        call = world.most(2 * pending.number + is_due)
+        if not call:
+            return
+        now = time.perf_counter()
+        self.course.seconds, self._since = self.course.seconds + now - self._since, now
+        state = {"trainee": self.trainee.state(), "course": self.course.state()}
+        if world.first:
+            self.checkpoint.save(state)
+        if call > 1:
+            raise SystemExit(128 + call // 2)

@@ -1,0 +1,1 @@
+"""Losses by name in `registry`, and the modules that hold them."""

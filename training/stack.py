@@ -1,0 +1,248 @@
+"""Several shallow networks trained at once, as one computation: heads on features, for seconds."""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from backbones.compute import Compute, is_out_of_memory
+from backbones.course import Course, Fitted, epoch_batches
+from backbones.resident import Resident
+from backbones.stacked import Stacked, why_apart
+from backbones.stopping import stopping_scores
+from core.errors import ConceptError
+from core.metrics import column_sums
+from core.progress import say
+from training.batches import Examples
+from training.config import FitConfig, LossName
+from training.heads import start_at_prior
+from training.losses.registry import INFORMED, Known, Loss, loss_for, loss_of
+from training.members import Member, fit_members, plan_members
+from training.predict import Rows, predict
+
+
+def fit_together(
+    new_model: Callable[[Rows], nn.Module],
+    examples: Examples,
+    *,
+    folds: npt.NDArray[np.int16],
+    config: FitConfig,
+    compute: Compute,
+    log: Callable[[dict[str, Any]], None],
+    n_folds: int = 0,
+) -> list[tuple[nn.Module, Fitted]]:
+    """Train all members at once.
+
+    Each member is what `fit` makes of it alone, but for rounding and the random numbers of dropout:
+    it has its own first weights, order of images, mixup, stopping images, best epoch and patience;
+    one whose patience has ended leaves the others. Two differences remain. Members learn from
+    slightly different numbers of images, yet all take the same steps: an epoch goes through as many
+    images as the member with the fewest has, the first ones of each member's own order, which
+    leaves out others each time. And networks must differ in parameters and buffers alone, and take
+    the same steps whatever the values are: all are computed by the code of the first.
+
+    One after the other, as by `fit_members`, are trained: networks under the schedule `plateau`
+    (whose rate is each member's own), in fp16 (whose scale is), in micro-batches, compiled, or by
+    many processes; one line on stderr says so. There is no checkpoint.
+
+    Args:
+        new_model: a fresh network for these training rows; all have the same layers.
+        examples: the training images; inputs of less than 1 GB are read once and kept on the
+            device.
+        folds: (n,) their folds.
+        config: how to fit.
+        compute: where and how.
+        log: told of each member's epochs, with its number; seconds and images_per_s are those of
+            all members that learn.
+        n_folds: as for `plan_members`.
+
+    Returns:
+        Each network with what it reached.
+
+    Raises:
+        ConceptError: a loss became NaN or infinite, or memory is too small.
+        ValueError: the networks have different layers.
+    """
+    if reason := why_apart(config, compute):
+        say(f"{reason}: networks are trained one after the other")
+        return fit_members(
+            new_model,
+            examples,
+            folds=folds,
+            config=config,
+            compute=compute,
+            log=log,
+            n_folds=n_folds,
+        )
+    members = plan_members(folds, config, n_folds=n_folds)
+    models = []
+    for member in members:
+        torch.manual_seed(member.seed)
+        model = new_model(examples.rows[member.learnt])
+        if config.prior_bias:
+            positives, n_images = _counts(examples, member)
+            start_at_prior(model, torch.from_numpy(positives), n_images)
+        models.append(model)
+    try:
+        run = _Run(models, members, Resident(examples, config, compute), config, log)
+        run.to_the_end()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConceptError(
+            f"out of memory with {len(models)} networks at once"
+            f" ({str(error).splitlines()[0]}); take fewer n_members or seeds, or a smaller"
+            " batch_size"
+        ) from error
+    return [(model, course.best) for model, course in zip(models, run.courses, strict=True)]
+
+
+def _counts(examples: Examples, member: Member) -> tuple[npt.NDArray[np.float32], int]:
+    """(L,) images with each concept among those that a member learns from, and their number."""
+    learnt = examples.targets[np.flatnonzero(member.learnt)]
+    return column_sums(learnt).astype(np.float32), learnt.shape[0]
+
+
+class _Run:
+    """One call of `fit_together`; `learning` are the numbers of the members that still learn."""
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        members: Sequence[Member],
+        resident: Resident,
+        config: FitConfig,
+        log: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.models, self.members, self.resident = models, members, resident
+        self.config, self.log = config, log
+        self.learnt = [np.flatnonzero(member.learnt) for member in members]
+        self.n = min(map(len, self.learnt))
+        batches = epoch_batches(np.arange(self.n), size=config.batch_size, seed=0, epoch=0)
+        self.bounds = [0, *accumulate(len(batch) for batch in batches)]
+        steps = len(self.bounds) - 1
+        self.stacked = Stacked(models, config, resident.compute, steps_per_epoch=steps)
+        self.learning = list(range(len(members)))
+        self.courses = [Course(total=torch.zeros(())) for _ in members]
+        self.known = [_counts(resident.examples, member) for member in members]
+        self.n_updates = 0
+
+    def to_the_end(self) -> None:
+        """Train until every member is done, and leave each with its best weights."""
+        epoch = 0
+        while self.learning:
+            epoch += 1
+            began = time.perf_counter()
+            losses = [self._loss(number, epoch) for number in self.learning]
+            total = self._learn(epoch, losses).cpu()
+            if not torch.isfinite(total).all():
+                raise ConceptError(
+                    f"the loss {self.config.loss} became {float(total.sum())} in epoch {epoch};"
+                    f" lower learning_rate (now {self.config.learning_rate:g})"
+                )
+            scores = [
+                {"loss": float(total[place]) / self.n, "f1": None, **self._scores(number, loss)}
+                for place, (number, loss) in enumerate(zip(self.learning, losses, strict=True))
+            ]
+            rates = self.stacked.schedule.rates()
+            seconds = time.perf_counter() - began
+            speed = {
+                "rate": max(rates),
+                "lowest_rate": min(rates),
+                "seconds": seconds,
+                "images_per_s": self.n * len(self.learning) / seconds,
+            }
+            for place, number in enumerate(self.learning):
+                self.log({"member": number, "epoch": epoch, **scores[place], **speed})
+                self._keep_if_best(place, scores[place]["f1"])
+            self._part()
+
+    def _learn(self, epoch: int, losses: Sequence[Loss]) -> Tensor:
+        """(S,) sums of the losses over the images of an epoch, on the device."""
+        device = self.resident.compute.device
+        seeds = [self.members[number].seed for number in self.learning]
+        orders = torch.from_numpy(np.stack([self._order(k, epoch) for k in self.learning]))
+        orders = orders.to(device)
+        total = torch.zeros(len(self.learning), device=device)
+        for number, (start, end) in enumerate(pairwise(self.bounds)):
+            places = orders[:, start:end]
+            inputs, y = self.resident.batches(places, epoch=epoch, number=number, seeds=seeds)
+            means = _means(losses, self.stacked.logits(inputs), y, name=self._loss_name(epoch))
+            self.n_updates += 1
+            self.stacked.update(means, n_updates=self.n_updates)
+            total += means.detach() * places.shape[1]
+        return total
+
+    def _order(self, number: int, epoch: int) -> Rows:
+        """(n,) the first images of a member's own order."""
+        rows, seed = self.learnt[number], self.members[number].seed
+        (order,) = epoch_batches(rows, size=len(rows), seed=seed, epoch=epoch)
+        return order[: self.n]
+
+    def _loss_name(self, epoch: int) -> LossName:
+        return "bce" if epoch <= self.config.bce_epochs else self.config.loss
+
+    def _loss(self, number: int, epoch: int) -> Loss:
+        """That of a member in the running epoch."""
+        positives, n_images = self.known[number]
+        on_device = torch.from_numpy(positives).to(self.resident.compute.device)
+        known = Known(positives=on_device, n_images=n_images, epoch=epoch)
+        return loss_for(self._loss_name(epoch), known, temperature=self.config.loss_temperature)
+
+    def _scores(self, number: int, loss: Loss) -> dict[str, Any]:
+        """F1 of a member's stopping images, over all and by category, and their loss."""
+        stop, examples = np.flatnonzero(self.members[number].stop), self.resident.examples
+        if not len(stop):
+            return {}
+        compute = self.resident.compute
+        probs = predict(
+            self.models[number],
+            self.resident.inputs,
+            stop,
+            compute=compute,
+            batch_size=examples.n_at_once,
+        )
+        kinds = tuple(examples.kinds[place] for place in stop if examples.kinds)
+        targets = examples.targets[stop]
+        f1, by_kind = stopping_scores(probs, targets, kinds, threshold=self.config.stop_threshold)
+        scores: dict[str, Any] = {"f1": f1}
+        if by_kind:
+            scores["f1_by_category"] = by_kind
+        return scores | {"stop_loss": loss_of(probs, targets, loss, device=compute.device)}
+
+    def _keep_if_best(self, place: int, f1: float | None) -> None:
+        """Keep the weights of the member at a place where they are its best, and go on."""
+        course = self.courses[self.learning[place]]
+        if f1 is None or course.best.f1 is None or f1 > course.best.f1:
+            course.best = Fitted(epoch=course.epoch, f1=f1)
+            course.best_state = self.stacked.kept_state(place)
+        course.begin_epoch()
+
+    def _part(self) -> None:
+        """Leave members that are done with their best weights; the others go on without them."""
+        done = [
+            place
+            for place, number in enumerate(self.learning)
+            if self.courses[number].is_over(self.config)
+        ]
+        if not done:
+            return
+        self.stacked.release(done)
+        for number in (self.learning[place] for place in done):
+            self.models[number].load_state_dict(self.courses[number].best_state)
+        self.learning = [k for place, k in enumerate(self.learning) if place not in done]
+
+
+def _means(losses: Sequence[Loss], logits: Tensor, targets: Tensor, *, name: LossName) -> Tensor:
+    """(S,) mean loss of each network, of its own batch alone."""
+    if name in INFORMED:  # each network's knows other training images
+        pairs = zip(losses, logits, targets, strict=True)
+        return torch.stack([loss(z, y).mean() for loss, z, y in pairs])
+    means: Tensor = vmap(lambda z, y: losses[0](z, y).mean())(logits, targets)
+    return means
