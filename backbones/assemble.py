@@ -18,13 +18,12 @@ from backbones.detectors.run import HELD_OUT, SPLITS
 from backbones.networks.build import Detector
 from backbones.networks.carriers import file_sha256
 from core.images import ImageTable
-from core.lock import LOCK, alone
 from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Workspace
 from core.storage.arrays import load_array
-from core.storage.folders import META, is_complete, provenance, read_meta, write_json
+from core.storage.folders import LOCK, META, alone, is_complete, provenance, read_meta, write_json
 from training.members import Member, mean_probs
 from training.tensors import WEIGHTS, join_networks, load_network
 

@@ -5,8 +5,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from core.labels import Targets
-from core.metrics import image_f1, mean_in_order
-from core.single_threshold import best_threshold, decided_at, f1_by_threshold
+from core.metrics import best_threshold, decided_at, f1_by_threshold, image_f1, mean_in_order
 
 
 def stopping_f1(

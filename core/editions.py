@@ -145,3 +145,8 @@ def rules_of(year: int) -> Edition:
         nearest = _WITHOUT_EVALUATOR[year]
         raise ConfigError(f"edition {year}: no public evaluator is known; {nearest}: use that one")
     raise ConfigError(f"edition {year}: not known; expected one of {known}")
+
+
+def empty_truth_rule(edition: int) -> EmptyTruth:
+    """What an edition does with an image without true concepts."""
+    return "counted" if edition >= 2022 else "left out"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import fingerprint
-from core.editions import rules_of
+from core.editions import empty_truth_rule, rules_of
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
-from core.metrics import EmptyTruth, empty_truth_rule
+from core.metrics import EmptyTruth
 from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import find_detectors, untrained

@@ -9,11 +9,11 @@ from scipy.sparse import csr_array
 
 from core.folds import Folds, held_out_images
 from core.labels import LabelSpace, Targets
-from core.metrics import Scores, mean_in_order
+from core.metrics import Scores, mean_in_order, wins
 from core.storage.folders import write_json
 from ensembles.decisions.thresholds import Level, Thresholds
 from ensembles.pairs import Bools, Floats, Pairs, to_csr
-from ensembles.tuning import WHEN_EMPTY, Tuning, tune, wins
+from ensembles.tuning import WHEN_EMPTY, Tuning, tune
 
 
 @dataclass(frozen=True, kw_only=True)

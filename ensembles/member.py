@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.images import ImageTable
+from core.predictions import AnyPredictions
 from core.runs.workspace import Corpus
-from core.sparse_predictions import AnyPredictions
 from ensembles.stacking.sources import Source
 
 

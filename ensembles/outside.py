@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import ConfigError, PredictionsError
+from core.predictions import AnyPredictions, read_predictions, within
 from core.progress import say
 from core.runs.workspace import Corpus, is_run
-from core.sparse_predictions import AnyPredictions, read_predictions, within
 from core.storage.folders import is_complete, read_meta
 from ensembles.member import Member
 from ensembles.stacking.registry import STACKERS

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.metrics import Scores, mean_in_order
+from core.metrics import Scores, mean_in_order, wins
 from core.runs.ensemble import Rung, State
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import Choice
-from ensembles.tuning import wins
 
 LEVELS: Mapping[str, str] = {
     "global": "one exact threshold",

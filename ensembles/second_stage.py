@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.images import ImageTable
-from core.metrics import EmptyTruth
+from core.metrics import EmptyTruth, wins
 from core.progress import progress
 from core.runs.ensemble import Rung
 from core.runs.fused import PRIOR
@@ -21,7 +21,7 @@ from ensembles.stacking.candidates import Candidates, make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.stacker import Stacker
-from ensembles.tuning import Tuning, wins
+from ensembles.tuning import Tuning
 
 SUBMISSION = "submission"
 """The name of the decided concept sets beside those of members and stackers."""

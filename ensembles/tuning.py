@@ -160,14 +160,3 @@ def tune(
         own = {labels.cuis[column]: float(thresholds[column]) for column in columns}
         fitted = replace(fitted, by_concept=own)
     return fitted
-
-
-def wins(difference: Scores, *, margin: float) -> bool:
-    """Whether the mean of paired differences exceeds `margin` of its standard errors and 0.
-
-    Args:
-        difference: (N,) F1 of the images gained, NaN where an image is left out of the mean.
-    """
-    kept = difference[~np.isnan(difference)]
-    error = float(kept.std()) / np.sqrt(max(len(kept), 1))
-    return bool(kept.sum() > 0 and kept.mean() > margin * error)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 
 from core.categories import CATEGORIES
+from core.editions import empty_truth_rule
 from core.images import ImageTable
-from core.metrics import empty_truth_rule
 from core.predictions import Probs
 from core.progress import say
 from fusion.config import FuseConfig

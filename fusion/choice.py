@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from core.editions import empty_truth_rule
 from core.labels import Targets
-from core.metrics import EmptyTruth, empty_truth_rule
+from core.metrics import EmptyTruth, best_threshold, f1_by_threshold
 from core.predictions import Probs
-from core.single_threshold import best_threshold, f1_by_threshold
 from fusion.inputs.gather import Given
 
 Variants = Mapping[str, Sequence[Probs]]

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import fingerprint
-from core.lock import alone
-from core.metrics import Interval, bootstrap, empty_truth_rule
+from core.editions import empty_truth_rule
+from core.metrics import Interval, bootstrap, cross_fitted_f1
 from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import untrained
 from core.runs.fused import split_folder
 from core.runs.workspace import Corpus, Workspace
-from core.single_threshold import cross_fitted_f1
-from core.storage.folders import ask_again, is_complete, new_folder, read_meta, write_json
+from core.storage.folders import alone, ask_again, is_complete, new_folder, read_meta, write_json
 from fusion.config import FuseConfig
 from fusion.inputs.gather import SPLITS, Given, gather
 from fusion.result import UNFINISHED, Fused

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from core.paper import TABLE_4
-from core.runs.paper import Trial, Trials
+from core.runs.paper import TABLE_4, Trial, Trials
 from reports.pages.figures import BLUE, GREEN, ORANGE, save_figure, style
 
 FIGURE_6 = 3

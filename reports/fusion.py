@@ -8,12 +8,12 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES
+from core.editions import empty_truth_rule
 from core.images import ImageTable
-from core.metrics import Interval, bootstrap, empty_truth_rule, image_f1
+from core.metrics import Interval, bootstrap, cross_fitted_decisions, image_f1
 from core.predictions import Predictions
 from core.runs.fused import BLIND, PRIOR, FusedSource, find_fused_sources
 from core.runs.workspace import Corpus, Workspace
-from core.single_threshold import cross_fitted_decisions
 from reports.fusion_page import Compared, comparison_page
 from reports.gains import draw_gains
 from reports.pages.figures import save_figure, style

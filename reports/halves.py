@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.editions import empty_truth_rule
 from core.errors import LeakageError
 from core.images import ImageTable
-from core.metrics import Scores, empty_truth_rule, image_f1
-from core.paper import THRESHOLD
-from core.runs.paper import OTHER_HALF, Trial, Trials
+from core.metrics import Scores, decided_at, image_f1
+from core.runs.paper import OTHER_HALF, THRESHOLD, Trial, Trials
 from core.runs.workspace import Corpus
-from core.single_threshold import decided_at
 
 
 @dataclass(frozen=True, kw_only=True)

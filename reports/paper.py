@@ -6,8 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from core.metrics import Interval, bootstrap
-from core.paper import FINDINGS, TABLE_4, TABLE_5, THRESHOLD, Finding
-from core.runs.paper import OTHER_HALF, Trial, Trials, find_trials
+from core.runs.paper import (
+    FINDINGS,
+    OTHER_HALF,
+    TABLE_4,
+    TABLE_5,
+    THRESHOLD,
+    Finding,
+    Trial,
+    Trials,
+    find_trials,
+)
 from core.runs.workspace import Corpus, Workspace
 from reports.curves import draw_curves
 from reports.halves import score_half, score_pair

@@ -16,11 +16,10 @@ from backbones.networks.weights import origin_of
 from backbones.settings.config import BackboneConfig
 from core.config import fingerprint
 from core.embeddings import Embeddings, join
-from core.lock import alone
 from core.progress import progress
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import open_map, release, write_lines
-from core.storage.folders import META, is_complete, provenance, write_json
+from core.storage.folders import META, alone, is_complete, provenance, write_json
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
 from training.devices.device import keep_memory

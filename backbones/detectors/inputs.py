@@ -13,8 +13,8 @@ from backbones.networks.layers import unlock_last
 from backbones.settings.config import BackboneConfig
 from backbones.start import start_head
 from core.labels import LabelSpace
-from core.lock import alone
 from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import alone
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
 from training.batches import Augment

@@ -12,10 +12,9 @@ from backbones.course import Fitted
 from backbones.detectors.inputs import Material
 from backbones.detectors.plan import DetectorPlan
 from core.images import ImageTable
-from core.lock import alone
 from core.predictions import row_numbers
 from core.storage.arrays import save_array
-from core.storage.folders import META, is_complete, write_json
+from core.storage.folders import META, alone, is_complete, write_json
 from training.batches import Examples, with_mirrors
 from training.checkpoint import Checkpoint
 from training.log import watched

@@ -60,4 +60,4 @@ EXPERIMENTS: dict[int, BackboneConfig] = {
     9: replace(_ON_F1, batch_size=48, loss="f1*bce"),
     10: replace(_ON_F1, batch_size=48, loss="f1+bce"),
 }
-"""By number in Table 4; `core.paper` has what each reached there."""
+"""By number in Table 4; `core.runs.paper` has what each reached there."""

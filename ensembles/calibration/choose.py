@@ -9,12 +9,11 @@ import numpy as np
 from core.errors import ConfigError
 from core.folds import Folds, held_out_images
 from core.labels import LabelSpace
-from core.metrics import Scores
+from core.metrics import Scores, wins
 from ensembles.calibration.isotonic import IsotonicCalibration, fit_isotonic
 from ensembles.calibration.temperature import EDGE, Calibration, Calibrator, fit_calibration
 from ensembles.calibration.vector import VectorCalibration, fit_vector
 from ensembles.pairs import Bools, Floats, Ints, Pairs
-from ensembles.tuning import wins
 
 
 def _fit_temperature(

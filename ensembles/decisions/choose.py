@@ -10,9 +10,16 @@ from scipy.sparse import csr_array, vstack
 from core.errors import PredictionsError
 from core.folds import Folds, held_out_images
 from core.labels import Concepts, LabelSpace, Targets
-from core.metrics import Scores, image_f1, mean_in_order
+from core.metrics import (
+    THRESHOLDS,
+    Scores,
+    best_threshold,
+    f1_by_threshold,
+    image_f1,
+    mean_in_order,
+    wins,
+)
 from core.progress import say
-from core.single_threshold import THRESHOLDS, best_threshold, f1_by_threshold
 from ensembles.calibration.choose import CalibrationChoice, choose_calibration, fit_kind
 from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
 from ensembles.decisions.rule import DecisionRule, Kind
@@ -20,7 +27,7 @@ from ensembles.decisions.set_sizes import fit_factor
 from ensembles.decisions.thresholds import Thresholds
 from ensembles.levels import LevelChoice, choose_thresholds
 from ensembles.pairs import Bools, Floats, Pairs, are_true
-from ensembles.tuning import Tuning, wins
+from ensembles.tuning import Tuning
 
 CALIBRATED: tuple[Kind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
 """Rules on calibrated probabilities, the simplest first."""
@@ -91,7 +98,7 @@ def choose_rule(
 ) -> Choice:
     """The simplest rule that no other one beats by the margin.
 
-    In this order: one plain threshold of `core.single_threshold`, which is too coarse to overfit;
+    In this order: one plain threshold of `core.metrics`, which is too coarse to overfit;
     exact thresholds of the finest level that pays; the rules of `CALIBRATED`, under the calibration
     that pays. Probabilities that cannot be calibrated are decided by thresholds, and that is said.
 

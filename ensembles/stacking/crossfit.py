@@ -9,9 +9,8 @@ from core.errors import LeakageError, first_few
 from core.folds import Folds, held_out_images
 from core.images import ImageTable
 from core.labels import Targets
-from core.metrics import EmptyTruth, Scores
-from core.single_threshold import at_threshold_of_others, f1_of_pairs_by_threshold
-from core.sparse_predictions import AnyPredictions
+from core.metrics import EmptyTruth, Scores, at_threshold_of_others, f1_of_pairs_by_threshold
+from core.predictions import AnyPredictions
 from ensembles.compiled import in_blocks
 from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.stacker import Stacker
@@ -60,7 +59,7 @@ def image_f1_of(
 ) -> Scores:
     """(N,) F1 of each image at the one threshold that is best on the other folds.
 
-    As `core.single_threshold.cross_fitted_f1` has it of the matrix that `to_dense` would make.
+    As `core.metrics.cross_fitted_f1` has it of the matrix that `to_dense` would make.
 
     Args:
         probs, true: (n,) of each candidate pair.

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from core.errors import PredictionsError
 from core.labels import LabelSpace
-from core.sparse_predictions import AnyPredictions
+from core.predictions import AnyPredictions
 from core.storage.arrays import release
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, Floats, Ints

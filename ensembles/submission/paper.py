@@ -5,9 +5,8 @@ from pathlib import Path
 
 from core.editions import rules_of
 from core.errors import CorpusError, first_few
-from core.paper import TABLE_5, THRESHOLD, Run
 from core.progress import say
-from core.runs.paper import Trial, find_trials
+from core.runs.paper import TABLE_5, THRESHOLD, Run, Trial, find_trials
 from core.runs.workspace import Corpus, Workspace
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import Thresholds

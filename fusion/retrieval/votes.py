@@ -9,8 +9,7 @@ from scipy.sparse import csr_array
 
 from core.categories import UNKNOWN
 from core.labels import Targets
-from core.metrics import EmptyTruth, Scores, mean_in_order
-from core.single_threshold import cross_fitted_f1
+from core.metrics import EmptyTruth, Scores, cross_fitted_f1, mean_in_order
 from fusion.retrieval.nearest import Floats, Labels, Neighbours, find_nearest
 
 _BLOCK = 1024  # queries that vote at once: their sparse votes are some 3 MB

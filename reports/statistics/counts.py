@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from core.metrics import Interval, empty_truth_rule
+from core.editions import empty_truth_rule
+from core.metrics import Interval
 from core.runs.workspace import Corpus
 from reports.statistics.cooccurrence import Pairs, count_pairs
 from reports.statistics.drift import Drift, compare_splits

@@ -10,9 +10,8 @@ import pytest
 
 from core.errors import ConfigError, LeakageError, PredictionsError
 from core.labels import LabelSpace
-from core.predictions import Predictions
+from core.predictions import Predictions, SparsePredictions
 from core.runs.workspace import Corpus, Workspace
-from core.sparse_predictions import SparsePredictions
 from ensembles.config import EnsembleConfig
 from ensembles.members import gather
 from ensembles.second_stage import candidates_of

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.metrics import cross_fitted_f1
 from core.predictions import Predictions
 from core.runs.ensemble import Rung
 from core.runs.workspace import Corpus, Workspace
-from core.single_threshold import cross_fitted_f1
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import Thresholds

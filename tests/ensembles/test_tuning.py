@@ -12,13 +12,7 @@ from core.metrics import EmptyTruth, sample_f1
 from ensembles.levels import LevelChoice, choose_thresholds, write_levels
 from ensembles.pairs import Floats, Pairs, to_csr
 from ensembles.solvers.line_search import NEVER
-from ensembles.tuning import (
-    Tuning,
-    tune_by_category,
-    tune_by_concept,
-    tune_global,
-    wins,
-)
+from ensembles.tuning import Tuning, tune_by_category, tune_by_concept, tune_global
 
 LABELS = LabelSpace(tuple(f"C{i}" for i in range(6)))
 TUNING = Tuning(empty_truth="left out")
@@ -226,12 +220,3 @@ def test_images_without_folds_are_refused() -> None:
             folds=np.full(10, -1),
             tuning=TUNING,
         )
-
-
-def test_a_difference_wins_by_its_standard_errors() -> None:
-    # mean 0.5, deviation 0.5, error 0.25: two errors above 0
-    difference = np.array([0.0, 1.0, np.nan, 0.0, 1.0])
-    assert wins(difference, margin=1.9)
-    assert not wins(difference, margin=2.0)
-    assert not wins(-difference, margin=0.0)
-    assert not wins(np.zeros(3), margin=0.0)

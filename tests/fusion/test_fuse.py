@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-import core.lock
+import core.storage.folders
 from core.config import overlay
 from core.errors import ConfigError, MissingStageError
-from core.metrics import bootstrap
+from core.metrics import bootstrap, cross_fitted_f1
 from core.predictions import Predictions
 from core.progress import say
 from core.runs.workspace import Corpus, Workspace
-from core.single_threshold import cross_fitted_f1
 from core.storage.folders import read_meta
 from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
@@ -96,7 +95,7 @@ def test_two_at_once_make_a_strategy_once(
         waits.set()
 
     monkeypatch.setitem(STRATEGIES, "retrieval", slow)
-    monkeypatch.setattr(core.lock, "say", heard)
+    monkeypatch.setattr(core.storage.folders, "say", heard)
     config = overlay(TINY, {"strategies": "retrieval"})
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(run, corpus, trained, config)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from core.metrics import bootstrap
+from core.metrics import bootstrap, cross_fitted_f1
 from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
-from core.single_threshold import cross_fitted_f1
 from reports.fusion import constant_share, write_comparison
 from tests.conftest import SaveRun
 

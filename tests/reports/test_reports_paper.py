@@ -9,9 +9,8 @@ import pytest
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.metrics import Interval
-from core.paper import FINDINGS, TABLE_4
 from core.predictions import Predictions
-from core.runs.paper import find_trials, note_crash
+from core.runs.paper import FINDINGS, TABLE_4, find_trials, note_crash
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import provenance, write_json
 from reports.halves import score_half, score_pair

@@ -6,8 +6,7 @@ import pytest
 
 from core.errors import AlignmentError
 from core.labels import LabelSpace, Targets
-from core.metrics import image_f1, sample_f1
-from core.single_threshold import THRESHOLDS
+from core.metrics import THRESHOLDS, image_f1, sample_f1
 from ensembles.calibration.temperature import Calibration
 from ensembles.decisions.choose import CALIBRATED, Choice, choose_rule
 from ensembles.pairs import Floats, to_csr

@@ -10,9 +10,8 @@ from scipy.special import expit
 from core.errors import AlignmentError, LeakageError
 from core.images import ImageTable
 from core.labels import LabelSpace
-from core.metrics import EmptyTruth
+from core.metrics import EmptyTruth, cross_fitted_f1
 from core.predictions import Predictions
-from core.single_threshold import cross_fitted_f1
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.crossfit import check_out_of_sample, cross_fit, image_f1_of
