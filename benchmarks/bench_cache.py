@@ -34,8 +34,8 @@ from benchmarks.bench_score import cpu_name
 from benchmarks.training_work import table_of
 from corpus.images.batches import CachedImages
 from corpus.images.cache import ImageCache, build_cache
-from corpus.phantom.draw import draw
 from corpus.phantom.patients import scenes
+from corpus.phantom.write import draw
 
 N_RUNS = 5
 N_IMAGES = 320

@@ -19,8 +19,8 @@ from benchmarks.bench_score import cpu_name
 from core.images import ImageTable
 from corpus.images.batches import CachedImages
 from corpus.images.cache import ImageCache
-from corpus.phantom.draw import draw
 from corpus.phantom.patients import scenes
+from corpus.phantom.write import draw
 from training.batches import Examples
 from training.devices.speed import Speed, choose_speed
 from training.heads import build_head

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.categories import Category
-from corpus.phantom.findings import KINDS, NEVER_IN_TRAINING
 from corpus.phantom.scenes import Anatomy, Finding, Look, Patient, Scene, View
-from corpus.phantom.views import CONSTANT, VIEWS
+from corpus.phantom.views import CONSTANT, KINDS, NEVER_IN_TRAINING, VIEWS
 
 MIX: dict[Category, int] = {
     Category.DRCT: 7,

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from corpus.phantom.canvas import Canvas, canvas, edge
-from corpus.phantom.ct_chest import ct_chest
+from corpus.phantom.canvas import Canvas, Grey, blend, blur, canvas, cloud, edge, grain, union
+from corpus.phantom.ct import ct_chest
 from corpus.phantom.scenes import Finding, Scene
-from corpus.phantom.texture import Grey, blend, blur, cloud, grain, union
 
 
 def hot(uptake: Grey) -> Grey:

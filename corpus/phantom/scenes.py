@@ -7,7 +7,7 @@ from core.categories import Category
 
 
 @dataclass(frozen=True)
-class Kind:
+class FindingKind:
     """A kind of finding.
 
     Attributes:

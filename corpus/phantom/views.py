@@ -1,12 +1,12 @@
-"""The views of the phantom corpus: ways of looking at a part of the body.
+"""The views of the phantom corpus, ways of looking at a part of the body, and what is found there.
 
-How a view is drawn stands in the drawing modules; here stands what is listed for it and how often
-each finding occurs. The chances leave about a fifth of the ninety concepts with fewer than six
-training images in a corpus of 600, and three to six with none.
+How a view is drawn stands in the drawing modules; here stands what is listed for it, how often each
+finding occurs, and the concepts that a finding stands for. The chances leave about a fifth of the
+ninety concepts with fewer than six training images in a corpus of 600, and three to six with none.
 """
 
 from core.categories import Category
-from corpus.phantom.scenes import View
+from corpus.phantom.scenes import FindingKind, View
 
 CONSTANT: dict[Category, tuple[str, ...]] = {
     Category.DRAN: ("angiogram",),
@@ -242,3 +242,54 @@ VIEWS: dict[str, View] = {
         panels=("us gallbladder", "ct abdomen"),
     ),
 }
+
+
+KINDS: dict[str, FindingKind] = {
+    "nodule": FindingKind(("nodule",), sided=True),
+    "cyst": FindingKind(("cyst",), sided=True),
+    "tumour": FindingKind(("neoplasms",), sided=True),
+    "metastases": FindingKind(("metastasis", "neoplasms")),
+    "lymphoma": FindingKind(("lymphoma", "neoplasms")),
+    "meningioma": FindingKind(("meningioma", "neoplasms")),
+    "glioma": FindingKind(("glioma", "neoplasms", "edema"), sided=True),
+    "hemorrhage": FindingKind(("hemorrhage",), sided=True),
+    "infarction": FindingKind(("infarction",), sided=True),
+    "subdural": FindingKind(("subdural hematoma", "hemorrhage"), sided=True),
+    "hydrocephalus": FindingKind(("hydrocephalus", "ventriculomegaly")),
+    "sclerosis": FindingKind(("multiple sclerosis",)),
+    "calcification": FindingKind(("calcification",)),
+    "fracture": FindingKind(("fracture",)),
+    "skull fracture": FindingKind(("fracture", "skull")),
+    "effusion": FindingKind(("effusion",), sided=True),
+    "pneumothorax": FindingKind(("pneumothorax",), sided=True),
+    "consolidation": FindingKind(("consolidation", "pneumonia"), sided=True),
+    "emphysema": FindingKind(("emphysema",)),
+    "cardiomegaly": FindingKind(("cardiomegaly", "heart")),
+    "pericardial": FindingKind(("pericardial effusion", "heart")),
+    "aneurysm": FindingKind(("aneurysm",)),
+    "aortic aneurysm": FindingKind(("aneurysm", "aorta")),
+    "abdominal aneurysm": FindingKind(("abdominal aneurysm", "aneurysm", "aorta")),
+    "stenosis": FindingKind(("stenosis",), unless="obstruction"),
+    "obstruction": FindingKind(("obstruction",)),
+    "malformation": FindingKind(("malformation",)),
+    "ascites": FindingKind(("ascites",)),
+    "hydronephrosis": FindingKind(("hydronephrosis", "kidney"), sided=True),
+    "gallstones": FindingKind(("gallstones",)),
+    "scoliosis": FindingKind(("scoliosis", "spine")),
+    "disc": FindingKind(("disc displacement",)),
+    "situs inversus": FindingKind(("situs inversus",)),
+    "agenesis": FindingKind(("agenesis",)),
+    "pacemaker": FindingKind(("pacemaker", "heart")),
+    "catheter": FindingKind(("catheter",), harmless=True),
+    "stent": FindingKind(("stent",), unless="obstruction"),
+    "plate": FindingKind(("plate",)),
+    "streaks": FindingKind(("streaks",), sided=True),
+    "pellet": FindingKind(("pellet",)),
+    "contrast": FindingKind(("contrast",), harmless=True, unless="t2"),
+    "t2": FindingKind(("t2",), harmless=True),
+    "doppler": FindingKind(("doppler", "vessels"), harmless=True),
+    "subtraction": FindingKind(("subtraction",), harmless=True),
+}
+
+NEVER_IN_TRAINING = frozenset({"situs inversus", "agenesis", "pellet"})
+"""Found only in patients of valid and test, as every real corpus has concepts to surprise with."""

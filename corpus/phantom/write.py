@@ -14,12 +14,14 @@ task's edition of 2020:
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from core.errors import ConfigError, CorpusError, first_few
@@ -27,9 +29,17 @@ from core.images import SPLITS
 from core.labels import Concepts
 from core.progress import Advance
 from core.storage.folders import draft_folder, replace_folder, write_json
-from corpus.phantom.concepts import names
-from corpus.phantom.draw import draw
+from corpus.phantom.angiography import an_brain, an_left_coronary, an_leg, an_right_coronary
+from corpus.phantom.canvas import Grey, letters
+from corpus.phantom.concepts import cuis, names
+from corpus.phantom.ct import ct_abdomen, ct_chest, ct_head, ct_pelvis
+from corpus.phantom.mr import mr_brain, mr_head, mr_spine
 from corpus.phantom.patients import scenes
+from corpus.phantom.pet import pet_body, pet_brain, pet_on_ct, side_by_side
+from corpus.phantom.scenes import Scene
+from corpus.phantom.ultrasound import us_fetus, us_gallbladder, us_heart, us_kidney, us_thyroid
+from corpus.phantom.views import VIEWS
+from corpus.phantom.xray import xr_chest, xr_hand, xr_knee, xr_pelvis
 
 VERSION = 1
 """Raised whenever the same settings would give other images or concepts."""
@@ -156,3 +166,59 @@ def _write_lists(folder: Path, images: Sequence[DrawnImage]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image_id", "split", "category", "group"))
         writer.writerows((i.image_id, i.split, i.category, i.group) for i in images)
+
+
+DRAWINGS: dict[str, Callable[[Scene], Grey]] = {
+    "ct head": ct_head,
+    "ct chest": ct_chest,
+    "ct abdomen": ct_abdomen,
+    "ct pelvis": ct_pelvis,
+    "mr brain": mr_brain,
+    "mr head": mr_head,
+    "mr spine": mr_spine,
+    "us gallbladder": us_gallbladder,
+    "us kidney": us_kidney,
+    "us fetus": us_fetus,
+    "us thyroid": us_thyroid,
+    "us heart": us_heart,
+    "xr chest": xr_chest,
+    "xr hand": xr_hand,
+    "xr knee": xr_knee,
+    "xr pelvis": xr_pelvis,
+    "an left coronary": an_left_coronary,
+    "an right coronary": an_right_coronary,
+    "an brain": an_brain,
+    "an leg": an_leg,
+    "pet body": pet_body,
+    "pet brain": pet_brain,
+    "pet on ct": pet_on_ct,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn image.
+
+    Attributes:
+        pixels: (H, W) or (H, W, 3) uint8.
+        concepts: the CUIs that are listed for it.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    concepts: Concepts
+
+
+def draw(scene: Scene) -> Picture:
+    """The image of a scene and its concepts."""
+    panels = VIEWS[scene.view].panels
+    if panels:
+        image = side_by_side(scene, tuple(DRAWINGS[name] for name in panels))
+        size = max(12, scene.look.shape[0] // 8)
+        image = letters(image, "A", (0.01, 0.82), size=size)
+        image = letters(image, "B", (0.52, 0.82), size=size)
+    else:
+        image = DRAWINGS[scene.view](scene)
+    pixels = (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    if scene.look.colour and pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    return Picture(pixels=pixels, concepts=cuis(scene.concepts))

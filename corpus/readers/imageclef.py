@@ -1,4 +1,6 @@
-"""Reader of the ImageCLEFmed Caption corpora of 2019 and 2020.
+"""Readers of the ImageCLEFmed Caption corpora: 2019 and 2020, and those since 2022.
+
+Of 2019 and 2020:
 
     <split>/<category>/<id>.jpg     train, valid, test; without the category's folder in 2019
     Training-Concepts.txt           ID<TAB>CUI;CUI, no header
@@ -7,16 +9,47 @@
     groups.csv, metadata.csv        optional, see `corpus.readers.annotations`
 
 The archives put the edition before the names of these files, which is accepted.
+
+Those since 2022 have no categories:
+
+    year      images                         concept lists
+    2022      train/ valid/ test/            *concept_detection_{train,valid}.csv, TAB
+    2023      images/{train,valid,test}/     *concept_detection_{train,valid}_labels.csv, TAB
+    2024/25   train/ valid/ test/            {train,valid}_concepts.csv, comma
+    2026      dev_concept/images/ (train and valid), test/images/
+                                             dev_concept/concepts.csv, comma
+
+Their lists have a header; names of concepts are optional (`concepts.csv` in 2022, `cui_mapping.csv`
+since). For 2022 to 2025 the images may lie in the folders of either year, at any depth, or all
+together in `images/` with the split in the id, as in 2026.
 """
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.categories import CATEGORIES
+from core.errors import CorpusError
 from core.images import SPLITS
 from corpus.readers.annotations import read_annotations
-from corpus.readers.concept_lists import TAB_LIST, read_concept_list, read_names
-from corpus.readers.files import find_file, images_by_category, require_file
-from corpus.readers.notes import Note
+from corpus.readers.concept_lists import (
+    COMMA_LIST,
+    TAB_LIST,
+    ConceptList,
+    ListForm,
+    read_concept_list,
+    read_names,
+)
+from corpus.readers.files import (
+    FoundImage,
+    find_file,
+    image_files,
+    images_by_category,
+    images_of_split,
+    require_file,
+)
+from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
 
 LAYOUT = "ImageCLEF 2019/20"
@@ -66,3 +99,167 @@ def read_imageclef_2020(folder: Path, *, strict: bool = False) -> Reading:
         notes=notes,
         strict=strict,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditionLayout:
+    """How one edition names its files.
+
+    Attributes:
+        layout: the layout in words.
+        year: year of the submission format.
+        concepts: ending of the name of a split's concept list.
+        form: how its lines are written.
+        names: endings of the name of the file with the concepts' names.
+    """
+
+    layout: str
+    year: int
+    concepts: str
+    form: ListForm
+    names: tuple[str, ...]
+
+
+EDITION_2022 = EditionLayout(
+    layout="ImageCLEF 2022",
+    year=2022,
+    concepts="concept_detection_{split}.csv",
+    form=TAB_LIST,
+    names=("concepts.csv",),
+)
+EDITION_2023 = EditionLayout(
+    layout="ImageCLEF 2023",
+    year=2023,
+    concepts="concept_detection_{split}_labels.csv",
+    form=TAB_LIST,
+    names=("cui_mapping.csv",),
+)
+EDITION_2025 = EditionLayout(
+    layout="ImageCLEF 2024/25",
+    year=2025,
+    concepts="{split}_concepts.csv",
+    form=COMMA_LIST,
+    names=("cui_mapping.csv", "cui_names.csv"),
+)
+LAYOUT_2026 = "ImageCLEF 2026"
+LOOKED_FOR_2026 = "dev_concept/concepts.csv"
+
+_LABELLED = ("train", "valid")
+_SPLIT_IN_ID = re.compile(r"_(train|valid|test)_")
+
+
+def is_edition(folder: Path, edition: EditionLayout) -> bool:
+    """Whether one of the edition's concept lists is there."""
+    return any(find_file(folder, edition.concepts.format(split=split)) for split in _LABELLED)
+
+
+def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) -> Reading:
+    """A corpus of 2022 to 2025.
+
+    Raises:
+        CorpusError: a file is missing or malformed, files contradict each other, or the split of
+            an image cannot be told.
+    """
+    lists = {
+        split: read_concept_list(
+            require_file(folder, edition.concepts.format(split=split)), edition.form
+        )
+        for split in _LABELLED
+    }
+    names, notes = read_names(find_file(folder, *edition.names))
+    found, noted = _images_of(folder)
+    if truth := find_file(folder, edition.concepts.format(split="test")):
+        notes.append(Note(f"{truth.name}: not read, the test images stay unlabelled"))
+    return make_reading(
+        found,
+        lists,
+        layout=edition.layout,
+        edition=edition.year,
+        names=names,
+        annotations=read_annotations(folder),
+        notes=[*notes, *noted],
+        strict=strict,
+    )
+
+
+def _images_of(folder: Path) -> tuple[list[FoundImage], list[Note]]:
+    """Images of `<split>/` and of `images/`, whose own folders or ids name the split."""
+    found, notes = [], []
+    for split in SPLITS:
+        images, noted = images_of_split(folder / split, split)
+        found += images
+        notes += noted
+    paths, noted = image_files(folder / "images")
+    n_above = len((folder / "images").absolute().parts)
+    for path in paths:
+        first = path.parts[n_above]
+        split = first if first in SPLITS else _split_in(path)
+        found.append(FoundImage(image_id=path.stem, path=path, split=split))
+    return found, notes + noted
+
+
+def _split_in(path: Path) -> str:
+    splits = _SPLIT_IN_ID.findall(path.stem)
+    if not splits:
+        raise CorpusError(
+            f"{path}: the id does not say _train_, _valid_ or _test_; move the image into a folder"
+            " train, valid or test"
+        )
+    return str(splits[-1])
+
+
+def is_imageclef_2026(folder: Path) -> bool:
+    """Whether `dev_concept/` is there, or the folder is it."""
+    home = _home_2026(folder)
+    return (home / "concepts.csv").is_file() and (home / "images").is_dir()
+
+
+def _home_2026(folder: Path) -> Path:
+    return folder / "dev_concept" if (folder / "dev_concept").is_dir() else folder
+
+
+def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
+    """The corpus of 2026, given by the folder above `dev_concept/` or by that folder itself.
+
+    Test images lie beside `dev_concept/`, so only the folder above has them. The captions' images
+    and the synthetic ones are other tasks and are not looked at.
+
+    Raises:
+        CorpusError: a file is missing or malformed, files contradict each other, or the split of
+            an image cannot be told.
+    """
+    home = _home_2026(folder)
+    both = read_concept_list(home / "concepts.csv", COMMA_LIST)
+    lists, notes = _divide(both)
+    names, noted = read_names(find_file(home, "cui_mapping.csv"))
+    paths, ignored = image_files(home / "images")
+    found = [FoundImage(image_id=p.stem, path=p, split=_split_in(p)) for p in paths]
+    test, noted_in_test = images_of_split(folder / "test", "test")
+    return make_reading(
+        [*found, *test],
+        lists,
+        layout=LAYOUT_2026,
+        edition=2026,
+        names=names,
+        annotations=read_annotations(folder, home),
+        notes=[*notes, *noted, *ignored, *noted_in_test],
+        strict=strict,
+    )
+
+
+def _divide(both: ConceptList) -> tuple[dict[str, ConceptList], Iterable[Note]]:
+    """The list of each labelled split, told by the ids, and what there is to note."""
+    of_split: dict[str, dict[str, tuple[str, ...]]] = {split: {} for split in SPLITS}
+    for image_id, concepts in both.concepts.items():
+        splits = _SPLIT_IN_ID.findall(image_id)
+        if not splits:
+            raise CorpusError(
+                f"{both.path}: id {image_id!r} does not say _train_, _valid_ or _test_"
+            )
+        of_split[splits[-1]][image_id] = concepts
+    notes = list(both.notes)
+    if test := of_split["test"]:
+        text = f"{both.path.name}: {count(len(test), 'test image')}, left unlabelled"
+        notes.append(Note(text))
+    lists = {s: replace(both, concepts=of_split[s], notes=()) for s in _LABELLED}
+    return lists, notes

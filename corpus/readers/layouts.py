@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Protocol
 
 from core.errors import CorpusError
-from corpus import imageclef_later
-from corpus.imageclef_later import (
+from corpus.readers import imageclef, manifest, roco
+from corpus.readers.imageclef import (
     EDITION_2022,
     EDITION_2023,
     EDITION_2025,
+    EditionLayout,
     is_edition,
     read_edition,
 )
-from corpus.readers import imageclef, manifest, roco
 from corpus.readers.reading import Reading
 
 
@@ -44,7 +44,7 @@ class Layout:
     read: Reader
 
 
-def _edition(edition: imageclef_later.Edition) -> Layout:
+def _edition(edition: EditionLayout) -> Layout:
     return Layout(
         title=edition.layout,
         looked_for=edition.concepts.format(split="train"),
@@ -64,10 +64,10 @@ LAYOUTS: dict[str, Layout] = {
     "2023": _edition(EDITION_2023),
     "2025": _edition(EDITION_2025),
     "2026": Layout(
-        title=imageclef_later.LAYOUT_2026,
-        looked_for=imageclef_later.LOOKED_FOR_2026,
-        fits=imageclef_later.is_imageclef_2026,
-        read=imageclef_later.read_imageclef_2026,
+        title=imageclef.LAYOUT_2026,
+        looked_for=imageclef.LOOKED_FOR_2026,
+        fits=imageclef.is_imageclef_2026,
+        read=imageclef.read_imageclef_2026,
     ),
     "roco": Layout(
         title=roco.LAYOUT,

@@ -3,9 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from corpus.phantom.canvas import canvas, edge, path
+from corpus.phantom.canvas import blend, canvas, cloud, edge, grain, letters, path, union
 from corpus.phantom.scenes import Look
-from corpus.phantom.texture import blend, cloud, grain, letters, union
 
 PLAIN = Look(
     shape=(200, 300),

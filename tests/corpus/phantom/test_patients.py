@@ -7,11 +7,10 @@ import pytest
 
 from core.categories import Category
 from corpus.phantom.concepts import CONCEPTS, cuis, names
-from corpus.phantom.draw import DRAWINGS
-from corpus.phantom.findings import KINDS, NEVER_IN_TRAINING
 from corpus.phantom.patients import FEWEST_CONCEPTS, MISSED, MIX, patients, scene, scenes
 from corpus.phantom.scenes import Patient, Scene
-from corpus.phantom.views import CONSTANT, VIEWS
+from corpus.phantom.views import CONSTANT, KINDS, NEVER_IN_TRAINING, VIEWS
+from corpus.phantom.write import DRAWINGS
 
 Images = list[tuple[Patient, Scene]]
 
