@@ -161,7 +161,6 @@ def train_backbone(
     Killed at any moment, the same command goes on. On several GPUs: torchrun --nproc-per-node N
     cli.py train-backbone ...
     """
-    from backbones.compute import Compute
     from backbones.detectors.plan import detector_names
     from backbones.detectors.run import Upkeep
     from backbones.ray_cluster import cluster_of
@@ -171,7 +170,7 @@ def train_backbone(
     from core.config import configured, preset_of
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
-    from training.devices.compute import joined
+    from training.devices.compute import Compute, joined
     from training.devices.device import find_device
 
     names = detector_names(category)  # wrong options are refused before any work is done

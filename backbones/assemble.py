@@ -24,8 +24,8 @@ from core.runs.detectors import GLOBAL
 from core.runs.workspace import Workspace
 from core.storage.arrays import load_array
 from core.storage.folders import LOCK, META, alone, is_complete, provenance, read_meta, write_json
-from training.members import Member, mean_probs
-from training.tensors import WEIGHTS, join_networks, load_network
+from training.checkpoint import WEIGHTS, join_networks, load_network
+from training.members import MemberPlan, mean_probs
 
 
 def assemble(plan: DetectorPlan, material: Material, workspace: Workspace) -> None:
@@ -77,7 +77,7 @@ def part_name(part: int, n_folds: int) -> str:
 
 
 def _save(
-    plan: DetectorPlan, members: Sequence[Member], table: ImageTable, name: str, folder: Path
+    plan: DetectorPlan, members: Sequence[MemberPlan], table: ImageTable, name: str, folder: Path
 ) -> None:
     """The mean of what these networks say of the images."""
     total: npt.NDArray[np.float32] = np.zeros((len(table), len(plan.labels)), dtype=np.float32)

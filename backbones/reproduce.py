@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from backbones.assemble import assemble
-from backbones.compute import Compute
 from backbones.detectors.inputs import image_material
 from backbones.detectors.plan import DetectorPlan
 from backbones.detectors.run import Upkeep, train_network
@@ -28,6 +27,7 @@ from core.runs.detectors import GLOBAL
 from core.runs.paper import crash_of, forget_crash, note_crash, trial_name
 from core.runs.workspace import Workspace
 from core.storage.folders import ask_again, is_complete
+from training.devices.compute import Compute
 
 HALVES: tuple[StopOn, ...] = ("val1", "val2")
 """What the networks of a pair stop on; each is tested on the other half."""

@@ -14,7 +14,7 @@ from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
-from training.tensors import WEIGHTS, load_network
+from training.checkpoint import WEIGHTS, load_network
 
 _NETWORK, _HEAD = "backbone.network.", "head."
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from backbones.compute import Compute
 from backbones.detectors.inputs import MATERIALS
 from backbones.detectors.jobs import train_in_order
 from backbones.detectors.plan import plan_detectors
@@ -17,6 +16,7 @@ from core.errors import ConfigError
 from core.progress import say
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import ask_again, is_complete
+from training.devices.compute import Compute
 
 
 def train_backbones(

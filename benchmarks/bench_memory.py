@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from backbones.compute import Compute
 from backbones.detectors.features import frozen_features
 from backbones.settings.config import BackboneConfig
 from benchmarks.training_work import N_THREADS, environment, table_of
 from core.labels import LabelSpace
 from core.runs.workspace import Corpus, Workspace
 from corpus.images.cache import build_cache
+from training.devices.compute import Compute
 
 N_IMAGES = (1_000, 8_000)
 N_ROUNDS = 3

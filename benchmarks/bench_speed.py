@@ -26,9 +26,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backbones.networks.build import Backbone
-from backbones.workload import drawn_images
 from training.devices.device import device_name, keep_memory
-from training.devices.speed import PLAIN, Speed, choose_speed
+from training.devices.speed import PLAIN, Speed, choose_speed, drawn_images
 
 NETWORKS = (
     "resnet50",

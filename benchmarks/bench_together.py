@@ -19,10 +19,10 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
-from backbones.compute import Compute, Inputs
 from benchmarks.training_work import environment
 from training.batches import Examples
 from training.config import FitConfig
+from training.devices.compute import Compute, Inputs
 from training.devices.device import keep_memory
 from training.heads import Standardise, build_head
 from training.members import fit_members

@@ -29,7 +29,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from backbones.compute import Compute
 from backbones.settings.config import BackboneConfig
 from benchmarks.training_work import (
     HEIGHT,
@@ -46,6 +45,7 @@ from benchmarks.training_work import (
 )
 from core.images import ImageTable
 from corpus.images.cache import ImageCache, build_cache
+from training.devices.compute import Compute
 from training.devices.device import keep_memory
 from training.devices.speed import Speed
 from training.loop import fit

@@ -25,7 +25,6 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from backbones.compute import Compute
 from benchmarks.training_work import (
     DECAY,
     HEIGHT,
@@ -41,6 +40,7 @@ from benchmarks.training_work import (
     table_of,
 )
 from corpus.images.cache import build_cache
+from training.devices.compute import Compute
 from training.devices.device import keep_memory
 from training.loop import Watch, fit
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.sparse import csr_array
 
-from backbones.compute import Inputs
 from backbones.networks.build import Detector, build_backbone
 from backbones.settings.config import BackboneConfig
 from benchmarks.bench_score import cpu_name
@@ -22,6 +21,7 @@ from corpus.images.cache import ImageCache
 from corpus.phantom.patients import scenes
 from corpus.phantom.write import draw
 from training.batches import Examples
+from training.devices.compute import Inputs
 from training.devices.speed import Speed, choose_speed
 from training.heads import build_head
 

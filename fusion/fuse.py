@@ -20,7 +20,7 @@ from fusion.config import FuseConfig
 from fusion.inputs.gather import SPLITS, Given, gather
 from fusion.result import UNFINISHED, Fused
 from fusion.strategies import END_TO_END, STRATEGIES, in_order
-from training.tensors import WEIGHTS, save_tensors
+from training.checkpoint import WEIGHTS, save_tensors
 
 
 @dataclass(frozen=True, kw_only=True)

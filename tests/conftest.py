@@ -145,9 +145,9 @@ def prepared_once(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> W
 @pytest.fixture(scope="session")
 def trained_once(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Detectors of the made corpus; to be read only."""
-    from backbones.compute import Compute
     from backbones.settings.config import BackboneConfig
     from backbones.train import train_backbones
+    from training.devices.compute import Compute
 
     config = BackboneConfig(
         backbone="test_efficientnet", weights="none", image_sizes=(64,), probe=False,

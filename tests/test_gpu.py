@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.compute import Compute
 from backbones.detectors.plan import detector_names
 from backbones.settings.config import BackboneConfig
 from backbones.train import train_backbones
@@ -18,6 +17,7 @@ from core.config import overlay
 from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
+from training.devices.compute import Compute
 
 pytestmark = [
     pytest.mark.gpu,

@@ -1,14 +1,24 @@
-"""Checkpoints of unfinished training: whole or not there, whatever ends the process."""
+"""Checkpoints of unfinished training: whole or not there, whatever ends the process.
+
+SIGTERM and Ctrl-C wait for the end of a training step. Here too: weights on disk.
+"""
 
 import errno
 import os
 import pickle
+import signal
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from core.errors import ConfigError
 from core.storage.folders import write_json
@@ -140,3 +150,78 @@ def _sync_names(folder: Path) -> None:
             os.fsync(number)
     finally:
         os.close(number)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Pending:
+    """The signal that came, if one did."""
+
+    number: int = 0
+
+
+@contextmanager
+def deferred_signals() -> Iterator[Pending]:
+    """Note SIGTERM and Ctrl-C for the length of a block instead of ending at once.
+
+    Whoever holds the block looks at `Pending.number` at good moments, saves, and leaves by
+    `SystemExit(128 + number)`. A second signal ends the process at once, as it would have without
+    the block. Outside the main thread Python gives no signals, and nothing is deferred.
+    """
+    pending = Pending()
+    if threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
+    former = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pending.number = number
+        for each, handler in former.items():
+            signal.signal(each, handler)
+
+    for number in _SIGNALS:
+        signal.signal(number, note)
+    try:
+        yield pending
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+WEIGHTS = "model.safetensors"
+"""Name of the weights in a run folder."""
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, from wherever they are.
+
+    Raises:
+        OSError: they cannot be written; the file is named.
+    """
+    plain = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(plain, path)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(path)) from None
+
+
+def numbered(networks: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of several networks as one mapping; network k's names begin with `k.`."""
+    return {
+        f"{number}.{name}": value
+        for number, network in enumerate(networks)
+        for name, value in network.items()
+    }
+
+
+def join_networks(path: Path, parts: list[Path]) -> None:
+    """Write several networks' files as one, `numbered`."""
+    save_tensors(path, numbered(map(load_file, parts)))
+
+
+def load_network(path: Path, number: int) -> dict[str, Tensor]:
+    """One network of a file of several, by its own names."""
+    prefix = f"{number}."
+    tensors = load_file(path)
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -106,6 +106,11 @@ class FitConfig:
     seeds: int = 1
     seed: int = 0
 
+    @property
+    def rate_per_layer(self) -> float:
+        """Rate of a block of layers as a share of the next one's, down from the head."""
+        return 1.0
+
     def __post_init__(self) -> None:
         for name in _AT_LEAST_1:
             if getattr(self, name) < 1:

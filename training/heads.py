@@ -1,7 +1,10 @@
 """Heads: fully connected layers on features, and where they start."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout, linear
 
 from training.config import FitConfig
 
@@ -70,3 +73,32 @@ def _layers(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequential:
         layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(config.dropout)]
         width = units
     return nn.Sequential(*layers, nn.Linear(width, n_concepts))
+
+
+def made_for_stacks(model: nn.Module, device: str) -> nn.Module:
+    """The model with the same layers, computed so that a stack of them is fast."""
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            layer.forward = partial(_linear, layer)  # type: ignore[method-assign]
+        elif type(layer) is nn.Dropout and device == "cpu":
+            layer.forward = partial(_dropout, layer)  # type: ignore[method-assign]
+    return model
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The same as the layer gives.
+
+    torch computes x W^T, whose gradient of a stack of W lies transposed in memory and is copied:
+    of five heads on 2,560 features a third of a step's time. That of W x^T does not.
+    """
+    if x.ndim < 2:
+        return linear(x, layer.weight, layer.bias)
+    product = (layer.weight @ x.mT).mT
+    return product if layer.bias is None else product + layer.bias
+
+
+def _dropout(layer: nn.Dropout, x: Tensor) -> Tensor:
+    """What the layer gives, by other random numbers, which a processor draws faster."""
+    if not layer.p or not layer.training:
+        return dropout(x, layer.p, layer.training)
+    return x * ((torch.rand_like(x) >= layer.p) * (1 / (1 - layer.p)))

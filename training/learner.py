@@ -8,11 +8,9 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from backbones.compute import Compute
-from backbones.schedule import build_schedule
-from backbones.synced_norm import synchronised
 from training.config import FitConfig
-from training.optim import build_optimizer
+from training.devices.compute import Compute, synchronised
+from training.optim import build_optimizer, build_schedule
 
 
 class Trainee:

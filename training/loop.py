@@ -1,30 +1,107 @@
-"""The one training loop: detectors, heads on pooled features and fusion heads all go through it."""
+"""The one training loop: detectors, heads on pooled features and fusion heads all go through it.
+
+The score that chooses epochs is never reported as a score of the detector.
+"""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from scipy.sparse import csr_array
+from torch import Tensor, nn
 
-from backbones.compute import Compute
-from backbones.course import Course, Fitted, epoch_batches, n_batches
-from backbones.interrupt import Pending, deferred_signals
-from backbones.stopping import stopping_scores
 from core.errors import ConceptError
-from corpus.prefetch import prefetched
-from training.batches import Batch, Examples
-from training.checkpoint import Checkpoint
+from core.labels import Targets
+from core.metrics import best_threshold, decided_at, f1_by_threshold, image_f1, mean_in_order
+from training.batches import Batch, Examples, prefetched
+from training.checkpoint import Checkpoint, Pending, deferred_signals
 from training.config import FitConfig
+from training.devices.compute import Compute
 from training.heads import start_at_prior
 from training.learner import Trainee
 from training.losses.registry import Known, Loss, loss_for, loss_of
-from training.predict import predict
+from training.predict import Rows, predict
 from training.step import Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a training reached.
+
+    Attributes:
+        epoch: the epoch whose weights the model holds, counted from 1.
+        f1: its stopping score; None where no image was held out to stop on.
+    """
+
+    epoch: int
+    f1: float | None
+
+
+@dataclass(kw_only=True)
+class Course:
+    """How far a training got.
+
+    Attributes:
+        total: sum of the loss over the images of the running epoch so far.
+        epoch: the running one, counted from 1.
+        step: steps taken in it.
+        seconds: spent in it.
+        best: the best epoch before it.
+        best_state: its weights.
+        entries: of the log.
+    """
+
+    total: Tensor
+    epoch: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    best: Fitted = field(default_factory=lambda: Fitted(epoch=0, f1=None))
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+    def is_over(self, config: FitConfig) -> bool:
+        """Whether the last epoch is done, or patience has ended."""
+        done = self.epoch - 1
+        return done >= config.epochs or done - self.best.epoch >= config.patience
+
+    def state(self) -> dict[str, Any]:
+        """All of it in plain types."""
+        return {**vars(self), "best": vars(self.best)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be where the state says."""
+        total = state["total"].to(self.total.device)
+        vars(self).update({**state, "best": Fitted(**state["best"]), "total": total})
+
+    def begin_epoch(self) -> None:
+        """Go on to the next epoch."""
+        self.total.zero_()
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+
+
+def epoch_batches(rows: Rows, *, size: int, seed: int, epoch: int) -> Iterator[Rows]:
+    """All rows once in the epoch's own order, in batches; the last may be smaller.
+
+    The order depends on seed and epoch alone, so that a training can go on in the middle of it. A
+    single image left over joins the batch before: batch normalisation has no deviation of one.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(rows)
+    bounds = [*range(0, len(order), size), len(order)]
+    if len(bounds) > 2 and size > 1 and bounds[-1] - bounds[-2] == 1:
+        del bounds[-2]
+    return (order[start:end] for start, end in pairwise(bounds))
+
+
+def n_batches(n_rows: int, *, size: int) -> int:
+    """How many batches `epoch_batches` gives."""
+    left_over = n_rows > size > 1 and n_rows % size == 1
+    return -(-n_rows // size) - left_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,3 +320,46 @@ class _Run:
             self.checkpoint.save(state)
         if call > 1:
             raise SystemExit(128 + call // 2)
+
+
+def stopping_f1(
+    probs: npt.NDArray[np.float32], targets: csr_array, *, threshold: float = 0.0
+) -> float:
+    """Sample F1 at a threshold, or at the best of many.
+
+    Stopping images without concepts are left out; where none has any, the score is 0.
+    """
+    return stopping_scores(probs, targets, (), threshold=threshold)[0]
+
+
+def stopping_scores(
+    probs: npt.NDArray[np.float32],
+    targets: csr_array,
+    kinds: tuple[str, ...],
+    *,
+    threshold: float = 0.0,
+) -> tuple[float, dict[str, float]]:
+    """The score, and the part of each category in it at the same threshold.
+
+    Args:
+        probs: (n, L).
+        targets: (n, L) boolean, CSR.
+        kinds: (n,) category of each image, or empty.
+        threshold: from which on a concept is decided; 0 for the best one.
+
+    Returns:
+        The score and a score by category, of those that have images with concepts.
+    """
+    if not targets.nnz:
+        return 0.0, {}
+    known = Targets(matrix=targets, n_outside=np.zeros(targets.shape[0], dtype=np.int32))
+    if threshold:
+        chosen = image_f1(known, decided_at(probs, threshold), empty_truth="left out")
+    else:
+        scores = f1_by_threshold(probs, known, empty_truth="left out")
+        chosen = scores[best_threshold(scores)]
+    of_kind = np.array(kinds)
+    by_kind = {kind: chosen[of_kind == kind] for kind in sorted(set(kinds))}
+    return mean_in_order(chosen), {
+        kind: mean_in_order(part) for kind, part in by_kind.items() if np.isfinite(part).any()
+    }

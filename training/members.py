@@ -9,19 +9,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from backbones.compute import Compute
-from backbones.course import Fitted
 from core.errors import ConfigError
 from training.batches import Examples
 from training.config import FitConfig
-from training.loop import Watch, fit
+from training.devices.compute import Compute
+from training.loop import Fitted, Watch, fit
 from training.predict import Batches, Rows, predict
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class MemberPlan:
     """One of a detector's networks.
 
     Attributes:
@@ -45,7 +44,7 @@ class Member:
 
 def plan_members(
     folds: npt.NDArray[np.int16], config: FitConfig, *, n_folds: int = 0
-) -> list[Member]:
+) -> list[MemberPlan]:
     """The networks that a config asks for.
 
     Args:
@@ -66,12 +65,12 @@ def plan_members(
             stop = stopping_images(folds, number % n)
             held_out = np.zeros_like(stop)
         members.append(
-            Member(number=number, seed=config.seed + number, stop=stop, held_out=held_out)
+            MemberPlan(number=number, seed=config.seed + number, stop=stop, held_out=held_out)
         )
     return members
 
 
-def stopped_together(stop: Mask, config: FitConfig) -> list[Member]:
+def stopped_together(stop: Mask, config: FitConfig) -> list[MemberPlan]:
     """The networks that a config asks for, all stopped on the same images.
 
     Args:
@@ -79,7 +78,7 @@ def stopped_together(stop: Mask, config: FitConfig) -> list[Member]:
         config: how many, how often.
     """
     return [
-        Member(number=k, seed=config.seed + k, stop=stop, held_out=np.zeros_like(stop))
+        MemberPlan(number=k, seed=config.seed + k, stop=stop, held_out=np.zeros_like(stop))
         for k in range(config.n_members * config.seeds)
     ]
 
@@ -155,7 +154,7 @@ def fit_members(
     return members
 
 
-def _met(examples: Examples, member: Member) -> Examples:
+def _met(examples: Examples, member: MemberPlan) -> Examples:
     """The examples without those that a member holds out."""
     if not member.held_out.any():
         return examples

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from backbones.compute import Compute, Inputs, is_out_of_memory
+from training.devices.compute import Compute, Inputs, is_out_of_memory
 
 Rows = npt.NDArray[np.intp]
 Batches = Callable[[Rows], Inputs]

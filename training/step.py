@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.compute import Compute, Inputs, is_out_of_memory
 from core.errors import ConceptError
 from core.progress import say
 from training.batches import Batch, Examples, run_of, split_batch
 from training.config import FitConfig
+from training.devices.compute import Compute, Inputs, is_out_of_memory
 from training.learner import Trainee
 from training.losses.registry import Loss
 from training.predict import Rows

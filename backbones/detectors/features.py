@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from backbones.compute import Compute
 from backbones.networks.batch_norm import folded
 from backbones.networks.build import Backbone, build_backbone
 from backbones.networks.weights import origin_of
@@ -22,6 +21,7 @@ from core.storage.arrays import open_map, release, write_lines
 from core.storage.folders import META, alone, is_complete, provenance, write_json
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
+from training.devices.compute import Compute
 from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from backbones.compute import Compute, Inputs
 from backbones.detectors.features import frozen_features
-from backbones.networks.build import Detector, build_backbone
-from backbones.networks.layers import unlock_last
+from backbones.networks.build import Detector, build_backbone, unlock_last
 from backbones.settings.config import BackboneConfig
 from backbones.start import start_head
 from core.labels import LabelSpace
@@ -18,6 +16,7 @@ from core.storage.folders import alone
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
 from training.batches import Augment
+from training.devices.compute import Compute, Inputs
 from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
 from training.heads import Standardise, build_head

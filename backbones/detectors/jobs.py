@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from backbones.assemble import assemble
-from backbones.compute import Compute
 from backbones.detectors.inputs import MATERIALS, Material
 from backbones.detectors.plan import DetectorPlan
 from backbones.detectors.run import Upkeep, train_network
@@ -24,8 +23,9 @@ from backbones.settings.config import BackboneConfig
 from core.config import overlay
 from core.errors import MissingStageError
 from core.runs.workspace import Corpus, Workspace
+from training.devices.compute import Compute
 from training.devices.device import find_device
-from training.members import Member
+from training.members import MemberPlan
 
 Train = Callable[[Sequence[DetectorPlan], Material, Workspace, Upkeep], None]
 """Trains detectors and puts them together: what `train-backbone` asks of an engine."""
@@ -65,14 +65,14 @@ class Job:
     tensorboard: bool = False
 
 
-def network_name(plan: DetectorPlan, member: Member) -> str:
+def network_name(plan: DetectorPlan, member: MemberPlan) -> str:
     """What a network is called in a line of log."""
     return f"{plan.category}, network {member.number + 1} of {len(plan.members)}"
 
 
 def describe_job(
     plan: DetectorPlan,
-    member: Member,
+    member: MemberPlan,
     workspace: Workspace,
     upkeep: Upkeep,
     *,

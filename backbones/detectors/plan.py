@@ -18,7 +18,7 @@ from core.labels import LabelSpace
 from core.progress import say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Corpus, Workspace
-from training.members import Member, plan_members, stopped_together
+from training.members import MemberPlan, plan_members, stopped_together
 
 EACH = "each"
 
@@ -58,7 +58,7 @@ class DetectorPlan:
         return LabelSpace.of(c or () for c in self.table.of(split="train").concepts)
 
     @cached_property
-    def members(self) -> list[Member]:
+    def members(self) -> list[MemberPlan]:
         """Its networks."""
         if self.config.stop_on != "train":
             return stopped_together(np.array(self.table.splits) == "valid", self.config)
@@ -74,7 +74,7 @@ class DetectorPlan:
         category = None if self.category == GLOBAL else self.category
         return self.corpus.images(split, category=category)
 
-    def member_home(self, member: Member) -> Path:
+    def member_home(self, member: MemberPlan) -> Path:
         """Where a network lies until all are there."""
         return self.home / "members" / str(member.number)
 

@@ -19,7 +19,7 @@ from core.errors import ConceptError, MissingStageError
 from core.progress import Bar, progress, say
 from core.runs.workspace import Workspace
 from core.storage.folders import is_complete, read_meta
-from training.members import Member
+from training.members import MemberPlan
 
 MAX_FAILURES = 2
 """Times that a network is tried again after an error: a full disk, a driver's hiccup."""
@@ -86,7 +86,7 @@ class _Fleet:
         self.task = ray.remote(run_job).options(
             num_cpus=self.threads, num_gpus=n_gpus, max_retries=0
         )
-        self.running: dict[Any, tuple[DetectorPlan, Member]] = {}
+        self.running: dict[Any, tuple[DetectorPlan, MemberPlan]] = {}
         self.left = Counter[Path]()
         self.failures, self.losses = Counter[Path](), Counter[Path]()
         self.n = sum(len(plan.members) for plan in plans)
@@ -104,7 +104,7 @@ class _Fleet:
                     self._send(plan, member)
         return [plan for plan in self.plans if not self.left[plan.home]]
 
-    def _send(self, plan: DetectorPlan, member: Member) -> None:
+    def _send(self, plan: DetectorPlan, member: MemberPlan) -> None:
         job = describe_job(
             plan, member, self.workspace, self.upkeep, device=self.device, threads=self.threads
         )
@@ -129,7 +129,7 @@ class _Fleet:
             if not self.left[plan.home]:
                 return plan
 
-    def _end(self, done: Any, plan: DetectorPlan, member: Member) -> bool:
+    def _end(self, done: Any, plan: DetectorPlan, member: MemberPlan) -> bool:
         """Say how a task ended; whether its network is there."""
         name, home = network_name(plan, member), plan.member_home(member)
         errors = self.ray.exceptions

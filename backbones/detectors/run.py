@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from backbones.course import Fitted
 from backbones.detectors.inputs import Material
 from backbones.detectors.plan import DetectorPlan
 from core.images import ImageTable
@@ -16,12 +15,11 @@ from core.predictions import row_numbers
 from core.storage.arrays import save_array
 from core.storage.folders import META, alone, is_complete, write_json
 from training.batches import Examples, with_mirrors
-from training.checkpoint import Checkpoint
+from training.checkpoint import WEIGHTS, Checkpoint, save_tensors
 from training.log import watched
-from training.loop import fit
-from training.members import Member
+from training.loop import Fitted, fit
+from training.members import MemberPlan
 from training.predict import predict
-from training.tensors import WEIGHTS, save_tensors
 
 SPLITS = ("valid", "test")
 CHECKPOINT = "checkpoint"
@@ -45,7 +43,9 @@ class Upkeep:
 DEFAULT_UPKEEP = Upkeep()
 
 
-def train_network(plan: DetectorPlan, member: Member, material: Material, upkeep: Upkeep) -> None:
+def train_network(
+    plan: DetectorPlan, member: MemberPlan, material: Material, upkeep: Upkeep
+) -> None:
     """Train a network and have it predict; one that is there is kept, one begun is gone on with.
 
     Its folder then holds `model.safetensors`, `log.jsonl`, `valid.npy`, `test.npy` and, where it
@@ -85,7 +85,7 @@ def train_network(plan: DetectorPlan, member: Member, material: Material, upkeep
         world.wait()
 
 
-def predicted_images(plan: DetectorPlan, member: Member) -> Iterator[tuple[str, ImageTable]]:
+def predicted_images(plan: DetectorPlan, member: MemberPlan) -> Iterator[tuple[str, ImageTable]]:
     """What a network predicts: the detector's images of valid and test, and those it held out."""
     for split in SPLITS:
         yield split, plan.images(split)
@@ -94,7 +94,7 @@ def predicted_images(plan: DetectorPlan, member: Member) -> Iterator[tuple[str, 
 
 
 def _fit(
-    plan: DetectorPlan, member: Member, material: Material, upkeep: Upkeep, *, what: str
+    plan: DetectorPlan, member: MemberPlan, material: Material, upkeep: Upkeep, *, what: str
 ) -> tuple[nn.Module, Fitted, float]:
     """The trained network, what it reached and the seconds that took, over all starts."""
     rows = row_numbers("training inputs", material.image_ids, plan.table.image_ids)

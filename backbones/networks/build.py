@@ -12,6 +12,7 @@ from timm.models import VGG
 from torch import Tensor, nn
 
 from backbones.networks.carriers import Normalisation
+from backbones.networks.layers import head_distances
 from backbones.networks.weights import carried_state, carrier_of, normalisation_of, read_state
 from backbones.settings.config import BackboneConfig
 from backbones.start import is_detector_run, network_state
@@ -95,6 +96,44 @@ class Detector(nn.Module):
         """Logits (B, L) of uint8 images (B, 3, H, W)."""
         logits: Tensor = self.head(self.backbone(images))
         return logits
+
+    def head_distances(self) -> dict[str, int]:
+        """How many blocks of layers each parameter of the network lies from the head.
+
+        Raises:
+            ConfigError: timm does not know the network's blocks.
+        """
+        found = head_distances(self.backbone.network, coarse=False)
+        return {_NETWORK + name: distance for name, distance in found.items()}
+
+    def not_decayed(self) -> list[str]:
+        """Patterns of parameters that the network itself wants left as they are."""
+        patterns: set[str] = getattr(self.backbone.network, "no_weight_decay", set)()
+        return [_NETWORK + pattern for pattern in patterns]
+
+
+_NETWORK = "backbone.network."
+
+
+def unlock_last(detector: Detector, n_stages: int) -> None:
+    """Let the last stages of the network learn, and what comes after them; freeze the others.
+
+    A stage is what timm counts as one: the blocks of one resolution, or of one width, in a
+    convolutional network and in a Swin transformer, a block of a plain transformer, a layer of a
+    VGG. The stem is the first. Frozen layers stay in evaluation mode, see `Backbone.train`.
+
+    Args:
+        detector: is changed; its head always learns.
+        n_stages: counted from the end; more than there are unlock everything.
+
+    Raises:
+        ConfigError: timm does not know the network's stages.
+    """
+    network = detector.backbone.network
+    distances = head_distances(network, coarse=True)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(distances[name] <= n_stages)
+    detector.train(detector.training)
 
 
 def check_network(config: BackboneConfig) -> None:

@@ -1,33 +1,11 @@
-"""How far each layer of a network lies from the head: what the regime `last` unlocks."""
+"""How far each layer of a network lies from the head."""
 
 from types import SimpleNamespace
 
 from timm.models import group_parameters
 from torch import nn
 
-from backbones.networks.build import Detector
 from core.errors import ConfigError
-
-
-def unlock_last(detector: Detector, n_stages: int) -> None:
-    """Let the last stages of the network learn, and what comes after them; freeze the others.
-
-    A stage is what timm counts as one: the blocks of one resolution, or of one width, in a
-    convolutional network and in a Swin transformer, a block of a plain transformer, a layer of a
-    VGG. The stem is the first. Frozen layers stay in evaluation mode, see `Backbone.train`.
-
-    Args:
-        detector: is changed; its head always learns.
-        n_stages: counted from the end; more than there are unlock everything.
-
-    Raises:
-        ConfigError: timm does not know the network's stages.
-    """
-    network = detector.backbone.network
-    distances = head_distances(network, coarse=True)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(distances[name] <= n_stages)
-    detector.train(detector.training)
 
 
 def head_distances(network: nn.Module, *, coarse: bool) -> dict[str, int]:

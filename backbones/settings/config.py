@@ -65,6 +65,11 @@ class BackboneConfig(FitConfig):
     use_folds: int = 0
     folds: int = 0
 
+    @property
+    def rate_per_layer(self) -> float:
+        """As `layer_decay` says."""
+        return self.layer_decay
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.image_sizes or min(self.image_sizes) < 32:

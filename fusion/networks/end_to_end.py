@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.compute import Compute, Inputs
 from backbones.detectors.inputs import MATERIALS, Material
 from backbones.detectors.run import CHECKPOINT
 from backbones.networks.build import Backbone, Detector
@@ -25,12 +24,12 @@ from fusion.inputs.tensors import Evidence, Training
 from fusion.networks.train import HEADS, Head, forgetting
 from fusion.result import UNFINISHED, Fused, Made, as_predictions
 from training.batches import Augment, Examples
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, numbered
+from training.devices.compute import Compute, Inputs
 from training.log import watched
 from training.loop import fit
 from training.members import plan_members
 from training.predict import Rows, predict
-from training.tensors import numbered
 
 
 class FusedDetector(Detector):

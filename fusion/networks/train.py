@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from backbones.compute import Compute, Inputs
 from core.errors import ConfigError
 from core.predictions import Probs
 from core.progress import progress
@@ -23,11 +22,12 @@ from fusion.networks.heads import Blind, Embedded, OneHot, OneHotLate
 from fusion.priors import Masked, PriorOffset
 from fusion.result import Fused, Made, as_predictions
 from training.batches import Augment, Examples
+from training.checkpoint import numbered
 from training.config import FitConfig
+from training.devices.compute import Compute, Inputs
 from training.members import plan_members, predict_members
 from training.predict import Rows, predict
 from training.stack import fit_together
-from training.tensors import numbered
 
 Head = Callable[[Training, FitConfig], nn.Module]
 

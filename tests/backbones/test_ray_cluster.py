@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from backbones.compute import Compute
 from backbones.detectors import ray as ray_engine
 from backbones.detectors.jobs import Train, train_in_order
 from backbones.detectors.plan import DetectorPlan
@@ -27,6 +26,7 @@ from core.predictions import Predictions
 from core.runs.workspace import Workspace
 from core.storage.folders import is_complete
 from tests.backbones.detectors.test_jobs import CONFIG, Prepared, planned
+from training.devices.compute import Compute
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'radfuse[cluster]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from backbones.compute import Compute
 from backbones.detectors.inputs import MATERIALS
 from backbones.detectors.plan import detector_names
 from backbones.settings.config import BackboneConfig
@@ -23,6 +22,7 @@ from core.predictions import Predictions
 from core.runs.detectors import find_detectors
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder, read_meta, write_json
+from training.devices.compute import Compute
 
 FROZEN = BackboneConfig(
     backbone="test_efficientnet", weights="none", image_sizes=(64,), hidden=(16,),

@@ -12,7 +12,6 @@ import torch
 
 import fusion.fuse
 import fusion.networks.end_to_end
-from backbones.compute import Compute
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
 from backbones.train import train_backbones
@@ -24,8 +23,8 @@ from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
 from fusion.inputs.gather import Given, gather
 from fusion.networks.end_to_end import end_to_end
-from training.checkpoint import Checkpoint
-from training.tensors import save_tensors
+from training.checkpoint import Checkpoint, save_tensors
+from training.devices.compute import Compute
 
 CONFIG = FuseConfig(end_to_end="tiny")
 

@@ -1,6 +1,7 @@
 """The training loop: against a plain one, repeated, overfitted, stopped."""
 
 import copy
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -12,19 +13,26 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from backbones.compute import Compute
-from backbones.course import Fitted
 from backbones.networks.build import Detector, build_backbone
 from backbones.settings.config import BackboneConfig
-from backbones.stopping import stopping_f1
 from core.errors import ConceptError
 from core.runs.workspace import Corpus, Workspace
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
 from training.batches import Examples
 from training.config import FitConfig
+from training.devices.compute import Compute
 from training.heads import build_head
-from training.loop import Watch, fit
+from training.loop import (
+    Course,
+    Fitted,
+    Watch,
+    epoch_batches,
+    fit,
+    n_batches,
+    stopping_f1,
+    stopping_scores,
+)
 from training.predict import Batches, Rows, predict
 
 N, D, L = 24, 6, 4
@@ -258,3 +266,111 @@ def test_the_log_has_the_loss_of_the_stopping_images() -> None:
         logits, torch.from_numpy(truth().toarray()[:4] * 1.0).float()
     )
     assert log[0]["stop_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 4), (8, 4), (3, 8), (1, 1), (9, 4), (1, 4), (5, 1)])
+def test_batches_hold_every_row_exactly_once(n: int, size: int) -> None:
+    rows = np.arange(100, 100 + n)
+    drawn = list(epoch_batches(rows, size=size, seed=0, epoch=1))
+    assert sorted(np.concatenate(drawn)) == rows.tolist()
+    assert len(drawn) == n_batches(n, size=size)
+
+
+def test_a_single_image_left_over_joins_the_batch_before() -> None:
+    def lengths(n: int, size: int) -> list[int]:
+        return [len(b) for b in epoch_batches(np.arange(n), size=size, seed=0, epoch=1)]
+
+    assert lengths(10, 4) == [4, 4, 2]
+    assert lengths(9, 4) == [4, 5]
+    assert lengths(5, 4) == [5]
+    assert lengths(1, 4) == [1]  # there is none before
+    assert lengths(3, 1) == [1, 1, 1]  # as asked for
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        (batch,) = epoch_batches(np.arange(50), size=50, seed=seed, epoch=epoch)
+        return [int(row) for row in batch]
+
+    assert order(3, 2) == order(3, 2)
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (1, 2, 3)}) == 6
+
+
+def test_a_course_goes_through_a_file_unchanged() -> None:
+    course = Course(
+        total=torch.tensor(0.1) * 3, epoch=4, step=7, seconds=1.5, best=Fitted(epoch=2, f1=0.5),
+        best_state={"weight": torch.tensor([1.0, 2.0])}, entries=[{"epoch": 1, "f1": None}],
+    )  # fmt: skip
+    file = io.BytesIO()
+    torch.save(course.state(), file)
+    file.seek(0)
+    other = Course(total=torch.zeros(()))
+    other.restore(torch.load(file, weights_only=True))
+    assert other.best == course.best
+    assert (other.epoch, other.step, other.seconds) == (4, 7, 1.5)
+    assert other.entries == course.entries
+    assert torch.equal(other.total, course.total)
+    assert torch.equal(other.best_state["weight"], course.best_state["weight"])
+
+
+def test_training_ends_with_the_epochs_or_with_patience() -> None:
+    config = FitConfig(epochs=9, patience=3)
+
+    def over(*, done: int, best: int) -> bool:
+        course = Course(total=torch.zeros(()), epoch=done + 1, best=Fitted(epoch=best, f1=0.5))
+        return course.is_over(config)
+
+    assert not over(done=0, best=0)
+    assert not over(done=8, best=6)
+    assert over(done=9, best=9)
+    assert over(done=5, best=2)
+    assert not over(done=4, best=2)
+
+
+def test_a_new_epoch_starts_at_nothing() -> None:
+    course = Course(total=torch.ones(()), epoch=2, step=5, seconds=3.0)
+    course.begin_epoch()
+    assert (float(course.total), course.epoch, course.step, course.seconds) == (0.0, 3, 0, 0.0)
+
+
+def test_the_stopping_score_is_the_best_f1_of_a_single_threshold() -> None:
+    probs = np.array([[0.9, 0.6, 0.1], [0.7, 0.2, 0.3], [0.5, 0.5, 0.5]], dtype=np.float32)
+    targets = csr_array(np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=np.bool_))
+    # From 0.22 to 0.3: images 1 and 2 are right, F1 1; the third has no concept and is left out.
+    assert stopping_f1(probs, targets) == 1.0
+    # Below, image 2 gets C2 as well, 2*2/(2+3); above 0.3 it loses C3, 2*1/(2+1).
+    assert stopping_f1(probs[1:2, [0, 2]], csr_array(np.array([[True, False]]))) == 1.0
+    assert stopping_f1(probs, csr_array((3, 3), dtype=np.bool_)) == 0.0
+
+
+def test_categories_are_scored_at_the_threshold_of_all() -> None:
+    # One threshold for both: CT is right from 0.42 to 0.5, X-ray at any below 0.9; of the best ones
+    # the score of CT alone would not differ, but that of ultrasound (no concepts) is left out.
+    probs = np.array([[0.5, 0.4], [0.2, 0.9], [0.9, 0.9]], dtype=np.float32)
+    targets = csr_array(np.array([[1, 0], [0, 1], [0, 0]], dtype=np.bool_))
+    f1, by_kind = stopping_scores(probs, targets, ("DRCT", "DRXR", "DRUS"))
+    assert f1 == 1.0
+    assert by_kind == {"DRCT": 1.0, "DRXR": 1.0}
+
+
+def test_the_mean_over_images_is_the_weighted_mean_over_categories() -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.random((30, 6)).astype(np.float32)
+    targets = csr_array(rng.random((30, 6)) < 0.4)
+    kinds = tuple(rng.choice(["DRCT", "DRMR", "DRXR"], 30))
+    f1, by_kind = stopping_scores(probs, targets, kinds)
+    known = np.diff(targets.indptr) > 0
+    weights = {kind: np.sum(known & (np.array(kinds) == kind)) for kind in by_kind}
+    mean = sum(by_kind[kind] * weights[kind] for kind in by_kind) / known.sum()
+    assert mean == pytest.approx(f1, abs=1e-12)
+    assert stopping_scores(probs, targets, ()) == (f1, {})
+
+
+def test_a_threshold_that_is_given_is_kept_to() -> None:
+    probs = np.array([[0.9, 0.6, 0.1], [0.7, 0.2, 0.3], [0.5, 0.5, 0.5]], dtype=np.float32)
+    targets = csr_array(np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=np.bool_))
+    # At 0.5 image 1 is right; image 2 lacks C3, 2*1/(1+2); the third has no concept.
+    assert stopping_f1(probs, targets, threshold=0.5) == pytest.approx((1 + 2 / 3) / 2)
+    # From 0.6 on is decided: image 1 keeps C2, and image 2 is as before.
+    assert stopping_f1(probs, targets, threshold=0.6) == pytest.approx((1 + 2 / 3) / 2)
+    assert stopping_f1(probs, targets, threshold=0.7) == pytest.approx((2 / 3 + 2 / 3) / 2)

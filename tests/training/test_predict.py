@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbones.compute import Compute, is_out_of_memory
+from training.devices.compute import Compute, is_out_of_memory
 from training.predict import predict
 
 N, D, L = 24, 6, 4

@@ -12,14 +12,14 @@ from scipy.sparse import csr_array
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
-from backbones import resident
-from backbones.compute import Compute, Inputs
-from backbones.course import Fitted
+import training.batches
 from core.errors import ConceptError
 from training.batches import Examples
 from training.config import FitConfig
+from training.devices.compute import Compute, Inputs
 from training.devices.speed import Speed
 from training.heads import Standardise, build_head
+from training.loop import Fitted
 from training.losses.registry import INFORMED, LOSSES
 from training.members import fit_members, plan_members
 from training.optim import OPTIMIZERS
@@ -252,7 +252,7 @@ class Gated(nn.Module):
 def test_networks_may_have_several_inputs_embeddings_and_buffers(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resident, "_MOST_BYTES", most)
+    monkeypatch.setattr(training.batches, "_MOST_BYTES", most)
     values, kinds = 3 + 2 * features(), torch.arange(N) % 3
 
     def batches(rows: Rows) -> Inputs:

@@ -8,11 +8,11 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from backbones.compute import Compute
 from core.config import overlay
 from core.errors import ConceptError
 from training.batches import Examples, split_batch
 from training.config import FitConfig
+from training.devices.compute import Compute
 from training.learner import Trainee
 from training.losses.registry import Known, loss_for
 from training.step import Step

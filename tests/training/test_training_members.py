@@ -8,10 +8,10 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
-from backbones.compute import Compute
 from core.errors import ConfigError
 from training.batches import Examples
 from training.config import FitConfig
+from training.devices.compute import Compute
 from training.members import fit_members, plan_members, predict_members, stopping_images
 from training.predict import Rows, predict
 

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from backbones.compute import Compute
 from backbones.detectors.features import extract, frozen_features, frozen_names
 from backbones.networks.build import build_backbone
 from backbones.settings.config import BackboneConfig
@@ -17,6 +16,7 @@ from core.config import overlay
 from core.embeddings import Embeddings
 from core.runs.workspace import Corpus, Workspace
 from corpus.images.cache import build_cache, decode
+from training.devices.compute import Compute
 
 TINY = BackboneConfig(backbone="test_efficientnet", weights="none", image_sizes=(64,), probe=False)
 HERE = Compute()

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from backbones.compute import Compute
 from backbones.detectors.inputs import frozen_material, image_material
 from backbones.networks.build import Detector
 from backbones.settings.config import BackboneConfig
 from core.config import overlay
 from core.runs.workspace import Corpus, Workspace
+from training.devices.compute import Compute
 from training.heads import Standardise
 
 FROZEN = BackboneConfig(

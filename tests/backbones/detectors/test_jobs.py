@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from backbones.compute import Compute
 from backbones.detectors.inputs import Material, frozen_material
 from backbones.detectors.jobs import Job, describe_job, network_name, run_job, train_in_order
 from backbones.detectors.plan import DetectorPlan, plan_detectors
@@ -28,7 +27,7 @@ from core.errors import ConfigError, MissingStageError
 from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
-from training.devices.compute import World
+from training.devices.compute import Compute, World
 
 Prepared = Callable[[str], Workspace]
 

@@ -13,7 +13,6 @@ import timm
 import torch
 from torch import nn
 
-from backbones.compute import Compute
 from backbones.networks.build import Backbone, build_backbone
 from backbones.networks.carriers import CARRIERS, Carrier, Normalisation, file_sha256
 from backbones.networks.weights import carried_state, read_state
@@ -23,6 +22,7 @@ from backbones.train import train_backbones
 from core.errors import ConfigError
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
+from training.devices.compute import Compute
 
 LITE0 = CARRIERS["tf_efficientnet_lite0"]
 LITES = [name for name in CARRIERS if name.startswith("tf_efficientnet_lite")]

@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import nn
 
-from backbones.networks.build import Backbone, Detector
-from backbones.networks.layers import head_distances, unlock_last
+from backbones.networks.build import Backbone, Detector, unlock_last
+from backbones.networks.layers import head_distances
 from core.errors import ConfigError
 
 # How the names of each stage's parameters begin, from the stem on.

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from backbones.compute import Compute, Inputs
 from backbones.networks.build import Detector, build_backbone
 from backbones.settings.config import BackboneConfig
 from corpus.images.augment import TRANSFORMS
 from training.batches import Examples
 from training.checkpoint import Checkpoint
+from training.devices.compute import Compute, Inputs
 from training.devices.speed import Speed
 from training.heads import build_head
 from training.loop import Watch, fit

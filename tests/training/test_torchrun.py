@@ -23,10 +23,10 @@ def run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    from backbones.compute import Compute
-    from tests.backbones.work_together import results
+    from tests.training.work_together import results
+    from training.devices.compute import Compute
 
-    run(*TORCHRUN, ROOT / "tests" / "backbones" / "work_together.py", tmp_path / "two.npz")
+    run(*TORCHRUN, ROOT / "tests" / "training" / "work_together.py", tmp_path / "two.npz")
     one = results(Compute())
     with np.load(tmp_path / "two.npz") as two:
         assert set(one) == set(two.files)

@@ -12,12 +12,11 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
-from backbones.compute import Compute
 from backbones.networks.build import Detector, build_backbone
 from backbones.settings.config import BackboneConfig
 from core.config import overlay
 from training.batches import Examples
-from training.devices.compute import joined
+from training.devices.compute import Compute, joined
 from training.heads import build_head
 from training.loop import Watch, fit
 from training.predict import predict
