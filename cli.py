@@ -162,10 +162,10 @@ def train_backbone(
     cli.py train-backbone ...
     """
     from backbones.detectors.plan import detector_names
+    from backbones.detectors.ray import cluster_of
     from backbones.detectors.run import Upkeep
-    from backbones.ray_cluster import cluster_of
+    from backbones.networks.weights import start_weights
     from backbones.settings.presets import PRESETS
-    from backbones.start import start_weights
     from backbones.train import train_backbones
     from core.config import configured, preset_of
     from core.runs.workspace import Workspace
@@ -379,7 +379,7 @@ def reproduce(
     from backbones.detectors.run import Upkeep
     from backbones.reproduce import plan_trials
     from backbones.reproduce import reproduce as run
-    from backbones.scales import SCALES
+    from backbones.settings.paper import SCALES
     from core.config import parse_settings
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom

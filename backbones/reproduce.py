@@ -12,14 +12,12 @@ from pathlib import Path
 
 import torch
 
-from backbones.assemble import assemble
 from backbones.detectors.inputs import image_material
 from backbones.detectors.plan import DetectorPlan
-from backbones.detectors.run import Upkeep, train_network
+from backbones.detectors.run import Upkeep, assemble, train_network
 from backbones.networks.weights import check_weights, origin_of
-from backbones.scales import SCALES, architecture
 from backbones.settings.config import BackboneConfig, StopOn
-from backbones.settings.paper import EXPERIMENTS
+from backbones.settings.paper import EXPERIMENTS, SCALES, architecture
 from core.config import fingerprint
 from core.errors import ConceptError, ConfigError
 from core.progress import say

@@ -7,10 +7,9 @@ from pathlib import Path
 from backbones.detectors.inputs import MATERIALS
 from backbones.detectors.jobs import train_in_order
 from backbones.detectors.plan import plan_detectors
-from backbones.detectors.ray import on_ray
+from backbones.detectors.ray import Cluster, on_ray
 from backbones.detectors.run import DEFAULT_UPKEEP, Upkeep
 from backbones.networks.weights import check_weights
-from backbones.ray_cluster import Cluster
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 from core.progress import say

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from backbones.detectors.features import frozen_features
 from backbones.networks.build import Detector, build_backbone, unlock_last
+from backbones.networks.weights import start_head
 from backbones.settings.config import BackboneConfig
-from backbones.start import start_head
 from core.labels import LabelSpace
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import alone

@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 
-from backbones.assemble import assemble
 from backbones.detectors.inputs import MATERIALS, Material
 from backbones.detectors.plan import DetectorPlan
-from backbones.detectors.run import Upkeep, train_network
+from backbones.detectors.run import Upkeep, assemble, train_network
 from backbones.networks.weights import NAMED_WEIGHTS, origin_of
 from backbones.settings.config import BackboneConfig
 from core.config import overlay

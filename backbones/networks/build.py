@@ -13,9 +13,15 @@ from torch import Tensor, nn
 
 from backbones.networks.carriers import Normalisation
 from backbones.networks.layers import head_distances
-from backbones.networks.weights import carried_state, carrier_of, normalisation_of, read_state
+from backbones.networks.weights import (
+    carried_state,
+    carrier_of,
+    is_detector_run,
+    network_state,
+    normalisation_of,
+    read_state,
+)
 from backbones.settings.config import BackboneConfig
-from backbones.start import is_detector_run, network_state
 from core.errors import ConfigError
 
 

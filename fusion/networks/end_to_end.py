@@ -10,9 +10,9 @@ from torch import Tensor
 from backbones.detectors.inputs import MATERIALS, Material
 from backbones.detectors.run import CHECKPOINT
 from backbones.networks.build import Backbone, Detector
+from backbones.networks.weights import newest_fine_tuned
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
-from backbones.start import newest_fine_tuned
 from core.config import fingerprint, preset_of
 from core.errors import ConfigError
 from core.predictions import Probs, row_numbers

@@ -14,7 +14,7 @@ import pytest
 
 from backbones.detectors.run import Upkeep
 from backbones.reproduce import TrialPlan, plan_trials, reproduce
-from backbones.scales import SCALES, Scale
+from backbones.settings.paper import SCALES, Scale
 from core.errors import ConfigError, MissingStageError
 from core.predictions import Predictions
 from core.runs.paper import crash_of, note_crash

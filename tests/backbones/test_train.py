@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from backbones.detectors.inputs import MATERIALS
 from backbones.detectors.plan import detector_names
+from backbones.networks.weights import start_weights
 from backbones.settings.config import BackboneConfig
-from backbones.start import start_weights
 from backbones.train import train_backbones
 from core.config import overlay
 from core.embeddings import Embeddings

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from backbones.detectors.inputs import Material, frozen_material
 from backbones.detectors.jobs import Job, describe_job, network_name, run_job, train_in_order
 from backbones.detectors.plan import DetectorPlan, plan_detectors
+from backbones.detectors.ray import Cluster, cluster_of
 from backbones.detectors.run import Upkeep
-from backbones.ray_cluster import Cluster, cluster_of
 from backbones.settings.config import BackboneConfig
 from backbones.train import train_backbones
 from core.config import overlay

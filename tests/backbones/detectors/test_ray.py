@@ -16,9 +16,8 @@ import pytest
 from backbones.detectors import ray as ray_engine
 from backbones.detectors.jobs import Train, train_in_order
 from backbones.detectors.plan import DetectorPlan
-from backbones.detectors.ray import on_ray
+from backbones.detectors.ray import Cluster, on_ray
 from backbones.detectors.run import Upkeep
-from backbones.ray_cluster import Cluster
 from backbones.train import train_backbones
 from core.config import overlay
 from core.errors import ConceptError, ConfigError
