@@ -333,8 +333,8 @@ def check(
     """Say whether the evaluator would take a submission, and if not, where and why."""
     from core.errors import SubmissionError
     from core.runs.workspace import Workspace
-    from ensembles.expected import expected_ids
     from ensembles.submission.check import check_submission
+    from ensembles.submission.truth import expected_ids
 
     prepared = None if workspace is None else Workspace(workspace)
     ids = expected_ids(truth, edition=edition, workspace=prepared)

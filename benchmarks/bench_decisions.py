@@ -33,12 +33,10 @@ from ensembles.calibration.temperature import fit_calibration
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import Choice, choose_rule
 from ensembles.decisions.rule import DecisionRule
-from ensembles.decisions.thresholds import Thresholds
-from ensembles.forecast.forecast import Forecast
-from ensembles.outlook import Outlook
+from ensembles.decisions.thresholds import Thresholds, Tuning, tune_by_concept, tune_global
+from ensembles.ensemble import falls_back
+from ensembles.forecast.forecast import Forecast, Outlook
 from ensembles.pairs import Floats, Pairs
-from ensembles.submit import falls_back
-from ensembles.tuning import Tuning, tune_by_concept, tune_global
 
 EMPTY_TRUTH: EmptyTruth = "left out"
 CONFIG = EnsembleConfig()

@@ -41,8 +41,8 @@ from core.categories import UNKNOWN
 from core.labels import LabelSpace, Targets
 from ensembles.calibration.temperature import Calibration, fit_calibration
 from ensembles.decisions.rule import DecisionRule
+from ensembles.decisions.thresholds import tune_by_concept, tune_global
 from ensembles.pairs import Pairs
-from ensembles.tuning import tune_by_concept, tune_global
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]

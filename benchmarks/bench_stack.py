@@ -24,8 +24,7 @@ import numpy as np
 from benchmarks.bench_score import cpu_name
 from core.labels import LabelSpace, Targets
 from core.predictions import Predictions, SparsePredictions, read_predictions
-from ensembles.background import Background
-from ensembles.stacking.candidates import make_candidates
+from ensembles.stacking.candidates import Background, make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.sources import Source

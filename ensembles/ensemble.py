@@ -16,7 +16,7 @@ from core.runs.detectors import find_detectors, untrained
 from core.runs.ensemble import (
     RULES,
     SOURCES,
-    Step,
+    LadderStep,
     climb,
     describe_rungs,
     read_rungs,
@@ -24,16 +24,17 @@ from core.runs.ensemble import (
     write_steps,
 )
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import ask_again, is_complete, new_folder, read_meta, write_json
+from core.storage.folders import META, ask_again, is_complete, new_folder, read_meta, write_json
 from ensembles.config import EnsembleConfig
-from ensembles.leave_out import judge, leave_one_out
-from ensembles.levels import write_levels
-from ensembles.member import Member
-from ensembles.members import gather
-from ensembles.outlook import save_outlook
-from ensembles.second_stage import candidates_of, describe, fit_second_stage
+from ensembles.decisions.rule import DecisionRule
+from ensembles.decisions.thresholds import write_levels
+from ensembles.forecast.forecast import Outlook, save_outlook
+from ensembles.forecast.shift import Shift
+from ensembles.members import Member, gather
+from ensembles.second_stage import candidates_of, describe, fit_second_stage, judge, leave_one_out
 from ensembles.stacking.registry import STACKERS
-from ensembles.submit import DECISION, FALLBACK, submit_test
+from ensembles.submission.check import check_submission
+from ensembles.submission.write import write_submission
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Ensemble:
     """
 
     folder: Path
-    steps: Sequence[Step]
+    steps: Sequence[LadderStep]
     submission: Path | None
 
 
@@ -155,7 +156,7 @@ def _stack(
             ).save(draft / "predictions" / "test")
 
 
-def _ladder(home: Path, valid: ImageTable) -> list[Step]:
+def _ladder(home: Path, valid: ImageTable) -> list[LadderStep]:
     """The ladder of a finished run; its last rung says if test is not decided by it."""
     meta = read_meta(home)
     steps = climb(read_rungs(home, meta["ladder"]), groups=valid.groups)
@@ -163,3 +164,65 @@ def _ladder(home: Path, valid: ImageTable) -> list[Step]:
         return steps
     name = f"not used for this test: {meta['decision']}"
     return [*steps[:-1], dataclasses.replace(steps[-1], name=name, state="not kept")]
+
+
+DECISION = "decision.json"
+FALLBACK = "fallback.json"
+"""The rule that was chosen, and the one for images that differ in kind from valid."""
+
+
+def submit_test(
+    home: Path, corpus: Corpus, valid: ImageTable, test: ImageTable, *, edition: int
+) -> Path:
+    """Decide the test images, forecast their score, write and check the edition's file.
+
+    Where they differ in kind from valid, what was tuned and calibrated there may not hold: they are
+    then decided by the fallback, and that is said. `meta.json` keeps the forecast, and whether this
+    was so.
+
+    Args:
+        home: a finished run.
+    """
+    labels = corpus.labels
+    probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
+    categories, groups = test.categories, test.groups
+    outlook = Outlook.load(home, valid=valid)
+    shift, made = Shift(), None
+    if outlook:
+        shift = outlook.shift(probs, categories=categories, groups=groups, labels=labels)
+    rule, fell_back = rule_for(home, shift)
+    decided = rule.decide(probs, categories=categories, labels=labels)
+    sets = labels.decode(decided)
+    say(
+        f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
+        f" {sum(not concepts for concepts in sets)} without any"
+    )
+    if outlook:
+        made = outlook.forecast(
+            decided, probs, categories=categories, groups=groups, labels=labels, shift=shift
+        )
+    say(str(made or "forecast: none, the run holds no calibrated probabilities"))
+    said = {"forecast": made.to_json()} if made else {}
+    write_json(home / META, {**read_meta(home), **said, "fell_back": fell_back})
+    path = home / f"submission-{edition}{rules_of(edition).suffix}"
+    upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
+    for fault in check_submission(upload, edition=edition, expected_ids=test.image_ids):
+        say(str(fault))
+    return upload
+
+
+def rule_for(home: Path, shift: Shift) -> tuple[DecisionRule, bool]:
+    """What to decide by, and whether that is the fallback, for images that differ in kind."""
+    rule = DecisionRule.load(home / DECISION)
+    if not (falls_back(rule, shift) and (home / FALLBACK).is_file()):
+        return rule, False
+    say(
+        f"test differs in kind from valid ({', '.join(shift.meaning)}): decided by one threshold,"
+        " not by what was chosen on valid; --set fall_back=false keeps that"
+    )
+    return DecisionRule.load(home / FALLBACK), True
+
+
+def falls_back(rule: DecisionRule, shift: Shift) -> bool:
+    """Whether more than one threshold was tuned, for images to which it may not apply."""
+    return bool(shift.meaning) and not rule.is_one_threshold

@@ -1,4 +1,8 @@
-"""The (image, concept) pairs that a threshold can turn, sorted once for every search."""
+"""Pairs of image and concept, in the orders that searches and decisions need.
+
+`Pairs` are those that a threshold can turn, sorted by probability, by group where asked;
+`RankedPairs` have calibrated probabilities, the most probable of an image first.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +14,6 @@ from scipy.sparse import csr_array
 from core.labels import Targets
 from core.metrics import Scores
 from ensembles.compiled import compiled, in_blocks
-from ensembles.grouping import by_group
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -232,3 +235,105 @@ def to_csr(rows: Ints, columns: Ints, *, shape: tuple[int, int]) -> csr_array:
     return csr_array(
         (np.ones(len(columns), dtype=np.bool_), columns, indptr.astype(np.int32)), shape=shape
     )
+
+
+def by_group(
+    groups: npt.NDArray[np.int32],
+    probs: npt.NDArray[np.float32],
+    *,
+    starts: npt.NDArray[np.int64],
+) -> npt.NDArray[np.intp]:
+    """(n,) pairs of the first group from the most probable down, then of the second, ...
+
+    Equal ones keep their order.
+
+    Args:
+        groups: (n,) group of each pair, from 0 on.
+        probs: (n,).
+        starts: (G + 1,) where each group begins once they stand one after the other.
+    """
+    order = np.empty(len(groups), dtype=np.intp)
+    _gather(groups, starts[:-1].copy(), order)
+    in_blocks(len(starts) - 1, lambda a, b: _sort(starts[a : b + 1], probs, order))
+    return order
+
+
+@compiled
+def _gather(
+    groups: npt.NDArray[np.int32], ends: npt.NDArray[np.int64], order: npt.NDArray[np.intp]
+) -> None:
+    """Write the pairs of one group after the other, each in their order; moves `ends` there."""
+    for k in range(len(groups)):
+        order[ends[groups[k]]] = k
+        ends[groups[k]] += 1
+
+
+@compiled
+def _sort(
+    starts: npt.NDArray[np.int64],
+    probs: npt.NDArray[np.float32],
+    order: npt.NDArray[np.intp],
+) -> None:
+    """Put the pairs of each group in order, from the most probable down."""
+    for j in range(len(starts) - 1):
+        own = order[starts[j] : starts[j + 1]].copy()
+        order[starts[j] : starts[j + 1]] = own[np.argsort(-probs[own], kind="mergesort")]
+
+
+Floats64 = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """n pairs ordered by image and then by concept; every other concept counts as absent.
+
+    Attributes:
+        rows, columns: (n,) image and concept.
+        probs: (n,) calibrated probability; 1 where a concept is certain.
+        shape: N and L.
+    """
+
+    rows: Ints
+    columns: Ints
+    probs: Floats
+    shape: tuple[int, int]
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.intp]:
+        """(n,) the pairs by image, the most probable first; of equal ones the lower column."""
+        return np.lexsort((-self.probs, self.rows))
+
+    @cached_property
+    def starts(self) -> Counts:
+        """(N + 1,) where the pairs of each image begin."""
+        counts = np.bincount(self.rows, minlength=self.shape[0])
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @cached_property
+    def ranked_probs(self) -> Floats64:
+        """(n,) the probabilities in `order`."""
+        return self.probs[self.order].astype(np.float64)
+
+    @property
+    def mass(self) -> Floats64:
+        """(N,) expected number of concepts of each image."""
+        mass: Floats64 = np.bincount(self.rows, weights=self.probs, minlength=self.shape[0]).astype(
+            np.float64
+        )
+        return mass
+
+    def first(self, sizes: Counts) -> csr_array:
+        """(N, L) boolean: so many of the most probable concepts of each image.
+
+        Args:
+            sizes: (N,).
+        """
+        place = np.arange(len(self.rows)) - np.repeat(self.starts[:-1], np.diff(self.starts))
+        chosen = np.empty(len(self.rows), dtype=np.bool_)
+        chosen[self.order] = place < sizes[self.rows]
+        return self.chosen(chosen)
+
+    def chosen(self, chosen: Bools) -> csr_array:
+        """(N, L) boolean: the pairs of an (n,) mask."""
+        return to_csr(self.rows[chosen], self.columns[chosen], shape=self.shape)

@@ -1,27 +1,29 @@
-"""From members to concept sets: stacker and decision chosen by cross-fitting, refitted on valid."""
+"""From members to concept sets: stacker and decision chosen by cross-fitting, refitted on valid.
+
+What was tried becomes rungs of the ladder, and the score without a member is what it is worth.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from core.images import ImageTable
-from core.metrics import EmptyTruth, wins
+from core.metrics import EmptyTruth, Scores, bootstrap, mean_in_order, wins
 from core.progress import progress
-from core.runs.ensemble import Rung
+from core.runs.ensemble import LadderStep, Rung, State
 from core.runs.fused import PRIOR
 from core.runs.workspace import Corpus
-from ensembles.background import Background
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import Choice, choose_rule
-from ensembles.member import Member
-from ensembles.members import constant_concepts
+from ensembles.decisions.thresholds import Tuning
+from ensembles.members import Member, constant_concepts
 from ensembles.pairs import Floats, are_true
-from ensembles.rungs import every_rung
-from ensembles.single import MemberStacker
-from ensembles.stacking.candidates import Candidates, make_candidates
+from ensembles.stacking.candidates import Background, Candidates, make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
+from ensembles.stacking.linear import MemberStacker
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.stacker import Stacker
-from ensembles.tuning import Tuning
 
 SUBMISSION = "submission"
 """The name of the decided concept sets beside those of members and stackers."""
@@ -196,3 +198,162 @@ CALIBRATED: Mapping[str, str] = {
 
 def _alone(name: str) -> Callable[[], Stacker]:
     return lambda: MemberStacker(name)
+
+
+QUICK = ("mean", "greedy", "logistic", "logistic-offsets", "logistic-concepts")
+"""Stackers that are fitted again without each member: seconds where a forest takes minutes."""
+
+
+def judge(fitted: SecondStage) -> str | None:
+    """The stacker that members are worth something to; None where no quick one was tried.
+
+    That is the kept one if it is quick, else the best quick one: to a single member the others are
+    worth nothing, and a forest would be grown once a member and fold.
+    """
+    quick = [rung for rung in fitted.tried if rung.name in QUICK]
+    if not quick:
+        return None
+    if fitted.stacker_name in QUICK:
+        return fitted.stacker_name
+    return max(quick, key=lambda rung: rung.mean).name
+
+
+def leave_one_out(
+    corpus: Corpus,
+    members: Sequence[Member],
+    valid: ImageTable,
+    config: EnsembleConfig,
+    fitted: SecondStage,
+    *,
+    empty_truth: EmptyTruth,
+) -> list[LadderStep]:
+    """A step a member: cross-fitted sample F1 without it, and what is gained by having it.
+
+    Candidate pairs and all features are made anew without the member, at one threshold as stackers
+    are compared. Two members that say the same are worth nothing each, though one of them may be
+    needed: the gains do not add up.
+
+    Returns:
+        Steps named after the members; `gain` is the paired difference of the stack with and
+        without it, with its 95 % interval. None without a quick stacker or with one member.
+    """
+    name = judge(fitted)
+    if name is None or len(members) < 2 or not config.leave_one_out:
+        return []
+    whole = next(rung.image_f1 for rung in fitted.tried if rung.name == name)
+    targets = valid.targets(corpus.labels)
+    background = background_of(corpus)
+    steps = []
+    with progress("leaving out", total=len(members), unit="members") as advance:
+        for member in members:
+            others = [other for other in members if other is not member]
+            pairs = candidates_of(
+                corpus, others, valid, split="valid", config=config, background=background
+            )
+            true = pairs.true(targets)
+            probs = cross_fit(STACKERS[name], pairs, true, folds=valid.folds)
+            scores = image_f1_of(
+                pairs, probs, true, targets=targets, folds=valid.folds, empty_truth=empty_truth
+            )
+            f1 = bootstrap(scores, groups=valid.groups)
+            gain = bootstrap(whole - scores, groups=valid.groups)
+            steps.append(LadderStep(name=member.name, f1=f1, gain=gain))
+            advance(1)
+    return steps
+
+
+LEVELS: Mapping[str, str] = {
+    "global": "one exact threshold",
+    "category": "thresholds by category",
+    "concept": "thresholds by concept",
+}
+
+
+def every_rung(
+    kept: Sequence[Rung],
+    tried: Mapping[str, Rung],
+    choice: Choice,
+    config: EnsembleConfig,
+    *,
+    words: Mapping[str, str],
+) -> list[Rung]:
+    """From the prior to the decision, the simplest first, with what did not pay.
+
+    Shown are the prior, the best member, the mean, the best other stacker, the best exact
+    thresholds, the best rule on calibrated probabilities, and all stackers that were kept.
+
+    Args:
+        kept: prior, best member and stackers that paid, the simplest first.
+        tried: members and stackers by name.
+        choice: the decision rule.
+        config: settings.
+        words: rules on calibrated probabilities in words.
+    """
+    paid = [rung.name for rung in kept]
+    shown = {"mean", *paid}
+    if others := [name for name in config.stackers if name != "mean"]:
+        shown.add(max(others, key=lambda name: tried[name].mean))
+    rungs = [rung for rung in kept if rung.name not in config.stackers]
+    for name in config.stackers:
+        if name in shown:
+            title = "mean of the members" if name == "mean" else f"stacker: {name}"
+            rungs.append(replace(tried[name], title=title, state=_state(name in paid)))
+    thresholds = _thresholds(choice, margin=config.margin, below=kept[-1].image_f1)
+    return [*rungs, *thresholds, *_calibrated(choice, words)]
+
+
+def _thresholds(choice: Choice, *, margin: float, below: Scores) -> list[Rung]:
+    """The plain threshold where it adds to the probabilities, and the best exact thresholds.
+
+    Args:
+        below: (N,) F1 of the probabilities at one threshold, without constant concepts and with
+            images left empty.
+    """
+    rungs = []
+    plain = choice.rungs["plain"]
+    if not np.array_equal(plain, below, equal_nan=True):
+        added = ["constant concepts always"] if choice.rule.always else []
+        added += ["no image empty"] if choice.rule.nomissing else []
+        title = f"one threshold, {', '.join(added)}"
+        rungs.append(Rung(name="plain", title=title, image_f1=plain, is_rule=True))
+    level: str = choice.levels.level
+    pays = wins(choice.rungs[level] - plain, margin=margin)  # as `choose_rule` asks
+    if not pays:
+        level = _best(choice, list(LEVELS))
+    rungs.append(
+        Rung(
+            name=level,
+            title=LEVELS[level],
+            image_f1=choice.rungs[level],
+            state=_state(pays),
+            is_rule=True,
+        )
+    )
+    return rungs
+
+
+def _calibrated(choice: Choice, words: Mapping[str, str]) -> list[Rung]:
+    """The rule on calibrated probabilities that was kept, else the best one; none of none."""
+    rules = [name for name in choice.rungs if name not in ("plain", *LEVELS)]
+    if not rules or choice.belief is None:
+        return []
+    pays = choice.kept in rules
+    name = choice.kept if pays else _best(choice, rules)
+    kind = choice.belief.calibration.kind
+    return [
+        Rung(
+            name=name,
+            title=f"decision: {words.get(name, name)} ({kind} calibration)",
+            image_f1=choice.rungs[name],
+            state=_state(pays),
+            is_rule=True,
+        )
+    ]
+
+
+def _best(choice: Choice, rules: Sequence[str]) -> str:
+    return max(rules, key=lambda name: mean_in_order(choice.rungs[name]))
+
+
+def _state(pays: bool) -> State:
+    return "kept" if pays else "not kept"

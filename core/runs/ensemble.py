@@ -88,7 +88,7 @@ def read_rungs(folder: Path, described: Sequence[Any]) -> list[Rung]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class LadderStep:
     """A rung with its score and its gain over the last one before it that was kept.
 
     Attributes:
@@ -104,21 +104,21 @@ class Step:
     state: State = "kept"
 
 
-def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[Step]:
+def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[LadderStep]:
     """Scores and paired gains with 95 % intervals, whole groups resampled.
 
     Args:
         rungs: the simplest first, all of the same N images.
         groups: N groups.
     """
-    steps: list[Step] = []
+    steps: list[LadderStep] = []
     kept: Scores | None = None
     for rung in rungs:
         gain = None
         if kept is not None and rung.state != "submitted":
             gain = bootstrap(rung.image_f1 - kept, groups=groups)
         f1 = bootstrap(rung.image_f1, groups=groups)
-        steps.append(Step(name=rung.title or rung.name, f1=f1, gain=gain, state=rung.state))
+        steps.append(LadderStep(name=rung.title or rung.name, f1=f1, gain=gain, state=rung.state))
         if rung.state == "kept":
             kept = rung.image_f1
     return steps
@@ -127,7 +127,7 @@ def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[Step]:
 _STEP = ("name", "f1", "f1_low", "f1_high", "gain", "gain_low", "gain_high", "n")
 
 
-def write_steps(path: Path, steps: Sequence[Step]) -> None:
+def write_steps(path: Path, steps: Sequence[LadderStep]) -> None:
     """Write steps that all have a gain, a line each: F1 and gain with their intervals, and n."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -138,7 +138,7 @@ def write_steps(path: Path, steps: Sequence[Step]) -> None:
             writer.writerow([step.name, *map(repr, values), step.f1.n])
 
 
-def read_steps(path: Path) -> list[Step]:
+def read_steps(path: Path) -> list[LadderStep]:
     """The steps that `write_steps` wrote, to the last bit."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -148,11 +148,12 @@ def read_steps(path: Path) -> list[Step]:
         return Interval(value=value, low=low, high=high, n=int(row["n"]))
 
     return [
-        Step(name=row["name"], f1=interval(row, "f1"), gain=interval(row, "gain")) for row in rows
+        LadderStep(name=row["name"], f1=interval(row, "f1"), gain=interval(row, "gain"))
+        for row in rows
     ]
 
 
-def ladder_table(steps: Sequence[Step]) -> str:
+def ladder_table(steps: Sequence[LadderStep]) -> str:
     """The ladder as aligned text: rung, sample F1, gain over the last one kept, whether it is."""
     width = max(len(step.name) for step in steps)
     header = "sample F1 [95 %]          gain over the last one kept"

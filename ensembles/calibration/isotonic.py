@@ -18,10 +18,9 @@ import numpy as np
 
 from core.errors import PredictionsError
 from core.labels import LabelSpace
-from ensembles.calibration.temperature import logit
 from ensembles.compiled import compiled, in_blocks
-from ensembles.pairs import Bools, Floats, Ints
-from ensembles.ranked import Counts, Floats64
+from ensembles.pairs import Bools, Counts, Floats, Floats64, Ints
+from ensembles.solvers.logistic import logit
 
 Knots = tuple[tuple[float, ...], tuple[float, ...]]
 """Logits before and after, both rising strictly; at least one of each."""

@@ -8,16 +8,7 @@ import numpy as np
 from core.errors import ConfigError, PredictionsError
 from core.labels import LabelSpace
 from ensembles.pairs import Bools, Floats, Ints
-from ensembles.solvers.logistic import fit_logistic
-
-EDGE = 1e-7
-"""Probabilities are held this far from 0 and 1 before their logit is taken."""
-
-
-def logit(probs: Floats) -> Floats:
-    """Log odds in float32, of probabilities held 1e-7 from 0 and 1."""
-    held = np.clip(probs, np.float32(EDGE), np.float32(1.0 - EDGE))
-    return np.asarray(np.log(held) - np.log1p(-held), dtype=np.float32)
+from ensembles.solvers.logistic import fit_logistic, logit
 
 
 class Calibrator(Protocol):

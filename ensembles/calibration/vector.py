@@ -20,10 +20,10 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from core.labels import LabelSpace
-from ensembles.calibration.temperature import Calibration, fit_calibration, logit
+from ensembles.calibration.temperature import Calibration, fit_calibration
 from ensembles.compiled import compiled, in_blocks
-from ensembles.pairs import Bools, Floats, Ints
-from ensembles.ranked import Counts, Floats64
+from ensembles.pairs import Bools, Counts, Floats, Floats64, Ints
+from ensembles.solvers.logistic import logit
 
 
 @dataclass(frozen=True, kw_only=True)

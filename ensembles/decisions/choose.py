@@ -24,10 +24,8 @@ from ensembles.calibration.choose import CalibrationChoice, choose_calibration, 
 from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
 from ensembles.decisions.rule import DecisionRule, Kind
 from ensembles.decisions.set_sizes import fit_factor
-from ensembles.decisions.thresholds import Thresholds
-from ensembles.levels import LevelChoice, choose_thresholds
+from ensembles.decisions.thresholds import LevelChoice, Thresholds, Tuning, choose_thresholds
 from ensembles.pairs import Bools, Floats, Pairs, are_true
-from ensembles.tuning import Tuning
 
 CALIBRATED: tuple[Kind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
 """Rules on calibrated probabilities, the simplest first."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensembles.compiled import compiled, in_blocks
-from ensembles.ranked import Counts, Floats64, Ranked
+from ensembles.pairs import Counts, Floats64, Ranked
 
 RIDGE = (1.0, 1.0, 1.0, 20.0)
 """Penalty of power - 1, shift, empty and each category's shift: a category of 20 images has half

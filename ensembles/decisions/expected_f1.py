@@ -21,7 +21,7 @@ from scipy.stats import poisson
 
 from core.metrics import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
-from ensembles.ranked import Counts, Floats64, Ranked
+from ensembles.pairs import Counts, Floats64, Ranked
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.general_f1 import maximise_general
 from ensembles.decisions.set_sizes import ratio_sizes, top_sizes
 from ensembles.decisions.thresholds import Thresholds
-from ensembles.pairs import Bools, Floats, Ints, select, to_csr
-from ensembles.ranked import Ranked
+from ensembles.pairs import Bools, Floats, Ints, Ranked, select, to_csr
 
 Kind = Literal["thresholds", "top-k", "ratio", "expected-f1", "general-f1"]
 

@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from core.metrics import EmptyTruth, Scores
 from ensembles.compiled import compiled, in_blocks
-from ensembles.pairs import Bools
-from ensembles.ranked import Counts, Floats64, Ranked
+from ensembles.pairs import Bools, Counts, Floats64, Ranked
 
 FACTORS = np.round(np.arange(0.3, 2.0001, 0.05), 2)
 """Factors that are tried for top-k."""

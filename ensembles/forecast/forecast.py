@@ -1,14 +1,14 @@
 """The score that decided images will get, without their labels.
 
 The forecast is the mean expected F1 of the decided sets under the calibrated probabilities, with
-the head for the number of concepts and the number missed (`ensembles.set_value`). On valid the
-same is done fold by fold with all of it fitted on the other folds; e_i = forecast - truth of an
-image. The test images are given, so what is uncertain is not which they are, but their truth: the
-interval is forecast - (b + r), with b the mean of e over groups of valid drawn with replacement
+the head for the number of concepts and the number missed (`ensembles.decisions.general_f1`). On
+valid the same is done fold by fold with all of it fitted on the other folds; e_i = forecast - truth
+of an image. The test images are given, so what is uncertain is not which they are, but their truth:
+the interval is forecast - (b + r), with b the mean of e over groups of valid drawn with replacement
 (the error of the method) and r the mean of e less its own mean over as many drawn groups as test
-has (the luck of so many images). It is centred on the forecast, unless b is beyond chance: then
-the mean error is taken off the forecast as well. An error within chance is left alone, since
-taking it off would add its noise to the forecast.
+has (the luck of so many images). It is centred on the forecast, unless b is beyond chance: then the
+mean error is taken off the forecast as well. An error within chance is left alone, since taking it
+off would add its noise to the forecast.
 
 Cross-fitted on 1,500 drawn images the error was +0.0004 where concepts were independent and +0.010
 where a common cause of deviation 1 moved all their logits; the head alone was off by -0.029 there,
@@ -25,17 +25,18 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from core.folds import Folds
+from core.images import ImageTable
 from core.labels import LabelSpace
 from core.metrics import Interval, Scores, bootstrap, group_numbers
+from core.runs.ensemble import read_scores, write_scores
+from ensembles.calibration.choose import reliability, write_reliability
 from ensembles.decisions.choose import Choice
 from ensembles.decisions.concept_counts import CountHead
 from ensembles.decisions.expected_f1 import Expected
+from ensembles.decisions.general_f1 import expected_of, with_decided
 from ensembles.decisions.rule import DecisionRule
-from ensembles.pairs import Bools, Floats
-from ensembles.ranked import Ranked
-from ensembles.set_value import expected_of, with_decided
-
-COLUMNS = ("forecast", "truth", "mass", "highest")
+from ensembles.forecast.shift import Kind, Shift, shift_between
+from ensembles.pairs import Bools, Floats, Ranked, to_csr
 
 _BLOCK = 32  # resamples drawn at once, as `core.metrics.bootstrap` does
 
@@ -231,3 +232,138 @@ def forecast(
         corrected=corrected,
         differs=tuple(differs),
     )
+
+
+BELIEF = "belief.json"
+IMAGES = "forecast_images.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What to forecast by, and how that did on valid.
+
+    Attributes:
+        belief: calibration, head and number missed.
+        found: (N,) values of `forecast.COLUMNS` of the images of valid, without their fold.
+        categories, groups: N of each.
+    """
+
+    belief: DecisionRule
+    found: Mapping[str, Scores]
+    categories: Sequence[str]
+    groups: Sequence[str]
+
+    @classmethod
+    def of(
+        cls,
+        choice: Choice,
+        probs: Floats,
+        *,
+        categories: Sequence[str],
+        groups: Sequence[str],
+        labels: LabelSpace,
+    ) -> "Outlook | None":
+        """The outlook of what was chosen; None where the probabilities cannot be calibrated.
+
+        Args:
+            choice: what was chosen on these images of valid.
+            probs: (N, L) out-of-fold probabilities.
+            categories, groups: N of each.
+        """
+        judged = judge_valid(choice, probs, categories=categories, labels=labels)
+        if judged is None or np.isnan(judged[1]["truth"]).all():
+            return None
+        return cls(belief=judged[0], found=judged[1], categories=categories, groups=groups)
+
+    def shift(
+        self,
+        probs: Floats,
+        *,
+        categories: Sequence[str],
+        groups: Sequence[str],
+        labels: LabelSpace,
+    ) -> Shift:
+        """Where other images, which need no labels, differ in kind from those of valid.
+
+        Args:
+            probs: (M, L) of the other images.
+            categories, groups: M of each.
+        """
+        none = np.array([], dtype=np.int32)
+        nothing = to_csr(none, none, shape=probs.shape)
+        _, now = judge(self.belief, nothing, probs, categories=categories, labels=labels)
+        before = Kind(
+            mass=self.found["mass"],
+            highest=self.found["highest"],
+            categories=self.categories,
+            groups=self.groups,
+        )
+        return shift_between(before, Kind(**now, categories=categories, groups=groups))
+
+    def forecast(
+        self,
+        decided: csr_array,
+        probs: Floats,
+        *,
+        categories: Sequence[str],
+        groups: Sequence[str],
+        labels: LabelSpace,
+        shift: Shift,
+    ) -> Forecast | None:
+        """What decided images will score; None where every one is sure to be left out of the mean.
+
+        Args:
+            decided, probs: (M, L).
+            categories, groups: M of each.
+            shift: of these images, as `shift` found it.
+        """
+        expected, _ = judge(self.belief, decided, probs, categories=categories, labels=labels)
+        if np.isnan(expected.forecast):
+            return None
+        return forecast(
+            expected,
+            error=self.found["forecast"] - self.found["truth"],
+            groups=self.groups,
+            test_groups=groups,
+            differs=shift.words,
+        )
+
+    @classmethod
+    def load(cls, folder: Path, *, valid: ImageTable) -> "Outlook | None":
+        """What `save_outlook` wrote, if it did."""
+        if not (folder / BELIEF).is_file():
+            return None
+        image_ids, found = read_scores(folder / IMAGES)
+        valid = valid.take(valid.row_numbers(image_ids))
+        belief = DecisionRule.load(folder / BELIEF)
+        return cls(belief=belief, found=found, categories=valid.categories, groups=valid.groups)
+
+
+def save_outlook(
+    folder: Path, choice: Choice, probs: Floats, *, valid: ImageTable, labels: LabelSpace
+) -> None:
+    """Write reliability, the forecast's record on valid by image and by fold, and the belief.
+
+    Nothing is written where the probabilities cannot be calibrated.
+
+    Args:
+        probs: (N, L) out-of-fold probabilities of valid.
+    """
+    outlook = Outlook.of(
+        choice, probs, categories=valid.categories, groups=valid.groups, labels=labels
+    )
+    if choice.belief is None or outlook is None:
+        return
+    pairs, free = choice.belief.pairs, choice.belief.pairs.probs < 1.0
+    after = choice.belief.calibration.calibrated
+    bins = {
+        "before": reliability(pairs.probs[free], pairs.true[free]),
+        "after": reliability(after[free], pairs.true[free]),
+    }
+    write_reliability(folder / "reliability.csv", bins)
+    write_by_fold(folder / "forecast.csv", outlook.found, folds=valid.folds)
+    write_scores(folder / IMAGES, image_ids=valid.image_ids, scores=outlook.found)
+    outlook.belief.save(folder / BELIEF)
+
+
+COLUMNS = ("forecast", "truth", "mass", "highest")

@@ -1,26 +1,86 @@
-"""The (image, concept) pairs that a stacker looks at, with features from every source."""
+"""The (image, concept) pairs that a stacker looks at, with features from every source.
+
+One source is what the training labels say of a concept before an image is looked at. Features are
+made image by image, as machine code.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 from scipy.special import expit
 
+from core.categories import CATEGORIES
 from core.errors import PredictionsError, first_few
 from core.labels import Targets
-from ensembles.background import Background
-from ensembles.calibration.temperature import logit
-from ensembles.compiled import in_blocks
-from ensembles.pair_features import (
-    fill_log_ranks,
-    fill_mass_and_support,
-    fill_prior,
-    fill_summaries,
-)
+from core.metrics import column_sums
+from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, Floats, Ints, are_true
-from ensembles.rows import Rows, take_rows
+from ensembles.solvers.features import Rows, take_rows
+from ensembles.solvers.logistic import logit
 from ensembles.stacking.sources import Source, find_candidates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Background:
+    """Frequencies of L concepts in the training images.
+
+    Attributes:
+        n_train: (L,) training images of each concept.
+        rate: (L,) smoothed share of training images with each concept, within (0, 1).
+        prior: (C, L) smoothed P(concept | category), rows as in `CATEGORIES`.
+        given: (L, L) smoothed P(column's concept | row's concept).
+        category_share: (C,) share of each category in the training images.
+    """
+
+    n_train: npt.NDArray[np.int64]
+    rate: Floats
+    prior: Floats
+    given: Floats
+    category_share: Floats
+
+    @classmethod
+    def of(cls, targets: Targets, categories: Sequence[str]) -> "Background":
+        """Frequencies in training images.
+
+        Shares are drawn towards the concept's overall rate with the weight of a few images: a
+        category or concept seen in two images says little. Images of unknown category count for
+        the rate only.
+
+        Args:
+            targets: the true concepts of the training images.
+            categories: their categories.
+        """
+        matrix = targets.matrix.astype(np.float32)
+        n_train = column_sums(targets.matrix)
+        rate = ((n_train + 0.5) / (len(targets) + 1.0)).astype(np.float32)
+        names = np.array(categories, dtype=np.str_)
+        member = csr_array(np.array([names == c for c in CATEGORIES]).astype(np.float32))
+        size: Floats = np.asarray(member.sum(axis=1), dtype=np.float32).ravel()
+        in_category = (member @ matrix).toarray()
+        prior = (in_category + _IMAGES * rate) / (size[:, None] + _IMAGES)
+        together = (matrix.T @ matrix).toarray()
+        given = (together + _IMAGES * rate) / (n_train[:, None] + _IMAGES)
+        return cls(
+            n_train=n_train,
+            rate=rate,
+            prior=prior.astype(np.float32),
+            given=given.astype(np.float32),
+            category_share=((size + 1.0) / (size.sum() + len(CATEGORIES))).astype(np.float32),
+        )
+
+    def category_weights(self, categories: Sequence[str]) -> Floats:
+        """(N, C) certainty of each image's category: 1 where it is known, the shares where not."""
+        weights = np.tile(self.category_share, (len(categories), 1))
+        names = np.array(categories, dtype=np.str_)
+        for number, category in enumerate(CATEGORIES):
+            weights[names == category] = np.arange(len(CATEGORIES)) == number
+        return weights
+
+
+_IMAGES = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,3 +258,116 @@ def _describe(
     shared[:, 6] = np.log1p(background.n_train[columns])
     probs = expit(shared[:, 0])
     fill_mass_and_support(starts, columns, probs, background.given, background.rate, shared[:, 7:])
+
+
+Starts = npt.NDArray[np.int64]
+
+
+@compiled
+def fill_log_ranks(starts: Starts, values: Floats, logs: Floats, out: Floats) -> None:
+    """Write log of 1 + the number of higher values of the same image, NaN where the value is.
+
+    Args:
+        starts: (N + 1,) where the pairs of each image begin.
+        values: (n,).
+        logs: log of 1, 2, ..., to as many as an image has pairs.
+        out: (n,).
+    """
+    higher = np.zeros(len(logs), dtype=np.int32)
+    for i in range(len(starts) - 1):
+        own = values[starts[i] : starts[i + 1]]
+        n = len(own)
+        higher[:n] = 0
+        for other in range(n):
+            value = own[other]
+            for k in range(n):
+                higher[k] += value > own[k]  # no comparison with NaN holds
+        for k in range(n):
+            out[starts[i] + k] = np.nan if np.isnan(own[k]) else logs[higher[k]]
+
+
+@compiled
+def fill_summaries(logits: Floats, out: Floats) -> None:
+    """Write mean, maximum, minimum, deviation and number of the log odds of those that cover.
+
+    Args:
+        logits: (n, M), NaN where a source does not cover the pair; one does at least.
+        out: (n, 5) or wider.
+    """
+    for k in range(len(logits)):
+        total, highest, lowest, n = 0.0, np.float32(-np.inf), np.float32(np.inf), 0
+        for m in range(logits.shape[1]):
+            value = logits[k, m]
+            if not np.isnan(value):
+                total += value
+                highest, lowest = max(highest, value), min(lowest, value)
+                n += 1
+        mean, squares = total / n, 0.0
+        for m in range(logits.shape[1]):
+            if not np.isnan(logits[k, m]):
+                squares += (logits[k, m] - mean) ** 2
+        out[k, 0], out[k, 1], out[k, 2] = mean, highest, lowest
+        out[k, 3], out[k, 4] = np.sqrt(squares / n), n
+
+
+@compiled
+def fill_prior(
+    starts: Starts, columns: Ints, category_weights: Floats, prior: Floats, out: Floats
+) -> None:
+    """Write P(concept) of each pair under the certainty of its image's category.
+
+    Args:
+        starts: (N + 1,) where the pairs of each image begin.
+        columns: (n,) concept.
+        category_weights: (N, C).
+        prior: (C, L) P(concept | category).
+        out: (n,).
+    """
+    for i in range(len(starts) - 1):
+        for k in range(starts[i], starts[i + 1]):
+            total = np.float32(0.0)
+            for c in range(len(prior)):
+                total += category_weights[i, c] * prior[c, columns[k]]
+            out[k] = total
+
+
+@compiled
+def fill_mass_and_support(
+    starts: Starts, columns: Ints, probs: Floats, given: Floats, rate: Floats, out: Floats
+) -> None:
+    """Write the sum of the image's probabilities, and the support of each pair by the others.
+
+    The support is P(concept | other concept), averaged over the image's other candidates in
+    proportion to their probability.
+
+    Args:
+        starts: (N + 1,) where the pairs of each image begin.
+        columns: (n,) concept.
+        probs: (n,).
+        given: (L, L) P(column's concept | row's concept).
+        rate: (L,) what is said of a concept that is alone in its image.
+        out: (n, 2).
+    """
+    longest = 0
+    for i in range(len(starts) - 1):
+        longest = max(longest, starts[i + 1] - starts[i])
+    total, weight = np.empty(longest), np.empty(longest)
+    for i in range(len(starts) - 1):
+        own, weights = columns[starts[i] : starts[i + 1]], probs[starts[i] : starts[i + 1]]
+        n = len(own)
+        mass = 0.0
+        for k in range(n):
+            total[k] = 1e-3 * rate[own[k]]
+            weight[k] = 1e-3
+            mass += weights[k]
+        for other in range(n):  # a row of `given` at a time, which stays in the cache
+            row, p = given[own[other]], weights[other]
+            for k in range(other):
+                total[k] += p * row[own[k]]
+                weight[k] += p
+            for k in range(other + 1, n):
+                total[k] += p * row[own[k]]
+                weight[k] += p
+        for k in range(n):
+            out[starts[i] + k, 0] = mass
+            out[starts[i] + k, 1] = total[k] / weight[k]

@@ -10,9 +10,9 @@ from core.errors import PredictionsError
 from core.storage.arrays import load_array, save_array
 from core.storage.folders import write_json
 from ensembles.compiled import compiled
-from ensembles.logistic_sums import Floats64
 from ensembles.pairs import Bools, Floats
-from ensembles.rows import take_rows
+from ensembles.solvers.features import take_rows
+from ensembles.solvers.logistic import Floats64
 from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.linear import LogisticStacker
 from ensembles.stacking.stacker import FILE, Weights, read_header

@@ -1,4 +1,4 @@
-"""Stackers whose log odds are a sum: the plain mean of the members, logistic regression.
+"""Stackers whose log odds are a sum: one member alone, the plain mean, logistic regression.
 
 Estimators as in scikit-learn: settings in `__init__`, data in `fit`, what was learned ends in `_`.
 """
@@ -9,10 +9,9 @@ import numpy as np
 from scipy.special import expit
 
 from core.storage.folders import write_json
-from ensembles.logistic_sums import logits_of
 from ensembles.pairs import Bools, Floats
 from ensembles.solvers.features import Standard
-from ensembles.solvers.logistic import fit_logistic, fit_offsets
+from ensembles.solvers.logistic import fit_logistic, fit_offsets, logits_of
 from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.stacker import FILE, Weights, check_features, check_targets, read_header
 
@@ -134,3 +133,34 @@ class LogisticStacker:
         stacker.coef_ = np.array(learned["coef_"])
         stacker.offsets_ = np.array(learned["offsets_"])
         return stacker
+
+
+class MemberStacker:
+    """The probabilities of one member; where it covers nothing, those of the members that do.
+
+    Args:
+        member: its name.
+    """
+
+    def __init__(self, member: str) -> None:
+        self.member = member
+
+    def fit(
+        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
+    ) -> "MemberStacker":
+        """Nothing to learn."""
+        return self
+
+    def predict(self, candidates: Candidates) -> Floats:
+        """(n,) probability of each pair."""
+        own, others = candidates.feature(f"logit {self.member}"), candidates.feature("mean logit")
+        return np.asarray(expit(np.where(np.isnan(own), others, own)), dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the member's name."""
+        write_json(folder / FILE, {"stacker": "member", "member": self.member})
+
+    @classmethod
+    def load(cls, folder: Path) -> "MemberStacker":
+        """The stacker that `save` wrote."""
+        return cls(str(read_header(folder)["member"]))

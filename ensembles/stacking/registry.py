@@ -4,12 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import PredictionsError
-from ensembles.concept_forest import ConceptLightGBMStacker
-from ensembles.single import MemberStacker
 from ensembles.stacking.concept_logistic import ConceptLogisticStacker
-from ensembles.stacking.forest import LightGBMStacker
+from ensembles.stacking.forest import ConceptLightGBMStacker, LightGBMStacker
 from ensembles.stacking.greedy import GreedyStacker
-from ensembles.stacking.linear import LogisticStacker, MeanStacker
+from ensembles.stacking.linear import LogisticStacker, MeanStacker, MemberStacker
 from ensembles.stacking.stacker import FILE, Stacker, read_header
 
 STACKERS: dict[str, Callable[[], Stacker]] = {

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from core.editions import Edition, rules_of
 from core.errors import CorpusError, SubmissionError, first_few
-from ensembles.faults import Fault
-from ensembles.submission.check import parse_submission, read_submission
+from ensembles.submission.check import Fault, parse_submission, read_submission
 from ensembles.submission.truth import Truth, read_truth
 
 ConceptSet = frozenset[str]

@@ -1,4 +1,4 @@
-"""True concepts of an edition's images, read as its evaluator reads them."""
+"""The images a submission must hold and their true concepts, read as the evaluator reads them."""
 
 import csv
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from core.editions import Edition, rules_of
 from core.errors import CorpusError
-from ensembles.faults import BYTE_ORDER_MARK, Fault
+from core.runs.workspace import Workspace
+from ensembles.submission.check import BYTE_ORDER_MARK, Fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,3 +112,20 @@ def _warnings(path: Path, line: int, cells: list[str], *, dropped: bool) -> list
     else:
         reason = f"the first line is taken for a header: {image_id!r} is not scored"
     return [Fault(path, line, reason, "warning")]
+
+
+def expected_ids(
+    truth: Path | None, *, edition: int, workspace: Workspace | None
+) -> tuple[str, ...] | None:
+    """Images of a truth file, else of the test split of a workspace; None where neither is given.
+
+    Raises:
+        ConfigError: no evaluator of that year is public.
+        CorpusError: the truth is missing or malformed.
+        MissingStageError: nothing is prepared in the workspace.
+    """
+    if truth is not None:
+        return read_truth(truth, edition=edition).image_ids
+    if workspace is not None:
+        return workspace.open_corpus().table.of(split="test").image_ids
+    return None

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
-from core.runs.ensemble import State, Step
+from core.runs.ensemble import LadderStep, State
 from reports.pages.figures import BLUE, GREEN, GREY, ORANGE, WIDTH, Numbers, percent
 
 _LOOKS: Mapping[State, tuple[str, str, bool]] = {
@@ -26,7 +26,7 @@ _LIGHT, _DARK = "#f7f7f7", "#111111"  # on a cell: neither is the page's ink nor
 _NOTED = (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # probabilities named on an axis
 
 
-def draw_ladder(steps: Sequence[Step]) -> Figure:
+def draw_ladder(steps: Sequence[LadderStep]) -> Figure:
     """Every rung with its interval; beside it its paired gain over the last one kept."""
     names = [fill(step.name, width=_WRAPPED) for step in steps]
     n_lines = 1 + max(name.count("\n") for name in names)
@@ -54,7 +54,7 @@ def draw_ladder(steps: Sequence[Step]) -> Figure:
     return figure
 
 
-def _draw_step_gains(axes: Axes, steps: Sequence[Step]) -> None:
+def _draw_step_gains(axes: Axes, steps: Sequence[LadderStep]) -> None:
     """Paired gains; one that would make all others unreadable leaves the axis, with its number."""
     gains = {place: (s.gain, s.state) for place, s in enumerate(steps) if s.gain is not None}
     reach = {place: max(abs(gain.low), abs(gain.high)) for place, (gain, _) in gains.items()}

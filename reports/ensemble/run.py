@@ -13,7 +13,15 @@ import numpy.typing as npt
 from core.errors import MissingStageError
 from core.images import ImageTable
 from core.metrics import Scores
-from core.runs.ensemble import RULES, SOURCES, Step, climb, read_rungs, read_scores, read_steps
+from core.runs.ensemble import (
+    RULES,
+    SOURCES,
+    LadderStep,
+    climb,
+    read_rungs,
+    read_scores,
+    read_steps,
+)
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import asked, read_meta
 from reports.pages.figures import Numbers
@@ -44,8 +52,8 @@ class Reached:
     valid: ImageTable
     scores: Mapping[str, Scores]
     rules: Mapping[str, Scores]
-    steps: Sequence[Step]
-    worth: Sequence[Step]
+    steps: Sequence[LadderStep]
+    worth: Sequence[LadderStep]
     thresholds: Mapping[str, Any] | None
     reliability: Mapping[str, Numbers]
     folds: Numbers | None

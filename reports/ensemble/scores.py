@@ -7,7 +7,7 @@ import numpy as np
 from core.categories import CATEGORIES, Category
 from core.images import ImageTable
 from core.metrics import Scores, bootstrap
-from core.runs.ensemble import Step
+from core.runs.ensemble import LadderStep
 from reports.ensemble.figures import draw_ladder, draw_sources
 from reports.ensemble.run import Reached
 from reports.gains import draw_gains
@@ -100,7 +100,7 @@ def worth_parts(reached: Reached) -> Sequence[Part]:
     ]
 
 
-def _signed(step: Step) -> str:
+def _signed(step: LadderStep) -> str:
     return "" if step.gain is None else step.gain.signed()
 
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ensembles.pairs import Floats
-from ensembles.ranked import Ranked
+from ensembles.pairs import Floats, Ranked
 
 
 def ranked(probs: Floats) -> Ranked:

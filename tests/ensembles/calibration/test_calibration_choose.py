@@ -10,12 +10,19 @@ from scipy.special import expit
 
 from core.errors import ConfigError, PredictionsError
 from core.labels import LabelSpace
-from ensembles.calibration.choose import CALIBRATIONS, choose_calibration, fit_kind, from_json
+from ensembles.calibration.choose import (
+    CALIBRATIONS,
+    choose_calibration,
+    fit_kind,
+    from_json,
+    reliability,
+    write_reliability,
+)
 from ensembles.calibration.isotonic import IsotonicCalibration, fit_isotonic
-from ensembles.calibration.temperature import Calibration, Calibrator, logit
+from ensembles.calibration.temperature import Calibration, Calibrator
 from ensembles.calibration.vector import VectorCalibration, fit_vector
 from ensembles.pairs import Bools, Floats, Ints, Pairs
-from ensembles.reliability import reliability, write_reliability
+from ensembles.solvers.logistic import logit
 
 LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(40)))
 

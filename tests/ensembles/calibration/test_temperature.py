@@ -3,7 +3,8 @@ import pytest
 from scipy.special import expit
 
 from core.errors import ConfigError, PredictionsError
-from ensembles.calibration.temperature import Calibration, fit_calibration, logit
+from ensembles.calibration.temperature import Calibration, fit_calibration
+from ensembles.solvers.logistic import logit
 
 
 def test_log_odds_stay_finite_at_the_ends() -> None:

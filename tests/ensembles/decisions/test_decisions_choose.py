@@ -9,8 +9,8 @@ from core.labels import LabelSpace, Targets
 from core.metrics import THRESHOLDS, image_f1, sample_f1
 from ensembles.calibration.temperature import Calibration
 from ensembles.decisions.choose import CALIBRATED, Choice, choose_rule
+from ensembles.decisions.thresholds import Tuning
 from ensembles.pairs import Floats, to_csr
-from ensembles.tuning import Tuning
 
 LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(30)))
 TUNING = Tuning(empty_truth="left out", nomissing=True)

@@ -9,9 +9,14 @@ import pytest
 from core.metrics import EmptyTruth
 from ensembles.decisions.concept_counts import CountHead, fit_counts, poisson_binomial
 from ensembles.decisions.expected_f1 import maximise
-from ensembles.decisions.general_f1 import best_set, maximise_general, tilts
-from ensembles.ranked import Ranked
-from ensembles.set_value import expected_of, with_decided
+from ensembles.decisions.general_f1 import (
+    best_set,
+    expected_of,
+    maximise_general,
+    tilts,
+    with_decided,
+)
+from ensembles.pairs import Ranked
 from tests.ensembles.made_pairs import ranked
 
 Floats64 = npt.NDArray[np.float64]

@@ -13,8 +13,7 @@ from ensembles.decisions.concept_counts import CountHead
 from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.rule import DecisionRule, Kind
 from ensembles.decisions.thresholds import Thresholds
-from ensembles.pairs import Floats
-from ensembles.ranked import Ranked
+from ensembles.pairs import Floats, Ranked
 from ensembles.solvers.line_search import NEVER
 
 LABELS = LabelSpace(("C1", "C2", "C3", "C4"))

@@ -10,9 +10,9 @@ from core.labels import LabelSpace, Targets
 from core.metrics import Interval, image_f1
 from ensembles.decisions.choose import choose_rule
 from ensembles.decisions.expected_f1 import Expected
+from ensembles.decisions.thresholds import Tuning
 from ensembles.forecast.forecast import Forecast, forecast, judge, judge_valid, write_by_fold
 from ensembles.pairs import Floats, to_csr
-from ensembles.tuning import Tuning
 
 LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(30)))
 

@@ -4,10 +4,9 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from ensembles.logistic_sums import logits_of
 from ensembles.solvers import logistic
 from ensembles.solvers.features import Standard
-from ensembles.solvers.logistic import fit_logistic, fit_offsets
+from ensembles.solvers.logistic import fit_logistic, fit_offsets, logits_of
 
 
 @pytest.mark.parametrize("ridge", [0.1, 10.0])

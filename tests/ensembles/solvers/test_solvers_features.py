@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from ensembles.pairs import Floats
-from ensembles.rows import take_rows
-from ensembles.solvers.features import CHUNK, Standard
+from ensembles.solvers.features import CHUNK, SomeRows, Standard, take_rows, with_places
 
 NAN = np.nan
 NAMES = ("logit a", "logit b", "logit c", "rank a", "rank b", "rank c", "mean logit")
@@ -62,3 +61,36 @@ def test_two_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -> No
         made.append((standard.mean, standard.scale, standard.of_rows(features)))
     for one, two in zip(*made, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+MATRIX = np.arange(12, dtype=np.float32).reshape(4, 3)
+MASK = np.array([True, False, True, True])
+
+
+def test_some_rows_read_like_the_array_of_them() -> None:
+    some, copied = take_rows(MATRIX, MASK), MATRIX[MASK]
+    assert some.shape == copied.shape
+    assert len(some) == 3
+    np.testing.assert_array_equal(np.asarray(some), copied)
+    np.testing.assert_array_equal(some[1:], copied[1:])
+    np.testing.assert_array_equal(some[:, 2], copied[:, 2])
+    np.testing.assert_array_equal(some[np.array([2, 0])], copied[[2, 0]])
+    np.testing.assert_array_equal(some[np.ix_([2, 0], [1])], copied[np.ix_([2, 0], [1])])
+    assert np.asarray(some, dtype=np.float64).dtype == np.float64
+
+
+def test_some_of_some_rows_share_the_matrix() -> None:
+    some = take_rows(take_rows(MATRIX, MASK), np.array([2, 1]))
+    np.testing.assert_array_equal(np.asarray(some), MATRIX[[3, 2]])
+    matrix, places = with_places(some)
+    assert matrix is MATRIX
+    assert places.tolist() == [3, 2]
+    assert with_places(MATRIX)[1].tolist() == [0, 1, 2, 3]
+
+
+def test_what_an_array_of_rows_cannot_give_is_refused() -> None:
+    some = SomeRows(MATRIX, np.array([0], dtype=np.int32))
+    with pytest.raises(IndexError, match="expected rows, or rows and columns"):
+        some[..., 0]
+    with pytest.raises(ValueError, match="without a copy"):
+        np.asarray(some, copy=False)

@@ -1,11 +1,21 @@
+import numba
 import numpy as np
 import pytest
 
+from core.categories import CATEGORIES
 from core.errors import PredictionsError
 from core.labels import LabelSpace
-from ensembles.background import Background
 from ensembles.pairs import Floats
-from ensembles.stacking.candidates import SHARED_FEATURES, Candidates, make_candidates
+from ensembles.stacking.candidates import (
+    SHARED_FEATURES,
+    Background,
+    Candidates,
+    fill_log_ranks,
+    fill_mass_and_support,
+    fill_prior,
+    fill_summaries,
+    make_candidates,
+)
 from ensembles.stacking.sources import Source
 
 LABELS = LabelSpace(("C1", "C2", "C3"))
@@ -144,3 +154,118 @@ def test_sources_must_have_names_of_their_own() -> None:
         make([GLOBAL, GLOBAL])
     with pytest.raises(PredictionsError, match=r"distinct names; found \[\]"):
         make([])
+
+
+def test_rates_are_smoothed_shares() -> None:
+    # (2 + .5)/5, (2 + .5)/5, (0 + .5)/5
+    assert BACKGROUND.n_train.tolist() == [2, 2, 0]
+    assert BACKGROUND.rate.tolist() == pytest.approx([0.5, 0.5, 0.1])
+
+
+def test_the_prior_of_a_category_is_drawn_to_the_rate_by_three_images() -> None:
+    prior = BACKGROUND.prior
+    # CT, two images: C1 in both (2 + 3*.5)/(2 + 3), C2 in one (1 + 1.5)/5, C3 (0 + .3)/5
+    assert prior[CATEGORIES.index("DRCT")].tolist() == pytest.approx([0.7, 0.5, 0.06])
+    # X-ray, one image with C2: 1.5/4, 2.5/4, .3/4
+    assert prior[CATEGORIES.index("DRXR")].tolist() == pytest.approx([0.375, 0.625, 0.075])
+    # no image: the rates
+    assert prior[CATEGORIES.index("DRUS")].tolist() == pytest.approx([0.5, 0.5, 0.1])
+
+
+def test_a_concept_given_another_one_is_drawn_to_its_rate_as_well() -> None:
+    # C1 occurs in two images, one of them with C2: (1 + 3*.5)/(2 + 3); C3 never: .3/5
+    assert BACKGROUND.given[0].tolist() == pytest.approx([0.7, 0.5, 0.06])
+    # C3 occurs nowhere: the rates
+    assert BACKGROUND.given[2].tolist() == pytest.approx([0.5, 0.5, 0.1])
+
+
+def test_a_known_category_has_all_the_weight_and_an_unknown_one_the_shares() -> None:
+    weights = BACKGROUND.category_weights(["DRXR", ""])
+    assert weights[0].tolist() == [float(c == "DRXR") for c in CATEGORIES]
+    # (2 + 1)/(3 + 7) for CT, (1 + 1)/10 for X-ray, 1/10 for the others
+    expected = [{"DRCT": 0.3, "DRXR": 0.2}.get(c, 0.1) for c in CATEGORIES]
+    assert weights[1].tolist() == pytest.approx(expected)
+    assert weights.dtype == np.float32
+
+
+RNG = np.random.default_rng(0)
+STARTS = np.array([0, 3, 3, 10, 40])
+N = 40
+LOGITS = np.round(RNG.normal(-2, 2, (N, 5)), 1).astype(np.float32)  # with ties
+LOGITS[RNG.random((N, 5)) < 0.3] = np.nan
+LOGITS[:, 0] = RNG.normal(-2, 2, N)  # one covers all
+COLUMNS = np.concatenate(
+    [np.sort(RNG.choice(50, n, replace=False)) for n in np.diff(STARTS)]
+).astype(np.int32)
+ROW_OF_PAIR = np.repeat(np.arange(4), np.diff(STARTS))
+
+
+def test_ranks_count_the_higher_values_of_the_image() -> None:
+    values = LOGITS[:, 1]
+    out = np.empty(N, dtype=np.float32)
+    logs = np.log1p(np.arange(31)).astype(np.float32)
+    fill_log_ranks(STARTS, np.ascontiguousarray(values), logs, out)
+    expected = [
+        np.nan
+        if np.isnan(values[k])
+        else np.log1p((values[ROW_OF_PAIR[k] == ROW_OF_PAIR] > values[k]).sum())
+        for k in range(N)
+    ]
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+def test_summaries_are_numpy_s_without_the_missing() -> None:
+    out = np.empty((N, 6), dtype=np.float32)
+    fill_summaries(LOGITS, out)
+    z = LOGITS.astype(np.float64)
+    expected = [
+        np.nanmean(z, axis=1),
+        np.nanmax(z, axis=1),
+        np.nanmin(z, axis=1),
+        np.nanstd(z, axis=1),
+        (~np.isnan(z)).sum(axis=1),
+    ]
+    np.testing.assert_allclose(out[:, :5], np.column_stack(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_the_prior_is_the_mixture_of_the_categories() -> None:
+    weights = RNG.dirichlet(np.ones(3), 4).astype(np.float32)
+    prior = RNG.random((3, 50)).astype(np.float32)
+    out = np.empty(N, dtype=np.float32)
+    fill_prior(STARTS, COLUMNS, weights, prior, out)
+    np.testing.assert_allclose(out, (weights @ prior)[ROW_OF_PAIR, COLUMNS], rtol=1e-5)
+
+
+def test_support_is_the_weighted_mean_over_the_other_pairs_of_the_image() -> None:
+    probs = RNG.random(N).astype(np.float32)
+    given, rate = RNG.random((50, 50)).astype(np.float32), RNG.random(50).astype(np.float32)
+    out = np.empty((N, 2), dtype=np.float32)
+    fill_mass_and_support(STARTS, COLUMNS, probs, given, rate, out)
+    for k in range(N):
+        others = (ROW_OF_PAIR[k] == ROW_OF_PAIR) & (np.arange(N) != k)
+        total = 1e-3 * rate[COLUMNS[k]] + probs[others] @ given[COLUMNS[others], COLUMNS[k]]
+        assert out[k, 0] == pytest.approx(probs[ROW_OF_PAIR[k] == ROW_OF_PAIR].sum(), rel=1e-5)
+        assert out[k, 1] == pytest.approx(total / (1e-3 + probs[others].sum()), rel=1e-5)
+
+
+def test_two_threads_make_the_candidates_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = LabelSpace(tuple(f"C{c}" for c in range(8)))
+    truth = labels.encode([[f"C{i % 8}"] for i in range(600)])
+    background = Background.of(truth, ["DRCT"] * 600)
+    numbers = np.arange(600, dtype=np.int32)
+    sources = [
+        Source(name=n, probs=RNG.random((600, 8), np.float32), rows=numbers, columns=numbers[:8])
+        for n in "ab"
+    ]
+    made = []
+    for n_threads in (1, 2):
+        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
+        weights = background.category_weights(["DRCT"] * 600)
+        made.append(
+            make_candidates(
+                sources, background=background, category_weights=weights, floor=0.5, top=2
+            )
+        )
+    np.testing.assert_array_equal(made[0].rows, made[1].rows)
+    np.testing.assert_array_equal(made[0].columns, made[1].columns)
+    np.testing.assert_array_equal(np.asarray(made[0].features), np.asarray(made[1].features))

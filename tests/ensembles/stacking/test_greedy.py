@@ -8,10 +8,9 @@ import pytest
 from scipy.special import expit, logit
 
 from core.errors import PredictionsError
-from ensembles.greedy_sums import LOWEST, N_THRESHOLDS, STEP, score_picks
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking.candidates import Candidates
-from ensembles.stacking.greedy import GreedyStacker
+from ensembles.stacking.greedy import LOWEST, N_THRESHOLDS, STEP, GreedyStacker, score_picks
 from ensembles.stacking.registry import load_stacker
 
 NAN = np.nan

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from core.metrics import Interval
-from core.runs.ensemble import State, Step
+from core.runs.ensemble import LadderStep, State
 from reports.ensemble.figures import draw_deciles, draw_ladder, draw_reliability, draw_sources
 from reports.pages.figures import style
 
 
-def step(name: str, f1: float, gain: float | None, state: State = "kept") -> Step:
+def step(name: str, f1: float, gain: float | None, state: State = "kept") -> LadderStep:
     def around(value: float, width: float) -> Interval:
         return Interval(value, value - width, value + width, 100)
 
-    return Step(
+    return LadderStep(
         name=name,
         f1=around(f1, 0.02),
         gain=None if gain is None else around(gain, 0.002),

@@ -14,7 +14,7 @@ from core.errors import MissingStageError
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.metrics import Interval
-from core.runs.ensemble import Step, write_scores, write_steps
+from core.runs.ensemble import LadderStep, write_scores, write_steps
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder, write_json
 from reports.ensemble.page import report_parts, write_report
@@ -122,7 +122,7 @@ def save_everything(workspace: Workspace, *, level: str = "concept") -> Path:
     }
     write_json(run / "thresholds.json", {"level": level, "levels": levels})
     half, gain = Interval(0.5, 0.25, 0.75, 5), Interval(0.125, -0.25, 0.5, 5)
-    write_steps(run / "members.csv", [Step(name="routed", f1=half, gain=gain)])
+    write_steps(run / "members.csv", [LadderStep(name="routed", f1=half, gain=gain)])
     header = "calibration,low,high,mean_predicted,share_true,n\n"
     bins = (
         "before,0.0,0.005,0.002,0.01,100\nbefore,0.9,1.0,0.95,0.9,10\nafter,0.9,1.0,0.95,0.96,9\n"

@@ -6,9 +6,8 @@ import numpy as np
 
 from core.labels import LabelSpace, Targets
 from core.predictions import Predictions
-from ensembles.background import Background
-from ensembles.single import MemberStacker
-from ensembles.stacking.candidates import Candidates, make_candidates
+from ensembles.stacking.candidates import Background, Candidates, make_candidates
+from ensembles.stacking.linear import MemberStacker
 from ensembles.stacking.sources import Source
 
 LABELS = LabelSpace(("C1", "C2"))
