@@ -99,7 +99,7 @@ def stats(
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
     from corpus.readers.unprepared import named, read_unprepared
-    from reports.stats import write_stats
+    from reports.statistics.page import write_stats
 
     home = Workspace(workspace)
     if source is None:

@@ -14,16 +14,14 @@ from core.metrics import column_sums
 from core.predictions import Predictions, Probs
 from core.runs.detectors import GLOBAL
 from core.runs.fused import BLIND, PRIOR
-from fusion.archive import retrieval
-from fusion.choice import choose_on_valid, settled
-from fusion.combine import blend, with_constants
+from fusion.combine import Support, blend, choose_on_valid, route, settled, with_constants
 from fusion.config import FuseConfig
 from fusion.inputs.gather import SPLITS, Given
 from fusion.networks.end_to_end import SUFFIX, end_to_end
 from fusion.networks.late import LATE, late
 from fusion.networks.train import HEADS, network
 from fusion.result import Fused, Made, Strategy, as_predictions
-from fusion.route import Support, route
+from fusion.retrieval.votes import retrieval
 
 _SHARES = (0.5, 0.25, 0.75, 0.0)
 """Shares of the neighbours' votes that are tried; the first of equals is taken."""

@@ -1,25 +1,35 @@
-"""The page of `reproduce`: the paper's Tables 4 and 5 with ours beside theirs, and its findings."""
+"""The page of `reproduce`: the paper's Tables 4 and 5 with ours beside theirs, and its findings.
 
-from collections.abc import Mapping
+Scores are of the half of valid that did not stop a network; Figure 6 is drawn for any experiment.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from core.metrics import Interval, bootstrap
+from core.editions import empty_truth_rule
+from core.errors import LeakageError
+from core.images import ImageTable
+from core.metrics import Interval, Scores, bootstrap, decided_at, image_f1
 from core.runs.paper import (
     FINDINGS,
     OTHER_HALF,
     TABLE_4,
     TABLE_5,
     THRESHOLD,
-    Finding,
+    PaperFinding,
     Trial,
     Trials,
     find_trials,
 )
 from core.runs.workspace import Corpus, Workspace
-from reports.curves import draw_curves
-from reports.halves import score_half, score_pair
+from reports.pages.figures import BLUE, GREEN, ORANGE, save_figure, style
 from reports.pages.markdown import table
 
 
@@ -160,7 +170,7 @@ def findings_table(corpus: Corpus, trials: Trials) -> str:
     return table(header, rows)
 
 
-def _differing(trials: Trials, finding: Finding) -> str:
+def _differing(trials: Trials, finding: PaperFinding) -> str:
     """Settings that tell the two experiments apart as they were trained here."""
     ours, theirs = (trials[n, "val1"].settings for n in (finding.better, finding.worse))
     ours["weights"], theirs["weights"] = (_start(s["weights"]) for s in (ours, theirs))
@@ -172,7 +182,7 @@ def _start(weights: str) -> str:
     return "random weights" if weights == "none" else "pretrained"
 
 
-def difference(corpus: Corpus, trials: Trials, finding: Finding) -> Interval | None:
+def difference(corpus: Corpus, trials: Trials, finding: PaperFinding) -> Interval | None:
     """Sample F1 of the one experiment less that of the other, paired; None without both pairs."""
     pairs = [score_pair(corpus, trials, n) for n in (finding.better, finding.worse)]
     better, worse = pairs
@@ -181,7 +191,7 @@ def difference(corpus: Corpus, trials: Trials, finding: Finding) -> Interval | N
     return bootstrap(better.image_f1 - worse.image_f1, groups=better.images.groups)
 
 
-def verdict(finding: Finding, found: Interval | None) -> str:
+def verdict(finding: PaperFinding, found: Interval | None) -> str:
     """Whether a finding holds here."""
     if found is None:
         return ""
@@ -233,3 +243,143 @@ def _made(trials: Trials) -> str:
         f" {newest['made'][:10]}; {newest['device']}, {newest['machine']}, Python"
         f" {newest['python']}; {versions}."
     )
+
+
+FIGURE_6 = 3
+"""The experiment that the paper's figure shows."""
+
+_COLOURS = {"val1": BLUE, "val2": ORANGE, "valid": GREEN}
+
+
+def draw_curves(trials: Trials, folder: Path, *, name: str) -> dict[str, str]:
+    """Draw the paper's figure, and one of all experiments.
+
+    Args:
+        trials: by experiment and half; those not finished are left out.
+        folder: gets `<name>-figure-6.svg` and `.png`, `<name>-curves.svg` and `.png`.
+        name: what the files' names begin with.
+
+    Returns:
+        Caption by name of the PNG file; empty where nothing is finished.
+    """
+    finished = [trial for trial in trials.values() if trial.meta]
+    numbers = sorted({trial.number for trial in finished})
+    captions = {}
+    with style():
+        if FIGURE_6 in numbers:
+            figure = _paper_figure([t for t in finished if t.number == FIGURE_6])
+            save_figure(figure, folder, f"{name}-figure-6")
+            captions[f"{name}-figure-6.png"] = (
+                f"Loss and F1 of the stopping images by epoch, experiment {FIGURE_6}"
+                f" ({TABLE_4[FIGURE_6].title}); a dot marks the best epoch."
+            )
+        if numbers:
+            figure = _grid([[t for t in finished if t.number == n] for n in numbers])
+            save_figure(figure, folder, f"{name}-curves")
+            captions[f"{name}-curves.png"] = (
+                "F1 of the stopping images by epoch, all experiments; a dot marks the best epoch."
+            )
+    return captions
+
+
+def _paper_figure(trials: Sequence[Trial]) -> Figure:
+    figure = Figure(figsize=(7, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curves(left, trials, key="stop_loss", label="loss")
+    _curves(right, trials, key="f1", label="sample F1, decided at 0.5")
+    right.legend()
+    return figure
+
+
+def _grid(experiments: Sequence[Sequence[Trial]]) -> Figure:
+    n_columns = min(5, len(experiments))
+    n_rows = -(-len(experiments) // n_columns)
+    figure = Figure(figsize=(2.1 * n_columns + 0.5, 2.0 * n_rows + 0.4), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
+    for axis in axes.flat[len(experiments) :]:
+        axis.set_visible(False)
+    for axis, trials in zip(axes.flat, experiments, strict=False):
+        number = trials[0].number
+        title = TABLE_4[number].title.replace(", ", "\n", 1)
+        axis.set_title(f"{number}: {title}")
+        _curves(axis, trials, key="f1", label="")
+    for row in axes:
+        row[0].set_ylabel("sample F1")
+    by_label: dict[Any, Any] = {}
+    for axis in axes.flat:
+        handles, labels = axis.get_legend_handles_labels()
+        by_label |= dict(zip(labels, handles, strict=True))
+    names = sorted(by_label)
+    handles = [by_label[name] for name in names]
+    figure.legend(handles, names, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _curves(axis: Axes, trials: Sequence[Trial], *, key: str, label: str) -> None:
+    for trial in trials:
+        entries: list[dict[str, Any]] = trial.epochs()
+        epochs = [entry["epoch"] for entry in entries]
+        values = [entry[key] for entry in entries]
+        colour = _COLOURS[trial.stop_on]
+        axis.plot(epochs, values, color=colour, label=f"stopped on {trial.stop_on}")
+        best = epochs.index(trial.meta["best_epoch"][0])
+        axis.plot(epochs[best], values[best], "o", color=colour, markersize=5)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(label)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axis.grid(alpha=0.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Valid images with the F1 that networks reached which these images did not stop.
+
+    Attributes:
+        images: n images.
+        image_f1: (n,) NaN where the score leaves an image out.
+    """
+
+    images: ImageTable
+    image_f1: Scores
+
+    @classmethod
+    def join(cls, corpus: Corpus, parts: list["Scored"]) -> "Scored":
+        """Both halves as one."""
+        ids = [image_id for part in parts for image_id in part.images.image_ids]
+        images = corpus.table.take(corpus.table.row_numbers(ids))
+        return cls(images=images, image_f1=np.concatenate([part.image_f1 for part in parts]))
+
+
+def score_half(corpus: Corpus, trial: Trial, *, nomissing: bool = False) -> Scored:
+    """A finished network on the half of valid that did not stop it, decided at 0.5.
+
+    Args:
+        corpus: the prepared corpus.
+        trial: stopped on `val1` or `val2`.
+        nomissing: whether an image left without a concept gets its most probable one.
+
+    Raises:
+        LeakageError: it met these images while it was trained.
+    """
+    images = corpus.valid_half(OTHER_HALF[trial.stop_on])
+    predictions = trial.predictions("valid").rows(images.image_ids)
+    if met := predictions.fitted_on.intersection(images.image_ids):
+        raise LeakageError(
+            f"{trial.folder}: {len(met)} of the images that test it stopped it; train it again"
+        )
+    decided = decided_at(predictions.probs, THRESHOLD, nomissing=nomissing)
+    rule = empty_truth_rule(corpus.edition)
+    truth = images.targets(predictions.labels)
+    return Scored(images=images, image_f1=image_f1(truth, decided, empty_truth=rule))
+
+
+def score_pair(
+    corpus: Corpus, trials: Trials, number: int, *, nomissing: bool = False
+) -> Scored | None:
+    """Both halves of valid, each under the network that the other stopped; None without both."""
+    pair = [trials.get((number, stop_on)) for stop_on in OTHER_HALF]
+    finished = [trial for trial in pair if trial is not None and trial.meta]
+    if len(finished) < len(OTHER_HALF):
+        return None
+    parts = [score_half(corpus, trial, nomissing=nomissing) for trial in finished]
+    return Scored.join(corpus, parts)

@@ -37,12 +37,6 @@ MAX_LINES = 450
 
 MAX_MODULES = 12  # beside `__init__`
 
-CROWDED = {"fusion"}
-"""Folders that still hold more; to shrink."""
-
-SHARED_NAMES = {"Choice", "Finding", "Pairs"}
-"""Names that two public classes still share; to shrink."""
-
 
 def imports(tree: ast.AST) -> Iterator[str]:
     """Modules that a tree imports, wherever in it; a relative import keeps its dots."""
@@ -107,14 +101,14 @@ def test_torch_stays_out_of_corpus_but_for_its_images() -> None:
 def test_a_folder_holds_few_modules() -> None:
     homes = [path.parent for path in MODULES if path.name != "__init__.py"]
     crowded = {name_of(home) for home in homes if homes.count(home) > MAX_MODULES}
-    assert crowded == CROWDED
+    assert not crowded
 
 
 def test_a_public_class_has_a_name_of_its_own() -> None:
     bodies = [node for path in MODULES for node in parse(path).body]
     names = [node.name for node in bodies if isinstance(node, ast.ClassDef)]
     shared = {name for name in names if not name.startswith("_") and names.count(name) > 1}
-    assert shared == SHARED_NAMES
+    assert not shared
 
 
 def test_the_command_line_imports_at_module_level_only_what_help_needs() -> None:

@@ -20,7 +20,7 @@ from corpus.readers.unprepared import read_unprepared
 from ensembles.submission.check import check_submission
 from ensembles.submission.score import score_submission
 from ensembles.submission.write import write_submission
-from reports.stats import write_stats
+from reports.statistics.page import write_stats
 
 REAL_LIST = Path(__file__).parents[2] / "shared" / "roco" / "validation_cuis.txt"
 

@@ -188,7 +188,7 @@ TABLE_5 = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class PaperFinding:
     """Something that the paper found by comparing two experiments.
 
     Attributes:
@@ -205,13 +205,13 @@ class Finding:
 
 
 FINDINGS = (
-    Finding(says="F1*bce beats bce", better=9, worse=3),
-    Finding(says="F1+bce beats bce", better=10, worse=3),
-    Finding(says="hflip beats none (VGG16)", better=3, worse=2),
-    Finding(says="hflip beats none (DenseNet169)", better=7, worse=6),
-    Finding(says="larger pictures bring nothing", better=4, worse=3, gains=False),
-    Finding(says="wider layers help (4k, not 2k)", better=2, worse=1),
-    Finding(says="a third layer brings nothing", better=8, worse=3, gains=False),
-    Finding(says="ResNet50 beats VGG16", better=5, worse=3),
-    Finding(says="DenseNet169 beats VGG16", better=7, worse=3),
+    PaperFinding(says="F1*bce beats bce", better=9, worse=3),
+    PaperFinding(says="F1+bce beats bce", better=10, worse=3),
+    PaperFinding(says="hflip beats none (VGG16)", better=3, worse=2),
+    PaperFinding(says="hflip beats none (DenseNet169)", better=7, worse=6),
+    PaperFinding(says="larger pictures bring nothing", better=4, worse=3, gains=False),
+    PaperFinding(says="wider layers help (4k, not 2k)", better=2, worse=1),
+    PaperFinding(says="a third layer brings nothing", better=8, worse=3, gains=False),
+    PaperFinding(says="ResNet50 beats VGG16", better=5, worse=3),
+    PaperFinding(says="DenseNet169 beats VGG16", better=7, worse=3),
 )

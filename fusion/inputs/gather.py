@@ -17,10 +17,9 @@ from core.progress import say
 from core.runs.detectors import DetectorRun, find_runs, newest_of_each_category
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
-from fusion.guess import Guess, guess_categories
+from fusion.inputs.category import Guess, guess_categories, one_hot
 from fusion.inputs.metadata import MetadataEncoder
 from fusion.inputs.tensors import Evidence
-from fusion.modality import one_hot
 from training.predict import Rows
 
 SPLITS = ("valid", "test")

@@ -1,7 +1,8 @@
-"""Shallow networks on pooled features and metadata, by concatenation; one class a strategy.
+"""Shallow networks on pooled features and metadata; one class a strategy.
 
-All take features (B, D), category (B, 7) and metadata (B, M) and give logits (B, L). The category
-may be a posterior where it is not known.
+Concatenation, what the category says of concepts, modulation (FiLM, MetaNet, MetaBlock), and a
+mixture of experts. All take features (B, D), category (B, 7) and metadata (B, M) and give logits
+(B, L). The category may be a posterior where it is not known.
 """
 
 from dataclasses import replace
@@ -109,4 +110,181 @@ class Embedded(nn.Module):
         """Logits (B, L)."""
         embedded = self.embed(torch.cat([category, metadata], dim=1))
         logits: Tensor = self.layers(torch.cat([self.standardise(features), embedded], dim=1))
+        return logits
+
+
+_SHARE = 4
+"""An expert has a quarter of the general network's units: its images are fewer as well."""
+
+
+class Experts(nn.Module):
+    """Soft routing between specialists and a general network, learnt for each concept.
+
+        logits = g * specialist + (1 - g) * general
+        g = sum_c P(c) sigmoid(a_c), a_c one number a concept
+
+    Source: Jacobs et al., Neural Computation 1991, with the category in place of a gating network.
+    """
+
+    def __init__(self, train: Training, config: FitConfig) -> None:
+        super().__init__()
+        n_categories = train.inputs[1].shape[1]
+        self.standardise = Standardise.fitted(train.inputs[0])
+        self.first = first_layers(train.n_features + train.n_context, config)
+        self.further = further_layers(config.hidden[0], train.n_concepts, config)
+        units = max(config.hidden[0] // _SHARE, 1)
+        self.units = units
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.own = nn.Linear(train.n_features, n_categories * units)
+        self.answer = nn.Linear(n_categories * units, train.n_concepts)
+        self.bias = nn.Linear(n_categories, train.n_concepts, bias=False)
+        self.gate = nn.Linear(n_categories, train.n_concepts, bias=False)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.bias.weight)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
+        """Logits (B, L)."""
+        seen = self.standardise(features)
+        known = torch.cat([seen, context(category, metadata)], dim=1)
+        general = self.further(self.dropout(torch.relu(self.first(known))))
+        hidden = torch.relu(self.own(self.input_dropout(seen)))
+        hidden = hidden.view(len(hidden), -1, self.units) * category.unsqueeze(2)
+        special = self.answer(self.dropout(hidden.flatten(1))) + self.bias(category)
+        gate = category @ torch.sigmoid(self.gate.weight.T)
+        logits: Tensor = general + gate * (special - general)
+        return logits
+
+
+_N_MIDDLE = 32
+"""Units between metadata and the gates of MetaNet; the authors take more, for more metadata."""
+
+
+class Film(nn.Module):
+    """Scale and shift of each unit of the first hidden layer, as the metadata says.
+
+        h' = (1 + gamma(metadata)) * h + beta(metadata)
+
+    Source: Perez et al., AAAI 2018 (arXiv:1709.07871), equation 1. It starts as no modulation.
+    """
+
+    def __init__(self, train: Training, config: FitConfig) -> None:
+        super().__init__()
+        self.standardise = Standardise.fitted(train.inputs[0])
+        self.first = first_layers(train.n_features, config)
+        self.modulate = nn.Linear(train.n_context, 2 * config.hidden[0])
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+        self.dropout = nn.Dropout(config.dropout)
+        self.further = further_layers(config.hidden[0], train.n_concepts, config)
+
+    def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
+        """Logits (B, L)."""
+        gamma, beta = self.modulate(context(category, metadata)).chunk(2, dim=1)
+        hidden = (1 + gamma) * self.first(self.standardise(features)) + beta
+        logits: Tensor = self.further(self.dropout(torch.relu(hidden)))
+        return logits
+
+
+class MetaNet(nn.Module):
+    """A gate in (0, 1) on each pooled feature, from a small network on the metadata.
+
+        x' = sigmoid(W2 relu(W1 metadata)) * x
+
+    Source: Li et al., ISBI 2020 (arXiv:1911.00986), as described by Pacheco and Krohling 2021.
+    """
+
+    def __init__(self, train: Training, config: FitConfig) -> None:
+        super().__init__()
+        self.standardise = Standardise.fitted(train.inputs[0])
+        self.gate = nn.Sequential(
+            nn.Linear(train.n_context, _N_MIDDLE),
+            nn.ReLU(),
+            nn.Linear(_N_MIDDLE, train.n_features),
+            nn.Sigmoid(),
+        )
+        self.layers = build_head(train.n_features, train.n_concepts, config)
+
+    def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
+        """Logits (B, L)."""
+        gate = self.gate(context(category, metadata))
+        logits: Tensor = self.layers(gate * self.standardise(features))
+        return logits
+
+
+class MetaBlock(nn.Module):
+    """Features gated as in a long short-term memory.
+
+        x' = sigmoid(tanh(f(metadata) * x) + g(metadata)), f and g linear
+
+    What leaves the gate is centred and scaled to the slope of the sigmoid: the next layer could do
+    that itself, but on features between 0 and 1 it learnt so slowly that it lost 0.05.
+
+    Source: Pacheco and Krohling, IEEE JBHI 2021, equation 3. Their batch normalisation of f and g
+    is left out: of a handful of categories it has nothing to even out.
+    """
+
+    def __init__(self, train: Training, config: FitConfig) -> None:
+        super().__init__()
+        self.standardise = Standardise.fitted(train.inputs[0])
+        self.scale = nn.Linear(train.n_context, train.n_features)
+        self.shift = nn.Linear(train.n_context, train.n_features)
+        nn.init.ones_(self.scale.bias)
+        self.layers = build_head(train.n_features, train.n_concepts, config)
+
+    def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
+        """Logits (B, L)."""
+        known = context(category, metadata)
+        kept = torch.tanh(self.scale(known) * self.standardise(features))
+        logits: Tensor = self.layers(4 * torch.sigmoid(kept + self.shift(known)) - 2)
+        return logits
+
+
+_LEAST = 1e-4
+"""Least share of a concept: without it a concept never seen in a category could not be learnt to
+stand in it, nor be decided where the category is wrong."""
+
+
+class PriorOffset(nn.Module):
+    """Log odds of the concept in the category, and what the image adds to them.
+
+        logits = logit(sum_c P(c) P(concept | c)) + head(features)
+
+    Without a category the shares among all training images take its place.
+    """
+
+    def __init__(self, train: Training, config: FitConfig) -> None:
+        super().__init__()
+        self.head = Blind(train, config)
+        self.prior: Tensor
+        self.rate: Tensor
+        self.register_buffer("prior", train.prior())
+        self.register_buffer("rate", train.targets.mean(dim=0))
+
+    def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
+        """Logits (B, L)."""
+        unsaid = 1 - category.sum(dim=1, keepdim=True)
+        share = category @ self.prior + unsaid * self.rate
+        offset = torch.logit(share.clamp(_LEAST, 1 - _LEAST))
+        logits: Tensor = offset + self.head(features, category, metadata)
+        return logits
+
+
+class Masked(nn.Module):
+    """The one-hot head, with concepts ruled out that no training image of the category has.
+
+    logits = head(features, category) + log(sum_c P(c) [concept seen in c])
+    """
+
+    def __init__(self, train: Training, config: FitConfig) -> None:
+        super().__init__()
+        self.head = OneHot(train, config)
+        self.seen: Tensor
+        self.register_buffer("seen", train.seen())
+
+    def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
+        """Logits (B, L)."""
+        unsaid = 1 - category.sum(dim=1, keepdim=True)
+        allowed = (category @ self.seen + unsaid).clamp(_LEAST, 1)
+        logits: Tensor = torch.log(allowed) + self.head(features, category, metadata)
         return logits

@@ -13,13 +13,21 @@ from core.predictions import Probs
 from core.progress import progress
 from core.runs.fused import BLIND
 from fusion.config import FuseConfig
-from fusion.experts import Experts
 from fusion.inputs.gather import SPLITS, Given
 from fusion.inputs.metadata import with_missing
 from fusion.inputs.tensors import Evidence, Training
-from fusion.modulation import Film, MetaBlock, MetaNet
-from fusion.networks.heads import Blind, Embedded, OneHot, OneHotLate
-from fusion.priors import Masked, PriorOffset
+from fusion.networks.heads import (
+    Blind,
+    Embedded,
+    Experts,
+    Film,
+    Masked,
+    MetaBlock,
+    MetaNet,
+    OneHot,
+    OneHotLate,
+    PriorOffset,
+)
 from fusion.result import Fused, Made, as_predictions
 from training.batches import Augment, Examples
 from training.checkpoint import numbered

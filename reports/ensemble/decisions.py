@@ -6,10 +6,8 @@ from typing import Any
 from core.categories import CATEGORIES, Category
 from core.metrics import Interval, bootstrap
 from reports.ensemble.run import Reached
-from reports.gains import draw_gains
-from reports.pages.figures import shorten
-from reports.pages.markdown import errors, picture, plain, table
-from reports.parts import Part
+from reports.pages.figures import draw_gains, shorten
+from reports.pages.markdown import Part, errors, picture, plain, table
 
 PLAIN = "plain"
 """The rule that the others are compared with: one threshold of 49."""

@@ -10,7 +10,7 @@ from reports.ensemble.run import Reached, read_reached
 from reports.ensemble.scores import ladder_part, sources_part, worth_parts
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
-from reports.parts import Part, as_markdown
+from reports.pages.markdown import Part, as_markdown
 
 
 def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:

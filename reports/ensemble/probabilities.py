@@ -8,8 +8,7 @@ from core.metrics import Interval, bootstrap
 from reports.ensemble.figures import draw_deciles, draw_reliability
 from reports.ensemble.run import Reached
 from reports.pages.figures import percent
-from reports.pages.markdown import picture, table
-from reports.parts import Part
+from reports.pages.markdown import Part, picture, table
 
 N_DECILES = 10
 

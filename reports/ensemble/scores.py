@@ -10,10 +10,8 @@ from core.metrics import Scores, bootstrap
 from core.runs.ensemble import LadderStep
 from reports.ensemble.figures import draw_ladder, draw_sources
 from reports.ensemble.run import Reached
-from reports.gains import draw_gains
-from reports.pages.figures import shorten
-from reports.pages.markdown import errors, picture, plain, table
-from reports.parts import Part
+from reports.pages.figures import draw_gains, shorten
+from reports.pages.markdown import Part, errors, picture, plain, table
 
 
 def ladder_part(reached: Reached) -> Part:

@@ -14,7 +14,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
+class ConceptPairs:
     """P pairs of concepts that stand together on enough images.
 
     Attributes:
@@ -40,7 +40,9 @@ class Pairs:
         return np.lexsort((self.second, self.first, -self.n_images, -by))[:n]
 
 
-def count_pairs(images: LabelledImages, *, at_least: int = 20, groups_at_least: int = 5) -> Pairs:
+def count_pairs(
+    images: LabelledImages, *, at_least: int = 20, groups_at_least: int = 5
+) -> ConceptPairs:
     """Pairs of concepts on at least so many images of at least so many groups.
 
     The floors keep out what one patient with many images, or a handful of them, makes look like a
@@ -57,7 +59,7 @@ def count_pairs(images: LabelledImages, *, at_least: int = 20, groups_at_least: 
     keep = n_groups >= groups_at_least
     first, second, n_images = first[keep], second[keep], together.data[frequent][keep]
     support = images.support.astype(np.float64)
-    return Pairs(
+    return ConceptPairs(
         first=first,
         second=second,
         n_images=n_images,

@@ -7,7 +7,7 @@ from functools import cached_property
 from core.editions import empty_truth_rule
 from core.metrics import Interval
 from core.runs.workspace import Corpus
-from reports.statistics.cooccurrence import Pairs, count_pairs
+from reports.statistics.cooccurrence import ConceptPairs, count_pairs
 from reports.statistics.drift import Drift, compare_splits
 from reports.statistics.labels import ImageCounts, LabelledImages
 from reports.statistics.relations import Relation, constant_f1, relate
@@ -36,7 +36,7 @@ class Counted:
     relation: Relation | None
     relation_split: str
     constant_f1: Interval | None
-    pairs: Pairs
+    pairs: ConceptPairs
     drift: Drift | None
 
     @classmethod

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reports.statistics.cooccurrence import Pairs
+from reports.statistics.cooccurrence import ConceptPairs
 from reports.statistics.counts import Counted
 from reports.statistics.drift import Drift
 from reports.statistics.labels import LabelledImages, LabelSummary, summarise
@@ -69,7 +69,7 @@ def _histogram_rows(images: LabelledImages) -> Table:
     return ["concepts", *images.splits], rows
 
 
-def _pair_rows(counted: Counted, pairs: Pairs) -> Table:
+def _pair_rows(counted: Counted, pairs: ConceptPairs) -> Table:
     header = [
         "first",
         "first_name",

@@ -13,8 +13,7 @@ from core.predictions import Predictions
 from core.runs.paper import FINDINGS, TABLE_4, find_trials, note_crash
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import provenance, write_json
-from reports.halves import score_half, score_pair
-from reports.paper import difference, verdict, write_reproduction
+from reports.paper import difference, score_half, score_pair, verdict, write_reproduction
 
 VALID = ("a", "b", "c", "d")  # a and b are val1, c and d val2
 TRUTH = (("C1",), ("C1", "C2"), ("C2",), ("C1",))

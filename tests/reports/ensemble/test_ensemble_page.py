@@ -19,7 +19,7 @@ from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder, write_json
 from reports.ensemble.page import report_parts, write_report
 from reports.ensemble.run import read_reached
-from reports.parts import as_markdown
+from reports.pages.markdown import as_markdown
 
 IDS = ("t1", "a", "b", "c", "d", "e", "f")
 CATEGORIES = ("DRCT", "DRCT", "DRCT", "DRXR", "DRXR", "DRUS", "DRUS")

@@ -10,7 +10,7 @@ from core.errors import ConfigError, CorpusError
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.runs.workspace import Corpus
-from reports.stats import write_stats
+from reports.statistics.page import write_stats
 from tests.reports.made import made_table
 
 NEVER = {"categories.csv", "concepts-by-category.svg", "images-by-category.svg"}

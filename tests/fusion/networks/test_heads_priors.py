@@ -3,7 +3,7 @@
 import torch
 
 from fusion.inputs.tensors import Training
-from fusion.priors import Masked, PriorOffset
+from fusion.networks.heads import Masked, PriorOffset
 from training.config import FitConfig
 
 CATEGORY = torch.eye(7)[[0, 0, 1, 1]]

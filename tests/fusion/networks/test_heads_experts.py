@@ -2,8 +2,8 @@
 
 import torch
 
-from fusion.experts import Experts
 from fusion.inputs.tensors import Training
+from fusion.networks.heads import Experts
 from training.config import FitConfig
 
 N, L = 12, 3
