@@ -107,15 +107,18 @@ def joined(device: str) -> Iterator[World]:
     """The world that torchrun describes in the environment; `ALONE` without it.
 
     Args:
-        device: where this process computes; gradients travel by NCCL between CUDA devices, else by
-            gloo.
+        device: where this process computes. Gradients travel by NCCL between CUDA devices, else by
+            gloo: between processors, and between processes that share a CUDA device, which NCCL
+            refuses.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     if cuda := device.startswith("cuda"):
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    by_nccl = cuda and n_here <= torch.cuda.device_count()
+    dist.init_process_group("nccl" if by_nccl else "gloo", timeout=_PATIENCE)
     try:
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), control=control)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from backbones.build import Backbone, build_backbone
-from backbones.compute import Compute
+from backbones.compute import Compute, FittingBatches
 from backbones.config import BackboneConfig
 from backbones.device import keep_memory
 from backbones.fold import folded
@@ -74,7 +74,8 @@ def extract(
 ) -> None:
     """Fill an embeddings folder; one that was interrupted goes on where it stopped.
 
-    Of many processes each extracts a part of every batch, and the first writes.
+    Of many processes each extracts a part of every batch, and the first writes. Where memory runs
+    out, the batches of a process are halved.
     """
     world, ids = compute.world, corpus.readable_ids
     cache = world.in_turn(
@@ -85,6 +86,8 @@ def extract(
     values, done = world.in_turn(lambda: _open(folder, len(ids), backbone.n_features))
     todo = np.flatnonzero(done == 0)
     world.wait()  # the first process must not write before all have seen what is left to do
+    pooled = partial(_pooled, network, images, compute=compute, mirror=config.mirror)
+    batches = FittingBatches(_BATCH)
     what, n_done = f"features at {size} px", len(ids) - len(todo)
     with (
         torch.inference_mode(),
@@ -92,8 +95,7 @@ def extract(
     ):
         for start in range(0, len(todo), _BATCH * world.size):
             rows = todo[start : start + _BATCH * world.size]
-            pooled = _pooled(network, images, world.share(rows), compute, mirror=config.mirror)
-            joined = world.join(pooled, len(rows))
+            joined = world.join(batches.joined(world.share(rows), pooled), len(rows))
             if world.first:
                 values[rows] = joined
                 done[rows] = 1
@@ -149,8 +151,8 @@ def _pooled(
     network: nn.Module,
     images: CachedImages,
     rows: npt.NDArray[np.intp],
-    compute: Compute,
     *,
+    compute: Compute,
     mirror: bool,
 ) -> npt.NDArray[np.float32]:
     (batch,) = compute.take(images(rows))
