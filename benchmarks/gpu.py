@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))  # also when this file itself is run
 
 from benchmarks.gpu_sections.findings import MARK  # noqa: E402
 
-SECTIONS = {"correctness": 120, "networks": 130, "chain": 90, "memory": 40, "processes": 100}
+SECTIONS = {"correctness": 110, "networks": 130, "chain": 120, "memory": 40, "processes": 80}
 """Seconds of each, the most valuable first; what one leaves over is there for the next."""
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn", "numba")

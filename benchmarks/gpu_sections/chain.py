@@ -64,15 +64,15 @@ def run(device: str, *, tiny: bool) -> None:
             wanted=f"F1 {scale.least_f1:g} or more on valid",
             needs=_COMMANDS,
         )
-        check("train-backbone, once more", partial(_again, runs, scale, device), needs=_COMMANDS)
-        check("fuse", partial(_fuse, runs, scale, device), needs=_FIGURES)
-        check("ensemble --submit", partial(_ensemble, runs, tiny=tiny), needs=_COMMANDS)
         check(
             "train-backbone --category DRCT, and nothing else said",
             partial(_default, Path(folder) / "default", scale, device, tiny=tiny),
             wanted="fine-tunes on a GPU, quick without",
             needs=_COMMANDS,
         )
+        check("fuse", partial(_fuse, runs, scale, device), needs=_FIGURES)
+        check("ensemble --submit", partial(_ensemble, runs, tiny=tiny), needs=_COMMANDS)
+        check("train-backbone, once more", partial(_again, runs, scale, device), needs=_COMMANDS)
 
 
 def _timed(*arguments: str | Path) -> tuple[str, str, float]:

@@ -35,13 +35,13 @@ _N_CONCEPTS = 100
 def run(device: str, *, tiny: bool) -> None:
     """Training first, then the extraction of features."""
     # On a card 8,192 images of ResNet50 need several hundred GB: it is the card that refuses.
-    case = ("test_resnet", 96, 512) if tiny else ("resnet50", 224, 8192)
+    case = ("test_resnet", 96, 1024) if tiny else ("resnet50", 224, 8192)
     check(
         "training with a batch far too large",
         partial(_training, device, *case, limited=tiny or not device.startswith("cuda")),
         wanted="halved until it fits, the epoch is learnt",
     )
-    network, size = ("test_resnet", 448) if tiny else ("resnet50", 896)
+    network, size = ("test_resnet", 640) if tiny else ("resnet50", 896)
     check(
         "features with too little memory",
         partial(_extraction, device, network, size),
@@ -108,7 +108,7 @@ def _training(device: str, network: str, size: int, batch_size: int, *, limited:
         )
 
     if limited:
-        with limited_memory(device, 350 * 2**20):
+        with limited_memory(device, 700 * 2**20):
             learn()
     else:
         learn()
@@ -129,7 +129,7 @@ def _extraction(device: str, network: str, size: int) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         corpus = _corpus(Path(name) / "images", n=40, size=size)
         values, said = [], io.StringIO()
-        for n_bytes in (None, (70 if network.startswith("test") else 800) * 2**20):
+        for n_bytes in (None, (150 if network.startswith("test") else 800) * 2**20):
             workspace = Workspace(Path(name) / f"runs-{n_bytes}")
             torch.manual_seed(0)
             backbone = build_backbone(config)
