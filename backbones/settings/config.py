@@ -90,5 +90,10 @@ class BackboneConfig(FitConfig):
             raise ConfigError("prior_bias: would replace the biases of the detector to start from")
         if self.use_folds < 0:
             raise ConfigError(f"use_folds: expected 0 or more, found {self.use_folds}")
+        if self.folds and Path(self.weights).is_dir():
+            raise ConfigError(
+                f"folds: {self.weights} has learnt from images that the networks would hold out;"
+                " start from other weights, or train without folds"
+            )
         if self.folds and self.stop_on != "train":
             raise ConfigError(f"folds: networks that hold out train stop on it, not {self.stop_on}")

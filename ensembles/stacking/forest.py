@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from core.errors import PredictionsError
+from core.errors import ConfigError, PredictionsError
 from core.storage.folders import write_json
 from ensembles.compiled import in_blocks
 from ensembles.pairs import Bools, Floats
@@ -157,6 +156,7 @@ def grow(
         "num_threads": 1,
         "verbosity": -1,
     }
+    lightgbm = import_lightgbm()
     data = lightgbm.Dataset(
         candidates.features[chosen],
         targets[chosen].astype(np.float32),
@@ -189,6 +189,7 @@ def load_forest(path: Path) -> Any:
     Raises:
         PredictionsError: it is missing or broken.
     """
+    lightgbm = import_lightgbm()
     try:
         return lightgbm.Booster(model_file=str(path))
     except lightgbm.basic.LightGBMError as error:
@@ -297,3 +298,19 @@ class ConceptLightGBMStacker:
         for concept in read_header(folder)["concepts"]:
             stacker.boosters_[concept] = load_forest(folder / f"lightgbm-{concept}.txt")
         return stacker
+
+
+def import_lightgbm() -> Any:
+    """The package, which only forests need.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import lightgbm
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "stackers: lightgbm needs the package lightgbm, which is not installed; install it, or"
+            " leave the forests out with --set stackers=mean,logistic"
+        ) from None
+    return lightgbm

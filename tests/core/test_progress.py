@@ -1,5 +1,7 @@
 """Progress on stderr: quiet without a terminal, never on stdout."""
 
+import sys
+
 import pytest
 
 from core.progress import progress, say
@@ -25,6 +27,17 @@ def test_a_terminal_sees_what_is_done_on_stderr(
     assert out == ""
     assert "decoding" in err
     assert "8/8" in err
+
+
+def test_without_rich_there_is_no_bar_and_work_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setitem(sys.modules, "rich", None)  # as if it were not installed
+    with progress("decoding", total=3, unit="images") as advance:
+        advance(3)
+        advance.note("F1 0.5")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_error_passes_through_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 Run by test_resume.py as a program: a process of its own may be forked and killed at will.
 
-Usage: kill_and_resume.py FOLDER EVERY_S PRECISION [STEP ...]
+Usage: kill_and_resume.py FOLDER EVERY_S PRECISION [STEP ...], on RADFUSE_TEST_DEVICE or the
+processor.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from training.loop import Watch, fit
 from training.predict import Rows
 
 N, L = 22, 5
+DEVICE = os.environ.get("RADFUSE_TEST_DEVICE", "cpu")
 CONFIG = BackboneConfig(
     backbone="test_efficientnet", weights="none", image_sizes=(32,), regime="full", hidden=(8,),
     dropout=0.5, augment="hflip", batch_size=6, micro_batch=4, epochs=3, patience=3, ema=0.9,
@@ -53,7 +55,7 @@ def train(folder: Path, every_s: float, precision: str, *, kill_at: int) -> None
 
     def augment(inputs: Inputs, rows: Rows, epoch: int) -> Inputs:
         draws = np.random.default_rng((9, epoch)).random((N, 8))[rows]
-        return (TRANSFORMS["hflip"](inputs[0], torch.from_numpy(draws).float()),)
+        return (TRANSFORMS["hflip"](inputs[0], torch.from_numpy(draws).float().to(DEVICE)),)
 
     torch.manual_seed(1)
     backbone = build_backbone(CONFIG)
@@ -67,13 +69,16 @@ def train(folder: Path, every_s: float, precision: str, *, kill_at: int) -> None
         stop=np.arange(N) % 6 == 0,
         config=CONFIG,
         seed=3,
-        compute=Compute(speed=Speed(channels_last=precision != "fp32", precision=precision)),  # type: ignore[arg-type]
+        compute=Compute(
+            device=DEVICE,
+            speed=Speed(channels_last=precision != "fp32", precision=precision),  # type: ignore[arg-type]
+        ),
         watch=Watch(log=entries.append, advance=advance),
         checkpoint=Checkpoint(folder, every_s=every_s),
     )  # fmt: skip
     weights = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        weights.update(name.encode() + value.contiguous().numpy().tobytes())
+        weights.update(name.encode() + value.contiguous().cpu().numpy().tobytes())
     log = [{k: v for k, v in e.items() if k not in ("seconds", "images_per_s")} for e in entries]
     print(json.dumps([weights.hexdigest(), fitted.epoch, fitted.f1, log]), flush=True)
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
+from core.progress import say
 from training.devices.speed import PLAIN, Speed
 
 T = TypeVar("T")
@@ -115,15 +116,18 @@ def joined(device: str) -> Iterator[World]:
     """The world that torchrun describes in the environment; `ALONE` without it.
 
     Args:
-        device: where this process computes; gradients travel by NCCL between CUDA devices, else by
-            gloo.
+        device: where this process computes. Gradients travel by NCCL between CUDA devices, else by
+            gloo: between processors, and between processes that share a CUDA device, which NCCL
+            refuses.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     if cuda := device.startswith("cuda"):
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    by_nccl = cuda and n_here <= torch.cuda.device_count()
+    dist.init_process_group("nccl" if by_nccl else "gloo", timeout=_PATIENCE)
     try:
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), control=control)
@@ -162,6 +166,48 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return any(text in str(error) for text in _CPU_REFUSALS)
+
+
+class FittingBatches:
+    """Batches of work that learns nothing, halved for good where memory runs out."""
+
+    def __init__(self, batch_size: int) -> None:
+        """Begin with so many images at once."""
+        self.batch_size = batch_size
+
+    def joined(
+        self,
+        rows: npt.NDArray[np.intp],
+        work: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float32]],
+        *,
+        between: Callable[[], None] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """(n, ...) what the work gives for the rows, in their order.
+
+        Args:
+            rows: (n,) the images; without any, the work is asked once, for the width of its answer.
+            work: (B, ...) for B of the rows.
+            between: called after each batch.
+
+        Raises:
+            RuntimeError: of the work; memory is too small for a single image, for instance.
+        """
+        parts: list[npt.NDArray[np.float32]] = []
+        start = 0
+        while start < len(rows) or not parts:
+            chosen = rows[start : start + self.batch_size]
+            try:
+                parts.append(work(chosen))
+            except RuntimeError as error:
+                if self.batch_size == 1 or not is_out_of_memory(error):
+                    raise
+                tried, self.batch_size = self.batch_size, -(-self.batch_size // 2)
+                say(f"out of memory with {tried} images at once: going on with {self.batch_size}")
+                continue
+            start += max(len(chosen), 1)
+            if between is not None:
+                between()
+        return np.concatenate(parts)
 
 
 def synchronised(model: nn.Module, *, device: str) -> nn.Module:

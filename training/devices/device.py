@@ -15,7 +15,8 @@ _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # M_* of glibc's malloc.h
 def find_device(asked: str) -> str:
     """The device asked for; `auto` is a CUDA device where there is one, else the processor.
 
-    Under torchrun `auto` and `cuda` are each process' own device.
+    Under torchrun `auto` and `cuda` are each process' own device; more processes than devices share
+    them.
 
     Raises:
         ConfigError: it is not there, or is not known.
@@ -27,7 +28,7 @@ def find_device(asked: str) -> str:
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {asked}: no CUDA device is available here")
     if asked == "cuda" and "LOCAL_RANK" in os.environ:
-        return f"cuda:{os.environ['LOCAL_RANK']}"
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     return asked
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -118,11 +118,13 @@ class Speed:
         channels_last: whether images and weights lie channels last in memory.
         precision: of convolutions and products; weights stay fp32.
         compiled: whether training goes through `torch.compile`.
+        images_per_s: what a probe measured; None where none did. Two ways are equal whatever it is.
     """
 
     channels_last: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compiled: bool = False
+    images_per_s: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """What a reader is told.
@@ -224,7 +226,7 @@ def choose_speed(
         hurry = f"; measured in a hurry, remove {path} to try again"
         summary = _summary(probed) + hurry * (probed.n_rounds < _FEW)
         write_json(path, {**what, **_plain(probed), "summary": summary, **provenance()})
-        found = probed.best, summary
+        found = _measured(probed), summary
     say(f"{name} at {size} px, {what['mode']}: {found[1]}")
     return found[0]
 
@@ -302,10 +304,15 @@ def _probed(
     )
 
 
+def _measured(probed: Probed[Speed]) -> Speed:
+    """The best way with what was measured of it."""
+    return replace(probed.best, images_per_s=round(probed.images_per_s[probed.best], 2))
+
+
 def _plain(probed: Probed[Speed]) -> dict[str, Any]:
     """What is kept of a probe."""
     return {
-        "chosen": dataclasses.asdict(probed.best),
+        "chosen": dataclasses.asdict(_measured(probed)),
         "rounds": probed.n_rounds,
         "images_per_s": {str(way): round(rate, 2) for way, rate in probed.images_per_s.items()},
         "losses": {str(way): loss for way, loss in probed.losses.items()},

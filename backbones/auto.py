@@ -1,0 +1,252 @@
+"""The preset `auto`: what `train-backbone` does where nobody says how.
+
+Without a GPU it is `quick`, heads on frozen features. With one the network whose weights are
+installed is fine-tuned: the global detector first, then the specialists, which start from it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from backbones.detectors.features import frozen_names
+from backbones.detectors.inputs import MATERIALS
+from backbones.detectors.plan import DetectorPlan, plan_detectors
+from backbones.detectors.ray import Cluster
+from backbones.detectors.run import DEFAULT_UPKEEP, Upkeep
+from backbones.networks.carriers import CARRIERS
+from backbones.networks.weights import check_weights, is_detector_run
+from backbones.settings.config import BackboneConfig
+from backbones.settings.presets import PRESETS
+from backbones.train import train_backbones
+from core.errors import ConfigError
+from core.progress import say
+from core.runs.detectors import GLOBAL
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import is_complete
+from training.devices.compute import Compute
+from training.devices.device import device_name
+
+AUTO = "auto"
+
+_NETWORKS = ("tf_efficientnet_lite2", "tf_efficientnet_lite1", "tf_efficientnet_lite0")
+"""What is fine-tuned: the first whose weights are installed; the last comes with radfuse."""
+
+_SIZES = (320, 256, 224, 192)
+_BYTES_AN_IMAGE = {192: 80e6}
+"""Of activations in fp32 at 192 px, of the largest network; they grow with the number of pixels."""
+
+_SHARE_OF_MEMORY = 0.5  # of the device; the rest is for weights, the optimiser and other work
+_BATCH = 64
+
+_LENGTHS = ((20_000, 16), (80_000, 10))
+"""Epochs for so many training images at most."""
+_SHORTEST = 6  # epochs; the third place of 2026 took as many over 116,604 images
+
+_FEATURES_A_MINUTE = 1560  # of the preset quick, on two cores: 5,454 images in 3 1/2 minutes
+_RATE_OF_SPECIALISTS = 3e-4  # they start from a detector, not from photographs
+
+Settle = Callable[[BackboneConfig], BackboneConfig]
+"""Lays what the user set over a config."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A GPU.
+
+    Attributes:
+        name: its model.
+        n_bytes: its memory.
+    """
+
+    name: str
+    n_bytes: int
+
+    @classmethod
+    def of(cls, device: str) -> "Card | None":
+        """The GPU of a device; None for a processor."""
+        if not device.startswith("cuda"):
+            return None
+        total = torch.cuda.get_device_properties(device).total_memory
+        return cls(name=device_name(device), n_bytes=total)
+
+
+def fine_tuning(card: Card, *, n_images: int) -> BackboneConfig:
+    """Settings of the global detector on a card.
+
+    The preset `finetune` with a larger batch; input size and number of epochs are those that the
+    card's memory and the number of images allow. Neither depends on how fast the card is, so that
+    the same command finds what it began on another one.
+
+    Args:
+        card: where it is to be trained.
+        n_images: labelled images of train.
+    """
+    lengths = (epochs for most, epochs in _LENGTHS if n_images <= most)
+    epochs = next(lengths, _SHORTEST)
+    return replace(
+        PRESETS["finetune"],
+        backbone=installed_network(),
+        image_sizes=(largest_size(card),),
+        batch_size=_BATCH,
+        epochs=epochs,
+        patience=epochs,
+    )
+
+
+def largest_size(card: Card) -> int:
+    """The largest input size whose batch fits into half of the card's memory in fp32, in pixels."""
+    ((known, n_bytes),) = _BYTES_AN_IMAGE.items()
+    for size in _SIZES:
+        if _BATCH * n_bytes * (size / known) ** 2 <= _SHARE_OF_MEMORY * card.n_bytes:
+            return size
+    return _SIZES[-1]
+
+
+def installed_network() -> str:
+    """The largest network whose weights a package carries that is installed.
+
+    Where none is, the one that comes with radfuse: its package is then named when it is looked for.
+    """
+    for name in _NETWORKS:
+        try:
+            CARRIERS[name].find()
+        except ConfigError:
+            continue
+        return name
+    return _NETWORKS[-1]
+
+
+def presets_on(device: str) -> dict[str, BackboneConfig]:
+    """All presets by name, and `auto` as it is on a device, but for the number of epochs."""
+    card = Card.of(device)
+    auto = PRESETS["quick"] if card is None else fine_tuning(card, n_images=0)
+    return {AUTO: auto, **PRESETS}
+
+
+def train_by_preset(
+    corpus: Corpus,
+    workspace: Workspace,
+    *,
+    names: Sequence[str],
+    preset: str,
+    settle: Settle,
+    compute: Compute,
+    upkeep: Upkeep = DEFAULT_UPKEEP,
+    cluster: Cluster | None = None,
+) -> list[Path]:
+    """Train the asked detectors; under `auto` as the device suggests, and say what that is.
+
+    With a GPU specialists then start from the global detector, which is trained first where it is
+    not there yet. Networks that hold out parts of train (`folds`) start from the installed weights,
+    since the global detector has seen what they hold out; and those that are told to start from
+    another detector start from that.
+
+    Args:
+        corpus: a prepared corpus.
+        workspace: where the runs go.
+        names: which detectors.
+        preset: a name of `presets_on`.
+        settle: lays over the config what the user set.
+        compute: where to compute.
+        upkeep: what is written as it goes.
+        cluster: where networks are trained side by side; None for here, one after the other.
+
+    Returns:
+        The run folders of the asked detectors.
+
+    Raises:
+        As `backbones.train.train_backbones`.
+    """
+
+    def train(which: Sequence[str], config: BackboneConfig, preset: str) -> list[Path]:
+        return train_backbones(
+            corpus,
+            workspace,
+            names=which,
+            config=config,
+            preset=preset,
+            compute=compute,
+            upkeep=upkeep,
+            cluster=cluster,
+        )
+
+    if preset != AUTO:
+        return train(names, settle(PRESETS[preset]), preset)
+    card = _smallest_card(compute)
+    if card is None:
+        config = settle(PRESETS["quick"])
+        say(f"preset auto: quick, {_quick_cost(corpus, workspace, config)}")
+        return train(names, config, "quick")
+    base = fine_tuning(card, n_images=len(corpus.labelled_images("train")))
+    config = settle(base)
+    plans = plan_detectors(corpus, workspace, names=names, config=config, preset=AUTO)
+    present = [plan.category for plan in plans]
+    specialists = [name for name in present if name != GLOBAL]
+    tell = partial(_tell, corpus, workspace, compute, card=card)
+    starts_elsewhere = config.folds > 0 or is_detector_run(config.weights)
+    if not specialists or config.regime == "frozen" or starts_elsewhere:
+        tell(plans, config)
+        return train(present, config, AUTO)
+    own = settle(replace(base, learning_rate=_RATE_OF_SPECIALISTS))
+    plan = partial(plan_detectors, corpus, workspace, preset=AUTO)
+    (first,) = plan(names=[GLOBAL], config=config)
+    # Where the global detector is not there yet, the folders of those that start from it have no
+    # name, and none of them is there either.
+    if is_complete(first.home):
+        own = replace(own, weights=str(first.home))
+    tell([first, *plan(names=specialists, config=own)], config)
+    (start,) = train([GLOBAL], config, AUTO)
+    homes = train(specialists, replace(own, weights=str(start)), AUTO)
+    return [start, *homes] if GLOBAL in present else homes
+
+
+def _smallest_card(compute: Compute) -> Card | None:
+    """The card with the least memory of all processes; None where one of them has none."""
+    cards = compute.world.everyone(Card.of(compute.device))
+    known = [card for card in cards if card is not None]
+    return min(known, key=lambda card: card.n_bytes) if len(known) == len(cards) else None
+
+
+def _quick_cost(corpus: Corpus, workspace: Workspace, config: BackboneConfig) -> str:
+    """What heads on frozen features cost, and why they are taken."""
+    reason = "heads on frozen features, because this machine has no CUDA device"
+    names = frozen_names(corpus, config)
+    if config != PRESETS["quick"] or all(is_complete(workspace.embeddings / n) for n in names):
+        return reason
+    n_images = len(corpus.readable_ids)
+    minutes = max(1, round(n_images / _FEATURES_A_MINUTE))
+    return (
+        f"{reason}; expected: about {minutes} min on two cores for the features of {n_images:,}"
+        " images, once, then a minute or two for the detectors"
+    )
+
+
+def _tell(
+    corpus: Corpus,
+    workspace: Workspace,
+    compute: Compute,
+    plans: Sequence[DetectorPlan],
+    config: BackboneConfig,
+    *,
+    card: Card,
+) -> None:
+    """One line: what is trained on the card, why, and what that costs; nothing if all is there."""
+    todo = [plan for plan in plans if not is_complete(plan.home)]
+    if compute.world.most(len(todo)) == 0:
+        return
+    check_weights(config)
+    inputs = MATERIALS[config.regime](corpus, workspace, config, compute)  # probes, for all of them
+    n_images = config.epochs * sum(plan.n_train * len(plan.members) for plan in todo)
+    rate = inputs.compute.speed.images_per_s
+    cost = f"{n_images:,} images to learn from"
+    if rate is not None:
+        cost += f", about {n_images / rate / 60:.0f} min at {rate:,.0f} images/s"
+    length = f"{config.backbone} at {config.image_sizes[0]} px for {config.epochs} epochs"
+    say(
+        f"preset auto: fine-tunes {length}, because this machine has a {card.name} with"
+        f" {card.n_bytes / 1e9:.0f} GB; {len(todo)} detectors, the global one first and the"
+        f" specialists from it; expected: {cost}. Heads on frozen features: --preset quick"
+    )

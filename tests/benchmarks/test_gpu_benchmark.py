@@ -1,0 +1,107 @@
+"""The GPU benchmark runs from end to end on a processor, so that it runs where there is a card."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu import SECTIONS, Record, main, run_section
+from benchmarks.gpu_sections.findings import MARK, Outcome, SkippedError, check
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.timeout(600)
+def test_every_section_finds_what_it_wants(tmp_path: Path) -> None:
+    command: list[str | Path] = [
+        sys.executable,
+        ROOT / "benchmarks" / "gpu.py",
+        "--device",
+        "cpu",
+        "--tiny",
+    ]
+    done = subprocess.run(
+        [*command, "--out", tmp_path], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    kept = json.loads((tmp_path / "gpu.json").read_text())
+    rows = kept["findings"]
+    assert {row["section"] for row in rows} == set(SECTIONS)
+    assert {row["what"] for row in rows if row["verdict"] == "skipped"} <= {
+        "the tests marked gpu",
+        "--seeds 2 --engine ray, half a device each",
+    }
+    assert sum(row["verdict"] == "ok" for row in rows) >= 20
+    table = (tmp_path / "gpu.md").read_text()
+    assert table in done.stdout
+    assert table.count("\n| ") == 2 + len(rows) - 1  # its header, a line a finding
+    assert kept["device"] == "cpu"
+
+
+def test_one_command_of_the_makefile_calls_it() -> None:
+    assert "-m benchmarks.gpu" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_without_a_card_it_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cuda:7"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main() == 2
+    assert capsys.readouterr().err == "--device cuda:7: no CUDA device is available here\n"
+
+
+def found(capsys: pytest.CaptureFixture[str]) -> Any:
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith(MARK)]
+    return json.loads(line.removeprefix(MARK))
+
+
+def test_a_check_that_breaks_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> Outcome:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    check("a kernel", broken)
+    row = found(capsys)
+    assert row["verdict"] == "failed"
+    assert row["result"] == "RuntimeError: CUDA error: an illegal memory access"
+
+
+def test_what_a_missing_package_keeps_from_being_looked_at_is_skipped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    check("forests", lambda: Outcome(ok=True, result=""), needs=("numpy", "no_such_package"))
+    row = found(capsys)
+    assert (row["verdict"], row["result"]) == ("skipped", "not installed: no_such_package")
+
+    def elsewhere() -> Outcome:
+        raise SkippedError("needs a card")
+
+    check("a card", elsewhere)
+    assert found(capsys)["verdict"] == "skipped"
+
+
+@pytest.mark.parametrize(("ok", "verdict"), [(True, "ok"), (False, "failed"), (None, "measured")])
+def test_a_verdict_is_what_was_wanted(
+    ok: bool | None, verdict: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check("a ratio", lambda: Outcome(ok=ok, result="0.9"), wanted="0.95 or more")
+    assert found(capsys)["verdict"] == verdict
+
+
+def test_a_section_that_takes_too_long_is_cut_off_and_what_it_had_stays(tmp_path: Path) -> None:
+    record = Record(tmp_path, "cpu")
+    run_section("correctness", record, device="cpu", tiny=True, budget_s=0.2)
+    (row,) = record.rows
+    assert row["verdict"] == "skipped"
+    assert row["result"].startswith("cut off after 0 s")
+    assert json.loads((tmp_path / "gpu.json").read_text())["findings"] == record.rows
+
+
+def test_a_section_that_crashes_is_a_finding(tmp_path: Path) -> None:
+    record = Record(None, "cpu")
+    run_section("no_such_section", record, device="cpu", tiny=True, budget_s=60)
+    (row,) = record.rows
+    assert (row["verdict"], row["result"]) == ("failed", "ended with exit code 1")
