@@ -1,11 +1,11 @@
 """radfuse on the command line: `python cli.py COMMAND --help`."""
 
 import errno
+import shlex
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 try:
     import typer
@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     sys.exit(2)
 
 from core.categories import CATEGORIES
-from core.errors import ConceptError, ConfigError
+from core.errors import ConceptError, ConfigError, as_typed
 
 app = typer.Typer(
     add_completion=False,
@@ -45,7 +45,6 @@ StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at what is otherwise counted and reported.")
 ]
 RUNS = Path("runs")
-_SHOWN_FAULTS = 50
 
 _MENDABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
@@ -297,7 +296,6 @@ def score(
     submission: Annotated[Path, typer.Argument(help="The file to score.")],
     truth: Annotated[Path, typer.Option(help="The true concepts, in the edition's format.")],
     edition: Annotated[int, typer.Option(help="Year whose rule applies.")],
-    workspace: WorkspaceOption = RUNS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     public_script: Annotated[
         bool,
@@ -310,11 +308,12 @@ def score(
     """Give the official score of a submission, bit for bit."""
     import json
 
+    from ensembles.submission.check import first_lines
     from ensembles.submission.score import score_submission
 
     result = score_submission(submission, truth=truth, edition=edition, public_script=public_script)
     if result.warnings:
-        typer.echo("\n".join(_some(result.warnings)), err=True)
+        typer.echo("\n".join(first_lines(result.warnings)), err=True)
     if as_json:
         typer.echo(json.dumps({"f1": result.f1, "n_images": result.n_images}))
         return
@@ -338,20 +337,17 @@ def check(
     """Say whether the evaluator would take a submission, and if not, where and why."""
     from core.errors import SubmissionError
     from core.runs.workspace import Workspace
-    from ensembles.submission.check import check_submission
+    from ensembles.submission.check import verdict_on
     from ensembles.submission.truth import expected_ids
 
     prepared = None if workspace is None else Workspace(workspace)
     ids = expected_ids(truth, edition=edition, workspace=prepared)
-    faults = check_submission(submission, edition=edition, expected_ids=ids)
-    rejected = sum(fault.severity == "rejected" for fault in faults)
-    ordered = sorted(faults, key=lambda fault: fault.severity != "rejected")
-    if ordered:
-        typer.echo("\n".join(_some(ordered)))
-    if rejected:
-        raise SubmissionError(f"{submission}: {rejected} faults; the evaluator would refuse it")
-    against = "its images not compared" if ids is None else f"all {len(ids):,} images"
-    typer.echo(f"{submission}: the {edition} evaluator would take it ({against})")
+    verdict = verdict_on(submission, edition=edition, expected_ids=ids)
+    if verdict.lines:
+        typer.echo("\n".join(verdict.lines))
+    if not verdict.is_taken:
+        raise SubmissionError(verdict.sentence)
+    typer.echo(verdict.sentence)
 
 
 @app.command()
@@ -426,21 +422,22 @@ def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "aut
 
     home = Workspace(workspace)
     refuse_other_corpus(home)
-    typer.echo(f"$ python cli.py prepare -w {workspace}")
-    prepare(workspace=workspace)
-    typer.echo(f"$ python cli.py train-backbone -w {workspace}")
-    train_backbone(workspace=workspace, device=device)
-    typer.echo(f"$ python cli.py fuse -w {workspace}")
-    fuse(workspace=workspace, device=device)
-    typer.echo(f"$ python cli.py ensemble --submit -w {workspace}")
-    submission = ensemble(submit=True, workspace=workspace)
-    typer.echo(f"$ python cli.py report -w {workspace}")
-    report(workspace=workspace)
+    there, chosen = ("-w", workspace), () if device == "auto" else ("--device", device)
+    _run("prepare", *there)
+    _run("train-backbone", *there, *chosen)
+    _run("fuse", *there, *chosen)
+    submission = _run("ensemble", "--submit", *there)
+    _run("report", *there)
     year, truth = home.open_corpus().edition, home.phantom / "Test-Concepts.txt"
-    typer.echo(f"$ python cli.py check {submission} --edition {year} -w {workspace}")
-    check(submission, edition=year, workspace=workspace)
-    typer.echo(f"$ python cli.py score {submission} --edition {year} --truth {truth}")
-    score(submission, truth=truth, edition=year)
+    _run("check", submission, "--edition", year, *there)
+    _run("score", submission, "--edition", year, "--truth", truth)
+
+
+def _run(*arguments: object) -> Any:
+    """Show a command as a user types it, and run it; what it returns."""
+    words = list(map(str, arguments))
+    typer.echo(f"$ {as_typed(shlex.join(words))}")
+    return app(words, standalone_mode=False)
 
 
 def main() -> None:
@@ -458,13 +455,6 @@ def main() -> None:
         if end.code in _INTERRUPTED:
             print("interrupted; run the same command again to go on", file=sys.stderr)
         raise
-
-
-def _some(faults: Sequence[object]) -> list[str]:
-    """Faults in lines, the first fifty of too many."""
-    lines = [str(fault) for fault in faults[:_SHOWN_FAULTS]]
-    n_more = len(faults) - len(lines)
-    return [*lines, f"... and {n_more:,} more"] if n_more else lines
 
 
 def _stop(line: str) -> None:

@@ -14,7 +14,9 @@
 Anything else that is raised is a bug and keeps its traceback.
 """
 
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ConceptError(Exception):
@@ -83,3 +85,14 @@ def first_few(names: Iterable[str], *, n: int = 5) -> str:
     names = list(names)
     shown = ", ".join(repr(name) for name in names[:n])
     return f"[{shown}, ...]" if len(names) > n else f"[{shown}]"
+
+
+def as_typed(command: str) -> str:
+    """A command as this user types it: by the installed program, or in a checkout.
+
+    Example:
+        >>> as_typed("prepare SOURCE")
+        'python cli.py prepare SOURCE'
+    """
+    installed = Path(sys.argv[0]).stem == "radfuse"
+    return f"radfuse {command}" if installed else f"python cli.py {command}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from core.categories import UNKNOWN
 from core.config import fingerprint
-from core.errors import ConfigError, CorpusError, first_few
+from core.errors import ConfigError, CorpusError, as_typed, first_few
 from core.images import SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
@@ -123,7 +123,7 @@ def corpus_or_phantom(workspace: Workspace) -> Corpus:
     if not workspace.has_corpus():
         say(
             "no corpus is prepared: using the built-in phantom corpus"
-            f" (your own: python cli.py prepare SOURCE -w {workspace.root})"
+            f" (your own: {as_typed(f'prepare SOURCE -w {workspace.root}')})"
         )
         return prepare(None, workspace)
     return workspace.open_corpus()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.categories import CATEGORIES
-from core.errors import ConfigError, LeakageError, MissingStageError, PredictionsError
+from core.errors import ConfigError, LeakageError, MissingStageError, PredictionsError, as_typed
 from core.images import ImageTable
 from core.predictions import AnyPredictions, Predictions, read_predictions, within
 from core.progress import say
@@ -68,7 +68,7 @@ def gather(corpus: Corpus, workspace: Workspace, *, outside: Sequence[Path] = ()
     if not any(run.strategy != PRIOR for run in sources) and not detectors and not outside:
         raise MissingStageError(
             f"neither a detector nor a fused source of this corpus is in {workspace.root}; run"
-            f" `python cli.py train-backbone -w {workspace.root}`, then `fuse`, then this again"
+            f" `{as_typed(f'train-backbone -w {workspace.root}')}`, then `fuse`, then this again"
         )
     contained = {name for run in sources for name in run.contains}
     folders = {run.strategy: run.folder for run in sources if run.strategy != PRIOR}

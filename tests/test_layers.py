@@ -128,5 +128,6 @@ def test_what_help_needs_is_itself_light() -> None:
 def test_every_package_is_installed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     homes = {path.parent.relative_to(ROOT) for path in MODULES if path.name == "__init__.py"}
-    assert set(settings["tool"]["setuptools"]["packages"]) == {".".join(h.parts) for h in homes}
+    installed = {"radfuse", "radfuse.scripts", *(".".join(("radfuse", *h.parts)) for h in homes)}
+    assert set(settings["tool"]["setuptools"]["packages"]) == installed
     assert {path.parent.relative_to(ROOT) for path in MODULES} == homes

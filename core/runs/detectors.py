@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.categories import CATEGORIES
+from core.errors import as_typed
 from core.predictions import Predictions
 from core.runs.workspace import Workspace
 from core.storage.folders import asked, read_meta
@@ -109,4 +110,4 @@ def untrained(detectors: Sequence[DetectorRun], present: Sequence[str]) -> str |
         return None
     names = f"{missing[0]} alone" if len(missing) == 1 else ", ".join(missing)
     option = f" --category {missing[0]}" if len(missing) == 1 else ""
-    return f"not trained yet: {names}; to train: python cli.py train-backbone{option}"
+    return f"not trained yet: {names}; to train: {as_typed(f'train-backbone{option}')}"

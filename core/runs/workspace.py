@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.categories import CATEGORIES
-from core.errors import MissingStageError
+from core.errors import MissingStageError, as_typed
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
@@ -160,15 +160,16 @@ class Workspace:
         """
         if not self.has_corpus():
             raise MissingStageError(
-                f"no corpus is prepared in {self.root}; run `python cli.py train-backbone -w"
-                f" {self.root}` for the phantom corpus, or `prepare SOURCE -w {self.root}` first"
+                f"no corpus is prepared in {self.root}; run"
+                f" `{as_typed(f'train-backbone -w {self.root}')}` for the phantom corpus, or"
+                f" `prepare SOURCE -w {self.root}` first"
             )
         try:
             return self._read_corpus(read_meta(self.corpus))
         except (FileNotFoundError, KeyError) as error:
             raise MissingStageError(
                 f"{self.corpus}: not whole, or made by another version ({error}); run"
-                f" `python cli.py prepare SOURCE --workspace {self.root}` again"
+                f" `{as_typed(f'prepare SOURCE --workspace {self.root}')}` again"
             ) from None
 
     def _read_corpus(self, meta: Mapping[str, Any]) -> Corpus:

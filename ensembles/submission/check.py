@@ -264,6 +264,47 @@ def check_submission(
     return list(parse_submission(data, path=shown, rules=rules, expected_ids=expected_ids).faults)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a reader is told of a submission.
+
+    Attributes:
+        lines: what is wrong or odd, the reasons to refuse it first.
+        sentence: whether the evaluator would take it.
+        is_taken: the same, to decide by.
+    """
+
+    lines: tuple[str, ...]
+    sentence: str
+    is_taken: bool
+
+
+def verdict_on(path: Path, *, edition: int, expected_ids: Sequence[str] | None) -> Verdict:
+    """Whether the evaluator would take a submission; arguments and errors as `check_submission`."""
+    faults = check_submission(path, edition=edition, expected_ids=expected_ids)
+    ordered = sorted(faults, key=lambda fault: fault.severity != "rejected")
+    n_rejected = sum(fault.severity == "rejected" for fault in faults)
+    n_images = None if expected_ids is None else len(expected_ids)
+    against = "its images not compared" if n_images is None else f"all {n_images:,} images"
+    taken = f"{path}: the {edition} evaluator would take it ({against})"
+    refused = f"{path}: {n_rejected} faults; the evaluator would refuse it"
+    return Verdict(
+        lines=tuple(first_lines(ordered)),
+        sentence=refused if n_rejected else taken,
+        is_taken=not n_rejected,
+    )
+
+
+def first_lines(faults: Sequence[object]) -> list[str]:
+    """Faults in lines, the first fifty of too many."""
+    lines = [str(fault) for fault in faults[:_SHOWN_FAULTS]]
+    n_more = len(faults) - len(lines)
+    return [*lines, f"... and {n_more:,} more"] if n_more else lines
+
+
+_SHOWN_FAULTS = 50
+
+
 def read_submission(path: Path, rules: Edition) -> tuple[bytes, Path]:
     """Bytes of a submission, from its zip if it lies in one, and the path to name in messages.
 

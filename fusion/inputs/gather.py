@@ -10,7 +10,7 @@ import torch
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.embeddings import Embeddings, join
-from core.errors import MissingStageError
+from core.errors import MissingStageError, as_typed
 from core.images import ImageTable
 from core.predictions import row_numbers
 from core.progress import say
@@ -133,7 +133,7 @@ def gather(
         what = f"pooled features {missing[0]}" if missing else "pooled features of this corpus"
         raise MissingStageError(
             f"{what} not found in {workspace.embeddings}; run"
-            f" `python cli.py train-backbone -w {workspace.root}` first"
+            f" `{as_typed(f'train-backbone -w {workspace.root}')}` first"
         )
     joined = join([Embeddings.load(folder) for folder in folders])
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")

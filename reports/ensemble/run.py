@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import MissingStageError
+from core.errors import MissingStageError, as_typed
 from core.images import ImageTable
 from core.metrics import Scores
 from core.runs.ensemble import (
@@ -99,7 +99,7 @@ def _newest_ensemble(corpus: Corpus, workspace: Workspace) -> Path:
     if not found:
         raise MissingStageError(
             f"no ensemble of this corpus in {workspace.ensembles}; run"
-            f" `python cli.py ensemble --submit -w {workspace.root}` first"
+            f" `{as_typed(f'ensemble --submit -w {workspace.root}')}` first"
         )
     return max(found)[1]
 
