@@ -16,6 +16,7 @@ from core.runs.detectors import find_detectors, untrained
 from core.runs.ensemble import (
     RULES,
     SOURCES,
+    WORTH,
     LadderStep,
     climb,
     describe_rungs,
@@ -144,7 +145,7 @@ def _stack(
         write_scores(draft / RULES, image_ids=valid.image_ids, scores=fitted.choice.rungs)
         write_levels(draft / "thresholds.json", fitted.choice.levels)
         if worth:
-            write_steps(draft / "members.csv", worth)
+            write_steps(draft / WORTH, worth)
         if len(test):
             candidates = candidates_of(corpus, members, test, split="test", config=config)
             Predictions(

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
 """Packages of ours that a package may import, beside itself."""
 
 EXCEPTIONS: dict[str, set[str]] = {
-    # These train the network below as well.
+    # Trains the network below the head as well.
     "fusion/networks/end_to_end.py": {"backbones"},
 }
 """Further packages that a module may import."""

@@ -1,4 +1,7 @@
-"""What each step from the category prior to the submission is worth, cross-fitted on valid."""
+"""The ensemble's runs: which is the newest, and what each step to its submission is worth.
+
+The ladder leads from the category prior to the submission, cross-fitted on valid.
+"""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,13 +11,36 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.errors import MissingStageError, as_typed
 from core.metrics import Interval, Scores, bootstrap
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import asked, read_meta
 
 State = Literal["kept", "not kept", "submitted"]
 """`kept`: the next are compared with it. `submitted`: the last one kept, by another name."""
 
 SOURCES, RULES = "valid_f1.csv", "rules_f1.csv"
 """Files of a run with the F1 of each image: of members and stackers, and of decision rules."""
+
+WORTH = "members.csv"
+"""File of a run with a step a member, where what each is worth was measured."""
+
+
+def newest_ensemble(corpus: Corpus, workspace: Workspace) -> Path:
+    """Folder of the newest finished ensemble of the corpus.
+
+    Raises:
+        MissingStageError: there is none; the command is named.
+    """
+    runs = workspace.finished_runs(workspace.ensembles)
+    metas = [(read_meta(run, "corpus", "made"), run) for run in runs]
+    found = [(asked(meta), run) for meta, run in metas if meta["corpus"] == corpus.fingerprint]
+    if not found:
+        raise MissingStageError(
+            f"no ensemble of this corpus in {workspace.ensembles}; run"
+            f" `{as_typed(f'ensemble --submit -w {workspace.root}')}` first"
+        )
+    return max(found)[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,20 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import MissingStageError, as_typed
 from core.images import ImageTable
 from core.metrics import Scores
 from core.runs.ensemble import (
     RULES,
     SOURCES,
+    WORTH,
     LadderStep,
     climb,
+    newest_ensemble,
     read_rungs,
     read_scores,
     read_steps,
 )
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import asked, read_meta
+from core.storage.folders import read_meta
 from reports.pages.figures import Numbers
 
 
@@ -71,11 +72,11 @@ def read_reached(corpus: Corpus, workspace: Workspace) -> Reached:
     Raises:
         MissingStageError: there is none; the command is named.
     """
-    run = _newest_ensemble(corpus, workspace)
+    run = newest_ensemble(corpus, workspace)
     meta = read_meta(run)
     image_ids, scores = read_scores(run / SOURCES)
     valid = corpus.table.take(corpus.table.row_numbers(image_ids))
-    members, folds = run / "members.csv", run / "forecast.csv"
+    members, folds = run / WORTH, run / "forecast.csv"
     return Reached(
         corpus=corpus,
         run=run.name,
@@ -90,18 +91,6 @@ def read_reached(corpus: Corpus, workspace: Workspace) -> Reached:
         folds=_numbers(_rows(folds)[1:]) if folds.is_file() else None,
         forecast=_scores(run / "forecast_images.csv"),
     )
-
-
-def _newest_ensemble(corpus: Corpus, workspace: Workspace) -> Path:
-    runs = workspace.finished_runs(workspace.ensembles)
-    metas = [(read_meta(run, "corpus", "made"), run) for run in runs]
-    found = [(asked(meta), run) for meta, run in metas if meta["corpus"] == corpus.fingerprint]
-    if not found:
-        raise MissingStageError(
-            f"no ensemble of this corpus in {workspace.ensembles}; run"
-            f" `{as_typed(f'ensemble --submit -w {workspace.root}')}` first"
-        )
-    return max(found)[1]
 
 
 def _scores(path: Path) -> dict[str, Scores]:
