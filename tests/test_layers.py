@@ -37,6 +37,8 @@ MAX_LINES = 450
 
 MAX_MODULES = 12  # beside `__init__`
 
+SMALL = 60  # lines: a module that only one other needs belongs into that one
+
 
 def imports(tree: ast.AST) -> Iterator[str]:
     """Modules that a tree imports, wherever in it; a relative import keeps its dots."""
@@ -102,6 +104,18 @@ def test_a_folder_holds_few_modules() -> None:
     homes = [path.parent for path in MODULES if path.name != "__init__.py"]
     crowded = {name_of(home) for home in homes if homes.count(home) > MAX_MODULES}
     assert not crowded
+
+
+def test_a_small_module_has_more_than_one_importer() -> None:
+    importers: dict[str, set[str]] = {}
+    for path in [*MODULES, ROOT / "cli.py"]:
+        for name in imports(parse(path)):
+            importers.setdefault(name, set()).add(name_of(path))
+    for path in MODULES:
+        dotted = name_of(path).removesuffix(".py").replace("/", ".")
+        n_lines = len(path.read_text(encoding="utf-8").splitlines())
+        belongs_elsewhere = n_lines < SMALL and len(importers.get(dotted, ())) == 1
+        assert path.stem == "__init__" or not belongs_elsewhere, dotted
 
 
 def test_a_public_class_has_a_name_of_its_own() -> None:
