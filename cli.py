@@ -169,7 +169,7 @@ def train_backbone(
     from backbones.auto import presets_on, train_by_preset
     from backbones.detectors.plan import detector_names
     from backbones.detectors.ray import cluster_of
-    from backbones.detectors.run import Upkeep
+    from backbones.detectors.run import RunOptions
     from backbones.networks.weights import start_weights
     from core.config import configured, preset_of
     from core.runs.workspace import Workspace
@@ -203,7 +203,7 @@ def train_backbone(
             preset=preset,
             settle=lambda base: start_weights(overlaid(base), start_from, corpus, home),
             compute=Compute(device=found, world=world),
-            upkeep=Upkeep(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard),
+            options=RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard),
             cluster=cluster,
         )
     if world.first:
@@ -381,7 +381,7 @@ def reproduce(
 
     Finished ones are skipped, one begun is gone on with, one that crashed does not stop the others.
     """
-    from backbones.detectors.run import Upkeep
+    from backbones.detectors.run import RunOptions
     from backbones.reproduce import plan_trials
     from backbones.reproduce import reproduce as run
     from backbones.settings.paper import SCALES
@@ -398,7 +398,9 @@ def reproduce(
     corpus = corpus_or_phantom(home)
     if truth is not None:
         check_truth(corpus, truth)
-    crashed = run(trials, home, device=found, upkeep=Upkeep(checkpoint_s=60 * checkpoint_minutes))
+    crashed = run(
+        trials, home, device=found, options=RunOptions(checkpoint_s=60 * checkpoint_minutes)
+    )
     files = write_paper_runs(corpus, home, scale=scale)
     scores = score_paper_runs(files, truth=truth, edition=corpus.edition) if truth else {}
     title = SCALES[scale].title

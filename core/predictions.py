@@ -314,7 +314,7 @@ def read_predictions(folder: Path) -> AnyPredictions:
     return Predictions.load(folder)
 
 
-def within(
+def restrict(
     predictions: AnyPredictions, image_ids: frozenset[str], labels: LabelSpace
 ) -> AnyPredictions:
     """The part that is about these images and concepts, in its own order."""

@@ -110,7 +110,7 @@ def split_batch(n_images: int, n_processes: int, micro_batch: int) -> list[list[
     return [[parts[number] for parts in split] for number in range(n_parts)]
 
 
-class Resident:
+class DeviceExamples:
     """Examples whose inputs and targets are read once, where they are small.
 
     The inputs of n images, and their targets, stay on the device if they take less than 1 GB each;

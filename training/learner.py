@@ -13,7 +13,7 @@ from training.devices.compute import Compute, synchronised
 from training.optim import build_optimizer, build_schedule
 
 
-class Trainee:
+class Learner:
     """A model, its optimiser, schedule, gradient scaler and running mean of weights.
 
     Attributes:

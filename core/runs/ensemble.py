@@ -10,7 +10,7 @@ import numpy as np
 
 from core.metrics import Interval, Scores, bootstrap
 
-State = Literal["kept", "not kept", "submitted"]
+RungState = Literal["kept", "not kept", "submitted"]
 """`kept`: the next are compared with it. `submitted`: the last one kept, by another name."""
 
 SOURCES, RULES = "valid_f1.csv", "rules_f1.csv"
@@ -32,7 +32,7 @@ class Rung:
     name: str
     image_f1: Scores
     title: str = ""
-    state: State = "kept"
+    state: RungState = "kept"
     is_rule: bool = False
 
     @property
@@ -101,7 +101,7 @@ class LadderStep:
     name: str
     f1: Interval
     gain: Interval | None
-    state: State = "kept"
+    state: RungState = "kept"
 
 
 def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[LadderStep]:

@@ -12,19 +12,19 @@ from core.storage.folders import asked, is_complete, read_meta
 PRIOR = "prior"
 """The strategy that sees no image: how often a concept stands on images of the category."""
 
-BLIND = "blind"
+NO_METADATA = "blind"
 """The strategy that sees no metadata: the line that the others are measured from."""
 
 
-def split_folder(run: Path, split: str, *, withheld: bool = False) -> Path:
+def split_folder(run: Path, split: str, *, without_category: bool = False) -> Path:
     """Where a run's predictions of a split lie.
 
     Args:
         run: the run folder.
         split: `valid` or `test`.
-        withheld: whether those are meant that do without the given category.
+        without_category: whether those are meant that do without the given category.
     """
-    return run / "predictions" / (f"{split}-withheld" if withheld else split)
+    return run / "predictions" / (f"{split}-withheld" if without_category else split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +55,9 @@ class FusedSource:
         """What it predicts for `valid` or `test`."""
         return Predictions.load(split_folder(self.folder, split))
 
-    def withheld(self, split: str) -> Predictions | None:
+    def without_category(self, split: str) -> Predictions | None:
         """The same without the given category; None where that makes no difference."""
-        folder = split_folder(self.folder, split, withheld=True)
+        folder = split_folder(self.folder, split, without_category=True)
         return Predictions.load(folder) if is_complete(folder) else None
 
 

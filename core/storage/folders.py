@@ -144,7 +144,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def ask_again(folder: Path) -> None:
+def mark_used(folder: Path) -> None:
     """Note that a finished run was asked for once more: later stages take it for the newest."""
     write_json(folder / META, {**read_meta(folder), "asked": now()})
 
@@ -170,7 +170,7 @@ folder."""
 
 
 @contextmanager
-def alone(folder: Path, *, what: str) -> Iterator[None]:
+def locked(folder: Path, *, what: str) -> Iterator[None]:
     """Hold the folder's lock for a block; where another process holds it, wait and say so.
 
     The lock goes with the process that holds it, also at SIGKILL, so nobody waits for the dead.

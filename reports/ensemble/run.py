@@ -28,12 +28,12 @@ from reports.pages.figures import Numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reached:
+class EnsembleRun:
     """An ensemble's run, read for the report. Earlier versions kept less: then a part is empty.
 
     Attributes:
         corpus: what was worked on.
-        run: the run's name.
+        name: the run's name.
         meta: its `meta.json`.
         valid: the N validation images that were scored.
         scores: (N,) cross-fitted F1 by source, NaN where an image is left out.
@@ -47,7 +47,7 @@ class Reached:
     """
 
     corpus: Corpus
-    run: str
+    name: str
     meta: Mapping[str, Any]
     valid: ImageTable
     scores: Mapping[str, Scores]
@@ -65,7 +65,7 @@ class Reached:
         return np.array(self.valid.categories, dtype=np.str_)
 
 
-def read_reached(corpus: Corpus, workspace: Workspace) -> Reached:
+def read_ensemble(corpus: Corpus, workspace: Workspace) -> EnsembleRun:
     """The newest ensemble of the corpus.
 
     Raises:
@@ -76,9 +76,9 @@ def read_reached(corpus: Corpus, workspace: Workspace) -> Reached:
     image_ids, scores = read_scores(run / SOURCES)
     valid = corpus.table.take(corpus.table.row_numbers(image_ids))
     members, folds = run / "members.csv", run / "forecast.csv"
-    return Reached(
+    return EnsembleRun(
         corpus=corpus,
-        run=run.name,
+        name=run.name,
         meta=meta,
         valid=valid,
         scores=scores,
