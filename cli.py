@@ -161,7 +161,7 @@ def train_backbone(
 ) -> None:
     """Train CNN concept detectors, per category and for all images.
 
-    Killed at any moment, the same command goes on. On several GPUs: torchrun --nproc-per-node N
+    Killed at any moment, the same command resumes. On several GPUs: torchrun --nproc-per-node N
     cli.py train-backbone ...
     """
     from functools import partial
@@ -379,7 +379,7 @@ def reproduce(
 ) -> None:
     """Train the 2020 paper's experiments, and write its Tables 4 and 5 with ours beside theirs.
 
-    Finished ones are skipped, one begun is gone on with, one that crashed does not stop the others.
+    Finished runs are skipped, unfinished runs resume, and a crash does not stop the others.
     """
     from backbones.detectors.run import RunOptions
     from backbones.reproduce import plan_trials
@@ -412,7 +412,7 @@ def reproduce(
 
 @app.command()
 def report(workspace: WorkspaceOption = RUNS) -> None:
-    """Write what was reached, and how: a page in Markdown, and one HTML file with its figures."""
+    """Report the scores and how they were reached: Markdown, and one HTML file with figures."""
     from core.runs.workspace import Workspace
     from reports.ensemble.page import write_report
 

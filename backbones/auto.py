@@ -151,7 +151,7 @@ def train_by_preset(
         preset: a name of `presets_on`.
         settle: lays over the config what the user set.
         compute: where to compute.
-        options: what is written as it goes.
+        options: what a training writes while it runs.
         cluster: where networks are trained side by side; None for here, one after the other.
 
     Returns:

@@ -39,7 +39,7 @@ def train_backbones(
         config: settings, the same for all.
         preset: the name that the run folders start with.
         compute: where to compute.
-        options: what is written as it goes.
+        options: what a training writes while it runs.
         cluster: where networks are trained side by side; None for here, one after the other.
 
     Returns:

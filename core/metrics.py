@@ -162,7 +162,7 @@ class Interval:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
     def signed(self) -> str:
-        """The same with signs, for differences."""
+        """As text with signs, for differences."""
         return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 

@@ -55,7 +55,7 @@ def gather_members(
     Last come members from their folders (see `outside_members`): made elsewhere, or runs that would
     else be passed over.
 
-    A specialist whose say is already in a fused source is left out; so is one without an image in
+    A specialist that a fused source already includes is left out; so is one without an image in
     valid, which nothing could weigh, and every run on another corpus. One line says which members
     there are and what was left out.
 

@@ -43,8 +43,8 @@ def fuse(
 ) -> list[FusionRun]:
     """Make the config's strategies, and those that they are made of.
 
-    Strategies made before from the same are kept. Where another process is at one, this one waits
-    and takes over what that one made.
+    Strategies made before from the same inputs are kept. Where another process works on one, this
+    one waits and uses its result.
 
     Raises:
         ConfigError: a strategy is not known, or a metadata column cannot be used.

@@ -22,9 +22,9 @@ class FusedResult:
 
     Attributes:
         predictions: by split, `valid` and `test`.
-        without_category: the same as if no image came with a category; empty where that makes no
-            difference or no category can be guessed.
-        contains: names of the detectors whose say is already in these predictions.
+        without_category: predictions made as if no image had a category; empty where that makes
+            no difference or no category can be guessed.
+        contains: names of the detectors that these predictions already include.
         weights: of its networks; those of network k begin with `k.`.
         chosen: settings that data chose, for the record.
         unfinished: folder from which its making would go on after a kill, to be removed once all of
@@ -40,7 +40,7 @@ class FusedResult:
 
 
 Earlier = Mapping[str, FusedResult]
-"""What the strategies before have made, by name."""
+"""Results of the strategies that ran before, by name."""
 
 Strategy = Callable[[FusionInputs, FuseConfig, Earlier], FusedResult]
 

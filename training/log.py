@@ -18,7 +18,7 @@ _SPOKEN_FROM_S = 20.0
 
 
 class TrainingLog:
-    """Notes of one training.
+    """The log of one training, and its progress bar.
 
     Attributes:
         seconds: spent in the epochs that are done, over all starts.
@@ -55,7 +55,7 @@ def watched(
 ) -> Iterator[TrainingLog]:
     """A log for the length of a training.
 
-    A training that goes on tells its epochs again, so files are begun anew.
+    A training that resumes reports its earlier epochs again, so files are written anew.
 
     Args:
         folder: gets `log.jsonl`.

@@ -45,7 +45,7 @@ class Fitted:
 
 @dataclass(kw_only=True)
 class TrainState:
-    """How far a training got.
+    """Progress of a training.
 
     Attributes:
         total: sum of the loss over the images of the running epoch so far.
@@ -75,7 +75,7 @@ class TrainState:
         return {**vars(self), "best": vars(self.best)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Be where the state says."""
+        """Set everything to a saved state."""
         total = state["total"].to(self.total.device)
         vars(self).update({**state, "best": Fitted(**state["best"]), "total": total})
 
@@ -137,8 +137,8 @@ def fit(
     sample F1 at the best single threshold (a bce network decided at 0.5 looks worse than it is and
     would be stopped at the wrong epoch).
 
-    With a checkpoint, training goes on where it was interrupted: the weights and the log are those
-    of a training that never was, to the last bit on a processor. The order of the images, their
+    With a checkpoint, training resumes where it was interrupted: weights and log are identical to
+    an uninterrupted run, to the last bit on a processor. The order of the images, their
     augmentation and mixup are functions of seed and epoch; dropout's random state is saved.
 
     Args:
@@ -238,7 +238,7 @@ class _Run:
                 self._save_if(pending, epoch_ended=False)
 
     def _loss(self) -> Loss:
-        """That of the running epoch."""
+        """The loss of the running epoch."""
         n_images, epoch = len(self.learnt), self.train_state.epoch
         context = LossContext(positives=self.positives, n_images=n_images, epoch=epoch)
         name = "bce" if epoch <= self.config.bce_epochs else self.config.loss

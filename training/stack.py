@@ -201,7 +201,7 @@ class _Run:
         return "bce" if epoch <= self.config.bce_epochs else self.config.loss
 
     def _loss(self, number: int, epoch: int) -> Loss:
-        """That of a member in the running epoch."""
+        """The loss of a member in the running epoch."""
         positives, n_images = self.counts[number]
         on_device = torch.from_numpy(positives).to(self.device_examples.compute.device)
         context = LossContext(positives=on_device, n_images=n_images, epoch=epoch)

@@ -19,7 +19,7 @@ from training.predict import Rows
 
 
 class Step:
-    """Takes a learner one step further."""
+    """One training step of a learner."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Step:
             config: batches, smoothing, mixup.
             seed: of mixup.
             note: told of what is out of the ordinary.
-            remember: told of a smaller micro-batch that only the next start can take.
+            remember: told of a smaller micro-batch, which the next start uses.
         """
         self.learner = learner
         self.examples = examples

@@ -100,7 +100,7 @@ def describe_job(
 def run_job(job: Job) -> str:
     """Train a job's network; the name of the machine that did.
 
-    A network that is there is kept, one begun elsewhere is gone on with from its checkpoint.
+    A finished network is kept; one begun elsewhere resumes from its checkpoint.
 
     Raises:
         ConceptError: the workspace cannot be seen from this machine, or what training raises.

@@ -41,7 +41,7 @@ HELD_OUT = "train"
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a training writes as it goes; never part of a fingerprint.
+    """What a training writes while it runs; never part of a fingerprint.
 
     Attributes:
         checkpoint_s: seconds between two checkpoints within an epoch.
@@ -58,17 +58,17 @@ DEFAULT_OPTIONS = RunOptions()
 def train_network(
     plan: DetectorPlan, member: MemberPlan, inputs: TrainingInputs, options: RunOptions
 ) -> None:
-    """Train a network and have it predict; one that is there is kept, one begun is gone on with.
+    """Train a network and have it predict; a finished one is kept, an unfinished one resumes.
 
     Its folder then holds `model.safetensors`, `log.jsonl`, `valid.npy`, `test.npy` and, where it
-    held images out, `train.npy`. Where another process is at the same network, this one waits and
-    takes over only what that one left undone.
+    held images out, `train.npy`. Where another process works on the same network, this one
+    waits and does only what is left.
 
     Args:
         plan: the detector.
         member: which of its networks.
         inputs: inputs, and where to compute.
-        options: what is written as it goes.
+        options: what a training writes while it runs.
     """
     home, world = plan.member_home(member), inputs.compute.world
     what = f"{plan.category}, network {member.number + 1} of {len(plan.members)}"

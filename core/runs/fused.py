@@ -22,7 +22,7 @@ def split_folder(run: Path, split: str, *, without_category: bool = False) -> Pa
     Args:
         run: the run folder.
         split: `valid` or `test`.
-        without_category: whether those are meant that do without the given category.
+        without_category: whether to take the predictions made without the category.
     """
     return run / "predictions" / (f"{split}-withheld" if without_category else split)
 
@@ -48,7 +48,7 @@ class FusedSource:
 
     @property
     def contains(self) -> tuple[str, ...]:
-        """Names of the detector runs whose say is already in it."""
+        """Names of the detector runs that its predictions already include."""
         return tuple(self.meta["contains"])
 
     def predictions(self, split: str) -> Predictions:
@@ -56,7 +56,7 @@ class FusedSource:
         return Predictions.load(split_folder(self.folder, split))
 
     def without_category(self, split: str) -> Predictions | None:
-        """The same without the given category; None where that makes no difference."""
+        """Predictions made without the category; None where that makes no difference."""
         folder = split_folder(self.folder, split, without_category=True)
         return Predictions.load(folder) if is_complete(folder) else None
 

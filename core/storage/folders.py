@@ -145,7 +145,7 @@ def provenance() -> dict[str, Any]:
 
 
 def mark_used(folder: Path) -> None:
-    """Note that a finished run was asked for once more: later stages take it for the newest."""
+    """Mark a finished run as used now: later stages take the run used last for the newest."""
     write_json(folder / META, {**read_meta(folder), "asked": now()})
 
 
@@ -184,7 +184,7 @@ def locked(folder: Path, *, what: str) -> Iterator[None]:
     with _open(folder) as file:
         if fcntl is not None:
             with suppress(OSError):  # no locks on this file system
-                _take(file.fileno(), f"{what}: another process is at it; waiting for its end")
+                _take(file.fileno(), f"{what}: another process is working on it; waiting")
         yield
 
 

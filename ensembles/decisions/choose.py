@@ -33,7 +33,7 @@ CALIBRATED: tuple[RuleKind, ...] = ("top-k", "ratio", "expected-f1", "general-f1
 
 @dataclass(frozen=True, kw_only=True)
 class CalibratedModel:
-    """What is thought of the truth: a rule's calibration, head and number missed, fitted.
+    """The fitted calibration and count model: a rule's calibration, head and number missed.
 
     Attributes:
         rule: fitted on all images.
@@ -75,7 +75,7 @@ class RuleChoice:
 
     @property
     def image_f1(self) -> Scores:
-        """(N,) that of the rule that was kept."""
+        """(N,) cross-fitted F1 under the rule that was kept."""
         return self.rungs[self.kept]
 
     @property

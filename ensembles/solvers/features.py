@@ -98,7 +98,7 @@ class Standard:
 
     @classmethod
     def of_names(cls, names: tuple[str, ...], *, mean: Floats, scale: Floats) -> "Standard":
-        """That of features of these names: `logit ...`, then `rank ...`, then any others."""
+        """For features of these names: `logit ...`, then `rank ...`, then any others."""
         kinds = ("logit ", "rank ")
         n_logits, n_ranks = (sum(name.startswith(kind) for name in names) for kind in kinds)
         first = [kinds[0]] * n_logits + [kinds[1]] * n_ranks

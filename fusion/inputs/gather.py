@@ -63,12 +63,12 @@ class FusionInputs:
         return self.corpus.labelled_images("train")
 
     def rows(self, images: ImageTable) -> Rows:
-        """Rows of these images in the evidence."""
+        """Rows of these images in `network_inputs`."""
         return row_numbers("pooled features", self.embeddings.image_ids, images.image_ids)
 
     @cached_property
     def without_category(self) -> NetworkInputs | None:
-        """The evidence as if no image came with a category; None where none can be guessed."""
+        """What networks see if no image has a category; None where none can be guessed."""
         if self.guess is None:
             return None
         return replace(self.network_inputs, category=torch.tensor(self.guess.posterior))

@@ -48,7 +48,7 @@ _CHECKPOINT_S = 600.0
 
 
 class _Inputs:
-    """Images, with category and metadata, by row of the evidence."""
+    """Images with category and metadata, by row of the network inputs."""
 
     def __init__(self, training_inputs: TrainingInputs, fusion_inputs: FusionInputs) -> None:
         self.training_inputs, self.fusion_inputs = training_inputs, fusion_inputs

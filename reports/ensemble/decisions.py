@@ -1,4 +1,4 @@
-"""Parts of the report on decisions: the rules that were tried, and thresholds of every level."""
+"""Sections of the report on decisions: the rules that were tried, and thresholds of every level."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Parts of the report on probabilities: their calibration, and the score forecast by them."""
+"""Sections of the report on probabilities: their calibration, and the score forecast by them."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What the newest ensemble of a workspace reached, as its run folder keeps it."""
+"""The newest ensemble run of a workspace, as its folder keeps it."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ from reports.pages.figures import Numbers
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleRun:
-    """An ensemble's run, read for the report. Earlier versions kept less: then a part is empty.
+    """An ensemble's run, read for the report. Earlier versions kept less: then a field is empty.
 
     Attributes:
         corpus: what was worked on.

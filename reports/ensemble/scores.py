@@ -1,4 +1,4 @@
-"""Parts of the report on scores: the ladder, every source by category, what a member is worth."""
+"""Sections of the report on scores: the ladder, sources by category, what a member is worth."""
 
 from collections.abc import Sequence
 

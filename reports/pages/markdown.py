@@ -1,4 +1,4 @@
-"""Parts of a page, each written once, in Markdown that reads well as plain text too."""
+"""Sections of a page, each written once, in Markdown that reads well as plain text too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -76,7 +76,7 @@ def conditional(images: LabelledImages, columns: npt.NDArray[np.intp]) -> Number
 
 
 def cluster_order(images: LabelledImages, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """The same columns with concepts that stand together next to each other.
+    """Columns reordered so that concepts that occur together stand next to each other.
 
     Average linkage of 1 - |A and B| / |A or B|, leaves in the order that keeps neighbours closest.
     """

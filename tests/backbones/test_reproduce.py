@@ -1,4 +1,4 @@
-"""The paper's experiments as pairs of networks: trained, crashed, gone on with."""
+"""The paper's experiments as pairs of networks: trained, crashed, resumed."""
 
 import os
 import signal

@@ -104,7 +104,7 @@ def test_two_at_once_make_a_strategy_once(
         assert first.result(60) == second.result(60)
     assert len(times) == 1
     said = capsys.readouterr().err
-    assert "retrieval: another process is at it; waiting for its end" in said
+    assert "retrieval: another process is working on it; waiting" in said
     assert f"retrieval: already fused, {first.result()[0].folder}" in said
     assert not list((trained.fusion / "unfinished").iterdir())
 

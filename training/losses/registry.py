@@ -26,7 +26,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class LossContext:
-    """What a loss may know beyond the batch.
+    """What a loss may use beyond the batch.
 
     Attributes:
         positives: (L,) training images with each concept.

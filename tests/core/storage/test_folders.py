@@ -197,7 +197,7 @@ def test_the_second_waits_for_the_first_and_says_so(
         started = time.monotonic()
         with locked(tmp_path, what="DRCT"):
             assert time.monotonic() - started > 0.2
-    assert capsys.readouterr().err == "DRCT: another process is at it; waiting for its end\n"
+    assert capsys.readouterr().err == "DRCT: another process is working on it; waiting\n"
 
 
 def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
