@@ -160,7 +160,7 @@ def train_backbone(
 ) -> None:
     """Train CNN concept detectors, per category and for all images.
 
-    Killed at any moment, the same command goes on. On several GPUs: torchrun --nproc-per-node N
+    Killed at any moment, the same command resumes. On several GPUs: torchrun --nproc-per-node N
     cli.py train-backbone ...
     """
     from functools import partial
@@ -168,7 +168,7 @@ def train_backbone(
     from backbones.auto import presets_on, train_by_preset
     from backbones.detectors.plan import detector_names
     from backbones.detectors.ray import cluster_of
-    from backbones.detectors.run import Upkeep
+    from backbones.detectors.run import RunOptions
     from backbones.networks.weights import start_weights
     from core.config import configured, preset_of
     from core.runs.workspace import Workspace
@@ -202,7 +202,7 @@ def train_backbone(
             preset=preset,
             settle=lambda base: start_weights(overlaid(base), start_from, corpus, home),
             compute=Compute(device=found, world=world),
-            upkeep=Upkeep(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard),
+            options=RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard),
             cluster=cluster,
         )
     if world.first:
@@ -375,9 +375,9 @@ def reproduce(
 ) -> None:
     """Train the 2020 paper's experiments, and write its Tables 4 and 5 with ours beside theirs.
 
-    Finished ones are skipped, one begun is gone on with, one that crashed does not stop the others.
+    Finished runs are skipped, unfinished runs resume, and a crash does not stop the others.
     """
-    from backbones.detectors.run import Upkeep
+    from backbones.detectors.run import RunOptions
     from backbones.reproduce import plan_trials
     from backbones.reproduce import reproduce as run
     from backbones.settings.paper import SCALES
@@ -394,7 +394,9 @@ def reproduce(
     corpus = corpus_or_phantom(home)
     if truth is not None:
         check_truth(corpus, truth)
-    crashed = run(trials, home, device=found, upkeep=Upkeep(checkpoint_s=60 * checkpoint_minutes))
+    crashed = run(
+        trials, home, device=found, options=RunOptions(checkpoint_s=60 * checkpoint_minutes)
+    )
     files = write_paper_runs(corpus, home, scale=scale)
     scores = score_paper_runs(files, truth=truth, edition=corpus.edition) if truth else {}
     title = SCALES[scale].title
@@ -406,7 +408,7 @@ def reproduce(
 
 @app.command()
 def report(workspace: WorkspaceOption = RUNS) -> None:
-    """Write what was reached, and how: a page in Markdown, and one HTML file with its figures."""
+    """Report the scores and how they were reached: Markdown, and one HTML file with figures."""
     from core.runs.workspace import Workspace
     from reports.ensemble.page import write_report
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from backbones.detectors.features import frozen_names
-from backbones.detectors.inputs import MATERIALS
+from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.plan import DetectorPlan, plan_detectors
 from backbones.detectors.ray import Cluster
-from backbones.detectors.run import DEFAULT_UPKEEP, Upkeep
+from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
 from backbones.networks.carriers import CARRIERS
 from backbones.networks.weights import check_weights, is_detector_run
 from backbones.settings.config import BackboneConfig
@@ -134,7 +134,7 @@ def train_by_preset(
     preset: str,
     settle: Settle,
     compute: Compute,
-    upkeep: Upkeep = DEFAULT_UPKEEP,
+    options: RunOptions = DEFAULT_OPTIONS,
     cluster: Cluster | None = None,
 ) -> list[Path]:
     """Train the asked detectors; under `auto` as the device suggests, and say what that is.
@@ -151,7 +151,7 @@ def train_by_preset(
         preset: a name of `presets_on`.
         settle: lays over the config what the user set.
         compute: where to compute.
-        upkeep: what is written as it goes.
+        options: what a training writes while it runs.
         cluster: where networks are trained side by side; None for here, one after the other.
 
     Returns:
@@ -169,7 +169,7 @@ def train_by_preset(
             config=config,
             preset=preset,
             compute=compute,
-            upkeep=upkeep,
+            options=options,
             cluster=cluster,
         )
 
@@ -238,7 +238,9 @@ def _tell(
     if compute.world.most(len(todo)) == 0:
         return
     check_weights(config)
-    inputs = MATERIALS[config.regime](corpus, workspace, config, compute)  # probes, for all of them
+    inputs = TRAINING_INPUTS[config.regime](
+        corpus, workspace, config, compute
+    )  # probes, for all of them
     n_images = config.epochs * sum(plan.n_train * len(plan.members) for plan in todo)
     rate = inputs.compute.speed.images_per_s
     cost = f"{n_images:,} images to learn from"

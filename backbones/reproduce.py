@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from backbones.detectors.inputs import image_material
+from backbones.detectors.inputs import image_inputs
 from backbones.detectors.plan import DetectorPlan
-from backbones.detectors.run import Upkeep, assemble, train_network
+from backbones.detectors.run import RunOptions, assemble, train_network
 from backbones.networks.weights import check_weights, origin_of
 from backbones.settings.config import BackboneConfig, StopOn
 from backbones.settings.paper import EXPERIMENTS, SCALES, architecture
@@ -24,7 +24,7 @@ from core.progress import say
 from core.runs.detectors import GLOBAL
 from core.runs.paper import crash_of, forget_crash, note_crash, trial_name
 from core.runs.workspace import Workspace
-from core.storage.folders import ask_again, is_complete
+from core.storage.folders import is_complete, mark_used
 from training.devices.compute import Compute
 
 HALVES: tuple[StopOn, ...] = ("val1", "val2")
@@ -133,7 +133,7 @@ def plan_trials(
 
 
 def reproduce(
-    trials: Sequence[TrialPlan], workspace: Workspace, *, device: str, upkeep: Upkeep
+    trials: Sequence[TrialPlan], workspace: Workspace, *, device: str, options: RunOptions
 ) -> list[TrialPlan]:
     """Train what is not trained yet, and give those that crashed.
 
@@ -145,7 +145,7 @@ def reproduce(
         trials: what to train.
         workspace: with a prepared corpus; runs go to its `reproduce/`.
         device: where to compute.
-        upkeep: what is written as a training goes.
+        options: what is written as a training goes.
 
     Raises:
         SystemExit: SIGTERM or Ctrl-C came; the same call goes on.
@@ -155,12 +155,12 @@ def reproduce(
     crashed: list[TrialPlan] = []
     for trial, plan in plans.items():
         if trial not in todo:
-            ask_again(plan.home)
+            mark_used(plan.home)
     if len(todo) < len(trials):
         say(f"{len(trials) - len(todo)} of {len(trials)} networks are trained already")
     context = multiprocessing.get_context("spawn")
     while todo:
-        order = (todo, workspace.root, device, upkeep, torch.get_num_threads())
+        order = (todo, workspace.root, device, options, torch.get_num_threads())
         worker = context.Process(target=_work, args=order)
         worker.start()
         _wait_for(worker)
@@ -202,7 +202,7 @@ def _tell_crash(trial: TrialPlan, plan: DetectorPlan, exit_code: int | None) -> 
 
 
 def _work(
-    trials: Sequence[TrialPlan], root: Path, device: str, upkeep: Upkeep, n_threads: int
+    trials: Sequence[TrialPlan], root: Path, device: str, options: RunOptions, n_threads: int
 ) -> None:
     """Train in order; what goes wrong is written down and ends this process."""
     if hasattr(os, "setsid"):
@@ -218,7 +218,7 @@ def _work(
         say(trial.title)
         forget_crash(plan.home)
         try:
-            _train(plan, workspace, device=device, upkeep=upkeep)
+            _train(plan, workspace, device=device, options=options)
         except Exception as error:
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             note_crash(plan.home, reason, corpus=plan.corpus.fingerprint)
@@ -235,9 +235,9 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _train(plan: DetectorPlan, workspace: Workspace, *, device: str, upkeep: Upkeep) -> None:
+def _train(plan: DetectorPlan, workspace: Workspace, *, device: str, options: RunOptions) -> None:
     compute = Compute(device=device)
-    material = image_material(plan.corpus, workspace, plan.config, compute)
+    inputs = image_inputs(plan.corpus, workspace, plan.config, compute)
     for member in plan.members:
-        train_network(plan, member, material, upkeep)
-    assemble(plan, material, workspace)
+        train_network(plan, member, inputs, options)
+    assemble(plan, inputs, workspace)

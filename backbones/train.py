@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from backbones.detectors.inputs import MATERIALS
+from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.jobs import train_in_order
 from backbones.detectors.plan import plan_detectors
 from backbones.detectors.ray import Cluster, on_ray
-from backbones.detectors.run import DEFAULT_UPKEEP, Upkeep
+from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
 from backbones.networks.weights import check_weights
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 from core.progress import say
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import ask_again, is_complete
+from core.storage.folders import is_complete, mark_used
 from training.devices.compute import Compute
 
 
@@ -26,7 +26,7 @@ def train_backbones(
     config: BackboneConfig,
     preset: str,
     compute: Compute,
-    upkeep: Upkeep = DEFAULT_UPKEEP,
+    options: RunOptions = DEFAULT_OPTIONS,
     cluster: Cluster | None = None,
 ) -> list[Path]:
     """Train the asked detectors; those trained before with equal settings are kept.
@@ -39,7 +39,7 @@ def train_backbones(
         config: settings, the same for all.
         preset: the name that the run folders start with.
         compute: where to compute.
-        upkeep: what is written as it goes.
+        options: what a training writes while it runs.
         cluster: where networks are trained side by side; None for here, one after the other.
 
     Returns:
@@ -58,11 +58,11 @@ def train_backbones(
     for plan in plans:
         if plan not in todo and compute.world.first:
             say(f"{plan.category}: already trained, {plan.home}")
-            ask_again(plan.home)
+            mark_used(plan.home)
     if todo:
         check_weights(config)
         engine = nullcontext(train_in_order) if cluster is None else on_ray(cluster)
         with engine as train:  # a cluster that does not answer is found out before any work
-            material = MATERIALS[config.regime](corpus, workspace, config, compute)
-            train(todo, material, workspace, upkeep)
+            inputs = TRAINING_INPUTS[config.regime](corpus, workspace, config, compute)
+            train(todo, inputs, workspace, options)
     return [plan.home for plan in plans]

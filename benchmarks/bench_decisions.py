@@ -31,11 +31,11 @@ from core.errors import PredictionsError
 from core.metrics import EmptyTruth, Interval, Scores, bootstrap, image_f1
 from ensembles.calibration.temperature import fit_calibration
 from ensembles.config import EnsembleConfig
-from ensembles.decisions.choose import Choice, choose_rule
+from ensembles.decisions.choose import RuleChoice, choose_rule
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import Thresholds, Tuning, tune_by_concept, tune_global
 from ensembles.ensemble import falls_back
-from ensembles.forecast.forecast import Forecast, Outlook
+from ensembles.forecast.forecast import Forecast, ForecastModel
 from ensembles.pairs import Floats, Pairs
 
 EMPTY_TRUTH: EmptyTruth = "left out"
@@ -137,7 +137,7 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
 
 
 def _as_submitted(
-    choice: Choice,
+    choice: RuleChoice,
     sets: LabelSets,
     *,
     before: tuple[Floats, Sequence[str]],
@@ -149,16 +149,16 @@ def _as_submitted(
         before, now: what was reported of the images of valid and of test, and their categories.
     """
     (seen, kinds), (reported, categories) = before, now
-    outlook = Outlook.of(
+    forecast_model = ForecastModel.of(
         choice, seen, categories=kinds, groups=[""] * len(kinds), labels=sets.labels
     )
-    if outlook is None:
+    if forecast_model is None:
         return choice.rule, None
     alone = [""] * len(categories)
-    shift = outlook.shift(reported, categories=categories, groups=alone, labels=sets.labels)
+    shift = forecast_model.shift(reported, categories=categories, groups=alone, labels=sets.labels)
     rule = choice.fallback if falls_back(choice.rule, shift) else choice.rule
     decided = rule.decide(reported, categories=categories, labels=sets.labels)
-    made = outlook.forecast(
+    made = forecast_model.forecast(
         decided, reported, categories=categories, groups=alone, labels=sets.labels, shift=shift
     )
     return rule, made
@@ -181,11 +181,11 @@ def _of_concepts(pairs: Pairs, sets: LabelSets, threshold: float) -> Thresholds:
     return Thresholds(global_=threshold, by_concept=own)
 
 
-def _in_a_word(rule: DecisionRule, choice: Choice) -> str:
+def _in_a_word(rule: DecisionRule, choice: RuleChoice) -> str:
     if rule != choice.rule:
         return "fallback"
-    if choice.belief and rule.kind != "thresholds":
-        return f"{rule.kind} ({choice.belief.calibration.kind})"
+    if choice.calibrated_model and rule.kind != "thresholds":
+        return f"{rule.kind} ({choice.calibrated_model.calibration.kind})"
     if rule.kind != "thresholds" or rule.thresholds is None:
         return rule.kind
     return {"global": "one", "category": "category", "concept": "concept"}[rule.thresholds.level]

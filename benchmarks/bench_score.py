@@ -30,10 +30,10 @@ N_CONCEPTS = 3047  # its label space
 CARDINALITY = 11.24  # mean number of concepts an image
 N_RUNS = 5
 
-Pairs = dict[str, str]
+ConceptCells = dict[str, str]
 
 
-def draw(seed: int) -> tuple[Pairs, Pairs]:
+def draw(seed: int) -> tuple[ConceptCells, ConceptCells]:
     """A truth and a submission: concepts by image, `;` between them, half of them right."""
     rng = np.random.default_rng(seed)
     cuis = [f"C{i:07d}" for i in range(N_CONCEPTS)]
@@ -46,13 +46,13 @@ def draw(seed: int) -> tuple[Pairs, Pairs]:
     return truth, submission
 
 
-def read_pairs(path: Path) -> Pairs:
+def read_pairs(path: Path) -> ConceptCells:
     """Concepts by image."""
     with path.open(encoding="utf-8") as file:
         return dict(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def score_by_images(truth: Pairs, submission: Pairs) -> float:
+def score_by_images(truth: ConceptCells, submission: ConceptCells) -> float:
     """The evaluators' loop."""
     total = 0.0
     for image_id, cell in submission.items():

@@ -44,7 +44,7 @@ N_CONCEPTS = 1000
 BATCH = 16
 N_RUNS = 5
 
-Step = Callable[[], tuple[float, float]]
+TimedStep = Callable[[], tuple[float, float]]
 
 
 def build(name: str) -> nn.Module:
@@ -55,7 +55,7 @@ def build(name: str) -> nn.Module:
     return Backbone(network, mean=data["mean"], std=data["std"])
 
 
-def training(name: str, speed: Speed) -> Step:
+def training(name: str, speed: Speed) -> TimedStep:
     """A step of training at a speed: its seconds and its loss."""
     model = speed.place(build(name).train())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.bench_score import cpu_name
 from core.labels import LabelSpace, Targets
 from core.predictions import Predictions, SparsePredictions, read_predictions
-from ensembles.stacking.candidates import Background, make_candidates
+from ensembles.stacking.candidates import LabelStatistics, make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.sources import Source
@@ -100,7 +100,7 @@ def run(share: float, kind: str, folder: Path) -> None:
     truth = draw(share, kind, folder)
     n_images = len(truth)
     folds = np.arange(n_images) % 5
-    background = Background.of(truth, ["DRCT"] * n_images)
+    label_statistics = LabelStatistics.of(truth, ["DRCT"] * n_images)
     rows: list[tuple[str, float, float, str]] = []
 
     def timed(name: str, work: Callable[[], tuple[Any, str]]) -> Any:
@@ -115,8 +115,10 @@ def run(share: float, kind: str, folder: Path) -> None:
         return [Source.of(m, image_ids=first.image_ids, labels=first.labels) for m in members], ""
 
     def candidates() -> tuple[Any, str]:
-        weights = background.category_weights(["DRCT"] * n_images)
-        pairs = make_candidates(sources, background=background, category_weights=weights)
+        weights = label_statistics.category_weights(["DRCT"] * n_images)
+        pairs = make_candidates(
+            sources, label_statistics=label_statistics, category_weights=weights
+        )
         found = pairs.true(truth).sum() / truth.n_true.sum()
         each = len(pairs) / n_images
         return pairs, f"{len(pairs):,} pairs, {each:.0f} an image, {found:.1%} of the true ones"

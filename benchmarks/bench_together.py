@@ -1,7 +1,7 @@
 """What training heads at once gains: seconds of five members of the default head, at once or not.
 
 Five members with the default head (2,560 features, 512 hidden units, 252 concepts) learn from 3,274
-images in ten folds for a few epochs, each epoch scored: `fit_together` against `fit_members`. Both
+images in ten folds for a few epochs, each epoch scored: `fit_stack` against `fit_members`. Both
 sides run in turn in one process that keeps its memory, on one thread, on two, and on a CUDA device
 where there is one. Members of ten folds differ by an image or two: their steps are as many.
 
@@ -27,7 +27,7 @@ from training.devices.device import keep_memory
 from training.heads import Standardise, build_head
 from training.members import fit_members
 from training.predict import Rows
-from training.stack import fit_together
+from training.stack import fit_stack
 
 N_ROUNDS = 3
 N_FEATURES = 2560
@@ -88,7 +88,7 @@ def sides(n_images: int, config: FitConfig, compute: Compute) -> dict[str, Calla
             log=lambda entry: None,
         )
 
-    return {"in order": side(fit_members), "at once": side(fit_together)}
+    return {"in order": side(fit_members), "at once": side(fit_stack)}
 
 
 def measure(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:

@@ -132,7 +132,7 @@ class ImageTable:
         return self.take(keep)
 
     def with_folds(self, folds: npt.NDArray[np.int16]) -> "ImageTable":
-        """The same images in other folds."""
+        """These images in other folds."""
         return replace(self, folds=folds)
 
     def targets(self, labels: LabelSpace) -> Targets:

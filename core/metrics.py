@@ -162,7 +162,7 @@ class Interval:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
     def signed(self) -> str:
-        """The same with signs, for differences."""
+        """As text with signs, for differences."""
         return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
@@ -376,7 +376,7 @@ def cross_fitted_decisions(
     return csr_array(probs >= thresholds)
 
 
-def wins(difference: Scores, *, margin: float) -> bool:
+def beats_by_margin(difference: Scores, *, margin: float) -> bool:
     """Whether the mean of paired differences exceeds `margin` of its standard errors and 0.
 
     Args:

@@ -100,7 +100,7 @@ class Predictions:
         return replace(self, image_ids=tuple(image_ids), probs=self.probs[numbers])
 
     def widen(self, labels: LabelSpace, *, fill: float) -> "Predictions":
-        """The same in a larger label space; concepts that the source does not cover get `fill`.
+        """These predictions in a larger label space; concepts that the source lacks get `fill`.
 
         Raises:
             LabelSpaceError: a concept of the source is not in the larger space.
@@ -244,7 +244,7 @@ class SparsePredictions:
 
     @cached_property
     def dense(self) -> Predictions:
-        """The same with its zeros."""
+        """As dense predictions, zeros included."""
         return replace(self.bare, labels=self.labels, probs=self.probs.toarray())
 
     def save(self, folder: Path) -> None:
@@ -314,10 +314,10 @@ def read_predictions(folder: Path) -> AnyPredictions:
     return Predictions.load(folder)
 
 
-def within(
+def restrict(
     predictions: AnyPredictions, image_ids: frozenset[str], labels: LabelSpace
 ) -> AnyPredictions:
-    """The part that is about these images and concepts, in its own order."""
+    """Predictions for these images and concepts alone, in their own order."""
     rows = [r for r, i in enumerate(predictions.image_ids) if i in image_ids]
     columns = [c for c, cui in enumerate(predictions.labels.cuis) if cui in labels]
     if len(rows) == len(predictions) and len(columns) == len(predictions.labels):

@@ -56,7 +56,7 @@ class CategoryPrior:
         return self.probs.get(category, self.probs[UNKNOWN])
 
     def predict(self, table: ImageTable) -> Predictions:
-        """The same probabilities for every image of a category."""
+        """Predictions that give every image of a category equal probabilities."""
         rows = [self.of_category(category) for category in table.categories]
         probs = np.stack(rows) if rows else np.empty((0, len(self.labels)), dtype=np.float32)
         return Predictions(

@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """The same function as machine code, made at its first call and kept on disk.
+    """Compile a function to machine code at its first call, and keep that on disk.
 
     It holds no interpreter lock, so that `in_blocks` can run it on every core. numba's own parallel
     back end would bring a second OpenMP runtime into the process, beside that of LightGBM.

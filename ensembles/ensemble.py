@@ -25,14 +25,20 @@ from core.runs.ensemble import (
     write_steps,
 )
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import META, ask_again, is_complete, new_folder, read_meta, write_json
+from core.storage.folders import META, is_complete, mark_used, new_folder, read_meta, write_json
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import write_levels
-from ensembles.forecast.forecast import Outlook, save_outlook
+from ensembles.forecast.forecast import ForecastModel, save_forecast
 from ensembles.forecast.shift import Shift
-from ensembles.members import Member, gather
-from ensembles.second_stage import candidates_of, describe, fit_second_stage, judge, leave_one_out
+from ensembles.members import Member, gather_members
+from ensembles.second_stage import (
+    candidates_of,
+    describe,
+    fit_second_stage,
+    leave_one_out,
+    quick_stacker,
+)
 from ensembles.stacking.registry import STACKERS
 from ensembles.submission.check import check_submission
 from ensembles.submission.write import write_submission
@@ -87,7 +93,7 @@ def ensemble(
         raise MissingStageError(f"{corpus.name}: no labelled image in valid to fit an ensemble on")
     if submit and not len(test):
         raise MissingStageError(f"{corpus.name}: no image in test to submit")
-    members = gather(corpus, workspace, outside=outside)
+    members = gather_members(corpus, workspace, outside=outside)
     detectors = find_detectors(workspace, corpus.fingerprint)
     if line := untrained(detectors, corpus.training_categories):
         say(line)
@@ -96,7 +102,7 @@ def ensemble(
     home = workspace.ensembles / f"stack-{key}"
     if is_complete(home):
         say(f"already stacked, {home}")
-        ask_again(home)
+        mark_used(home)
     else:
         _stack(home, corpus, members, valid, test, config, rule)
     submission = submit_test(home, corpus, valid, test, edition=edition) if submit else None
@@ -117,15 +123,17 @@ def _stack(
     worth = leave_one_out(corpus, members, valid, config, fitted, empty_truth=rule)
     meta = {
         "corpus": corpus.fingerprint,
-        "worth_to": judge(fitted),
+        "worth_to": quick_stacker(fitted),
         "members": {member.name: member.origin for member in members},
         "stacker": fitted.stacker_name,
         "empty_truth": rule,
         "margin": config.margin,
         "decision": describe(fitted.choice),
         "decision_scores": fitted.choice.scores,
-        "calibration": belief.calibration.kind if (belief := fitted.choice.belief) else None,
-        "calibration_log_loss": dict(belief.calibration.log_loss) if belief else {},
+        "calibration": model.calibration.kind
+        if (model := fitted.choice.calibrated_model)
+        else None,
+        "calibration_log_loss": dict(model.calibration.log_loss) if model else {},
         "rule": fitted.choice.kept,
         "ladder": describe_rungs(fitted.rungs),
     }
@@ -136,7 +144,7 @@ def _stack(
         fitted.choice.rule.save(draft / DECISION)
         if config.fall_back:
             fitted.choice.fallback.save(draft / FALLBACK)
-        save_outlook(draft, fitted.choice, fitted.out_of_fold, valid=valid, labels=corpus.labels)
+        save_forecast(draft, fitted.choice, fitted.out_of_fold, valid=valid, labels=corpus.labels)
         write_scores(
             draft / SOURCES,
             image_ids=valid.image_ids,
@@ -187,10 +195,10 @@ def submit_test(
     labels = corpus.labels
     probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
     categories, groups = test.categories, test.groups
-    outlook = Outlook.load(home, valid=valid)
+    forecast_model = ForecastModel.load(home, valid=valid)
     shift, made = Shift(), None
-    if outlook:
-        shift = outlook.shift(probs, categories=categories, groups=groups, labels=labels)
+    if forecast_model:
+        shift = forecast_model.shift(probs, categories=categories, groups=groups, labels=labels)
     rule, fell_back = rule_for(home, shift)
     decided = rule.decide(probs, categories=categories, labels=labels)
     sets = labels.decode(decided)
@@ -198,8 +206,8 @@ def submit_test(
         f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
         f" {sum(not concepts for concepts in sets)} without any"
     )
-    if outlook:
-        made = outlook.forecast(
+    if forecast_model:
+        made = forecast_model.forecast(
             decided, probs, categories=categories, groups=groups, labels=labels, shift=shift
         )
     say(str(made or "forecast: none, the run holds no calibrated probabilities"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from core.categories import CATEGORIES
 from core.errors import ConfigError, LeakageError, MissingStageError, PredictionsError, as_typed
 from core.images import ImageTable
-from core.predictions import AnyPredictions, Predictions, read_predictions, within
+from core.predictions import AnyPredictions, Predictions, read_predictions, restrict
 from core.progress import say
 from core.runs.detectors import DetectorRun, find_runs, newest_of_each_preset
 from core.runs.fused import PRIOR, find_fused_sources
@@ -47,13 +47,15 @@ class Member:
         return replace(source, name=self.name)
 
 
-def gather(corpus: Corpus, workspace: Workspace, *, outside: Sequence[Path] = ()) -> list[Member]:
+def gather_members(
+    corpus: Corpus, workspace: Workspace, *, outside: Sequence[Path] = ()
+) -> list[Member]:
     """The category prior, the newest run of each fusion strategy, and of each detector and preset.
 
     Last come members from their folders (see `outside_members`): made elsewhere, or runs that would
     else be passed over.
 
-    A specialist whose say is already in a fused source is left out; so is one without an image in
+    A specialist that a fused source already includes is left out; so is one without an image in
     valid, which nothing could weigh, and every run on another corpus. One line says which members
     there are and what was left out.
 
@@ -195,7 +197,7 @@ def _read(folder: Path, name: str, corpus: Corpus, *, given: Path) -> Member:
     parts = {}
     for split, predictions in whole.items():
         ids = corpus.table.of(split=split).image_ids
-        parts[split] = within(predictions, frozenset(ids), corpus.labels)
+        parts[split] = restrict(predictions, frozenset(ids), corpus.labels)
     if not len(parts["valid"]):
         raise PredictionsError(f"--member {given}: no image of valid in it to weigh it by")
     say(_coverage(name, whole, parts, corpus))

@@ -1,7 +1,7 @@
 """Pairs of image and concept, in the orders that searches and decisions need.
 
 `Pairs` are those that a threshold can turn, sorted by probability, by group where asked;
-`RankedPairs` have calibrated probabilities, the most probable of an image first.
+`CalibratedPairs` have calibrated probabilities, the most probable of an image first.
 """
 
 from dataclasses import dataclass
@@ -285,7 +285,7 @@ Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranked:
+class CalibratedPairs:
     """n pairs ordered by image and then by concept; every other concept counts as absent.
 
     Attributes:

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from core.images import ImageTable
-from core.metrics import EmptyTruth, Scores, bootstrap, mean_in_order, wins
+from core.metrics import EmptyTruth, Scores, beats_by_margin, bootstrap, mean_in_order
 from core.progress import progress
-from core.runs.ensemble import LadderStep, Rung, State
+from core.runs.ensemble import LadderStep, Rung, RungState
 from core.runs.fused import PRIOR
 from core.runs.workspace import Corpus
 from ensembles.config import EnsembleConfig
-from ensembles.decisions.choose import Choice, choose_rule
+from ensembles.decisions.choose import RuleChoice, choose_rule
 from ensembles.decisions.thresholds import Tuning
 from ensembles.members import Member, constant_concepts
 from ensembles.pairs import Floats, are_true
-from ensembles.stacking.candidates import Background, Candidates, make_candidates
+from ensembles.stacking.candidates import Candidates, LabelStatistics, make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
 from ensembles.stacking.linear import MemberStacker
 from ensembles.stacking.registry import STACKERS
@@ -45,7 +45,7 @@ class SecondStage:
 
     stacker_name: str
     stacker: Stacker
-    choice: Choice
+    choice: RuleChoice
     rungs: Sequence[Rung]
     tried: Sequence[Rung]
     out_of_fold: Floats
@@ -138,7 +138,7 @@ def _climb_while_it_pays(
     if best.name != PRIOR:
         ladder.append(replace(best, title=f"best member: {best.name}"))
     for name in config.stackers:
-        if wins(tried[name].image_f1 - ladder[-1].image_f1, margin=config.margin):
+        if beats_by_margin(tried[name].image_f1 - ladder[-1].image_f1, margin=config.margin):
             ladder.append(tried[name])
     return ladder
 
@@ -148,11 +148,11 @@ def _covers(member: Member, valid: ImageTable) -> bool:
     return len(set(valid.image_ids).intersection(member.valid.image_ids)) >= 0.9 * len(valid)
 
 
-def background_of(corpus: Corpus) -> Background:
+def label_statistics_of(corpus: Corpus) -> LabelStatistics:
     """What the labels of the training images say."""
     train = corpus.table.of(split="train")
     train = train.take(train.labelled)
-    return Background.of(train.targets(corpus.labels), train.categories)
+    return LabelStatistics.of(train.targets(corpus.labels), train.categories)
 
 
 def candidates_of(
@@ -162,21 +162,21 @@ def candidates_of(
     *,
     split: str,
     config: EnsembleConfig,
-    background: Background | None = None,
+    label_statistics: LabelStatistics | None = None,
 ) -> Candidates:
     """Candidate pairs of images of valid or test; who makes several counts the training once."""
-    background = background or background_of(corpus)
+    label_statistics = label_statistics or label_statistics_of(corpus)
     return make_candidates(
         [member.source(split, table, corpus) for member in members],
-        background=background,
-        category_weights=background.category_weights(table.categories),
+        label_statistics=label_statistics,
+        category_weights=label_statistics.category_weights(table.categories),
         floor=config.floor,
         top=config.top,
         most=config.most,
     )
 
 
-def describe(choice: Choice) -> str:
+def describe(choice: RuleChoice) -> str:
     """The decision rule in words."""
     rule = choice.rule
     if rule.thresholds is None or rule.kind != "thresholds":
@@ -204,7 +204,7 @@ QUICK = ("mean", "greedy", "logistic", "logistic-offsets", "logistic-concepts")
 """Stackers that are fitted again without each member: seconds where a forest takes minutes."""
 
 
-def judge(fitted: SecondStage) -> str | None:
+def quick_stacker(fitted: SecondStage) -> str | None:
     """The stacker that members are worth something to; None where no quick one was tried.
 
     That is the kept one if it is quick, else the best quick one: to a single member the others are
@@ -237,18 +237,23 @@ def leave_one_out(
         Steps named after the members; `gain` is the paired difference of the stack with and
         without it, with its 95 % interval. None without a quick stacker or with one member.
     """
-    name = judge(fitted)
+    name = quick_stacker(fitted)
     if name is None or len(members) < 2 or not config.leave_one_out:
         return []
     whole = next(rung.image_f1 for rung in fitted.tried if rung.name == name)
     targets = valid.targets(corpus.labels)
-    background = background_of(corpus)
+    label_statistics = label_statistics_of(corpus)
     steps = []
     with progress("leaving out", total=len(members), unit="members") as advance:
         for member in members:
             others = [other for other in members if other is not member]
             pairs = candidates_of(
-                corpus, others, valid, split="valid", config=config, background=background
+                corpus,
+                others,
+                valid,
+                split="valid",
+                config=config,
+                label_statistics=label_statistics,
             )
             true = pairs.true(targets)
             probs = cross_fit(STACKERS[name], pairs, true, folds=valid.folds)
@@ -272,7 +277,7 @@ LEVELS: Mapping[str, str] = {
 def every_rung(
     kept: Sequence[Rung],
     tried: Mapping[str, Rung],
-    choice: Choice,
+    choice: RuleChoice,
     config: EnsembleConfig,
     *,
     words: Mapping[str, str],
@@ -302,7 +307,7 @@ def every_rung(
     return [*rungs, *thresholds, *_calibrated(choice, words)]
 
 
-def _thresholds(choice: Choice, *, margin: float, below: Scores) -> list[Rung]:
+def _thresholds(choice: RuleChoice, *, margin: float, below: Scores) -> list[Rung]:
     """The plain threshold where it adds to the probabilities, and the best exact thresholds.
 
     Args:
@@ -317,7 +322,7 @@ def _thresholds(choice: Choice, *, margin: float, below: Scores) -> list[Rung]:
         title = f"one threshold, {', '.join(added)}"
         rungs.append(Rung(name="plain", title=title, image_f1=plain, is_rule=True))
     level: str = choice.levels.level
-    pays = wins(choice.rungs[level] - plain, margin=margin)  # as `choose_rule` asks
+    pays = beats_by_margin(choice.rungs[level] - plain, margin=margin)  # as `choose_rule` asks
     if not pays:
         level = _best(choice, list(LEVELS))
     rungs.append(
@@ -332,14 +337,14 @@ def _thresholds(choice: Choice, *, margin: float, below: Scores) -> list[Rung]:
     return rungs
 
 
-def _calibrated(choice: Choice, words: Mapping[str, str]) -> list[Rung]:
+def _calibrated(choice: RuleChoice, words: Mapping[str, str]) -> list[Rung]:
     """The rule on calibrated probabilities that was kept, else the best one; none of none."""
     rules = [name for name in choice.rungs if name not in ("plain", *LEVELS)]
-    if not rules or choice.belief is None:
+    if not rules or choice.calibrated_model is None:
         return []
     pays = choice.kept in rules
     name = choice.kept if pays else _best(choice, rules)
-    kind = choice.belief.calibration.kind
+    kind = choice.calibrated_model.calibration.kind
     return [
         Rung(
             name=name,
@@ -351,9 +356,9 @@ def _calibrated(choice: Choice, words: Mapping[str, str]) -> list[Rung]:
     ]
 
 
-def _best(choice: Choice, rules: Sequence[str]) -> str:
+def _best(choice: RuleChoice, rules: Sequence[str]) -> str:
     return max(rules, key=lambda name: mean_in_order(choice.rungs[name]))
 
 
-def _state(pays: bool) -> State:
+def _state(pays: bool) -> RungState:
     return "kept" if pays else "not kept"

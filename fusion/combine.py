@@ -17,7 +17,7 @@ from core.labels import Targets
 from core.metrics import EmptyTruth, best_threshold, f1_by_threshold
 from core.predictions import Predictions, Probs, row_numbers
 from core.prior import CategoryPrior
-from fusion.inputs.gather import Given
+from fusion.inputs.gather import FusionInputs
 
 _CLIP = 1e-3
 """No probability counts as surer: a concept that no neighbour has is not impossible."""
@@ -101,32 +101,37 @@ def choose_variant(
     )
 
 
-def choose_on_valid(given: Given, variants: Sequence[Probs]) -> VariantChoice:
+def choose_on_valid(fusion_inputs: FusionInputs, variants: Sequence[Probs]) -> VariantChoice:
     """Choose on the labelled images of valid.
 
     Args:
-        given: whose valid images.
+        fusion_inputs: whose valid images.
         variants: (N, L) each, of all readable images of valid.
     """
-    images, labelled = given.corpus.images("valid"), given.corpus.labelled_images("valid")
+    images, labelled = (
+        fusion_inputs.corpus.images("valid"),
+        fusion_inputs.corpus.labelled_images("valid"),
+    )
     if not len(labelled):
         return VariantChoice(best=0, by_fold={})
     return choose_variant(
         [probs[images.labelled] for probs in variants],
-        labelled.targets(given.corpus.labels),
+        labelled.targets(fusion_inputs.corpus.labels),
         labelled.folds,
-        empty_truth=empty_truth_rule(given.corpus.edition),
+        empty_truth=empty_truth_rule(fusion_inputs.corpus.edition),
     )
 
 
-def settled(given: Given, variants: Variants, choice: VariantChoice) -> dict[str, Probs]:
+def cross_fitted_variants(
+    fusion_inputs: FusionInputs, variants: Variants, choice: VariantChoice
+) -> dict[str, Probs]:
     """Valid by the variants chosen without its folds, whatever else by the best one.
 
     So no image of valid is predicted by a choice that its own concepts took part in.
     """
     found = {split: of_split[choice.best] for split, of_split in variants.items()}
     if "valid" in found:
-        folds = given.corpus.images("valid").folds
+        folds = fusion_inputs.corpus.images("valid").folds
         found["valid"] = found["valid"].copy()
         for fold, number in choice.by_fold.items():
             found["valid"][folds == fold] = variants["valid"][number][folds == fold]

@@ -15,10 +15,10 @@ from core.progress import say
 from core.runs.detectors import untrained
 from core.runs.fused import split_folder
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import alone, ask_again, is_complete, new_folder, read_meta, write_json
+from core.storage.folders import is_complete, locked, mark_used, new_folder, read_meta, write_json
 from fusion.config import FuseConfig
-from fusion.inputs.gather import SPLITS, Given, gather
-from fusion.result import UNFINISHED, Fused
+from fusion.inputs.gather import SPLITS, FusionInputs, gather_inputs
+from fusion.result import UNFINISHED, FusedResult
 from fusion.strategies import END_TO_END, STRATEGIES, in_order
 from training.checkpoint import WEIGHTS, save_tensors
 
@@ -43,8 +43,8 @@ def fuse(
 ) -> list[FusionRun]:
     """Make the config's strategies, and those that they are made of.
 
-    Strategies made before from the same are kept. Where another process is at one, this one waits
-    and takes over what that one made.
+    Strategies made before from the same inputs are kept. Where another process works on one, this
+    one waits and uses its result.
 
     Raises:
         ConfigError: a strategy is not known, or a metadata column cannot be used.
@@ -52,59 +52,66 @@ def fuse(
         MissingStageError: there are no pooled features.
     """
     names = in_order(config.strategies)
-    given = gather(
+    fusion_inputs = gather_inputs(
         corpus, workspace, embeddings=config.embeddings, metadata=config.metadata, device=device
     )
-    if line := untrained(given.detectors, corpus.training_categories):
+    if line := untrained(fusion_inputs.detectors, corpus.training_categories):
         say(line)
-    made: dict[str, Fused] = {}
-    return [_fuse_one(name, given, workspace, config, made, preset) for name in names]
+    earlier: dict[str, FusedResult] = {}
+    return [_fuse_one(name, fusion_inputs, workspace, config, earlier, preset) for name in names]
 
 
 def _fuse_one(
     name: str,
-    given: Given,
+    fusion_inputs: FusionInputs,
     workspace: Workspace,
     config: FuseConfig,
-    made: dict[str, Fused],
+    earlier: dict[str, FusedResult],
     preset: str,
 ) -> FusionRun:
     config = dataclasses.replace(config, strategies=(name,))  # the others do not decide this one
-    detectors = [run.name for run in given.detectors] if name == "routed" else []
-    key = fingerprint(given.corpus.fingerprint, config, given.names, detectors, given.columns, name)
+    detectors = [run.name for run in fusion_inputs.detectors] if name == "routed" else []
+    key = fingerprint(
+        fusion_inputs.corpus.fingerprint,
+        config,
+        fusion_inputs.names,
+        detectors,
+        fusion_inputs.columns,
+        name,
+    )
     home = workspace.fusion / f"{name}-{key}"
     fused = None
     if not is_complete(home):
         place = workspace.fusion / UNFINISHED / home.name
-        with alone(place, what=name):
+        with locked(place, what=name):
             if not is_complete(home):  # another process may have made it while this one waited
-                fused = _make(name, home, given, config, made, preset)
+                fused = _make(name, home, fusion_inputs, config, earlier, preset)
         shutil.rmtree(place, ignore_errors=True)
     if fused is None:
         say(f"{name}: already fused, {home}")
-        ask_again(home)
+        mark_used(home)
         fused = _load(home)
-    made[name] = fused
-    score = _valid_f1(given.corpus, fused.predictions)
+    earlier[name] = fused
+    score = _valid_f1(fusion_inputs.corpus, fused.predictions)
     return FusionRun(strategy=name, folder=home, valid_f1=score)
 
 
 def _make(
     name: str,
     home: Path,
-    given: Given,
+    fusion_inputs: FusionInputs,
     config: FuseConfig,
-    made: Mapping[str, Fused],
+    earlier: Mapping[str, FusedResult],
     preset: str,
-) -> Fused:
+) -> FusedResult:
     """What the strategy makes, written as its run."""
     started = time.perf_counter()
-    fused = (STRATEGIES | END_TO_END)[name](given, config, made)
+    fused = (STRATEGIES | END_TO_END)[name](fusion_inputs, config, earlier)
     meta = {
         "strategy": name,
         "preset": preset,
-        "corpus": given.corpus.fingerprint,
-        "embeddings": list(given.names),
+        "corpus": fusion_inputs.corpus.fingerprint,
+        "embeddings": list(fusion_inputs.names),
         "contains": list(fused.contains),
         "chosen": dict(fused.chosen),
         "seconds": round(time.perf_counter() - started, 1),
@@ -113,21 +120,23 @@ def _make(
         write_json(draft / "config.json", dataclasses.asdict(config))
         for split, predictions in fused.predictions.items():
             predictions.save(split_folder(draft, split))
-        for split, predictions in fused.withheld.items():
-            predictions.save(split_folder(draft, split, withheld=True))
+        for split, predictions in fused.without_category.items():
+            predictions.save(split_folder(draft, split, without_category=True))
         if fused.weights:
             save_tensors(draft / WEIGHTS, fused.weights)
-            given.encoder.save(draft / "metadata.json")
+            fusion_inputs.encoder.save(draft / "metadata.json")
     if fused.unfinished is not None:
         shutil.rmtree(fused.unfinished, ignore_errors=True)
     return fused
 
 
-def _load(home: Path) -> Fused:
-    withheld = {split: split_folder(home, split, withheld=True) for split in SPLITS}
-    return Fused(
+def _load(home: Path) -> FusedResult:
+    without_category = {split: split_folder(home, split, without_category=True) for split in SPLITS}
+    return FusedResult(
         predictions={split: Predictions.load(split_folder(home, split)) for split in SPLITS},
-        withheld={s: Predictions.load(f) for s, f in withheld.items() if is_complete(f)},
+        without_category={
+            s: Predictions.load(f) for s, f in without_category.items() if is_complete(f)
+        },
         contains=tuple(read_meta(home, "contains")["contains"]),
     )
 

@@ -10,21 +10,21 @@ from torch import Tensor
 from core.images import ImageTable
 from core.predictions import Predictions, Probs
 from fusion.config import FuseConfig
-from fusion.inputs.gather import Given
+from fusion.inputs.gather import FusionInputs
 
 UNFINISHED = "unfinished"
 """Folder, beside the fusion runs, with what is being made."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fused:
+class FusedResult:
     """What a strategy made.
 
     Attributes:
         predictions: by split, `valid` and `test`.
-        withheld: the same as if no image came with a category; empty where that makes no
-            difference or no category can be guessed.
-        contains: names of the detectors whose say is already in these predictions.
+        without_category: predictions made as if no image had a category; empty where that makes
+            no difference or no category can be guessed.
+        contains: names of the detectors that these predictions already include.
         weights: of its networks; those of network k begin with `k.`.
         chosen: settings that data chose, for the record.
         unfinished: folder from which its making would go on after a kill, to be removed once all of
@@ -32,22 +32,22 @@ class Fused:
     """
 
     predictions: Mapping[str, Predictions]
-    withheld: Mapping[str, Predictions] = field(default_factory=dict)
+    without_category: Mapping[str, Predictions] = field(default_factory=dict)
     contains: tuple[str, ...] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
     unfinished: Path | None = None
 
 
-Made = Mapping[str, Fused]
-"""What the strategies before have made, by name."""
+Earlier = Mapping[str, FusedResult]
+"""Results of the strategies that ran before, by name."""
 
-Strategy = Callable[[Given, FuseConfig, Made], Fused]
+Strategy = Callable[[FusionInputs, FuseConfig, Earlier], FusedResult]
 
 
 def as_predictions(
     name: str,
-    given: Given,
+    fusion_inputs: FusionInputs,
     probs: Mapping[str, Probs],
     *,
     images: Callable[[str], ImageTable] | None = None,
@@ -56,17 +56,17 @@ def as_predictions(
 
     Args:
         name: of the strategy.
-        given: what it was made from.
+        fusion_inputs: what it was made from.
         probs: by split.
         images: the N images of a split; None for those that can be decoded.
     """
-    of_split = images or given.corpus.images
-    fitted_on = frozenset(given.training_images().image_ids)
+    of_split = images or fusion_inputs.corpus.images
+    fitted_on = frozenset(fusion_inputs.training_images().image_ids)
     return {
         split: Predictions(
             source=name,
             image_ids=of_split(split).image_ids,
-            labels=given.corpus.labels,
+            labels=fusion_inputs.corpus.labels,
             probs=values,
             fitted_on=fitted_on,
         )

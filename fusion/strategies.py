@@ -13,127 +13,154 @@ from core.images import ImageTable
 from core.metrics import column_sums
 from core.predictions import Predictions, Probs
 from core.runs.detectors import GLOBAL
-from core.runs.fused import BLIND, PRIOR
-from fusion.combine import Support, blend, choose_on_valid, route, settled, with_constants
+from core.runs.fused import NO_METADATA, PRIOR
+from fusion.combine import (
+    Support,
+    blend,
+    choose_on_valid,
+    cross_fitted_variants,
+    route,
+    with_constants,
+)
 from fusion.config import FuseConfig
-from fusion.inputs.gather import SPLITS, Given
+from fusion.inputs.gather import SPLITS, FusionInputs
 from fusion.networks.end_to_end import SUFFIX, end_to_end
 from fusion.networks.late import LATE, late
 from fusion.networks.train import HEADS, network
-from fusion.result import Fused, Made, Strategy, as_predictions
+from fusion.result import Earlier, FusedResult, Strategy, as_predictions
 from fusion.retrieval.votes import retrieval
 
 _SHARES = (0.5, 0.25, 0.75, 0.0)
 """Shares of the neighbours' votes that are tried; the first of equals is taken."""
 
 
-def prior(given: Given, config: FuseConfig, made: Made) -> Fused:
+def prior(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
     """How often a concept stands on training images of the category.
 
     Images that cannot be decoded have an answer as well.
     """
-    of_category = given.corpus.prior
+    of_category = fusion_inputs.corpus.prior
     shares = np.stack([of_category.of_category(category) for category in (*CATEGORIES, UNKNOWN)])
 
     def images(split: str) -> ImageTable:
-        return given.corpus.table.of(split=split)
+        return fusion_inputs.corpus.table.of(split=split)
 
-    def answer(*, withheld: bool) -> dict[str, Predictions]:
+    def answer(*, without_category: bool) -> dict[str, Predictions]:
         probs = {}
         for split in SPLITS:
-            likely = given.likely(images(split), withheld=withheld)
+            likely = fusion_inputs.likely(images(split), without_category=without_category)
             unsaid = 1 - likely.sum(axis=1, keepdims=True)
             probs[split] = np.clip(np.concatenate([likely, unsaid], axis=1) @ shares, 0, 1)
-        return as_predictions(PRIOR, given, probs, images=images)
+        return as_predictions(PRIOR, fusion_inputs, probs, images=images)
 
-    return Fused(
-        predictions=answer(withheld=False),
-        withheld={} if given.withheld is None else answer(withheld=True),
+    return FusedResult(
+        predictions=answer(without_category=False),
+        without_category={}
+        if fusion_inputs.without_category is None
+        else answer(without_category=True),
     )
 
 
-def constrained(given: Given, config: FuseConfig, made: Made) -> Fused:
+def constrained(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
     """The one-hot head, with the constant concepts of a category as sure as the category."""
-    base = made["one-hot"]
+    base = earlier["one-hot"]
 
-    def answer(predictions: Mapping[str, Predictions], *, withheld: bool) -> dict[str, Probs]:
+    def answer(
+        predictions: Mapping[str, Predictions], *, without_category: bool
+    ) -> dict[str, Probs]:
         return {
             split: with_constants(
                 of_split.probs,
-                given.likely(given.corpus.images(split), withheld=withheld),
-                given.corpus.prior,
+                fusion_inputs.likely(
+                    fusion_inputs.corpus.images(split), without_category=without_category
+                ),
+                fusion_inputs.corpus.prior,
                 at_least=config.constant_from,
             )
             for split, of_split in predictions.items()
         }
 
-    return Fused(
-        predictions=as_predictions("constrained", given, answer(base.predictions, withheld=False)),
-        withheld=as_predictions("constrained", given, answer(base.withheld, withheld=True)),
+    return FusedResult(
+        predictions=as_predictions(
+            "constrained", fusion_inputs, answer(base.predictions, without_category=False)
+        ),
+        without_category=as_predictions(
+            "constrained", fusion_inputs, answer(base.without_category, without_category=True)
+        ),
     )
 
 
-def voted(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused:
+def voted(
+    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, name: str
+) -> FusedResult:
     """A network together with the votes of the nearest images: the two parts of `NEEDS`.
 
     The votes' share in the log odds is chosen on valid, cross-fitted.
     """
-    seen, votes = (made[part] for part in NEEDS[name])
+    seen, votes = (earlier[part] for part in NEEDS[name])
 
     def variants(of: Predictions, other: Predictions) -> list[Probs]:
         return [blend(of.probs, other.probs, share) for share in _SHARES]
 
     known = {s: variants(seen.predictions[s], votes.predictions[s]) for s in SPLITS}
-    choice = choose_on_valid(given, known["valid"])
-    withheld = {s: variants(p, votes.withheld[s]) for s, p in seen.withheld.items()}
-    return Fused(
-        predictions=as_predictions(name, given, settled(given, known, choice)),
-        withheld=as_predictions(name, given, settled(given, withheld, choice)),
+    choice = choose_on_valid(fusion_inputs, known["valid"])
+    without_category = {
+        s: variants(p, votes.without_category[s]) for s, p in seen.without_category.items()
+    }
+    return FusedResult(
+        predictions=as_predictions(
+            name, fusion_inputs, cross_fitted_variants(fusion_inputs, known, choice)
+        ),
+        without_category=as_predictions(
+            name, fusion_inputs, cross_fitted_variants(fusion_inputs, without_category, choice)
+        ),
         chosen={"share of the votes": _SHARES[choice.best]},
     )
 
 
-def routed(given: Given, config: FuseConfig, made: Made) -> Fused:
+def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
     """Specialists where they know, elsewhere the global detector, or the fused head without one.
 
     A specialist's say takes training images of the concept; how many, is chosen on valid,
     cross-fitted.
     """
-    general = next((run for run in given.detectors if run.category == GLOBAL), None)
-    specialists = [run for run in given.detectors if run.category != GLOBAL]
-    if general is None and "one-hot" not in made:
+    general = next((run for run in fusion_inputs.detectors if run.category == GLOBAL), None)
+    specialists = [run for run in fusion_inputs.detectors if run.category != GLOBAL]
+    if general is None and "one-hot" not in earlier:
         raise ConfigError(
             "strategies: `routed` needs the global detector, or `one-hot` named before it"
         )
-    support = _support(given)
+    support = _support(fusion_inputs)
     routes: dict[str, list[Predictions]] = {}
     for split in SPLITS:
-        base = general.predictions(split) if general else made["one-hot"].predictions[split]
+        base = general.predictions(split) if general else earlier["one-hot"].predictions[split]
         own = [run.predictions(split) for run in specialists]
         routes[split] = [route(base, own, support=support, at_least=n) for n in config.support]
     known = {split: [r.probs for r in of_split] for split, of_split in routes.items()}
-    choice = choose_on_valid(given, known["valid"])
-    probs = settled(given, known, choice)
-    return Fused(
+    choice = choose_on_valid(fusion_inputs, known["valid"])
+    probs = cross_fitted_variants(fusion_inputs, known, choice)
+    return FusedResult(
         predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
         contains=tuple(run.name for run in specialists),
         chosen={"support": config.support[choice.best]},
     )
 
 
-def _support(given: Given) -> Support:
+def _support(fusion_inputs: FusionInputs) -> Support:
     """(L,) training images of each concept, by category."""
-    train = given.training_images()
+    train = fusion_inputs.training_images()
     return {
-        category: column_sums(train.of(category=category).targets(given.corpus.labels).matrix)
-        for category in given.corpus.training_categories
+        category: column_sums(
+            train.of(category=category).targets(fusion_inputs.corpus.labels).matrix
+        )
+        for category in fusion_inputs.corpus.training_categories
     }
 
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "constrained": ("one-hot",),
     "voted": ("prior-offset", "retrieval"),
-    "voted-blind": (BLIND, "retrieval-global"),
+    "voted-blind": (NO_METADATA, "retrieval-global"),
 }
 """Strategies that a strategy is made of."""
 

@@ -22,7 +22,7 @@ from core.metrics import (
     recall_by_frequency,
 )
 from core.predictions import Predictions
-from core.runs.fused import BLIND, PRIOR, FusedSource, find_fused_sources
+from core.runs.fused import NO_METADATA, PRIOR, FusedSource, find_fused_sources
 from core.runs.workspace import Corpus, Workspace
 from reports.pages.figures import draw_gains, save_figure, style
 from reports.pages.markdown import picture, table
@@ -64,7 +64,7 @@ def comparison_page(
         corpus: what was worked on.
         valid: the N validation images that were scored.
         found: the strategies.
-        gains: over `BLIND`, paired, by strategy; empty where it was not made.
+        gains: over `NO_METADATA`, paired, by strategy; empty where it was not made.
         metas: of the strategies' runs.
     """
     newest = max(metas, key=lambda meta: str(meta["made"]))
@@ -73,8 +73,8 @@ def comparison_page(
         f"# Ways of using the category on {corpus.name}",
         f"Sample F1 of {len(valid):,} validation images, each decided at the one threshold that is"
         " best on the other folds. Intervals are 95 % bootstrap intervals over groups (patients,"
-        f" studies); gains are over `{BLIND}`, the same head on the same features without metadata,"
-        " paired on the same images.",
+        f" studies); gains are over `{NO_METADATA}`, the same head on the same features without"
+        " metadata, paired on the same images.",
         _summary(found, gains, valid),
         "*Withheld*: the category is guessed from the features, and the loss is against knowing"
         " it. *Constant*: images on which every concept that stands on all training images of"
@@ -102,9 +102,9 @@ def _summary(found: Sequence[Compared], gains: Mapping[str, Interval], valid: Im
     header = ["strategy", "sample F1", "gain", "withheld", "loss by it", "constant", "seconds"]
     rows = []
     for compared in found:
-        withheld, loss = "", ""
+        without_category, loss = "", ""
         if compared.withheld_f1 is not None:
-            withheld = f"{np.nanmean(compared.withheld_f1):.4f}"
+            without_category = f"{np.nanmean(compared.withheld_f1):.4f}"
             difference = compared.withheld_f1 - compared.image_f1
             loss = bootstrap(difference, groups=valid.groups).signed()
         gain = gains.get(compared.name)
@@ -113,7 +113,7 @@ def _summary(found: Sequence[Compared], gains: Mapping[str, Interval], valid: Im
                 compared.name,
                 str(bootstrap(compared.image_f1, groups=valid.groups)),
                 "" if gain is None else gain.signed(),
-                withheld,
+                without_category,
                 loss,
                 f"{compared.constant:.1%}",
                 f"{compared.seconds:.0f}",
@@ -163,7 +163,7 @@ def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
     found = [_compare(run, corpus, valid) for run in runs]
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
-    base = next((c for c in found if c.name == BLIND), None)
+    base = next((c for c in found if c.name == NO_METADATA), None)
     others = [c for c in found if c is not base]
     gains = {} if base is None else {c.name: _gain(c, base, valid) for c in others}
     if gains:
@@ -191,13 +191,13 @@ def _compare(run: FusedSource, corpus: Corpus, valid: ImageTable) -> Compared:
         return cross_fitted_decisions(probs, targets, valid.folds, empty_truth=rule)
 
     decided = decide(run.predictions("valid"))
-    withheld = run.withheld("valid")
+    without_category = run.without_category("valid")
     return Compared(
         name=run.strategy,
         image_f1=image_f1(targets, decided, empty_truth=rule),
         withheld_f1=None
-        if withheld is None
-        else image_f1(targets, decide(withheld), empty_truth=rule),
+        if without_category is None
+        else image_f1(targets, decide(without_category), empty_truth=rule),
         decided=decided,
         constant=constant_share(corpus, valid, decided),
         seconds=run.meta["seconds"],
@@ -245,13 +245,13 @@ def _write_csv(
         for compared in found:
             f1 = bootstrap(compared.image_f1, groups=valid.groups)
             gain = gains.get(compared.name)
-            withheld = compared.withheld_f1
+            without_category = compared.withheld_f1
             writer.writerow(
                 [
                     compared.name,
                     *(f1.value, f1.low, f1.high),
                     *(("", "", "") if gain is None else (gain.value, gain.low, gain.high)),
-                    "" if withheld is None else float(np.nanmean(withheld)),
+                    "" if without_category is None else float(np.nanmean(without_category)),
                     compared.constant,
                     compared.seconds,
                     f1.n,

@@ -110,7 +110,7 @@ def split_batch(n_images: int, n_processes: int, micro_batch: int) -> list[list[
     return [[parts[number] for parts in split] for number in range(n_parts)]
 
 
-class Resident:
+class DeviceExamples:
     """Examples whose inputs and targets are read once, where they are small.
 
     The inputs of n images, and their targets, stay on the device if they take less than 1 GB each;
@@ -128,7 +128,7 @@ class Resident:
         self._targets = self._dense(slice(None)) if n_bytes < _MOST_BYTES else None
 
     def _all_inputs(self) -> Inputs | None:
-        """Those of all images; None where they are many."""
+        """The inputs of all images; None where they take too much memory."""
         rows, size = self.examples.rows, self.examples.n_at_once
         first = self.examples.batches(rows[:1])
         if sum(tensor.nbytes for tensor in first) * len(rows) >= _MOST_BYTES:
@@ -218,7 +218,7 @@ _END = object()
 
 
 def prefetched(batches: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
-    """The same batches in the same order, up to `depth` of them prepared ahead by one thread.
+    """Batches in their order, up to `depth` of them prepared ahead by one thread.
 
     For a CUDA device, which would otherwise wait for the processor. Where the processor itself
     computes it neither helped nor cost anything (EfficientNet-Lite0 at 224 px, two cores, batches

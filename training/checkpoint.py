@@ -75,7 +75,7 @@ class Checkpoint:
         return state
 
     def limit_micro_batch(self, n_images: int) -> None:
-        """Have the next start take no more images at once in a process: more did not fit."""
+        """Note that the next start uses the smaller micro-batch: more did not fit."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / _LIMIT, n_images)
 

@@ -86,7 +86,7 @@ def made_for_stacks(model: nn.Module, device: str) -> nn.Module:
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """The same as the layer gives.
+    """The output of the layer, computed so that its gradient needs no copy.
 
     torch computes x W^T, whose gradient of a stack of W lies transposed in memory and is copied:
     of five heads on 2,560 features a third of a step's time. That of W x^T does not.

@@ -1,4 +1,4 @@
-"""A model with all that changes while it learns: one state that can be saved and restored."""
+"""A model with everything that changes while it learns, saved and restored as one state."""
 
 import copy
 from typing import Any
@@ -13,7 +13,7 @@ from training.devices.compute import Compute, synchronised
 from training.optim import build_optimizer, build_schedule
 
 
-class Trainee:
+class Learner:
     """A model, its optimiser, schedule, gradient scaler and running mean of weights.
 
     Attributes:
@@ -75,7 +75,7 @@ class Trainee:
             self.ema.update(self.model, step=n_updates)
 
     def state(self) -> dict[str, Any]:
-        """All of it, with the random states of every process."""
+        """Everything to save, with the random states of every process."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -87,7 +87,7 @@ class Trainee:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Be what the state says; a process that the state does not know keeps its own randomness.
+        """Load a saved state; a process that it does not know keeps its own random state.
 
         The state may come from another number of processes.
         """

@@ -17,8 +17,8 @@ _SPOKEN_FROM_S = 20.0
 """Epochs of at least so many seconds are worth a line each where there is no terminal."""
 
 
-class Journal:
-    """Notes of one training.
+class TrainingLog:
+    """The log of one training, and its progress bar.
 
     Attributes:
         seconds: spent in the epochs that are done, over all starts.
@@ -52,10 +52,10 @@ class Journal:
 @contextmanager
 def watched(
     folder: Path, what: str, *, n_images: int, writes: bool, tensorboard: Path | None
-) -> Iterator[Journal]:
-    """A journal for the length of a training.
+) -> Iterator[TrainingLog]:
+    """A log for the length of a training.
 
-    A training that goes on tells its epochs again, so files are begun anew.
+    A training that resumes reports its earlier epochs again, so files are written anew.
 
     Args:
         folder: gets `log.jsonl`.
@@ -71,7 +71,7 @@ def watched(
             sinks.append(_json_lines(folder, stack))
         if writes and tensorboard is not None:
             sinks.append(_events(tensorboard, stack))
-        yield Journal(what, bar, sinks)
+        yield TrainingLog(what, bar, sinks)
 
 
 def _json_lines(folder: Path, stack: ExitStack) -> Sink:

@@ -24,8 +24,8 @@ from training.checkpoint import Checkpoint, Pending, deferred_signals
 from training.config import FitConfig
 from training.devices.compute import Compute
 from training.heads import start_at_prior
-from training.learner import Trainee
-from training.losses.registry import Known, Loss, loss_for, loss_of
+from training.learner import Learner
+from training.losses.registry import Loss, LossContext, loss_for, loss_of
 from training.predict import Rows, predict
 from training.step import Step
 
@@ -44,8 +44,8 @@ class Fitted:
 
 
 @dataclass(kw_only=True)
-class Course:
-    """How far a training got.
+class TrainState:
+    """Progress of a training.
 
     Attributes:
         total: sum of the loss over the images of the running epoch so far.
@@ -75,7 +75,7 @@ class Course:
         return {**vars(self), "best": vars(self.best)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Be where the state says."""
+        """Set everything to a saved state."""
         total = state["total"].to(self.total.device)
         vars(self).update({**state, "best": Fitted(**state["best"]), "total": total})
 
@@ -137,8 +137,8 @@ def fit(
     sample F1 at the best single threshold (a bce network decided at 0.5 looks worse than it is and
     would be stopped at the wrong epoch).
 
-    With a checkpoint, training goes on where it was interrupted: the weights and the log are those
-    of a training that never was, to the last bit on a processor. The order of the images, their
+    With a checkpoint, training resumes where it was interrupted: weights and log are identical to
+    an uninterrupted run, to the last bit on a processor. The order of the images, their
     augmentation and mixup are functions of seed and epoch; dropout's random state is saved.
 
     Args:
@@ -160,16 +160,16 @@ def fit(
     if config.prior_bias:
         start_at_prior(model, torch.from_numpy(_counts(examples, learnt)), len(learnt))
     steps = n_batches(len(learnt), size=config.batch_size)
-    trainee = Trainee(model, config, compute, steps_per_epoch=steps)
+    learner = Learner(model, config, compute, steps_per_epoch=steps)
     stopping = np.flatnonzero(stop)
-    run = _Run(trainee, examples, learnt, stopping, steps, config, seed, checkpoint, watch)
+    run = _Run(learner, examples, learnt, stopping, steps, config, seed, checkpoint, watch)
     run.resume()
     with nullcontext(Pending()) if checkpoint is None else deferred_signals() as pending:
-        while not run.course.is_over(config):
+        while not run.train_state.is_over(config):
             run.learn(pending)
             run.end_epoch(pending)
-    model.load_state_dict(run.course.best_state)
-    return run.course.best
+    model.load_state_dict(run.train_state.best_state)
+    return run.train_state.best
 
 
 def _counts(examples: Examples, learnt: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
@@ -182,7 +182,7 @@ class _Run:
 
     def __init__(
         self,
-        trainee: Trainee,
+        learner: Learner,
         examples: Examples,
         learnt: npt.NDArray[np.intp],
         stopping: npt.NDArray[np.intp],
@@ -192,20 +192,20 @@ class _Run:
         checkpoint: Checkpoint | None,
         watch: Watch,
     ) -> None:
-        self.trainee, self.examples, self.compute = trainee, examples, trainee.compute
+        self.learner, self.examples, self.compute = learner, examples, learner.compute
         self.learnt, self.stopping, self.steps = learnt, stopping, steps
         self.config, self.seed, self.checkpoint = config, seed, checkpoint
         remember = None if checkpoint is None else checkpoint.limit_micro_batch
         self.watch = watch
         self.step = Step(
-            trainee, examples, config=config, seed=seed, note=self._note, remember=remember
+            learner, examples, config=config, seed=seed, note=self._note, remember=remember
         )
-        self.course = Course(total=torch.zeros((), device=self.compute.device))
+        self.train_state = TrainState(total=torch.zeros((), device=self.compute.device))
         self.positives = torch.from_numpy(_counts(examples, learnt)).to(self.compute.device)
         self._since = time.perf_counter()
 
     def _note(self, entry: dict[str, Any]) -> None:
-        self.course.entries.append(entry)
+        self.train_state.entries.append(entry)
         self.watch.log(entry)
 
     def resume(self) -> None:
@@ -213,41 +213,41 @@ class _Run:
         if self.checkpoint is None:
             return
         if (state := self.checkpoint.load()) is not None:
-            self.trainee.restore(state["trainee"])
-            self.course.restore(state["course"])
+            self.learner.restore(state["trainee"])
+            self.train_state.restore(state["course"])
         if limit := self.checkpoint.micro_batch_limit():
-            self.trainee.micro_batch = min(self.trainee.micro_batch or limit, limit)
-        for entry in self.course.entries:
+            self.learner.micro_batch = min(self.learner.micro_batch or limit, limit)
+        for entry in self.train_state.entries:
             self.watch.log(entry)
-        done = min(self.course.step * self.config.batch_size, len(self.learnt))
-        self.watch.advance((self.course.epoch - 1) * len(self.learnt) + done)
+        done = min(self.train_state.step * self.config.batch_size, len(self.learnt))
+        self.watch.advance((self.train_state.epoch - 1) * len(self.learnt) + done)
 
     def learn(self, pending: Pending) -> None:
         """The rest of the running epoch."""
-        course, epoch = self.course, self.course.epoch
+        train_state, epoch = self.train_state, self.train_state.epoch
         self._since = time.perf_counter()
         loss = self._loss()
-        self.trainee.model.train()
+        self.learner.model.train()
         with closing(self._batches(epoch)) as batches:
             for batch in batches:
-                n_updates = (epoch - 1) * self.steps + course.step + 1
+                n_updates = (epoch - 1) * self.steps + train_state.step + 1
                 mean = self.step(batch, loss, epoch=epoch, n_updates=n_updates)
-                course.total += mean * len(batch.chosen)
-                course.step += 1
+                train_state.total += mean * len(batch.chosen)
+                train_state.step += 1
                 self.watch.advance(len(batch.chosen))
                 self._save_if(pending, epoch_ended=False)
 
     def _loss(self) -> Loss:
-        """That of the running epoch."""
-        n_images, epoch = len(self.learnt), self.course.epoch
-        known = Known(positives=self.positives, n_images=n_images, epoch=epoch)
+        """The loss of the running epoch."""
+        n_images, epoch = len(self.learnt), self.train_state.epoch
+        context = LossContext(positives=self.positives, n_images=n_images, epoch=epoch)
         name = "bce" if epoch <= self.config.bce_epochs else self.config.loss
-        return loss_for(name, known, temperature=self.config.loss_temperature)
+        return loss_for(name, context, temperature=self.config.loss_temperature)
 
     def _batches(self, epoch: int) -> Any:
         """The batches of the epoch that are not learnt from yet, read ahead for a CUDA device."""
         order = epoch_batches(self.learnt, size=self.config.batch_size, seed=self.seed, epoch=epoch)
-        first = self.course.step
+        first = self.train_state.step
         loaded: Iterable[Batch] = (
             self.step.load(chosen, epoch=epoch, number=number)
             for number, chosen in enumerate(order)
@@ -257,26 +257,26 @@ class _Run:
 
     def end_epoch(self, pending: Pending) -> None:
         """Score the epoch, log it, keep its weights where they are the best, and save."""
-        course = self.course
-        mean_loss = float(course.total) / len(self.learnt)
+        train_state = self.train_state
+        mean_loss = float(train_state.total) / len(self.learnt)
         if not np.isfinite(mean_loss):
             raise ConceptError(
-                f"the loss {self.config.loss} became {mean_loss} in epoch {course.epoch}; lower"
-                f" learning_rate (now {self.config.learning_rate:g})"
+                f"the loss {self.config.loss} became {mean_loss} in epoch {train_state.epoch};"
+                f" lower learning_rate (now {self.config.learning_rate:g})"
             )
-        entry: dict[str, Any] = {"epoch": course.epoch, "loss": mean_loss, "f1": None}
+        entry: dict[str, Any] = {"epoch": train_state.epoch, "loss": mean_loss, "f1": None}
         if len(self.stopping):
             entry |= self._scores(pending)
-        rates = self.trainee.schedule.rates()
-        self.trainee.schedule.end_epoch(loss=entry.get("stop_loss", mean_loss), f1=entry["f1"])
-        seconds = course.seconds + time.perf_counter() - self._since
+        rates = self.learner.schedule.rates()
+        self.learner.schedule.end_epoch(loss=entry.get("stop_loss", mean_loss), f1=entry["f1"])
+        seconds = train_state.seconds + time.perf_counter() - self._since
         entry |= {"rate": max(rates), "lowest_rate": min(rates), "seconds": seconds}
         entry["images_per_s"] = len(self.learnt) / seconds
         self._note(entry)
-        if entry["f1"] is None or course.best.f1 is None or entry["f1"] > course.best.f1:
-            course.best = Fitted(epoch=course.epoch, f1=entry["f1"])
-            course.best_state = self.trainee.kept_state()
-        course.begin_epoch()
+        if entry["f1"] is None or train_state.best.f1 is None or entry["f1"] > train_state.best.f1:
+            train_state.best = Fitted(epoch=train_state.epoch, f1=entry["f1"])
+            train_state.best_state = self.learner.kept_state()
+        train_state.begin_epoch()
         self._since = time.perf_counter()
         self._save_if(pending, epoch_ended=True)
 
@@ -288,7 +288,7 @@ class _Run:
                 self._save_if(pending, epoch_ended=False)
 
         probs = predict(
-            self.trainee.scored,
+            self.learner.scored,
             self.examples.batches,
             self.examples.rows[self.stopping],
             compute=self.compute,
@@ -314,8 +314,8 @@ class _Run:
         if not call:
             return
         now = time.perf_counter()
-        self.course.seconds, self._since = self.course.seconds + now - self._since, now
-        state = {"trainee": self.trainee.state(), "course": self.course.state()}
+        self.train_state.seconds, self._since = self.train_state.seconds + now - self._since, now
+        state = {"trainee": self.learner.state(), "course": self.train_state.state()}
         if world.first:
             self.checkpoint.save(state)
         if call > 1:

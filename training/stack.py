@@ -19,18 +19,18 @@ from torch.func import functional_call, vmap
 from core.errors import ConceptError
 from core.metrics import column_sums
 from core.progress import say
-from training.batches import Examples, Resident
+from training.batches import DeviceExamples, Examples
 from training.config import FitConfig, LossName
 from training.devices.compute import Compute, Inputs, is_out_of_memory
 from training.heads import made_for_stacks, start_at_prior
-from training.loop import Course, Fitted, epoch_batches, stopping_scores
-from training.losses.registry import INFORMED, Known, Loss, loss_for, loss_of
+from training.loop import Fitted, TrainState, epoch_batches, stopping_scores
+from training.losses.registry import CONTEXT_LOSSES, Loss, LossContext, loss_for, loss_of
 from training.members import MemberPlan, fit_members, plan_members
 from training.optim import OPTIMIZERS, build_schedule, parameter_groups
 from training.predict import Rows, predict
 
 
-def fit_together(
+def fit_stack(
     new_model: Callable[[Rows], nn.Module],
     examples: Examples,
     *,
@@ -93,7 +93,7 @@ def fit_together(
             start_at_prior(model, torch.from_numpy(positives), n_images)
         models.append(model)
     try:
-        run = _Run(models, members, Resident(examples, config, compute), config, log)
+        run = _Run(models, members, DeviceExamples(examples, config, compute), config, log)
         run.to_the_end()
     except RuntimeError as error:
         if not is_out_of_memory(error):
@@ -103,7 +103,10 @@ def fit_together(
             f" ({str(error).splitlines()[0]}); take fewer n_members or seeds, or a smaller"
             " batch_size"
         ) from error
-    return [(model, course.best) for model, course in zip(models, run.courses, strict=True)]
+    return [
+        (model, train_state.best)
+        for model, train_state in zip(models, run.train_states, strict=True)
+    ]
 
 
 def _counts(examples: Examples, member: MemberPlan) -> tuple[npt.NDArray[np.float32], int]:
@@ -113,27 +116,29 @@ def _counts(examples: Examples, member: MemberPlan) -> tuple[npt.NDArray[np.floa
 
 
 class _Run:
-    """One call of `fit_together`; `learning` are the numbers of the members that still learn."""
+    """One call of `fit_stack`; `learning` are the numbers of the members that still learn."""
 
     def __init__(
         self,
         models: Sequence[nn.Module],
         members: Sequence[MemberPlan],
-        resident: Resident,
+        device_examples: DeviceExamples,
         config: FitConfig,
         log: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.models, self.members, self.resident = models, members, resident
+        self.models, self.members, self.device_examples = models, members, device_examples
         self.config, self.log = config, log
         self.learnt = [np.flatnonzero(member.learnt) for member in members]
         self.n = min(map(len, self.learnt))
         batches = epoch_batches(np.arange(self.n), size=config.batch_size, seed=0, epoch=0)
         self.bounds = [0, *accumulate(len(batch) for batch in batches)]
         steps = len(self.bounds) - 1
-        self.stacked = Stacked(models, config, resident.compute, steps_per_epoch=steps)
+        self.network_stack = NetworkStack(
+            models, config, device_examples.compute, steps_per_epoch=steps
+        )
         self.learning = list(range(len(members)))
-        self.courses = [Course(total=torch.zeros(())) for _ in members]
-        self.known = [_counts(resident.examples, member) for member in members]
+        self.train_states = [TrainState(total=torch.zeros(())) for _ in members]
+        self.counts = [_counts(device_examples.examples, member) for member in members]
         self.n_updates = 0
 
     def to_the_end(self) -> None:
@@ -153,7 +158,7 @@ class _Run:
                 {"loss": float(total[place]) / self.n, "f1": None, **self._scores(number, loss)}
                 for place, (number, loss) in enumerate(zip(self.learning, losses, strict=True))
             ]
-            rates = self.stacked.schedule.rates()
+            rates = self.network_stack.schedule.rates()
             seconds = time.perf_counter() - began
             speed = {
                 "rate": max(rates),
@@ -168,17 +173,21 @@ class _Run:
 
     def _learn(self, epoch: int, losses: Sequence[Loss]) -> Tensor:
         """(S,) sums of the losses over the images of an epoch, on the device."""
-        device = self.resident.compute.device
+        device = self.device_examples.compute.device
         seeds = [self.members[number].seed for number in self.learning]
         orders = torch.from_numpy(np.stack([self._order(k, epoch) for k in self.learning]))
         orders = orders.to(device)
         total = torch.zeros(len(self.learning), device=device)
         for number, (start, end) in enumerate(pairwise(self.bounds)):
             places = orders[:, start:end]
-            inputs, y = self.resident.batches(places, epoch=epoch, number=number, seeds=seeds)
-            means = _means(losses, self.stacked.logits(inputs), y, name=self._loss_name(epoch))
+            inputs, y = self.device_examples.batches(
+                places, epoch=epoch, number=number, seeds=seeds
+            )
+            means = _means(
+                losses, self.network_stack.logits(inputs), y, name=self._loss_name(epoch)
+            )
             self.n_updates += 1
-            self.stacked.update(means, n_updates=self.n_updates)
+            self.network_stack.update(means, n_updates=self.n_updates)
             total += means.detach() * places.shape[1]
         return total
 
@@ -192,21 +201,21 @@ class _Run:
         return "bce" if epoch <= self.config.bce_epochs else self.config.loss
 
     def _loss(self, number: int, epoch: int) -> Loss:
-        """That of a member in the running epoch."""
-        positives, n_images = self.known[number]
-        on_device = torch.from_numpy(positives).to(self.resident.compute.device)
-        known = Known(positives=on_device, n_images=n_images, epoch=epoch)
-        return loss_for(self._loss_name(epoch), known, temperature=self.config.loss_temperature)
+        """The loss of a member in the running epoch."""
+        positives, n_images = self.counts[number]
+        on_device = torch.from_numpy(positives).to(self.device_examples.compute.device)
+        context = LossContext(positives=on_device, n_images=n_images, epoch=epoch)
+        return loss_for(self._loss_name(epoch), context, temperature=self.config.loss_temperature)
 
     def _scores(self, number: int, loss: Loss) -> dict[str, Any]:
         """F1 of a member's stopping images, over all and by category, and their loss."""
-        stop, examples = np.flatnonzero(self.members[number].stop), self.resident.examples
+        stop, examples = np.flatnonzero(self.members[number].stop), self.device_examples.examples
         if not len(stop):
             return {}
-        compute = self.resident.compute
+        compute = self.device_examples.compute
         probs = predict(
             self.models[number],
-            self.resident.inputs,
+            self.device_examples.inputs,
             stop,
             compute=compute,
             batch_size=examples.n_at_once,
@@ -221,38 +230,38 @@ class _Run:
 
     def _keep_if_best(self, place: int, f1: float | None) -> None:
         """Keep the weights of the member at a place where they are its best, and go on."""
-        course = self.courses[self.learning[place]]
-        if f1 is None or course.best.f1 is None or f1 > course.best.f1:
-            course.best = Fitted(epoch=course.epoch, f1=f1)
-            course.best_state = self.stacked.kept_state(place)
-        course.begin_epoch()
+        train_state = self.train_states[self.learning[place]]
+        if f1 is None or train_state.best.f1 is None or f1 > train_state.best.f1:
+            train_state.best = Fitted(epoch=train_state.epoch, f1=f1)
+            train_state.best_state = self.network_stack.kept_state(place)
+        train_state.begin_epoch()
 
     def _part(self) -> None:
         """Leave members that are done with their best weights; the others go on without them."""
         done = [
             place
             for place, number in enumerate(self.learning)
-            if self.courses[number].is_over(self.config)
+            if self.train_states[number].is_over(self.config)
         ]
         if not done:
             return
-        self.stacked.release(done)
+        self.network_stack.release(done)
         for number in (self.learning[place] for place in done):
-            self.models[number].load_state_dict(self.courses[number].best_state)
+            self.models[number].load_state_dict(self.train_states[number].best_state)
         self.learning = [k for place, k in enumerate(self.learning) if place not in done]
 
 
 def _means(losses: Sequence[Loss], logits: Tensor, targets: Tensor, *, name: LossName) -> Tensor:
     """(S,) mean loss of each network, of its own batch alone."""
-    if name in INFORMED:  # each network's knows other training images
+    if name in CONTEXT_LOSSES:  # each network's knows other training images
         pairs = zip(losses, logits, targets, strict=True)
         return torch.stack([loss(z, y).mean() for loss, z, y in pairs])
     means: Tensor = vmap(lambda z, y: losses[0](z, y).mean())(logits, targets)
     return means
 
 
-class Stacked:
-    """S networks with all that changes while they learn, as `Trainee` is for one.
+class NetworkStack:
+    """S networks with all that changes while they learn, as `Learner` is for one.
 
     A network's parameters and buffers are views of the stack's: what the stack learns, the network
     has, and it is scored as any other. Where a running mean of weights is kept, they are views of

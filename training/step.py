@@ -13,17 +13,17 @@ from core.progress import say
 from training.batches import Batch, Examples, run_of, split_batch
 from training.config import FitConfig
 from training.devices.compute import Compute, Inputs, is_out_of_memory
-from training.learner import Trainee
+from training.learner import Learner
 from training.losses.registry import Loss
 from training.predict import Rows
 
 
 class Step:
-    """Takes a trainee one step further."""
+    """One training step of a learner."""
 
     def __init__(
         self,
-        trainee: Trainee,
+        learner: Learner,
         examples: Examples,
         *,
         config: FitConfig,
@@ -34,18 +34,18 @@ class Step:
         """Prepare to learn from these examples.
 
         Args:
-            trainee: what learns.
+            learner: what learns.
             examples: what it learns from.
             config: batches, smoothing, mixup.
             seed: of mixup.
             note: told of what is out of the ordinary.
-            remember: told of a smaller micro-batch that only the next start can take.
+            remember: told of a smaller micro-batch, which the next start uses.
         """
-        self.trainee = trainee
+        self.learner = learner
         self.examples = examples
         self.config = config
         self.seed = seed
-        self.compute: Compute = trainee.compute
+        self.compute: Compute = learner.compute
         self.note = note
         self.remember = remember
 
@@ -88,28 +88,28 @@ class Step:
                 reason = str(error).splitlines()[0]
             # Outside the handler: its traceback holds on to the tensors that did fit.
             self._shrink(len(self.compute.world.share(batch.chosen)), reason, epoch=epoch)
-        self.trainee.update(n_updates=n_updates)
+        self.learner.update(n_updates=n_updates)
         return total
 
     def _gradients(self, batch: Batch, loss: Loss, *, epoch: int) -> Tensor:
-        trainee, world = self.trainee, self.compute.world
-        trainee.optimizer.zero_grad(set_to_none=True)
+        learner, world = self.learner, self.compute.world
+        learner.optimizer.zero_grad(set_to_none=True)
         inputs = self.prepared_inputs(batch, epoch=epoch)
         y = self.dense_targets(batch)
         n = len(batch.chosen)
         total = torch.zeros((), device=self.compute.device)
-        parts = split_batch(n, world.size, trainee.micro_batch)
+        parts = split_batch(n, world.size, learner.micro_batch)
         for number, places in enumerate(parts):
             # Gradients travel between processes with the last part only.
             silent = world.size > 1 and number < len(parts) - 1
-            with trainee.forward.no_sync() if silent else nullcontext():
+            with learner.forward.no_sync() if silent else nullcontext():
                 own = run_of(places[world.rank] - parts[0][world.rank][0])
                 with self.compute.speed.autocast(self.compute.device):
-                    logits = trainee.forward(*(tensor[own] for tensor in inputs)).float()
+                    logits = learner.forward(*(tensor[own] for tensor in inputs)).float()
                 truth = torch.cat([y[run_of(rows)] for rows in places])
                 mean = loss(self._everyones(logits, places), truth).mean() * (len(truth) / n)
                 # Each process has the loss of all, and what they send is averaged.
-                scaled = trainee.scaler.scale(mean * world.size)
+                scaled = learner.scaler.scale(mean * world.size)
                 scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             total += mean.detach()
         return total
@@ -156,17 +156,17 @@ class Step:
 
     def _shrink(self, n_images: int, reason: str, *, epoch: int) -> None:
         """Take half as many images at once from now on."""
-        micro_batch = self.trainee.micro_batch or n_images
+        micro_batch = self.learner.micro_batch or n_images
         if micro_batch == 1:
             raise ConceptError(
                 f"out of memory with a single image at once ({reason}); take smaller image_sizes"
                 " or a smaller backbone"
             )
-        self.trainee.optimizer.zero_grad(set_to_none=True)
+        self.learner.optimizer.zero_grad(set_to_none=True)
         if self.compute.device.startswith("cuda"):
             torch.cuda.empty_cache()
-        self.trainee.micro_batch = -(-min(micro_batch, n_images) // 2)
-        halved = self.trainee.micro_batch
+        self.learner.micro_batch = -(-min(micro_batch, n_images) // 2)
+        halved = self.learner.micro_batch
         if self.compute.world.size > 1:  # the others wait for gradients that will never come
             if self.remember is not None:
                 self.remember(halved)

@@ -18,7 +18,7 @@ from core.embeddings import Embeddings, join
 from core.progress import progress
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import open_map, release, write_lines
-from core.storage.folders import META, alone, is_complete, provenance, write_json
+from core.storage.folders import META, is_complete, locked, provenance, write_json
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
 from training.devices.compute import Compute, FittingBatches
@@ -129,7 +129,7 @@ def _fastest(
     def choose() -> Speed:
         if not config.probe:
             return unprobed(config.precision, compute.device)
-        with alone(workspace.speed, what=f"speed of {config.backbone}"):  # both would be slow
+        with locked(workspace.speed, what=f"speed of {config.backbone}"):  # both would be slow
             return choose_speed(
                 workspace.speed,
                 lambda: network,

@@ -12,7 +12,7 @@ from backbones.networks.weights import start_head
 from backbones.settings.config import BackboneConfig
 from core.labels import LabelSpace
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import alone
+from core.storage.folders import locked
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
 from training.batches import Augment
@@ -24,7 +24,7 @@ from training.predict import Batches, Rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class TrainingInputs:
     """Inputs of a detector for the readable images of a corpus.
 
     Attributes:
@@ -44,9 +44,9 @@ class Material:
     n_at_once: int
 
 
-def frozen_material(
+def frozen_inputs(
     corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
-) -> Material:
+) -> TrainingInputs:
     """Pooled features, extracted where they are not there yet."""
     embeddings = frozen_features(corpus, workspace, config, compute)
     features = torch.tensor(embeddings.values)
@@ -59,7 +59,7 @@ def frozen_material(
         head = build_head(features.shape[1], len(labels), config)
         return nn.Sequential(standardise, head)
 
-    return Material(
+    return TrainingInputs(
         image_ids=embeddings.image_ids,
         batches=batch,
         augment=lambda seed: None,
@@ -69,9 +69,9 @@ def frozen_material(
     )
 
 
-def image_material(
+def image_inputs(
     corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
-) -> Material:
+) -> TrainingInputs:
     """The images, decoded where they are not yet, and the fastest way to train on them."""
     size, ids = config.image_sizes[0], corpus.readable_ids
     cache = compute.world.in_turn(
@@ -102,7 +102,7 @@ def image_material(
     def choose() -> Speed:
         if not config.probe:
             return unprobed(config.precision, compute.device)
-        with alone(workspace.speed, what=f"speed of {config.backbone}"):  # both would be slow
+        with locked(workspace.speed, what=f"speed of {config.backbone}"):  # both would be slow
             return choose_speed(
                 workspace.speed,
                 lambda: new_model(images.rows, corpus.labels),
@@ -117,7 +117,7 @@ def image_material(
             )
 
     speed = compute.world.in_turn(choose)
-    return Material(
+    return TrainingInputs(
         image_ids=ids,
         batches=images,
         augment=augment,
@@ -127,5 +127,5 @@ def image_material(
     )
 
 
-MATERIALS = {"frozen": frozen_material, "last": image_material, "full": image_material}
+TRAINING_INPUTS = {"frozen": frozen_inputs, "last": image_inputs, "full": image_inputs}
 """By regime."""

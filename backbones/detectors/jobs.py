@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from backbones.detectors.inputs import MATERIALS, Material
+from backbones.detectors.inputs import TRAINING_INPUTS, TrainingInputs
 from backbones.detectors.plan import DetectorPlan
-from backbones.detectors.run import Upkeep, assemble, train_network
+from backbones.detectors.run import RunOptions, assemble, train_network
 from backbones.networks.weights import NAMED_WEIGHTS, origin_of
 from backbones.settings.config import BackboneConfig
 from core.config import overlay
@@ -26,7 +26,7 @@ from training.devices.compute import Compute
 from training.devices.device import find_device
 from training.members import MemberPlan
 
-Train = Callable[[Sequence[DetectorPlan], Material, Workspace, Upkeep], None]
+Train = Callable[[Sequence[DetectorPlan], TrainingInputs, Workspace, RunOptions], None]
 """Trains detectors and puts them together: what `train-backbone` asks of an engine."""
 
 _INTERRUPTED = 130
@@ -60,7 +60,7 @@ class Job:
     member: int
     device: str = "cpu"
     threads: int = 1
-    checkpoint_s: float = Upkeep.checkpoint_s
+    checkpoint_s: float = RunOptions.checkpoint_s
     tensorboard: bool = False
 
 
@@ -73,7 +73,7 @@ def describe_job(
     plan: DetectorPlan,
     member: MemberPlan,
     workspace: Workspace,
-    upkeep: Upkeep,
+    options: RunOptions,
     *,
     device: str,
     threads: int,
@@ -92,15 +92,15 @@ def describe_job(
         member=member.number,
         device=device,
         threads=threads,
-        checkpoint_s=upkeep.checkpoint_s,
-        tensorboard=upkeep.tensorboard,
+        checkpoint_s=options.checkpoint_s,
+        tensorboard=options.tensorboard,
     )
 
 
 def run_job(job: Job) -> str:
     """Train a job's network; the name of the machine that did.
 
-    A network that is there is kept, one begun elsewhere is gone on with from its checkpoint.
+    A finished network is kept; one begun elsewhere resumes from its checkpoint.
 
     Raises:
         ConceptError: the workspace cannot be seen from this machine, or what training raises.
@@ -109,7 +109,7 @@ def run_job(job: Job) -> str:
     torch.set_num_threads(job.threads)
     config = overlay(BackboneConfig(), job.config)
     try:
-        corpus, material = _opened(job.workspace, job.corpus, config, job.device)
+        corpus, inputs = _opened(job.workspace, job.corpus, config, job.device)
         plan = DetectorPlan(
             corpus=corpus,
             category=job.category,
@@ -118,8 +118,8 @@ def run_job(job: Job) -> str:
             preset=job.preset,
             home=Path(job.home),
         )
-        upkeep = Upkeep(checkpoint_s=job.checkpoint_s, tensorboard=job.tensorboard)
-        train_network(plan, plan.members[job.member], material, upkeep)
+        options = RunOptions(checkpoint_s=job.checkpoint_s, tensorboard=job.tensorboard)
+        train_network(plan, plan.members[job.member], inputs, options)
     except SystemExit as end:
         if end.code != _INTERRUPTED:
             raise
@@ -133,7 +133,7 @@ def run_job(job: Job) -> str:
 @lru_cache(maxsize=1)  # the next job of the same process mostly learns from the same
 def _opened(
     root: str, fingerprint: str, config: BackboneConfig, device: str
-) -> tuple[Corpus, Material]:
+) -> tuple[Corpus, TrainingInputs]:
     """A workspace's corpus and what its detectors learn from."""
     workspace = Workspace(Path(root))
     if not workspace.has_corpus():
@@ -153,14 +153,14 @@ def _opened(
             " disk that all machines share, under the same path"
         )
     compute = Compute(device=find_device(device))
-    return corpus, MATERIALS[config.regime](corpus, workspace, config, compute)
+    return corpus, TRAINING_INPUTS[config.regime](corpus, workspace, config, compute)
 
 
 def train_in_order(
-    plans: Sequence[DetectorPlan], material: Material, workspace: Workspace, upkeep: Upkeep
+    plans: Sequence[DetectorPlan], inputs: TrainingInputs, workspace: Workspace, options: RunOptions
 ) -> None:
     """Train one network after the other; a detector is put together once its last is there."""
     for plan in plans:
         for member in plan.members:
-            train_network(plan, member, material, upkeep)
-        assemble(plan, material, workspace)
+            train_network(plan, member, inputs, options)
+        assemble(plan, inputs, workspace)

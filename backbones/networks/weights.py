@@ -20,7 +20,7 @@ from backbones.networks.carriers import (
     CARRIERS,
     Carrier,
     Normalisation,
-    State,
+    Tensors,
     file_sha256,
     read_onnx_tensors,
 )
@@ -122,7 +122,7 @@ def normalisation_of(config: BackboneConfig) -> Normalisation | None:
     return None
 
 
-def carried_state(carrier: Carrier, network: State) -> State:
+def carried_state(carrier: Carrier, network: Tensors) -> Tensors:
     """A carrier's tensors by the names of timm's network.
 
     Args:
@@ -146,7 +146,7 @@ _UNREADABLE = (
 """What torch.load and safetensors raise at files that were cut short or are something else."""
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path) -> Tensors:
     """A state dict from a .safetensors file or a torch file, without running code from it.
 
     Raises:
@@ -241,7 +241,7 @@ def run_normalisation(folder: Path) -> Normalisation | None:
     return None if noted is None else Normalisation(tuple(noted["mean"]), tuple(noted["std"]))
 
 
-def network_state(folder: Path) -> State:
+def network_state(folder: Path) -> Tensors:
     """Weights of the run's first network, by timm's names."""
     return _part(folder, _NETWORK)
 
@@ -270,6 +270,6 @@ def start_head(head: nn.Module, labels: LabelSpace, config: BackboneConfig) -> N
             value.copy_(theirs[name])
 
 
-def _part(folder: Path, prefix: str) -> State:
+def _part(folder: Path, prefix: str) -> Tensors:
     tensors = load_network(weights_file(folder), 0)
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -8,7 +8,7 @@ from core.errors import ConfigError
 from training.config import FitConfig
 
 Regime = Literal["frozen", "last", "full"]
-Augment = Literal["none", "hflip", "both", "light"]
+AugmentMode = Literal["none", "hflip", "both", "light"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 StopOn = Literal["train", "val1", "val2", "valid"]
 
@@ -58,7 +58,7 @@ class BackboneConfig(FitConfig):
     regime: Regime = "frozen"
     n_stages: int = 1
     layer_decay: float = 1.0
-    augment: Augment = "none"
+    augment: AugmentMode = "none"
     precision: Precision = "auto"
     probe: bool = True
     stop_on: StopOn = "train"

@@ -113,7 +113,7 @@ def _train(runs: Path, scale: Scale, device: str) -> Outcome:
 
 
 def _again(runs: Path, scale: Scale, device: str) -> Outcome:
-    """The same command finds what it made."""
+    """A second run of the command finds what the first one made."""
     _, err, seconds = _timed(*_training(runs, scale, device))
     return Outcome(ok="already trained" in err, result=f"kept, {seconds:.0f} s of start-up")
 

@@ -26,11 +26,11 @@ from training.config import FitConfig
 from training.devices.compute import Compute
 from training.devices.speed import drawn_images
 from training.heads import build_head
-from training.losses.registry import INFORMED, LOSSES, Known, loss_for
+from training.losses.registry import CONTEXT_LOSSES, LOSSES, LossContext, loss_for
 from training.members import fit_members
 from training.optim import OPTIMIZERS, build_optimizer
 from training.predict import predict
-from training.stack import fit_together
+from training.stack import fit_stack
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,13 +100,13 @@ def _losses(device: str, dtype: torch.dtype) -> Outcome:
     def value_and_gradient(name: Any, place: str, kind: torch.dtype) -> tuple[Tensor, Tensor]:
         z, y, n = (tensor.to(place, kind) for tensor in (logits, targets, positives))
         z.requires_grad_()
-        known = Known(positives=n, n_images=10_000, epoch=2)
-        value = loss_for(name, known, temperature=1.5)(z, y)
+        context = LossContext(positives=n, n_images=10_000, epoch=2)
+        value = loss_for(name, context, temperature=1.5)(z, y)
         (gradient,) = torch.autograd.grad(value.mean(), z)
         return value, gradient
 
     differences = {}
-    for name in (*LOSSES, *INFORMED):
+    for name in (*LOSSES, *CONTEXT_LOSSES):
         found = value_and_gradient(name, device, dtype)
         expected = value_and_gradient(name, "cpu", torch.float64)
         differences[name] = max(_difference(a, b) for a, b in zip(found, expected, strict=True))
@@ -202,8 +202,8 @@ def _heads(device: str) -> Outcome:
         mean: npt.NDArray[np.float64] = np.mean(every, axis=0)
         return mean
 
-    stacked = probs(fit_together, device)
-    alone, on_cpu = probs(fit_members, device), probs(fit_together, "cpu")
+    stacked = probs(fit_stack, device)
+    alone, on_cpu = probs(fit_members, device), probs(fit_stack, "cpu")
     differences = {
         "one after the other": float(np.abs(stacked - alone).max()),
         "processor": float(np.abs(stacked - on_cpu).max()),

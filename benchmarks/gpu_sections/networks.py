@@ -35,7 +35,7 @@ from training.devices.compute import Compute, Inputs
 from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, drawn_images
 from training.heads import build_head
-from training.learner import Trainee
+from training.learner import Learner
 from training.loop import Watch, epoch_batches, fit
 from training.optim import build_optimizer
 from training.step import Step
@@ -239,8 +239,8 @@ def _ratio(case: Case, device: str, *, least: float) -> Outcome:
 
 def _read(examples: Examples, model: nn.Module, config: BackboneConfig, compute: Compute) -> None:
     """A round's inputs and targets on the device, mirrored, and nothing learnt from them."""
-    trainee = Trainee(model, config, compute, steps_per_epoch=1)
-    step = Step(trainee, examples, config=config, seed=0, note=lambda entry: None)
+    learner = Learner(model, config, compute, steps_per_epoch=1)
+    step = Step(learner, examples, config=config, seed=0, note=lambda entry: None)
     order = epoch_batches(np.arange(len(examples.rows)), size=config.batch_size, seed=0, epoch=1)
     loaded = (step.load(chosen, epoch=1, number=n) for n, chosen in enumerate(order))
     with closing(prefetched(loaded)) as batches:

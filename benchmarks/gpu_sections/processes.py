@@ -83,7 +83,7 @@ def _apart(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) ->
 
 
 def _together(home: Path, device: str) -> Outcome:
-    """The same training by a process, by torchrun with one, and by torchrun with two."""
+    """One training by a process, by torchrun with one process and by torchrun with two."""
     expected = _probs(command(*_training(_workspace(home, "plain"), device)))
     differences = {}
     for n in (1, 2):

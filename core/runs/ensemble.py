@@ -16,7 +16,7 @@ from core.metrics import Interval, Scores, bootstrap
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import asked, read_meta
 
-State = Literal["kept", "not kept", "submitted"]
+RungState = Literal["kept", "not kept", "submitted"]
 """`kept`: the next are compared with it. `submitted`: the last one kept, by another name."""
 
 SOURCES, RULES = "valid_f1.csv", "rules_f1.csv"
@@ -58,7 +58,7 @@ class Rung:
     name: str
     image_f1: Scores
     title: str = ""
-    state: State = "kept"
+    state: RungState = "kept"
     is_rule: bool = False
 
     @property
@@ -127,7 +127,7 @@ class LadderStep:
     name: str
     f1: Interval
     gain: Interval | None
-    state: State = "kept"
+    state: RungState = "kept"
 
 
 def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[LadderStep]:

@@ -12,19 +12,19 @@ from core.storage.folders import asked, is_complete, read_meta
 PRIOR = "prior"
 """The strategy that sees no image: how often a concept stands on images of the category."""
 
-BLIND = "blind"
+NO_METADATA = "blind"
 """The strategy that sees no metadata: the line that the others are measured from."""
 
 
-def split_folder(run: Path, split: str, *, withheld: bool = False) -> Path:
+def split_folder(run: Path, split: str, *, without_category: bool = False) -> Path:
     """Where a run's predictions of a split lie.
 
     Args:
         run: the run folder.
         split: `valid` or `test`.
-        withheld: whether those are meant that do without the given category.
+        without_category: whether to take the predictions made without the category.
     """
-    return run / "predictions" / (f"{split}-withheld" if withheld else split)
+    return run / "predictions" / (f"{split}-withheld" if without_category else split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +48,16 @@ class FusedSource:
 
     @property
     def contains(self) -> tuple[str, ...]:
-        """Names of the detector runs whose say is already in it."""
+        """Names of the detector runs that its predictions already include."""
         return tuple(self.meta["contains"])
 
     def predictions(self, split: str) -> Predictions:
         """What it predicts for `valid` or `test`."""
         return Predictions.load(split_folder(self.folder, split))
 
-    def withheld(self, split: str) -> Predictions | None:
-        """The same without the given category; None where that makes no difference."""
-        folder = split_folder(self.folder, split, withheld=True)
+    def without_category(self, split: str) -> Predictions | None:
+        """Predictions made without the category; None where that makes no difference."""
+        folder = split_folder(self.folder, split, without_category=True)
         return Predictions.load(folder) if is_complete(folder) else None
 
 

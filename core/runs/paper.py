@@ -127,7 +127,7 @@ THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PaperRow:
     """A row of Table 4: two networks, one stopped on val1 and tested on val2, one the other way.
 
     Attributes:
@@ -145,16 +145,18 @@ class Row:
 
 
 TABLE_4 = {
-    1: Row(title="VGG16, 2x2k", epochs=(12, 22), f1=(0.333, 0.335)),
-    2: Row(title="VGG16, 2x4k", epochs=(25, 26), f1=(0.346, 0.336)),
-    3: Row(title="VGG16, 2x4k, hflip", epochs=(9, 9), f1=(0.3475, 0.3455), online=0.363),
-    4: Row(title="VGG16, 2x4k, hflip, 450 px", epochs=(None, 6), f1=(None, 0.3417)),
-    5: Row(title="ResNet50, 2x4k, hflip", epochs=(3, 3), f1=(0.3484, 0.3487), online=0.365),
-    6: Row(title="DenseNet169, 2x4k", epochs=(8, 10), f1=(0.3495, 0.3450)),
-    7: Row(title="DenseNet169, 2x4k, hflip", epochs=(5, 4), f1=(0.3500, 0.3463), online=0.360),
-    8: Row(title="VGG16, 3x4k, hflip", epochs=(13, 14), f1=(0.3465, 0.3433)),
-    9: Row(title="VGG16, 2x4k, hflip, F1*bce", epochs=(11, 7), f1=(0.3604, 0.3606), online=0.374),
-    10: Row(title="VGG16, 2x4k, hflip, F1+bce", epochs=(14, 12), f1=(0.3636, 0.3632)),
+    1: PaperRow(title="VGG16, 2x2k", epochs=(12, 22), f1=(0.333, 0.335)),
+    2: PaperRow(title="VGG16, 2x4k", epochs=(25, 26), f1=(0.346, 0.336)),
+    3: PaperRow(title="VGG16, 2x4k, hflip", epochs=(9, 9), f1=(0.3475, 0.3455), online=0.363),
+    4: PaperRow(title="VGG16, 2x4k, hflip, 450 px", epochs=(None, 6), f1=(None, 0.3417)),
+    5: PaperRow(title="ResNet50, 2x4k, hflip", epochs=(3, 3), f1=(0.3484, 0.3487), online=0.365),
+    6: PaperRow(title="DenseNet169, 2x4k", epochs=(8, 10), f1=(0.3495, 0.3450)),
+    7: PaperRow(title="DenseNet169, 2x4k, hflip", epochs=(5, 4), f1=(0.3500, 0.3463), online=0.360),
+    8: PaperRow(title="VGG16, 3x4k, hflip", epochs=(13, 14), f1=(0.3465, 0.3433)),
+    9: PaperRow(
+        title="VGG16, 2x4k, hflip, F1*bce", epochs=(11, 7), f1=(0.3604, 0.3606), online=0.374
+    ),
+    10: PaperRow(title="VGG16, 2x4k, hflip, F1+bce", epochs=(14, 12), f1=(0.3636, 0.3632)),
 }
 """By number."""
 

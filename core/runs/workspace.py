@@ -86,7 +86,7 @@ class Corpus:
         return valid.take(np.array(halves, dtype=np.str_) == name)
 
     def labelled_images(self, split: str, *, category: str | None = None) -> ImageTable:
-        """Those of them whose concepts are known."""
+        """The images of a split, or of a category in it, whose concepts are known."""
         images = self.images(split, category=category)
         return images.take(images.labelled)
 

@@ -144,8 +144,8 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def ask_again(folder: Path) -> None:
-    """Note that a finished run was asked for once more: later stages take it for the newest."""
+def mark_used(folder: Path) -> None:
+    """Mark a finished run as used now: later stages take the run used last for the newest."""
     write_json(folder / META, {**read_meta(folder), "asked": now()})
 
 
@@ -170,7 +170,7 @@ folder."""
 
 
 @contextmanager
-def alone(folder: Path, *, what: str) -> Iterator[None]:
+def locked(folder: Path, *, what: str) -> Iterator[None]:
     """Hold the folder's lock for a block; where another process holds it, wait and say so.
 
     The lock goes with the process that holds it, also at SIGKILL, so nobody waits for the dead.
@@ -184,7 +184,7 @@ def alone(folder: Path, *, what: str) -> Iterator[None]:
     with _open(folder) as file:
         if fcntl is not None:
             with suppress(OSError):  # no locks on this file system
-                _take(file.fileno(), f"{what}: another process is at it; waiting for its end")
+                _take(file.fileno(), f"{what}: another process is working on it; waiting")
         yield
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from core.errors import ConfigError
 from core.folds import Folds, held_out_images
 from core.labels import LabelSpace
-from core.metrics import Scores, wins
+from core.metrics import Scores, beats_by_margin
 from ensembles.calibration.isotonic import IsotonicCalibration, fit_isotonic
 from ensembles.calibration.temperature import Calibration, Calibrator, fit_calibration
 from ensembles.calibration.vector import VectorCalibration, fit_vector
@@ -104,7 +104,7 @@ def choose_calibration(
         of_images: Scores = np.bincount(
             pairs.rows[free], weights=losses, minlength=len(pairs.n_true)
         ).astype(np.float64)
-        if kept is None or wins(kept[2] - of_images, margin=margin):
+        if kept is None or beats_by_margin(kept[2] - of_images, margin=margin):
             kept = (kind, calibrated, of_images)
     assert kept is not None
     return CalibrationChoice(kind=kept[0], log_loss=log_loss, calibrated=kept[1])

@@ -13,27 +13,27 @@ from core.labels import Concepts, LabelSpace, Targets
 from core.metrics import (
     THRESHOLDS,
     Scores,
+    beats_by_margin,
     best_threshold,
     f1_by_threshold,
     image_f1,
     mean_in_order,
-    wins,
 )
 from core.progress import say
 from ensembles.calibration.choose import CalibrationChoice, choose_calibration, fit_kind
 from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
-from ensembles.decisions.rule import DecisionRule, Kind
+from ensembles.decisions.rule import DecisionRule, RuleKind
 from ensembles.decisions.set_sizes import fit_factor
 from ensembles.decisions.thresholds import LevelChoice, Thresholds, Tuning, choose_thresholds
 from ensembles.pairs import Bools, Floats, Pairs, are_true
 
-CALIBRATED: tuple[Kind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
+CALIBRATED: tuple[RuleKind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
 """Rules on calibrated probabilities, the simplest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Belief:
-    """What is thought of the truth: a rule's calibration, head and number missed, fitted.
+class CalibratedModel:
+    """The fitted calibration and count model: a rule's calibration, head and number missed.
 
     Attributes:
         rule: fitted on all images.
@@ -49,7 +49,7 @@ class Belief:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class RuleChoice:
     """A decision rule, fitted on all images, and what it scored when cross-fitted.
 
     Attributes:
@@ -62,7 +62,7 @@ class Choice:
             that is left out of the mean: the `plain` threshold, exact `global`, `category` and
             `concept` thresholds, and those of `CALIBRATED`.
         levels: thresholds of every level, kept or not.
-        belief: None where the probabilities cannot be calibrated.
+        calibrated_model: None where the probabilities cannot be calibrated.
     """
 
     rule: DecisionRule
@@ -71,11 +71,11 @@ class Choice:
     kept: str
     rungs: Mapping[str, Scores]
     levels: LevelChoice
-    belief: Belief | None = None
+    calibrated_model: CalibratedModel | None = None
 
     @property
     def image_f1(self) -> Scores:
-        """(N,) that of the rule that was kept."""
+        """(N,) cross-fitted F1 under the rule that was kept."""
         return self.rungs[self.kept]
 
     @property
@@ -93,7 +93,7 @@ def choose_rule(
     folds: Folds,
     tuning: Tuning,
     always: Mapping[str, Concepts] | None = None,
-) -> Choice:
+) -> RuleChoice:
     """The simplest rule that no other one beats by the margin.
 
     In this order: one plain threshold of `core.metrics`, which is too coarse to overfit;
@@ -125,7 +125,7 @@ def choose_rule(
     sets = trial.cross_fitted(trial.plain)
     rule = trial.plain(np.ones(len(targets), dtype=np.bool_))
     exact, level = levels.thresholds, levels.level
-    kept = Choice(
+    kept = RuleChoice(
         rule=rule,
         fallback=replace(base, kind="thresholds", thresholds=Thresholds(global_=exact.global_)),
         decided=sets,
@@ -133,20 +133,22 @@ def choose_rule(
         rungs={"plain": trial.f1_of(sets), **levels.image_f1},
         levels=levels,
     )
-    if wins(kept.rungs[level] - kept.image_f1, margin=tuning.margin):
+    if beats_by_margin(kept.rungs[level] - kept.image_f1, margin=tuning.margin):
         rule = replace(base, kind="thresholds", thresholds=exact)
         kept = replace(kept, rule=rule, decided=levels.decided, kept=level)
     try:
-        belief = trial.believe(margin=tuning.margin)
+        calibrated_model = trial.calibrate(margin=tuning.margin)
     except PredictionsError as error:
         say(f"decisions under calibrated probabilities are not tried: {error}")
         return kept
-    for kind, sets in trial.under(belief).items():
+    for kind, sets in trial.under(calibrated_model).items():
         f1 = trial.f1_of(sets)
-        pays = wins(f1 - kept.image_f1, margin=tuning.margin)
-        kept = replace(kept, belief=belief, rungs={**kept.rungs, kind: f1})
+        pays = beats_by_margin(f1 - kept.image_f1, margin=tuning.margin)
+        kept = replace(kept, calibrated_model=calibrated_model, rungs={**kept.rungs, kind: f1})
         if pays:
-            kept = replace(kept, rule=replace(belief.rule, kind=kind), decided=sets, kept=kind)
+            kept = replace(
+                kept, rule=replace(calibrated_model.rule, kind=kind), decided=sets, kept=kind
+            )
     return kept
 
 
@@ -174,7 +176,7 @@ class _Trial:
         threshold = float(THRESHOLDS[best_threshold(self._f1_by_threshold[:, chosen])])
         return replace(self.base, kind="thresholds", thresholds=Thresholds(global_=threshold))
 
-    def believe(self, *, margin: float) -> Belief:
+    def calibrate(self, *, margin: float) -> CalibratedModel:
         """The calibration that pays, with all that rules on calibrated probabilities need.
 
         Raises:
@@ -182,7 +184,7 @@ class _Trial:
         """
         pairs = Pairs.of(self.probs, self.targets, floor=self.base.floor)
         choice = choose_calibration(pairs, folds=self.folds, labels=self.labels, margin=margin)
-        return Belief(
+        return CalibratedModel(
             rule=self._fitted(np.ones(len(self.targets), np.bool_), pairs, choice.kind),
             by_fold=[
                 (held_out, self._fitted(~held_out, pairs, choice.kind))
@@ -213,10 +215,10 @@ class _Trial:
         head = fit_counts(poisson_binomial(ranked), n_true, names)
         return replace(rule, missed=missed, factor=factor, head=head)
 
-    def under(self, belief: Belief) -> dict[Kind, csr_array]:
+    def under(self, calibrated_model: CalibratedModel) -> dict[RuleKind, csr_array]:
         """(N, L) cross-fitted decisions of each rule on calibrated probabilities."""
-        blocks: dict[Kind, list[csr_array]] = {kind: [] for kind in CALIBRATED}
-        for held_out, rule in belief.by_fold:
+        blocks: dict[RuleKind, list[csr_array]] = {kind: [] for kind in CALIBRATED}
+        for held_out, rule in calibrated_model.by_fold:
             names, probs = self._names[held_out].tolist(), self.probs[held_out]
             ranked = rule.ranked(probs, categories=names, labels=self.labels)
             for kind, parts in blocks.items():

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensembles.compiled import compiled, in_blocks
-from ensembles.pairs import Counts, Floats64, Ranked
+from ensembles.pairs import CalibratedPairs, Counts, Floats64
 
 RIDGE = (1.0, 1.0, 1.0, 20.0)
 """Penalty of power - 1, shift, empty and each category's shift: a category of 20 images has half
@@ -172,7 +172,7 @@ def _softmax(features: Floats64, possible: npt.NDArray[np.bool_], theta: Floats6
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def poisson_binomial(ranked: Ranked) -> Floats64:
+def poisson_binomial(ranked: CalibratedPairs) -> Floats64:
     """(N, S) PB: chance of s true concepts among the independent pairs of an image.
 
     S is one more than the most pairs of an image, but never below 1.

@@ -21,7 +21,7 @@ from scipy.stats import poisson
 
 from core.metrics import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
-from ensembles.pairs import Counts, Floats64, Ranked
+from ensembles.pairs import CalibratedPairs, Counts, Floats64
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def reciprocals(n: int, *, missed: float) -> Floats64:
 
 
 def maximise(
-    ranked: Ranked, *, limit: int, empty_truth: EmptyTruth, missed: float = 0.0
+    ranked: CalibratedPairs, *, limit: int, empty_truth: EmptyTruth, missed: float = 0.0
 ) -> Expected:
     """The sets with the highest expected F1.
 

@@ -27,7 +27,7 @@ from core.metrics import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
 from ensembles.decisions.concept_counts import CountHead, add_concepts, poisson_binomial
 from ensembles.decisions.expected_f1 import Expected, reciprocals
-from ensembles.pairs import Bools, Counts, Floats64, Ints, Ranked
+from ensembles.pairs import Bools, CalibratedPairs, Counts, Floats64, Ints
 
 
 def best_set(
@@ -54,7 +54,7 @@ def best_set(
 
 
 def maximise_general(
-    ranked: Ranked,
+    ranked: CalibratedPairs,
     *,
     head: CountHead,
     categories: Sequence[str],
@@ -186,7 +186,7 @@ def _best_set(
 
 
 def expected_of(
-    ranked: Ranked,
+    ranked: CalibratedPairs,
     decided: Bools,
     *,
     head: CountHead,

@@ -21,9 +21,9 @@ from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.general_f1 import maximise_general
 from ensembles.decisions.set_sizes import ratio_sizes, top_sizes
 from ensembles.decisions.thresholds import Thresholds
-from ensembles.pairs import Bools, Floats, Ints, Ranked, select, to_csr
+from ensembles.pairs import Bools, CalibratedPairs, Floats, Ints, select, to_csr
 
-Kind = Literal["thresholds", "top-k", "ratio", "expected-f1", "general-f1"]
+RuleKind = Literal["thresholds", "top-k", "ratio", "expected-f1", "general-f1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class DecisionRule:
             concept allowed.
     """
 
-    kind: Kind
+    kind: RuleKind
     thresholds: Thresholds | None = None
     calibration: Calibrator = field(default_factory=Calibration)
     factor: float = 1.0
@@ -67,9 +67,10 @@ class DecisionRule:
     always: Mapping[str, Concepts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
+        if self.kind not in get_args(RuleKind):
             raise ConfigError(
-                f"unknown decision rule {self.kind!r}; expected one of {', '.join(get_args(Kind))}"
+                f"unknown decision rule {self.kind!r};"
+                f" expected one of {', '.join(get_args(RuleKind))}"
             )
         if self.kind == "thresholds" and self.thresholds is None:
             raise ConfigError("a decision by thresholds needs thresholds")
@@ -120,7 +121,9 @@ class DecisionRule:
         )
         return self.complete(to_csr(rows, columns, shape=probs.shape), probs)
 
-    def ranked(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> Ranked:
+    def ranked(
+        self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
+    ) -> CalibratedPairs:
         """Concepts above the floor with calibrated probabilities, those of `always` as certain.
 
         Of an image, 200 concepts are considered.
@@ -140,9 +143,9 @@ class DecisionRule:
         )
         calibrated = self.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
         calibrated[forced[kinds[rows], columns]] = 1.0
-        return Ranked(rows=rows, columns=columns, probs=calibrated, shape=probs.shape)
+        return CalibratedPairs(rows=rows, columns=columns, probs=calibrated, shape=probs.shape)
 
-    def of_ranked(self, ranked: Ranked, categories: Sequence[str]) -> csr_array:
+    def of_ranked(self, ranked: CalibratedPairs, categories: Sequence[str]) -> csr_array:
         """(N, L) boolean: what a kind other than thresholds decides of such concepts.
 
         Images may be left without any: see `complete`.

@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from core.metrics import EmptyTruth, Scores
 from ensembles.compiled import compiled, in_blocks
-from ensembles.pairs import Bools, Counts, Floats64, Ranked
+from ensembles.pairs import Bools, CalibratedPairs, Counts, Floats64
 
 FACTORS = np.round(np.arange(0.3, 2.0001, 0.05), 2)
 """Factors that are tried for top-k."""
 
 
 def ratio_sizes(
-    ranked: Ranked, *, limit: int, empty_truth: EmptyTruth, missed: float = 0.0
+    ranked: CalibratedPairs, *, limit: int, empty_truth: EmptyTruth, missed: float = 0.0
 ) -> Counts:
     """(N,) number of most probable concepts with the highest plug-in ratio.
 
@@ -68,7 +68,7 @@ def _ratio_sizes(
                 sizes[i] = k
 
 
-def top_sizes(ranked: Ranked, *, factor: float, limit: int, missed: float = 0.0) -> Counts:
+def top_sizes(ranked: CalibratedPairs, *, factor: float, limit: int, missed: float = 0.0) -> Counts:
     """(N,) the expected number of concepts times a factor, rounded half up.
 
     Certain concepts are decided whatever the number.
@@ -85,7 +85,7 @@ def top_sizes(ranked: Ranked, *, factor: float, limit: int, missed: float = 0.0)
 
 
 def fit_factor(
-    ranked: Ranked,
+    ranked: CalibratedPairs,
     true: Bools,
     n_true: npt.NDArray[np.integer],
     *,

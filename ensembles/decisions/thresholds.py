@@ -17,10 +17,10 @@ from scipy.sparse import csr_array
 from core.errors import ConfigError, first_few
 from core.folds import Folds, held_out_images
 from core.labels import LabelSpace, Targets
-from core.metrics import EmptyTruth, Scores, mean_in_order, wins
+from core.metrics import EmptyTruth, Scores, beats_by_margin, mean_in_order
 from core.storage.folders import write_json
 from ensembles.pairs import Bools, Floats, Pairs, to_csr
-from ensembles.solvers.line_search import TIE, best_concept_thresholds, best_threshold
+from ensembles.solvers.line_search import TIE, best_concept_thresholds, search_threshold
 
 Level = Literal["global", "category", "concept"]
 
@@ -179,7 +179,7 @@ def _search(
     pairs: Pairs, *, reference: Scores, caution: float, empty_truth: EmptyTruth
 ) -> tuple[float, float]:
     order = pairs.by_prob
-    return best_threshold(
+    return search_threshold(
         pairs.rows[order],
         pairs.probs[order],
         pairs.true[order],
@@ -319,7 +319,7 @@ def choose_thresholds(
     for level in finer:
         image_f1[level], its_decided = cross_fitted((*kept, level))
         tried[level] = tune(pairs, categories, labels, levels=(*kept, level), tuning=tuning)
-        if wins(image_f1[level] - best, margin=tuning.margin):
+        if beats_by_margin(image_f1[level] - best, margin=tuning.margin):
             kept, best, decided = (*kept, level), image_f1[level], its_decided
             thresholds = tried[level]
     scores = {level: mean_in_order(f1) for level, f1 in image_f1.items()}

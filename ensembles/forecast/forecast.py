@@ -30,13 +30,13 @@ from core.labels import LabelSpace
 from core.metrics import Interval, Scores, bootstrap, group_numbers
 from core.runs.ensemble import read_scores, write_scores
 from ensembles.calibration.choose import reliability, write_reliability
-from ensembles.decisions.choose import Choice
+from ensembles.decisions.choose import RuleChoice
 from ensembles.decisions.concept_counts import CountHead
 from ensembles.decisions.expected_f1 import Expected
 from ensembles.decisions.general_f1 import expected_of, with_decided
 from ensembles.decisions.rule import DecisionRule
-from ensembles.forecast.shift import Kind, Shift, shift_between
-from ensembles.pairs import Bools, Floats, Ranked, to_csr
+from ensembles.forecast.shift import ImageTraits, Shift, shift_between
+from ensembles.pairs import Bools, CalibratedPairs, Floats, to_csr
 
 _BLOCK = 32  # resamples drawn at once, as `core.metrics.bootstrap` does
 
@@ -76,8 +76,8 @@ class Forecast:
         return {**asdict(self), "differs": list(self.differs)}
 
 
-def judge(
-    belief: DecisionRule,
+def expected_scores(
+    rule: DecisionRule,
     decided: csr_array,
     probs: Floats,
     *,
@@ -87,35 +87,35 @@ def judge(
     """What sets are expected to score, and (N,) `mass` and `highest` of their images.
 
     Args:
-        belief: calibration, head and number missed.
+        rule: calibration, head and number missed.
         decided: (N, L) boolean.
         probs: (N, L), before calibration.
         categories: N categories.
     """
-    known = belief.ranked(probs, categories=categories, labels=labels)
+    known = rule.ranked(probs, categories=categories, labels=labels)
     rows, columns, flags = with_decided(known.rows, known.columns, decided)
-    calibrated = belief.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
+    calibrated = rule.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
     place = np.searchsorted(
         rows.astype(np.int64) * len(labels) + columns,
         known.rows.astype(np.int64) * len(labels) + known.columns,
     )
     calibrated[place] = known.probs  # certain ones among them
-    ranked = Ranked(rows=rows, columns=columns, probs=calibrated, shape=known.shape)
+    ranked = CalibratedPairs(rows=rows, columns=columns, probs=calibrated, shape=known.shape)
     expected = expected_of(
         ranked,
         flags,
-        head=belief.head,
+        head=rule.head,
         categories=categories,
-        empty_truth=belief.empty_truth,
-        missed=belief.missed,
+        empty_truth=rule.empty_truth,
+        missed=rule.missed,
     )
     highest = np.zeros(len(probs))
     np.maximum.at(highest, ranked.rows, ranked.probs.astype(np.float64))
-    return expected, {"mass": ranked.mass + belief.missed, "highest": highest}
+    return expected, {"mass": ranked.mass + rule.missed, "highest": highest}
 
 
-def judge_valid(
-    choice: Choice, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
+def forecast_valid(
+    choice: RuleChoice, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
 ) -> tuple[DecisionRule, dict[str, Scores]] | None:
     """What to forecast by, and (N,) values of `COLUMNS` of the images of valid without their fold.
 
@@ -128,14 +128,14 @@ def judge_valid(
         probs: (N, L) out-of-fold probabilities.
         categories: N categories.
     """
-    if choice.belief is None:
+    if choice.calibrated_model is None:
         return None
     tried = []
     for rule, rules in (
-        (choice.belief.rule, choice.belief.by_fold),
+        (choice.calibrated_model.rule, choice.calibrated_model.by_fold),
         (
-            _independent(choice.belief.rule),
-            [(m, _independent(r)) for m, r in choice.belief.by_fold],
+            _independent(choice.calibrated_model.rule),
+            [(m, _independent(r)) for m, r in choice.calibrated_model.by_fold],
         ),
     ):
         found = _cross_fitted(choice, rules, probs, categories, labels)
@@ -153,7 +153,7 @@ def _independent(rule: DecisionRule) -> DecisionRule:
 
 
 def _cross_fitted(
-    choice: Choice,
+    choice: RuleChoice,
     rules: Sequence[tuple[Bools, DecisionRule]],
     probs: Floats,
     categories: Sequence[str],
@@ -162,7 +162,7 @@ def _cross_fitted(
     names = np.array(categories, dtype=np.str_)
     found = {name: np.full(len(probs), np.nan) for name in COLUMNS}
     for held_out, rule in rules:
-        expected, kinds = judge(
+        expected, kinds = expected_scores(
             rule,
             choice.decided[held_out],
             probs[held_out],
@@ -234,21 +234,21 @@ def forecast(
     )
 
 
-BELIEF = "belief.json"
+CALIBRATED_RULE = "belief.json"
 IMAGES = "forecast_images.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class ForecastModel:
     """What to forecast by, and how that did on valid.
 
     Attributes:
-        belief: calibration, head and number missed.
+        rule: calibration, head and number missed.
         found: (N,) values of `forecast.COLUMNS` of the images of valid, without their fold.
         categories, groups: N of each.
     """
 
-    belief: DecisionRule
+    rule: DecisionRule
     found: Mapping[str, Scores]
     categories: Sequence[str]
     groups: Sequence[str]
@@ -256,24 +256,24 @@ class Outlook:
     @classmethod
     def of(
         cls,
-        choice: Choice,
+        choice: RuleChoice,
         probs: Floats,
         *,
         categories: Sequence[str],
         groups: Sequence[str],
         labels: LabelSpace,
-    ) -> "Outlook | None":
-        """The outlook of what was chosen; None where the probabilities cannot be calibrated.
+    ) -> "ForecastModel | None":
+        """By what was chosen; None where the probabilities cannot be calibrated.
 
         Args:
             choice: what was chosen on these images of valid.
             probs: (N, L) out-of-fold probabilities.
             categories, groups: N of each.
         """
-        judged = judge_valid(choice, probs, categories=categories, labels=labels)
+        judged = forecast_valid(choice, probs, categories=categories, labels=labels)
         if judged is None or np.isnan(judged[1]["truth"]).all():
             return None
-        return cls(belief=judged[0], found=judged[1], categories=categories, groups=groups)
+        return cls(rule=judged[0], found=judged[1], categories=categories, groups=groups)
 
     def shift(
         self,
@@ -291,14 +291,14 @@ class Outlook:
         """
         none = np.array([], dtype=np.int32)
         nothing = to_csr(none, none, shape=probs.shape)
-        _, now = judge(self.belief, nothing, probs, categories=categories, labels=labels)
-        before = Kind(
+        _, now = expected_scores(self.rule, nothing, probs, categories=categories, labels=labels)
+        before = ImageTraits(
             mass=self.found["mass"],
             highest=self.found["highest"],
             categories=self.categories,
             groups=self.groups,
         )
-        return shift_between(before, Kind(**now, categories=categories, groups=groups))
+        return shift_between(before, ImageTraits(**now, categories=categories, groups=groups))
 
     def forecast(
         self,
@@ -317,7 +317,9 @@ class Outlook:
             categories, groups: M of each.
             shift: of these images, as `shift` found it.
         """
-        expected, _ = judge(self.belief, decided, probs, categories=categories, labels=labels)
+        expected, _ = expected_scores(
+            self.rule, decided, probs, categories=categories, labels=labels
+        )
         if np.isnan(expected.forecast):
             return None
         return forecast(
@@ -329,41 +331,41 @@ class Outlook:
         )
 
     @classmethod
-    def load(cls, folder: Path, *, valid: ImageTable) -> "Outlook | None":
-        """What `save_outlook` wrote, if it did."""
-        if not (folder / BELIEF).is_file():
+    def load(cls, folder: Path, *, valid: ImageTable) -> "ForecastModel | None":
+        """What `save_forecast` wrote, if it did."""
+        if not (folder / CALIBRATED_RULE).is_file():
             return None
         image_ids, found = read_scores(folder / IMAGES)
         valid = valid.take(valid.row_numbers(image_ids))
-        belief = DecisionRule.load(folder / BELIEF)
-        return cls(belief=belief, found=found, categories=valid.categories, groups=valid.groups)
+        rule = DecisionRule.load(folder / CALIBRATED_RULE)
+        return cls(rule=rule, found=found, categories=valid.categories, groups=valid.groups)
 
 
-def save_outlook(
-    folder: Path, choice: Choice, probs: Floats, *, valid: ImageTable, labels: LabelSpace
+def save_forecast(
+    folder: Path, choice: RuleChoice, probs: Floats, *, valid: ImageTable, labels: LabelSpace
 ) -> None:
-    """Write reliability, the forecast's record on valid by image and by fold, and the belief.
+    """Write reliability, the forecast's record on valid by image and by fold, and its rule.
 
     Nothing is written where the probabilities cannot be calibrated.
 
     Args:
         probs: (N, L) out-of-fold probabilities of valid.
     """
-    outlook = Outlook.of(
+    forecast_model = ForecastModel.of(
         choice, probs, categories=valid.categories, groups=valid.groups, labels=labels
     )
-    if choice.belief is None or outlook is None:
+    if choice.calibrated_model is None or forecast_model is None:
         return
-    pairs, free = choice.belief.pairs, choice.belief.pairs.probs < 1.0
-    after = choice.belief.calibration.calibrated
+    pairs, free = choice.calibrated_model.pairs, choice.calibrated_model.pairs.probs < 1.0
+    after = choice.calibrated_model.calibration.calibrated
     bins = {
         "before": reliability(pairs.probs[free], pairs.true[free]),
         "after": reliability(after[free], pairs.true[free]),
     }
     write_reliability(folder / "reliability.csv", bins)
-    write_by_fold(folder / "forecast.csv", outlook.found, folds=valid.folds)
-    write_scores(folder / IMAGES, image_ids=valid.image_ids, scores=outlook.found)
-    outlook.belief.save(folder / BELIEF)
+    write_by_fold(folder / "forecast.csv", forecast_model.found, folds=valid.folds)
+    write_scores(folder / IMAGES, image_ids=valid.image_ids, scores=forecast_model.found)
+    forecast_model.rule.save(folder / CALIBRATED_RULE)
 
 
 COLUMNS = ("forecast", "truth", "mass", "highest")

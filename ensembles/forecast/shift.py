@@ -24,7 +24,7 @@ LEAST_DEVIATIONS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class ImageTraits:
     """What is known of N images without their truth.
 
     Attributes:
@@ -57,7 +57,7 @@ class Shift:
         return [*self.meaning, *self.mix]
 
 
-def shift_between(before: Kind, now: Kind) -> Shift:
+def shift_between(before: ImageTraits, now: ImageTraits) -> Shift:
     """Where the images of now differ from those before.
 
     Means are compared by a z-test whose errors come from whole groups; what is called different

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 
-class SomeRows:
+class RowView:
     """Rows of a matrix that is shared; it reads like the array of them, and nothing writes to it.
 
     Attributes:
@@ -50,19 +50,21 @@ class SomeRows:
         return self.matrix[self.places].astype(dtype or self.matrix.dtype, copy=False)
 
 
-Rows = Floats | SomeRows
+FeatureRows = Floats | RowView
 """A matrix, or some rows of one."""
 
 
-def take_rows(values: Rows, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> SomeRows:
+def take_rows(
+    values: FeatureRows, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.integer]
+) -> RowView:
     """The rows of an (n,) mask, or those of these numbers."""
     matrix, places = with_places(values)
-    return SomeRows(matrix, places[chosen])
+    return RowView(matrix, places[chosen])
 
 
-def with_places(values: Rows) -> tuple[Floats, Ints]:
+def with_places(values: FeatureRows) -> tuple[Floats, Ints]:
     """The matrix and the (n,) places of the rows in it."""
-    if isinstance(values, SomeRows):
+    if isinstance(values, RowView):
         return values.matrix, values.places
     return values, np.arange(len(values), dtype=np.int32)
 
@@ -96,7 +98,7 @@ class Standard:
 
     @classmethod
     def of_names(cls, names: tuple[str, ...], *, mean: Floats, scale: Floats) -> "Standard":
-        """That of features of these names: `logit ...`, then `rank ...`, then any others."""
+        """For features of these names: `logit ...`, then `rank ...`, then any others."""
         kinds = ("logit ", "rank ")
         n_logits, n_ranks = (sum(name.startswith(kind) for name in names) for kind in kinds)
         first = [kinds[0]] * n_logits + [kinds[1]] * n_ranks
@@ -104,7 +106,7 @@ class Standard:
         return cls(n_logits=n_logits, n_ranks=n_ranks, mean=mean, scale=scale)
 
     @classmethod
-    def of(cls, features: Rows, names: tuple[str, ...]) -> "Standard":
+    def of(cls, features: FeatureRows, names: tuple[str, ...]) -> "Standard":
         """Mean and deviation of (n, F) features, n above 0."""
         unscaled = cls.plain(len(names))
         filled = cls.of_names(names, mean=unscaled.mean, scale=unscaled.scale)
@@ -131,7 +133,7 @@ class Standard:
         """What compiled functions are given: a division would take three times as long."""
         return self.n_logits, self.n_ranks, self.mean, np.float32(1.0) / self.scale
 
-    def of_rows(self, features: Rows) -> Floats:
+    def of_rows(self, features: FeatureRows) -> Floats:
         """(n, F) the features as linear models take them."""
         matrix, places = with_places(features)
         out = np.empty((len(places), matrix.shape[1]), dtype=np.float32)

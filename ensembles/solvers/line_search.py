@@ -42,7 +42,7 @@ def _between(prob: float, below: float) -> float:
 
 
 @compiled
-def best_threshold(
+def search_threshold(
     rows: Ints,
     probs: Floats,
     true: Bools,

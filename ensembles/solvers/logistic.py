@@ -10,9 +10,9 @@ from scipy.special import expit
 from ensembles.compiled import compiled, in_blocks
 from ensembles.solvers.features import (
     CHUNK,
+    FeatureRows,
     Floats,
     Ints,
-    Rows,
     Standard,
     fill_row,
     take_rows,
@@ -23,7 +23,7 @@ Floats64 = npt.NDArray[np.float64]
 
 
 def derivatives(
-    features: Rows,
+    features: FeatureRows,
     targets: npt.NDArray[np.bool_],
     weights: Floats,
     standard: Standard,
@@ -147,7 +147,7 @@ def _product(x: Floats64, coef: Floats64) -> float:
     return (first + second) + (third + fourth)
 
 
-def logits_of(features: Rows, standard: Standard, coef: Floats64) -> Floats64:
+def logits_of(features: FeatureRows, standard: Standard, coef: Floats64) -> Floats64:
     """(n,) log odds of rows under weights and, last, an intercept."""
     matrix, places = with_places(features)
     logits = np.empty(len(places))
@@ -184,7 +184,7 @@ _SLOW = 0.05  # of what the last step promised: a step that still promises more 
 
 
 def fit_logistic(
-    features: Rows,
+    features: FeatureRows,
     targets: npt.NDArray[np.bool_],
     *,
     weights: npt.NDArray[np.floating] | None = None,
@@ -229,7 +229,7 @@ def fit_logistic(
 
 
 def _climb(
-    features: Rows,
+    features: FeatureRows,
     targets: npt.NDArray[np.bool_],
     weights: Floats,
     standard: Standard,

@@ -18,31 +18,31 @@ from core.labels import Targets
 from core.metrics import column_sums
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, Floats, Ints, are_true
-from ensembles.solvers.features import Rows, take_rows
+from ensembles.solvers.features import FeatureRows, take_rows
 from ensembles.solvers.logistic import logit
 from ensembles.stacking.sources import Source, find_candidates
 
 
 @dataclass(frozen=True, kw_only=True)
-class Background:
+class LabelStatistics:
     """Frequencies of L concepts in the training images.
 
     Attributes:
         n_train: (L,) training images of each concept.
         rate: (L,) smoothed share of training images with each concept, within (0, 1).
         prior: (C, L) smoothed P(concept | category), rows as in `CATEGORIES`.
-        given: (L, L) smoothed P(column's concept | row's concept).
+        conditional: (L, L) smoothed P(column's concept | row's concept).
         category_share: (C,) share of each category in the training images.
     """
 
     n_train: npt.NDArray[np.int64]
     rate: Floats
     prior: Floats
-    given: Floats
+    conditional: Floats
     category_share: Floats
 
     @classmethod
-    def of(cls, targets: Targets, categories: Sequence[str]) -> "Background":
+    def of(cls, targets: Targets, categories: Sequence[str]) -> "LabelStatistics":
         """Frequencies in training images.
 
         Shares are drawn towards the concept's overall rate with the weight of a few images: a
@@ -62,12 +62,12 @@ class Background:
         in_category = (member @ matrix).toarray()
         prior = (in_category + _IMAGES * rate) / (size[:, None] + _IMAGES)
         together = (matrix.T @ matrix).toarray()
-        given = (together + _IMAGES * rate) / (n_train[:, None] + _IMAGES)
+        conditional = (together + _IMAGES * rate) / (n_train[:, None] + _IMAGES)
         return cls(
             n_train=n_train,
             rate=rate,
             prior=prior.astype(np.float32),
-            given=given.astype(np.float32),
+            conditional=conditional.astype(np.float32),
             category_share=((size + 1.0) / (size.sum() + len(CATEGORIES))).astype(np.float32),
         )
 
@@ -103,7 +103,7 @@ class Candidates:
     columns: Ints
     n_images: int
     n_concepts: int
-    features: Rows
+    features: FeatureRows
     feature_names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -152,7 +152,7 @@ SHARED_FEATURES = (
 def make_candidates(
     sources: Sequence[Source],
     *,
-    background: Background,
+    label_statistics: LabelStatistics,
     category_weights: Floats,
     floor: float = 0.02,
     top: int = 30,
@@ -175,9 +175,9 @@ def make_candidates(
 
     Args:
         sources: at least one, for the same N images and L concepts.
-        background: what the training labels say.
-        category_weights: (N, C) certainty of each image's category, see `Background`; a posterior
-            where the category is not known.
+        label_statistics: what the training labels say.
+        category_weights: (N, C) certainty of each image's category, see `LabelStatistics`; a
+            posterior where the category is not known.
 
     Raises:
         PredictionsError: there is no source, or two have the same name.
@@ -187,7 +187,7 @@ def make_candidates(
         raise PredictionsError(
             f"expected sources of distinct names; found {first_few(sorted(given), n=20)}"
         )
-    n_images, n_concepts = len(category_weights), len(background.rate)
+    n_images, n_concepts = len(category_weights), len(label_statistics.rate)
     rows, columns = find_candidates(
         sources, n_images=n_images, n_concepts=n_concepts, floor=floor, top=top, most=most
     )
@@ -207,7 +207,7 @@ def make_candidates(
             _describe(
                 sources,
                 (rows[here], columns[here], starts[first : last + 1] - starts[first]),
-                background,
+                label_statistics,
                 category_weights[first:last],
                 logs,
                 features[here],
@@ -231,7 +231,7 @@ _BLOCK = 64
 def _describe(
     sources: Sequence[Source],
     pairs: tuple[Ints, Ints, npt.NDArray[np.int64]],
-    background: Background,
+    label_statistics: LabelStatistics,
     category_weights: Floats,
     logs: Floats,
     features: Floats,
@@ -253,11 +253,13 @@ def _describe(
     shared = features[:, 2 * n_sources :]
     fill_summaries(features[:, :n_sources], shared)
     prior = np.empty(len(rows), dtype=np.float32)
-    fill_prior(starts, columns, category_weights, background.prior, prior)
+    fill_prior(starts, columns, category_weights, label_statistics.prior, prior)
     shared[:, 5] = logit(prior)
-    shared[:, 6] = np.log1p(background.n_train[columns])
+    shared[:, 6] = np.log1p(label_statistics.n_train[columns])
     probs = expit(shared[:, 0])
-    fill_mass_and_support(starts, columns, probs, background.given, background.rate, shared[:, 7:])
+    fill_mass_and_support(
+        starts, columns, probs, label_statistics.conditional, label_statistics.rate, shared[:, 7:]
+    )
 
 
 Starts = npt.NDArray[np.int64]
@@ -333,7 +335,7 @@ def fill_prior(
 
 @compiled
 def fill_mass_and_support(
-    starts: Starts, columns: Ints, probs: Floats, given: Floats, rate: Floats, out: Floats
+    starts: Starts, columns: Ints, probs: Floats, conditional: Floats, rate: Floats, out: Floats
 ) -> None:
     """Write the sum of the image's probabilities, and the support of each pair by the others.
 
@@ -344,7 +346,7 @@ def fill_mass_and_support(
         starts: (N + 1,) where the pairs of each image begin.
         columns: (n,) concept.
         probs: (n,).
-        given: (L, L) P(column's concept | row's concept).
+        conditional: (L, L) P(column's concept | row's concept).
         rate: (L,) what is said of a concept that is alone in its image.
         out: (n, 2).
     """
@@ -361,7 +363,7 @@ def fill_mass_and_support(
             weight[k] = 1e-3
             mass += weights[k]
         for other in range(n):  # a row of `given` at a time, which stays in the cache
-            row, p = given[own[other]], weights[other]
+            row, p = conditional[own[other]], weights[other]
             for k in range(other):
                 total[k] += p * row[own[k]]
                 weight[k] += p

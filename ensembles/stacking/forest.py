@@ -11,7 +11,7 @@ from core.errors import ConfigError, PredictionsError
 from core.storage.folders import write_json
 from ensembles.compiled import in_blocks
 from ensembles.pairs import Bools, Floats
-from ensembles.solvers.features import Rows
+from ensembles.solvers.features import FeatureRows
 from ensembles.solvers.logistic import logit
 from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.stacker import FILE, Weights, check_features, check_targets, read_header
@@ -167,7 +167,7 @@ def grow(
     return lightgbm.train(fixed | settings, data, num_boost_round=n_rounds)
 
 
-def raw_scores(booster: Any, features: Rows) -> npt.NDArray[np.float64]:
+def raw_scores(booster: Any, features: FeatureRows) -> npt.NDArray[np.float64]:
     """(n,) what the trees add, on all cores: one thread of LightGBM's a block of pairs."""
     added = np.zeros(len(features))
 

@@ -260,7 +260,7 @@ class _Bag:
         *,
         weights: Floats64,
     ) -> "_Bag":
-        """Those of images and of members' columns; pairs below all thresholds are counted only."""
+        """Pairs of these images and members; pairs below all thresholds are only counted."""
         number = np.full(candidates.n_images, -1)
         number[images] = np.arange(len(images))
         here = np.flatnonzero(number[candidates.rows] >= 0)

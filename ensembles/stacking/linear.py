@@ -35,7 +35,7 @@ class MeanStacker:
 
     @classmethod
     def load(cls, folder: Path) -> "MeanStacker":
-        """It has no state."""
+        """Nothing to load: the mean has no state."""
         return cls()
 
 

@@ -192,7 +192,7 @@ def _look_up(
     columns: Ints,
     out: Floats,
 ) -> None:
-    """The same out of CSR with sorted columns; what is not stored is 0."""
+    """Probabilities of pairs out of CSR with sorted columns; what is not stored is 0."""
     for k in range(len(rows)):
         i, j = own_rows[rows[k]], own_columns[columns[k]]
         if i < 0 or j < 0:

@@ -19,7 +19,7 @@ from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
 from fusion.inputs.category import Guess, guess_categories, one_hot
 from fusion.inputs.metadata import MetadataEncoder
-from fusion.inputs.tensors import Evidence
+from fusion.inputs.tensors import NetworkInputs
 from training.predict import Rows
 
 SPLITS = ("valid", "test")
@@ -27,7 +27,7 @@ SPLITS = ("valid", "test")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Given:
+class FusionInputs:
     """Everything a strategy may use; two are the same only if they are one.
 
     Attributes:
@@ -37,7 +37,8 @@ class Given:
         names: of the embedding folders that they were joined from.
         detectors: the newest finished run of each category and of the global detector.
         encoder: of the metadata columns that take part.
-        evidence: the images in the order of the embeddings, a guess where a category is missing.
+        network_inputs: the images in the order of the embeddings, a guess where a category is
+            missing.
         guess: what the features say of the category; None where it cannot be guessed.
         device: where to compute.
     """
@@ -48,7 +49,7 @@ class Given:
     names: tuple[str, ...]
     detectors: tuple[DetectorRun, ...]
     encoder: MetadataEncoder
-    evidence: Evidence
+    network_inputs: NetworkInputs
     guess: Guess | None
     device: str
 
@@ -62,53 +63,55 @@ class Given:
         return self.corpus.labelled_images("train")
 
     def rows(self, images: ImageTable) -> Rows:
-        """Rows of these images in the evidence."""
+        """Rows of these images in `network_inputs`."""
         return row_numbers("pooled features", self.embeddings.image_ids, images.image_ids)
 
     @cached_property
-    def withheld(self) -> Evidence | None:
-        """The evidence as if no image came with a category; None where none can be guessed."""
+    def without_category(self) -> NetworkInputs | None:
+        """What networks see if no image has a category; None where none can be guessed."""
         if self.guess is None:
             return None
-        return replace(self.evidence, category=torch.tensor(self.guess.posterior))
+        return replace(self.network_inputs, category=torch.tensor(self.guess.posterior))
 
-    def likely(self, images: ImageTable, *, withheld: bool = False) -> npt.NDArray[np.float32]:
+    def likely(
+        self, images: ImageTable, *, without_category: bool = False
+    ) -> npt.NDArray[np.float32]:
         """(n, 7) certainty of each category of some images: 1 where it is given, else the guess.
 
         Zeros where nothing can be said. An image without features has its given category at most.
 
         Args:
             images: any n images of the corpus.
-            withheld: whether given categories are left out of account; there must be a guess then.
+            without_category: ignore the categories of the corpus; there must be a guess then.
         """
-        evidence = self.withheld if withheld else self.evidence
-        if evidence is None:
+        network_inputs = self.without_category if without_category else self.network_inputs
+        if network_inputs is None:
             raise ValueError("a category can be withheld only where it can be guessed")
         found = np.zeros((len(images), len(CATEGORIES)), dtype=np.float32)
-        if not withheld:
+        if not without_category:
             found[:] = one_hot(images.categories)
         known = np.isin(images.image_ids, self.embeddings.image_ids)
         if known.any():
             rows = torch.from_numpy(self.rows(images.take(known)))
-            found[known] = evidence.category[rows].numpy()
+            found[known] = network_inputs.category[rows].numpy()
         return found
 
     def metadata(self, images: ImageTable) -> npt.NDArray[np.float32]:
         """(n, M) further columns of some images as numbers."""
-        values: npt.NDArray[np.float32] = self.evidence.metadata[
+        values: npt.NDArray[np.float32] = self.network_inputs.metadata[
             torch.from_numpy(self.rows(images))
         ].numpy()
         return values
 
 
-def gather(
+def gather_inputs(
     corpus: Corpus,
     workspace: Workspace,
     *,
     embeddings: Sequence[str],
     metadata: Sequence[str] = (),
     device: str,
-) -> Given:
+) -> FusionInputs:
     """Detectors and pooled features of this corpus, as they lie in the workspace.
 
     Args:
@@ -139,22 +142,22 @@ def gather(
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
     encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
     guess = guess_categories(corpus, workspace, joined, names)
-    return Given(
+    return FusionInputs(
         corpus=corpus,
         workspace=workspace,
         embeddings=joined,
         names=names,
         detectors=tuple(detectors),
         encoder=encoder,
-        evidence=_evidence(corpus, joined, encoder, guess),
+        network_inputs=_network_inputs(corpus, joined, encoder, guess),
         guess=guess,
         device=device,
     )
 
 
-def _evidence(
+def _network_inputs(
     corpus: Corpus, embeddings: Embeddings, encoder: MetadataEncoder, guess: Guess | None
-) -> Evidence:
+) -> NetworkInputs:
     table = corpus.table.take(corpus.table.row_numbers(embeddings.image_ids))
     category = one_hot(table.categories)
     if guess is not None:
@@ -163,7 +166,7 @@ def _evidence(
     encoded = encoder.encode(table)
     for note in (*encoder.notes, *encoded.notes):
         say(note)
-    return Evidence(
+    return NetworkInputs(
         features=torch.tensor(embeddings.values),
         category=torch.from_numpy(category),
         metadata=torch.from_numpy(encoded.values),

@@ -157,7 +157,7 @@ class MetadataEncoder:
 
 
 def with_missing(values: Tensor, blocks: Sequence[Block], dropped: Tensor) -> Tensor:
-    """The same metadata with some columns of some images missing.
+    """Metadata with some columns of some images replaced by missing values.
 
     Dropped at random in training, it teaches a network what to do without a column, above all with
     one that is never missing in training.

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from training.predict import Rows
 
-Inputs = tuple[Tensor, Tensor, Tensor]
+HeadInputs = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class NetworkInputs:
     """N images as fusion networks see them.
 
     Attributes:
@@ -25,7 +25,7 @@ class Evidence:
     category: Tensor
     metadata: Tensor
 
-    def batch(self, rows: Rows) -> Inputs:
+    def batch(self, rows: Rows) -> HeadInputs:
         """Inputs of these images."""
         chosen = torch.from_numpy(rows)
         return self.features[chosen], self.category[chosen], self.metadata[chosen]
@@ -40,7 +40,7 @@ class Training:
         targets: (n, L) float, the true concepts.
     """
 
-    inputs: Inputs
+    inputs: HeadInputs
     targets: Tensor
 
     @property

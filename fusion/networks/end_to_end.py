@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.detectors.inputs import MATERIALS, Material
+from backbones.detectors.inputs import TRAINING_INPUTS, TrainingInputs
 from backbones.detectors.run import CHECKPOINT
 from backbones.networks.build import Backbone, Detector
 from backbones.networks.weights import newest_fine_tuned
@@ -17,12 +17,12 @@ from core.config import fingerprint, preset_of
 from core.errors import ConfigError
 from core.predictions import Probs, row_numbers
 from core.progress import say
-from core.runs.fused import BLIND
+from core.runs.fused import NO_METADATA
 from fusion.config import FuseConfig
-from fusion.inputs.gather import SPLITS, Given
-from fusion.inputs.tensors import Evidence, Training
+from fusion.inputs.gather import SPLITS, FusionInputs
+from fusion.inputs.tensors import NetworkInputs, Training
 from fusion.networks.train import HEADS, Head, forgetting
-from fusion.result import UNFINISHED, Fused, Made, as_predictions
+from fusion.result import UNFINISHED, Earlier, FusedResult, as_predictions
 from training.batches import Augment, Examples
 from training.checkpoint import Checkpoint, numbered
 from training.devices.compute import Compute, Inputs
@@ -48,19 +48,21 @@ _CHECKPOINT_S = 600.0
 
 
 class _Inputs:
-    """Images, with category and metadata, by row of the evidence."""
+    """Images with category and metadata, by row of the network inputs."""
 
-    def __init__(self, material: Material, given: Given) -> None:
-        self.material, self.given = material, given
-        ids = given.embeddings.image_ids
-        self._row_of = row_numbers("images to train on", material.image_ids, ids)
+    def __init__(self, training_inputs: TrainingInputs, fusion_inputs: FusionInputs) -> None:
+        self.training_inputs, self.fusion_inputs = training_inputs, fusion_inputs
+        ids = fusion_inputs.embeddings.image_ids
+        self._row_of = row_numbers("images to train on", training_inputs.image_ids, ids)
 
-    def __call__(self, rows: Rows, evidence: Evidence) -> Inputs:
-        images = self.material.batches(self._row_of[rows])
-        return *images, *evidence.batch(rows)[1:]
+    def __call__(self, rows: Rows, network_inputs: NetworkInputs) -> Inputs:
+        images = self.training_inputs.batches(self._row_of[rows])
+        return *images, *network_inputs.batch(rows)[1:]
 
 
-def end_to_end(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused:
+def end_to_end(
+    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, name: str
+) -> FusedResult:
     """One network, fine-tuned together with the head on it.
 
     It starts from the newest fine-tuned global detector of the preset's network where there is one,
@@ -71,40 +73,51 @@ def end_to_end(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fu
     Raises:
         ConfigError: the preset is not known or does not fine-tune, or its weights cannot be had.
     """
-    settings = _settings(given, config)
-    compute = Compute(device=given.device)
-    material = MATERIALS[settings.regime](given.corpus, given.workspace, settings, compute)
-    inputs = _Inputs(material, given)
-    key = fingerprint(given.corpus.fingerprint, settings, config, given.names, given.columns, name)
-    home = given.workspace.fusion / UNFINISHED / f"{name}{SUFFIX}-from-{key}"
+    settings = _settings(fusion_inputs, config)
+    compute = Compute(device=fusion_inputs.device)
+    training_inputs = TRAINING_INPUTS[settings.regime](
+        fusion_inputs.corpus, fusion_inputs.workspace, settings, compute
+    )
+    inputs = _Inputs(training_inputs, fusion_inputs)
+    key = fingerprint(
+        fusion_inputs.corpus.fingerprint,
+        settings,
+        config,
+        fusion_inputs.names,
+        fusion_inputs.columns,
+        name,
+    )
+    home = fusion_inputs.workspace.fusion / UNFINISHED / f"{name}{SUFFIX}-from-{key}"
     home.mkdir(parents=True, exist_ok=True)
     model = _fit(HEADS[name], inputs, settings, config, home, what=f"{name}, end to end")
 
-    def answer(evidence: Evidence) -> dict[str, Probs]:
+    def answer(network_inputs: NetworkInputs) -> dict[str, Probs]:
         return {
             split: predict(
                 model,
-                lambda rows: inputs(rows, evidence),
-                given.rows(given.corpus.images(split)),
-                compute=material.compute,
-                batch_size=material.n_at_once,
+                lambda rows: inputs(rows, network_inputs),
+                fusion_inputs.rows(fusion_inputs.corpus.images(split)),
+                compute=training_inputs.compute,
+                batch_size=training_inputs.n_at_once,
                 mirror=settings.mirror,
             )
             for split in SPLITS
         }
 
     source = f"{name}{SUFFIX}"
-    withheld = None if name == BLIND else given.withheld
-    return Fused(
-        predictions=as_predictions(source, given, answer(given.evidence)),
-        withheld={} if withheld is None else as_predictions(source, given, answer(withheld)),
+    without_category = None if name == NO_METADATA else fusion_inputs.without_category
+    return FusedResult(
+        predictions=as_predictions(source, fusion_inputs, answer(fusion_inputs.network_inputs)),
+        without_category={}
+        if without_category is None
+        else as_predictions(source, fusion_inputs, answer(without_category)),
         weights=numbered([model.state_dict()]),
         chosen={"started from": settings.weights},
         unfinished=home,
     )
 
 
-def _settings(given: Given, config: FuseConfig) -> BackboneConfig:
+def _settings(fusion_inputs: FusionInputs, config: FuseConfig) -> BackboneConfig:
     """The preset, with its start."""
     settings = preset_of(PRESETS, config.end_to_end, option="end_to_end")
     if settings.regime == "frozen":
@@ -115,7 +128,7 @@ def _settings(given: Given, config: FuseConfig) -> BackboneConfig:
     settings = replace(settings, seed=config.seed)
     if config.end_to_end_epochs:
         settings = replace(settings, epochs=config.end_to_end_epochs)
-    start = newest_fine_tuned(settings.backbone, given.corpus, given.workspace)
+    start = newest_fine_tuned(settings.backbone, fusion_inputs.corpus, fusion_inputs.workspace)
     if start is None:
         return settings
     say(f"starting from {start.name}")
@@ -132,53 +145,61 @@ def _fit(
     what: str,
 ) -> FusedDetector:
     """The fine-tuned network."""
-    given, material = inputs.given, inputs.material
-    train = given.training_images()
-    targets, rows = train.targets(given.corpus.labels).matrix, given.rows(train)
+    fusion_inputs, training_inputs = inputs.fusion_inputs, inputs.training_inputs
+    train = fusion_inputs.training_images()
+    targets, rows = train.targets(fusion_inputs.corpus.labels).matrix, fusion_inputs.rows(train)
     member = plan_members(train.folds, settings)[0]
     torch.manual_seed(member.seed)
-    backbone = _backbone(material, given)
+    backbone = _backbone(training_inputs, fusion_inputs)
     learnt = rows[member.learnt]
     truth = torch.from_numpy(targets[np.flatnonzero(member.learnt)].toarray()).float()
     features = _features(backbone, inputs, learnt)
-    training = Training(inputs=(features, *given.evidence.batch(learnt)[1:]), targets=truth)
+    training = Training(
+        inputs=(features, *fusion_inputs.network_inputs.batch(learnt)[1:]), targets=truth
+    )
     model = FusedDetector(backbone, head(training, settings))
     n_images = int(member.learnt.sum()) * settings.epochs
-    with watched(home, what, n_images=n_images, writes=True, tensorboard=None) as journal:
+    with watched(home, what, n_images=n_images, writes=True, tensorboard=None) as training_log:
         fit(
             model,
             Examples(
-                batches=lambda rows: inputs(rows, given.evidence),
+                batches=lambda rows: inputs(rows, fusion_inputs.network_inputs),
                 targets=targets,
                 rows=rows,
-                augment=_both(material.augment(member.seed), forgetting(given, config)),
+                augment=_both(
+                    training_inputs.augment(member.seed), forgetting(fusion_inputs, config)
+                ),
                 kinds=train.categories,
-                n_at_once=material.n_at_once,
+                n_at_once=training_inputs.n_at_once,
             ),
             stop=member.stop,
             config=settings,
             seed=member.seed,
-            compute=material.compute,
-            watch=journal.watch,
+            compute=training_inputs.compute,
+            watch=training_log.watch,
             checkpoint=Checkpoint(home / CHECKPOINT, every_s=_CHECKPOINT_S),
         )
     return model
 
 
-def _backbone(material: Material, given: Given) -> Backbone:
-    detector = material.new_model(given.rows(given.training_images()), given.corpus.labels)
+def _backbone(training_inputs: TrainingInputs, fusion_inputs: FusionInputs) -> Backbone:
+    detector = training_inputs.new_model(
+        fusion_inputs.rows(fusion_inputs.training_images()), fusion_inputs.corpus.labels
+    )
     assert isinstance(detector, Detector)
     return detector.backbone
 
 
 def _features(backbone: Backbone, inputs: _Inputs, rows: Rows) -> Tensor:
     """(n, D) what the network gives at the start: heads are standardised by it."""
-    compute, n_at_once = inputs.material.compute, inputs.material.n_at_once
+    compute, n_at_once = inputs.training_inputs.compute, inputs.training_inputs.n_at_once
     backbone.to(compute.device).eval()
     parts = []
     with torch.inference_mode(), compute.speed.autocast(compute.device):
         for start in range(0, len(rows), n_at_once):
-            images = inputs(rows[start : start + n_at_once], inputs.given.evidence)[:1]
+            images = inputs(rows[start : start + n_at_once], inputs.fusion_inputs.network_inputs)[
+                :1
+            ]
             parts.append(backbone(*compute.take(images)).float().cpu())
     return torch.cat(parts).clone()
 

@@ -42,7 +42,7 @@ def further_layers(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequ
     )
 
 
-class Blind(nn.Module):
+class NoMetadata(nn.Module):
     """The head without metadata: what every other is compared with."""
 
     def __init__(self, train: Training, config: FitConfig) -> None:
@@ -255,7 +255,7 @@ class PriorOffset(nn.Module):
 
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
-        self.head = Blind(train, config)
+        self.head = NoMetadata(train, config)
         self.prior: Tensor
         self.rate: Tensor
         self.register_buffer("prior", train.prior())

@@ -19,9 +19,9 @@ from sklearn.svm import LinearSVC
 
 from core.images import ImageTable
 from fusion.config import FuseConfig
-from fusion.inputs.gather import SPLITS, Given
+from fusion.inputs.gather import SPLITS, FusionInputs
 from fusion.networks.train import out_of_fold
-from fusion.result import Fused, Made, as_predictions
+from fusion.result import Earlier, FusedResult, as_predictions
 
 Floats = npt.NDArray[np.float32]
 
@@ -123,34 +123,42 @@ def _each_concept(
     return probs
 
 
-def late(given: Given, config: FuseConfig, made: Made, *, name: str) -> Fused:
+def late(
+    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, name: str
+) -> FusedResult:
     """A classifier of `LATE`, or the network itself of a concept with too few training images."""
-    train = given.training_images()
-    held_out, answers = out_of_fold(given, config)
+    train = fusion_inputs.training_images()
+    held_out, answers = out_of_fold(fusion_inputs, config)
     asked = {
-        (split, withheld): _inputs(given, given.corpus.images(split), answers[split], withheld)
+        (split, without_category): _inputs(
+            fusion_inputs, fusion_inputs.corpus.images(split), answers[split], without_category
+        )
         for split in SPLITS
-        for withheld in ((False,) if given.withheld is None else (False, True))
+        for without_category in (
+            (False,) if fusion_inputs.without_category is None else (False, True)
+        )
     }
-    targets = train.targets(given.corpus.labels).matrix
-    learnt = _inputs(given, train, held_out, False)
+    targets = train.targets(fusion_inputs.corpus.labels).matrix
+    learnt = _inputs(fusion_inputs, train, held_out, False)
     found = LATE[name](learnt, targets, np.concatenate(list(asked.values())), config.seed)
     parts = np.split(found, np.cumsum([len(inputs) for inputs in asked.values()])[:-1])
     probs: dict[bool, dict[str, Floats]] = {False: {}, True: {}}
-    for (split, withheld), part in zip(asked, parts, strict=True):
+    for (split, without_category), part in zip(asked, parts, strict=True):
         own = np.isnan(part)
-        probs[withheld][split] = np.where(own, answers[split], part).astype(np.float32)
-    return Fused(
-        predictions=as_predictions(name, given, probs[False]),
-        withheld=as_predictions(name, given, probs[True]),
+        probs[without_category][split] = np.where(own, answers[split], part).astype(np.float32)
+    return FusedResult(
+        predictions=as_predictions(name, fusion_inputs, probs[False]),
+        without_category=as_predictions(name, fusion_inputs, probs[True]),
     )
 
 
-def _inputs(given: Given, images: ImageTable, probs: Floats, withheld: bool) -> Floats:
+def _inputs(
+    fusion_inputs: FusionInputs, images: ImageTable, probs: Floats, without_category: bool
+) -> Floats:
     """(n, L + 7 + M) log odds of the network's answers, and the metadata, at like scales."""
     odds = logit(np.clip(probs, _CLIP, 1 - _CLIP)) / _DEVIATION
-    likely = given.likely(images, withheld=withheld)
-    metadata = given.metadata(images)
+    likely = fusion_inputs.likely(images, without_category=without_category)
+    metadata = fusion_inputs.metadata(images)
     return np.concatenate([odds, likely, metadata], axis=1, dtype=np.float32)
 
 

@@ -18,15 +18,15 @@ from core.metrics import EmptyTruth, Scores, cross_fitted_f1, mean_in_order
 from core.predictions import Probs
 from core.progress import say
 from fusion.config import FuseConfig
-from fusion.inputs.gather import SPLITS, Given
-from fusion.result import Fused, Made, as_predictions
+from fusion.inputs.gather import SPLITS, FusionInputs
+from fusion.result import Earlier, FusedResult, as_predictions
 from fusion.retrieval.approximate import build_index
 from fusion.retrieval.nearest import Floats, Labels, Neighbours, find_nearest
 from training.heads import Standardise
 
 _BLOCK = 1024  # queries that vote at once: their sparse votes are some 3 MB
 
-Rows = npt.NDArray[np.int64]
+QueryRows = npt.NDArray[np.int64]
 
 
 def find_by_category(
@@ -129,7 +129,7 @@ class VoteChoice:
     scores: Mapping[tuple[int, float], float]
 
 
-def draw_queries(n_images: int, *, n_queries: int = 4000, seed: int = 0) -> Rows:
+def draw_queries(n_images: int, *, n_queries: int = 4000, seed: int = 0) -> QueryRows:
     """Row numbers, ascending, of the training images that settings are chosen on.
 
     Comparing 65,000 with each other takes sixteen times as long as asking 4,000 of them, whose mean
@@ -143,7 +143,7 @@ def choose_votes(
     neighbours: Neighbours,
     targets: Targets,
     *,
-    rows: Rows,
+    rows: QueryRows,
     folds: Labels,
     ks: Sequence[int],
     temperatures: Sequence[float],
@@ -203,29 +203,37 @@ _UNLIKELY = 0.02
 """A category that the features find less likely than this is not searched."""
 
 
-def retrieval(given: Given, config: FuseConfig, made: Made, *, by_category: bool) -> Fused:
+def retrieval(
+    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, by_category: bool
+) -> FusedResult:
     """Concepts of the nearest training images, of the same category or of all.
 
     Features are standardised on train: retrieval alone is hardly better for it, but it errs less
     like the networks do, and their mean gains. How many neighbours vote, and how much the nearest
     count, is chosen on train, where each image looks among the other folds.
     """
-    archive = Archive(given, config)
+    archive = Archive(fusion_inputs, config)
     chosen = archive.choose(by_category=by_category)
     name = "retrieval" if by_category else "retrieval-global"
 
-    def answer(*, withheld: bool) -> dict[str, Probs]:
+    def answer(*, without_category: bool) -> dict[str, Probs]:
         found = {}
         for split in SPLITS:
-            images = given.corpus.images(split)
-            likely = given.likely(images, withheld=withheld) if by_category else None
+            images = fusion_inputs.corpus.images(split)
+            likely = (
+                fusion_inputs.likely(images, without_category=without_category)
+                if by_category
+                else None
+            )
             found[split] = archive.votes(images, likely, k=chosen.k, temperature=chosen.temperature)
         return found
 
-    guessed = by_category and given.withheld is not None
-    return Fused(
-        predictions=as_predictions(name, given, answer(withheld=False)),
-        withheld=as_predictions(name, given, answer(withheld=True)) if guessed else {},
+    guessed = by_category and fusion_inputs.without_category is not None
+    return FusedResult(
+        predictions=as_predictions(name, fusion_inputs, answer(without_category=False)),
+        without_category=as_predictions(name, fusion_inputs, answer(without_category=True))
+        if guessed
+        else {},
         chosen={"k": chosen.k, "temperature": chosen.temperature},
     )
 
@@ -233,21 +241,21 @@ def retrieval(given: Given, config: FuseConfig, made: Made, *, by_category: bool
 class Archive:
     """The training images, to be looked up by their features."""
 
-    def __init__(self, given: Given, config: FuseConfig) -> None:
-        self.given, self.config = given, config
-        self.train = given.training_images()
-        rows, features = given.rows(self.train), given.evidence.features
+    def __init__(self, fusion_inputs: FusionInputs, config: FuseConfig) -> None:
+        self.fusion_inputs, self.config = fusion_inputs, config
+        self.train = fusion_inputs.training_images()
+        rows, features = fusion_inputs.rows(self.train), fusion_inputs.network_inputs.features
         standardise = Standardise.fitted(features[torch.from_numpy(rows)])
         self.features: Floats = standardise(features).numpy()
         self.memory = self.features[rows]
-        self.targets = self.train.targets(given.corpus.labels)
+        self.targets = self.train.targets(fusion_inputs.corpus.labels)
         names = np.array(self.train.categories, dtype=np.str_)
         self._rows_of = {c: np.flatnonzero(names == c) for c in CATEGORIES}
         self._searches: dict[str, Search] = {}
 
     def choose(self, *, by_category: bool) -> VoteChoice:
         """How many neighbours vote, and at which temperature: chosen on train alone."""
-        folds, device = self.train.folds, self.given.device
+        folds, device = self.train.folds, self.fusion_inputs.device
         rows, k = draw_queries(len(self.train), seed=self.config.seed), max(self.config.k)
         find: Any = find_nearest
         if by_category:
@@ -265,7 +273,7 @@ class Archive:
             folds=folds,
             ks=self.config.k,
             temperatures=self.config.temperature,
-            empty_truth=empty_truth_rule(self.given.corpus.edition),
+            empty_truth=empty_truth_rule(self.fusion_inputs.corpus.edition),
         )
 
     def votes(
@@ -286,7 +294,7 @@ class Archive:
             k: neighbours that vote.
             temperature: the smaller, the more the nearest count.
         """
-        queries = self.features[self.given.rows(images)]
+        queries = self.features[self.fusion_inputs.rows(images)]
         probs = np.zeros((len(queries), self.targets.matrix.shape[1]), dtype=np.float32)
         said = np.zeros((len(queries), 1), dtype=np.float32)
         cast = partial(vote, targets=self.targets.matrix, k=k, temperature=temperature)
@@ -315,7 +323,7 @@ class Archive:
         among = self._rows_of[category] if category else None
         n_images = len(self.memory) if among is None else len(among)
         if n_images < self.config.approximate_from:
-            device = self.given.device
+            device = self.fusion_inputs.device
             return lambda queries, k: find_nearest(
                 queries, self.memory, k=k, among=among, device=device
             )

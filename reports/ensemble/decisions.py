@@ -1,13 +1,13 @@
-"""Parts of the report on decisions: the rules that were tried, and thresholds of every level."""
+"""Sections of the report on decisions: the rules that were tried, and thresholds of every level."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.categories import CATEGORIES, Category
 from core.metrics import Interval, bootstrap
-from reports.ensemble.run import Reached
+from reports.ensemble.run import EnsembleRun
 from reports.pages.figures import draw_gains, shorten
-from reports.pages.markdown import Part, errors, picture, plain, table
+from reports.pages.markdown import Section, errors, picture, plain, table
 
 PLAIN = "plain"
 """The rule that the others are compared with: one threshold of 49."""
@@ -27,22 +27,22 @@ _WORDS = {
 }
 
 
-def rules_part(reached: Reached) -> Part:
+def rules_section(run: EnsembleRun) -> Section:
     """The rules that were tried; with gains where the run kept the scores of the images."""
-    scores: Mapping[str, float] = reached.meta["decision_scores"]
+    scores: Mapping[str, float] = run.meta["decision_scores"]
     known = [f"- `{name}`: {words}" for name, words in _WORDS.items() if name in scores]
     texts = [
         "Cross-fitted sample F1 of the rules that were tried on the stacked probabilities, the"
         f" simplest first. A rule is used only where it beats the simpler one by"
-        f" {errors(reached.meta['margin'])} of the paired difference.",
+        f" {errors(run.meta['margin'])} of the paired difference.",
         *(["\n".join(known)] if known else []),
     ]
     heading = "Decision rules"
-    if PLAIN not in reached.rules:
+    if PLAIN not in run.rules:
         rows = [[name, f"{score:.4f}"] for name, score in scores.items()]
-        return Part(heading=heading, paragraphs=[*texts, table(["rule", "sample F1"], rows)])
-    kept, groups = reached.meta.get("rule", ""), reached.valid.groups
-    gains = {name: _gain(reached, name, PLAIN) for name in reached.rules if name != PLAIN}
+        return Section(heading=heading, paragraphs=[*texts, table(["rule", "sample F1"], rows)])
+    kept, groups = run.meta.get("rule", ""), run.valid.groups
+    gains = {name: _gain(run, name, PLAIN) for name in run.rules if name != PLAIN}
     rows = [
         [
             name,
@@ -50,14 +50,14 @@ def rules_part(reached: Reached) -> Part:
             gains[name].signed() if name in gains else "",
             "submitted" if name == kept else "",
         ]
-        for name, image_f1 in reached.rules.items()
+        for name, image_f1 in run.rules.items()
     ]
     figure = draw_gains(
         gains,
         title="What each decision rule gains over one plain threshold",
         axis="gain in sample F1, paired, with its 95 % interval",
     )
-    return Part(
+    return Section(
         heading=heading,
         paragraphs=[
             *texts,
@@ -68,10 +68,10 @@ def rules_part(reached: Reached) -> Part:
     )
 
 
-def threshold_parts(reached: Reached) -> Sequence[Part]:
+def threshold_sections(run: EnsembleRun) -> Sequence[Section]:
     """What thresholds of each level gain, and which there are; nothing for earlier runs."""
-    found = reached.thresholds
-    if found is None or PLAIN not in reached.rules:
+    found = run.thresholds
+    if found is None or PLAIN not in run.rules:
         return []
     levels: Mapping[str, Any] = found["levels"]
     paying = _paying(found)
@@ -84,8 +84,8 @@ def threshold_parts(reached: Reached) -> Sequence[Part]:
             [
                 level,
                 "1" if level == "global" else f"{n_own:,}",
-                str(bootstrap(reached.rules[level], groups=reached.valid.groups)),
-                _gain(reached, level, coarser).signed(),
+                str(bootstrap(run.rules[level], groups=run.valid.groups)),
+                _gain(run, level, coarser).signed(),
                 coarser,
                 "yes" if level in paying else "no",
             ]
@@ -93,16 +93,16 @@ def threshold_parts(reached: Reached) -> Sequence[Part]:
         coarser = level if level in paying else coarser
     header = ["level", "own thresholds", "sample F1", "gain", "over", "pays"]
     return [
-        Part(
+        Section(
             heading="Thresholds",
             paragraphs=[
                 "From which probability on a concept is decided: one threshold for all, own ones of"
                 " categories, own ones of concepts. Each level is tuned without the images that it"
                 " is scored on; its gain is over the coarser level that pays, paired.",
                 table(header, rows),
-                _used(reached),
+                _used(run),
                 *_own_categories(levels, pays="category" in paying),
-                *_own_concepts(levels, reached.corpus.names, pays="concept" in paying),
+                *_own_concepts(levels, run.corpus.names, pays="concept" in paying),
             ],
         )
     ]
@@ -116,11 +116,11 @@ def _paying(found: Mapping[str, Any]) -> set[str]:
     return paying
 
 
-def _used(reached: Reached) -> str:
-    rule = reached.meta.get("rule", "")
-    if reached.thresholds is not None and rule == reached.thresholds["level"]:
+def _used(run: EnsembleRun) -> str:
+    rule = run.meta.get("rule", "")
+    if run.thresholds is not None and rule == run.thresholds["level"]:
         return f"The submission decides by them, at the level `{rule}`."
-    return f"The submission does not decide by them, but by {reached.meta['decision']}."
+    return f"The submission does not decide by them, but by {run.meta['decision']}."
 
 
 def _own_categories(levels: Mapping[str, Any], *, pays: bool) -> list[str]:
@@ -155,9 +155,9 @@ def _tried_only(pays: bool) -> str:
     return "" if pays else " (tried, but not kept: they do not pay)"
 
 
-def _gain(reached: Reached, name: str, over: str) -> Interval:
-    difference = reached.rules[name] - reached.rules[over]
-    return bootstrap(difference, groups=reached.valid.groups)
+def _gain(run: EnsembleRun, name: str, over: str) -> Interval:
+    difference = run.rules[name] - run.rules[over]
+    return bootstrap(difference, groups=run.valid.groups)
 
 
 def _category(name: str) -> str:

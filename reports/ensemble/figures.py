@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
-from core.runs.ensemble import LadderStep, State
+from core.runs.ensemble import LadderStep, RungState
 from reports.pages.figures import BLUE, GREEN, GREY, ORANGE, WIDTH, Numbers, percent
 
-_LOOKS: Mapping[State, tuple[str, str, bool]] = {
+_LOOKS: Mapping[RungState, tuple[str, str, bool]] = {
     "kept": (BLUE, "o", True),
     "not kept": (ORANGE, "o", False),
     "submitted": (GREEN, "D", True),
@@ -77,7 +77,7 @@ def _draw_step_gains(axes: Axes, steps: Sequence[LadderStep]) -> None:
     axes.set_xlabel("gain over the last one kept,\npaired, with its 95 % interval")
 
 
-def _point(axes: Axes, interval: Interval, place: int, *, state: State) -> None:
+def _point(axes: Axes, interval: Interval, place: int, *, state: RungState) -> None:
     colour, marker, full = _LOOKS[state]
     face = colour if full else "none"
     axes.plot((interval.low, interval.high), (place, place), color=colour, linewidth=1.5)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.runs.workspace import Corpus, Workspace
-from reports.ensemble.decisions import rules_part, threshold_parts
-from reports.ensemble.probabilities import calibration_parts, forecast_parts
-from reports.ensemble.run import Reached, read_reached
-from reports.ensemble.scores import ladder_part, sources_part, worth_parts
+from reports.ensemble.decisions import rules_section, threshold_sections
+from reports.ensemble.probabilities import calibration_sections, forecast_sections
+from reports.ensemble.run import EnsembleRun, read_ensemble
+from reports.ensemble.scores import ladder_section, sources_section, worth_sections
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
-from reports.pages.markdown import Part, as_markdown
+from reports.pages.markdown import Section, as_markdown
 
 
 def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
@@ -24,12 +24,12 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     Raises:
         MissingStageError: there is no ensemble of this corpus; the command is named.
     """
-    reached = read_reached(corpus, workspace)
+    run = read_ensemble(corpus, workspace)
     title = f"Concept detection on {corpus.name}"
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        parts = report_parts(reached)
+        parts = report_sections(run)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
             save_figure(figure, folder, name)
@@ -41,35 +41,35 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     return pages
 
 
-def report_parts(reached: Reached) -> Sequence[Part]:
+def report_sections(run: EnsembleRun) -> Sequence[Section]:
     """The parts of the page that the run has the files for."""
     return [
-        _opening(reached),
-        ladder_part(reached),
-        sources_part(reached),
-        *worth_parts(reached),
-        rules_part(reached),
-        *threshold_parts(reached),
-        *calibration_parts(reached),
-        *forecast_parts(reached),
-        _provenance(reached),
+        _opening(run),
+        ladder_section(run),
+        sources_section(run),
+        *worth_sections(run),
+        rules_section(run),
+        *threshold_sections(run),
+        *calibration_sections(run),
+        *forecast_sections(run),
+        _provenance(run),
     ]
 
 
-def _opening(reached: Reached) -> Part:
-    corpus, submitted = reached.corpus, reached.steps[-1].f1
+def _opening(run: EnsembleRun) -> Section:
+    corpus, submitted = run.corpus, run.steps[-1].f1
     lines = [
         f"**{submitted.value:.4f}** [{submitted.low:.4f}, {submitted.high:.4f}]: sample F1 of the"
         f" submission on {submitted.n:,} validation images"
     ]
-    if made := reached.meta.get("forecast"):
+    if made := run.meta.get("forecast"):
         lines.append(
             f"**{made['value']:.3f}** [{made['low']:.3f}, {made['high']:.3f}]: its forecast for"
             f" {made['n']:,} test images, made without their labels"
         )
     counts = [f"{len(corpus.table.of(split=s)):,} {s}" for s in ("train", "valid", "test")]
     lines.append(f"{', '.join(counts)} images; {len(corpus.labels):,} concepts in train")
-    return Part(
+    return Section(
         heading="",
         paragraphs=[
             "\n".join(f"- {line}" for line in (*lines, *corpus.notes)),
@@ -81,13 +81,13 @@ def _opening(reached: Reached) -> Part:
     )
 
 
-def _provenance(reached: Reached) -> Part:
-    meta = reached.meta
+def _provenance(run: EnsembleRun) -> Section:
+    meta = run.meta
     versions = ", ".join(f"{name} {version}" for name, version in meta["packages"].items())
-    return Part(
+    return Section(
         heading="How it was made",
         paragraphs=[
-            f"Run `{reached.run}`, {meta['made']}, Python {meta['python']}, {meta['machine']};"
+            f"Run `{run.name}`, {meta['made']}, Python {meta['python']}, {meta['machine']};"
             f" {versions}."
         ],
     )

@@ -1,4 +1,4 @@
-"""Parts of the report on probabilities: their calibration, and the score forecast by them."""
+"""Sections of the report on probabilities: their calibration, and the score forecast by them."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from core.metrics import Interval, bootstrap
 from reports.ensemble.figures import draw_deciles, draw_reliability
-from reports.ensemble.run import Reached
+from reports.ensemble.run import EnsembleRun
 from reports.pages.figures import percent
-from reports.pages.markdown import Part, picture, table
+from reports.pages.markdown import Section, picture, table
 
 N_DECILES = 10
 
 _LEAST = 2  # images of a point in the figure of the forecast
 
 
-def calibration_parts(reached: Reached) -> Sequence[Part]:
+def calibration_sections(run: EnsembleRun) -> Sequence[Section]:
     """Which calibration was chosen, and how reliable it is; nothing where none was."""
-    losses, chosen = reached.meta.get("calibration_log_loss"), reached.meta.get("calibration")
+    losses, chosen = run.meta.get("calibration_log_loss"), run.meta.get("calibration")
     if not losses:
         return []
     rows = [[k, f"{v:.5f}", "chosen" if k == chosen else ""] for k, v in losses.items()]
@@ -27,22 +27,22 @@ def calibration_parts(reached: Reached) -> Sequence[Part]:
         " simple is chosen only where it wins by the margin.",
         table(["calibration", "log loss, nats a pair", ""], rows),
     ]
-    if not reached.reliability:
-        return [Part(heading="Calibration", paragraphs=paragraphs)]
+    if not run.reliability:
+        return [Section(heading="Calibration", paragraphs=paragraphs)]
     alt = "Share of pairs that is true by their probability, before and after calibration"
     paragraphs += [
         "Pairs by their probability: on the diagonal, of a hundred pairs at 20 % twenty are true.",
         picture("report_reliability", alt),
-        _reliability_table(reached),
+        _reliability_table(run),
     ]
-    figures = {"report_reliability": draw_reliability(reached.reliability)}
-    return [Part(heading="Calibration", paragraphs=paragraphs, figures=figures)]
+    figures = {"report_reliability": draw_reliability(run.reliability)}
+    return [Section(heading="Calibration", paragraphs=paragraphs, figures=figures)]
 
 
-def forecast_parts(reached: Reached) -> Sequence[Part]:
+def forecast_sections(run: EnsembleRun) -> Sequence[Section]:
     """The forecast and its record on valid; nothing where there is neither."""
-    paragraphs, figures = _forecast_lines(reached), {}
-    if reached.folds is not None:
+    paragraphs, figures = _forecast_lines(run), {}
+    if run.folds is not None:
         rows = [
             [
                 f"{fold:.0f}",
@@ -51,24 +51,24 @@ def forecast_parts(reached: Reached) -> Sequence[Part]:
                 f"{truth:.4f}",
                 f"{forecast - truth:+.4f}",
             ]
-            for fold, n, forecast, truth in reached.folds
+            for fold, n, forecast, truth in run.folds
         ]
         paragraphs += [
             "The record on valid: each fold forecast by what was fitted on the others, without a"
             " look at its labels.",
             table(["fold", "images", "forecast", "truth", "off by"], rows),
         ]
-    if points := _deciles(reached):
+    if points := _deciles(run):
         alt = "F1 reached by tenths of the validation images against the F1 forecast for them"
         paragraphs.append(picture("report_forecast", alt))
         figures["report_forecast"] = draw_deciles(points)
     if not paragraphs:
         return []
-    return [Part(heading="Forecast", paragraphs=paragraphs, figures=figures)]
+    return [Section(heading="Forecast", paragraphs=paragraphs, figures=figures)]
 
 
-def _forecast_lines(reached: Reached) -> list[str]:
-    made = reached.meta.get("forecast")
+def _forecast_lines(run: EnsembleRun) -> list[str]:
+    made = run.meta.get("forecast")
     if not made:
         return []
     error = Interval(**made["error"])
@@ -84,18 +84,18 @@ def _forecast_lines(reached: Reached) -> list[str]:
         return [text, "Test images do not differ in kind from valid in any way that was looked at."]
     warning = "Test differs from valid, so the forecast is not to be relied on:"
     parts = [text, warning, "\n".join(differs)]
-    if reached.meta.get("fell_back"):
+    if run.meta.get("fell_back"):
         parts.append(
             "These images are therefore decided by one threshold, not by what was chosen on valid"
-            f" ({reached.meta['decision']})."
+            f" ({run.meta['decision']})."
         )
     return parts
 
 
-def _reliability_table(reached: Reached) -> str:
+def _reliability_table(run: EnsembleRun) -> str:
     bins = {
         name: {(low, high): values for low, high, *values in rows.tolist()}
-        for name, rows in reached.reliability.items()
+        for name, rows in run.reliability.items()
     }
     edges = sorted({edge for rows in bins.values() for edge in rows})
     header = ["probability"]
@@ -111,16 +111,16 @@ def _reliability_table(reached: Reached) -> str:
     return table(header, rows)
 
 
-def _deciles(reached: Reached) -> list[tuple[float, Interval]]:
+def _deciles(run: EnsembleRun) -> list[tuple[float, Interval]]:
     """Mean forecast and F1 reached of images in the order of their forecast, in ten parts."""
-    if not reached.forecast:
+    if not run.forecast:
         return []
-    forecast, truth = reached.forecast["forecast"], reached.forecast["truth"]
+    forecast, truth = run.forecast["forecast"], run.forecast["truth"]
     kept = np.flatnonzero(~np.isnan(truth) & ~np.isnan(forecast))
     n_parts = min(N_DECILES, len(kept) // _LEAST)
     if n_parts == 0:
         return []
-    groups = np.array(reached.valid.groups, dtype=np.str_)
+    groups = np.array(run.valid.groups, dtype=np.str_)
     ordered = kept[np.argsort(forecast[kept], kind="stable")]
     return [
         (float(forecast[part].mean()), bootstrap(truth[part], groups=groups[part].tolist()))

@@ -1,4 +1,4 @@
-"""What the newest ensemble of a workspace reached, as its run folder keeps it."""
+"""The newest ensemble run of a workspace, as its folder keeps it."""
 
 import csv
 import json
@@ -29,12 +29,12 @@ from reports.pages.figures import Numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reached:
-    """An ensemble's run, read for the report. Earlier versions kept less: then a part is empty.
+class EnsembleRun:
+    """An ensemble's run, read for the report. Earlier versions kept less: then a field is empty.
 
     Attributes:
         corpus: what was worked on.
-        run: the run's name.
+        name: the run's name.
         meta: its `meta.json`.
         valid: the N validation images that were scored.
         scores: (N,) cross-fitted F1 by source, NaN where an image is left out.
@@ -48,7 +48,7 @@ class Reached:
     """
 
     corpus: Corpus
-    run: str
+    name: str
     meta: Mapping[str, Any]
     valid: ImageTable
     scores: Mapping[str, Scores]
@@ -66,7 +66,7 @@ class Reached:
         return np.array(self.valid.categories, dtype=np.str_)
 
 
-def read_reached(corpus: Corpus, workspace: Workspace) -> Reached:
+def read_ensemble(corpus: Corpus, workspace: Workspace) -> EnsembleRun:
     """The newest ensemble of the corpus.
 
     Raises:
@@ -77,9 +77,9 @@ def read_reached(corpus: Corpus, workspace: Workspace) -> Reached:
     image_ids, scores = read_scores(run / SOURCES)
     valid = corpus.table.take(corpus.table.row_numbers(image_ids))
     members, folds = run / WORTH, run / "forecast.csv"
-    return Reached(
+    return EnsembleRun(
         corpus=corpus,
-        run=run.name,
+        name=run.name,
         meta=meta,
         valid=valid,
         scores=scores,

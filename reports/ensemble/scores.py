@@ -1,4 +1,4 @@
-"""Parts of the report on scores: the ladder, every source by category, what a member is worth."""
+"""Sections of the report on scores: the ladder, sources by category, what a member is worth."""
 
 from collections.abc import Sequence
 
@@ -9,34 +9,34 @@ from core.images import ImageTable
 from core.metrics import Scores, bootstrap
 from core.runs.ensemble import LadderStep
 from reports.ensemble.figures import draw_ladder, draw_sources
-from reports.ensemble.run import Reached
+from reports.ensemble.run import EnsembleRun
 from reports.pages.figures import draw_gains, shorten
-from reports.pages.markdown import Part, errors, picture, plain, table
+from reports.pages.markdown import Section, errors, picture, plain, table
 
 
-def ladder_part(reached: Reached) -> Part:
+def ladder_section(run: EnsembleRun) -> Section:
     """Every rung, kept or not."""
-    rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in reached.steps]
+    rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in run.steps]
     alt = "Each rung of the ladder with its sample F1 and its gain over the last rung kept"
-    return Part(
+    return Section(
         heading="From the category prior to the submission",
         paragraphs=[
             "The simplest first. *Kept* is what the next lines are compared with; *not kept* was"
-            f" tried, but does not gain {errors(reached.meta['margin'])} of the paired difference,"
+            f" tried, but does not gain {errors(run.meta['margin'])} of the paired difference,"
             " so the simpler one stays. The last line is what is submitted.",
             picture("report_ladder", alt),
             table(
-                [f"n = {reached.steps[0].f1.n:,}", "sample F1", "gain over the last one kept", ""],
+                [f"n = {run.steps[0].f1.n:,}", "sample F1", "gain over the last one kept", ""],
                 rows,
             ),
         ],
-        figures={"report_ladder": draw_ladder(reached.steps)},
+        figures={"report_ladder": draw_ladder(run.steps)},
     )
 
 
-def sources_part(reached: Reached) -> Part:
+def sources_section(run: EnsembleRun) -> Section:
     """Every source in every category, as colours and as numbers."""
-    names, scores = reached.names, reached.scores
+    names, scores = run.names, run.scores
     present = [c for c in CATEGORIES if (names == c).any()]
     columns = [np.ones(len(names), dtype=np.bool_), *(names == c for c in present)]
     scored = ~np.isnan(next(iter(scores.values())))  # the rule leaves out the same for every source
@@ -45,8 +45,8 @@ def sources_part(reached: Reached) -> Part:
     header = [f"{title}, n = {n:,}" for title, n in zip(titles, counts, strict=True)]
     rows = []
     for name, image_f1 in scores.items():
-        cells = [_cell(image_f1[here], reached.valid.take(here)) for here in columns[1:]]
-        whole = str(bootstrap(image_f1, groups=reached.valid.groups))
+        cells = [_cell(image_f1[here], run.valid.take(here)) for here in columns[1:]]
+        whole = str(bootstrap(image_f1, groups=run.valid.groups))
         rows.append([plain(name), whole, *cells])
     means = np.array([[_mean(f1[here]) for here in columns] for f1 in scores.values()])
     order = np.argsort(-means[:, 0], kind="stable")
@@ -57,11 +57,11 @@ def sources_part(reached: Reached) -> Part:
     )
     alt = "Sample F1 of each source in each category, coloured by the distance from the best"
     legend = ", ".join(f"{c} {Category(c).meaning}" for c in present)
-    return Part(
+    return Section(
         heading="Every source, by category",
         paragraphs=[
             "With one threshold for all concepts, but for the submission, which decides by"
-            f" {reached.meta['decision']}. Where a source does not cover an image, as a specialist"
+            f" {run.meta['decision']}. Where a source does not cover an image, as a specialist"
             " most, it stands for the mean of those that do. In the figure the best on all"
             " images is at the top.",
             picture("report_sources", alt),
@@ -72,22 +72,22 @@ def sources_part(reached: Reached) -> Part:
     )
 
 
-def worth_parts(reached: Reached) -> Sequence[Part]:
+def worth_sections(run: EnsembleRun) -> Sequence[Section]:
     """What each member is worth; nothing where that is not known."""
-    if not reached.worth:
+    if not run.worth:
         return []
-    gains = {shorten(step.name): step.gain for step in reached.worth if step.gain is not None}
+    gains = {shorten(step.name): step.gain for step in run.worth if step.gain is not None}
     figure = draw_gains(
         gains,
         title="What the stack gains by having a member",
         axis="gain in sample F1, paired, with its 95 % interval",
     )
-    rows = [[plain(step.name), str(step.f1), _signed(step)] for step in reached.worth]
+    rows = [[plain(step.name), str(step.f1), _signed(step)] for step in run.worth]
     return [
-        Part(
+        Section(
             heading="What each member is worth",
             paragraphs=[
-                f"Cross-fitted sample F1 of the stacker `{reached.meta['worth_to']}` at one"
+                f"Cross-fitted sample F1 of the stacker `{run.meta['worth_to']}` at one"
                 " threshold, fitted without the member, and what having it gains, paired. Members"
                 " that say the same are worth little each: the gains do not add up.",
                 picture("report_members", "Gain by having each member with its interval"),

@@ -1,4 +1,4 @@
-"""Parts of a page, each written once, in Markdown that reads well as plain text too."""
+"""Sections of a page, each written once, in Markdown that reads well as plain text too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ def plain(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Section:
     """A part of a page.
 
     Attributes:
@@ -69,7 +69,7 @@ class Part:
     figures: Mapping[str, Figure] = field(default_factory=dict)
 
 
-def as_markdown(title: str, parts: Sequence[Part]) -> str:
+def as_markdown(title: str, parts: Sequence[Section]) -> str:
     """The page as Markdown."""
     lines = [f"# {title}"]
     for part in parts:

@@ -76,7 +76,7 @@ def conditional(images: LabelledImages, columns: npt.NDArray[np.intp]) -> Number
 
 
 def cluster_order(images: LabelledImages, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """The same columns with concepts that stand together next to each other.
+    """Columns reordered so that concepts that occur together stand next to each other.
 
     Average linkage of 1 - |A and B| / |A or B|, leaves in the order that keeps neighbours closest.
     """
@@ -93,5 +93,5 @@ def cluster_order(images: LabelledImages, columns: npt.NDArray[np.intp]) -> npt.
 
 def _in_common(matrix: csr_array) -> coo_array:
     """Rows in common of every two different columns, upper triangle."""
-    counted = matrix.astype(np.int64)
-    return coo_array(triu(csr_array(counted.T @ counted), k=1))
+    statistics = matrix.astype(np.int64)
+    return coo_array(triu(csr_array(statistics.T @ statistics), k=1))

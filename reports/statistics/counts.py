@@ -14,7 +14,7 @@ from reports.statistics.relations import Relation, constant_f1, relate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
+class CorpusStatistics:
     """A corpus in numbers.
 
     Attributes:
@@ -40,7 +40,7 @@ class Counted:
     drift: Drift | None
 
     @classmethod
-    def of(cls, corpus: Corpus) -> "Counted":
+    def of(cls, corpus: Corpus) -> "CorpusStatistics":
         """Count a corpus.
 
         Raises:

@@ -103,11 +103,11 @@ def compare_splits(images: LabelledImages, *, n_deals: int = 200, seed: int = 0)
         q[tested] = false_discovery_control(2 * ndtr(-np.abs(z[tested])))
     given = np.array(images.table.categories, dtype=np.str_)
     kinds = csr_array(np.stack([given == name for name in CATEGORIES], axis=1))
-    counted = csr_array(hstack([images.matrix, kinds]).astype(np.int64))
-    by_group = csr_array(images.membership @ counted)
+    statistics = csr_array(hstack([images.matrix, kinds]).astype(np.int64))
+    by_group = csr_array(images.membership @ statistics)
     sizes = images.membership.sum(axis=1)
-    observed = counted[in_valid].sum(axis=0)[None, :]
-    total, n_labels = counted.sum(axis=0), len(images.labels)
+    observed = statistics[in_valid].sum(axis=0)[None, :]
+    total, n_labels = statistics.sum(axis=0), len(images.labels)
     dealt = np.empty((0, len(total)))
     if len(sizes) >= _FEW_GROUPS:
         rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from core.categories import Category
 from reports.pages import figures
 from reports.statistics.cooccurrence import cluster_order, conditional
-from reports.statistics.counts import Counted
+from reports.statistics.counts import CorpusStatistics
 from reports.statistics.drift import Drift
 from reports.statistics.labels import LabelledImages, histogram
 from reports.statistics.relations import Relation
@@ -26,22 +26,22 @@ SIGNIFICANT = 0.05
 _NAMED = 12  # concepts that the scatter names
 
 
-def draw(counted: Counted) -> Mapping[str, Figure]:
+def draw(statistics: CorpusStatistics) -> Mapping[str, Figure]:
     """Every figure that the corpus has the numbers for, by the name of its files."""
-    images = counted.images
+    images = statistics.images
     drawn = {}
-    if counted.image_counts.known:
-        drawn["images-by-category"] = _images(counted)
+    if statistics.image_counts.known:
+        drawn["images-by-category"] = _images(statistics)
     for split in images.splits:
         part = images.split(split)
-        drawn[f"top-concepts-{split}"] = _top(counted, part, split)
+        drawn[f"top-concepts-{split}"] = _top(statistics, part, split)
         drawn[f"concepts-an-image-{split}"] = _an_image(part, split)
-    if counted.relation:
-        drawn["concepts-by-category"] = _by_category(counted, counted.relation)
+    if statistics.relation:
+        drawn["concepts-by-category"] = _by_category(statistics, statistics.relation)
     if len(images.most_frequent(2)) > 1:
-        drawn["co-occurrence"] = _together(counted)
-    if counted.drift:
-        drawn["drift"] = _drift(counted, counted.drift)
+        drawn["co-occurrence"] = _together(statistics)
+    if statistics.drift:
+        drawn["drift"] = _drift(statistics, statistics.drift)
     return drawn
 
 
@@ -57,17 +57,17 @@ def drifting(drift: Drift, n: int) -> npt.NDArray[np.intp]:
     return order[drift.q[order] < SIGNIFICANT]
 
 
-def _images(counted: Counted) -> Figure:
-    n = counted.image_counts
+def _images(statistics: CorpusStatistics) -> Figure:
+    n = statistics.image_counts
     labels = [f"{c}  {Category(c).meaning}" if c else "no category" for c in n.categories]
     title = f"Images by category and split, {n.n_images.sum():,} in all"
     return figures.grouped_bars(labels, n.n_images, series=n.splits, title=title)
 
 
-def _top(counted: Counted, part: LabelledImages, split: str) -> Figure:
+def _top(statistics: CorpusStatistics, part: LabelledImages, split: str) -> Figure:
     columns = part.most_frequent(TOP)
     return figures.bars(
-        [figures.shorten(counted.named(column)) for column in columns.tolist()],
+        [figures.shorten(statistics.named(column)) for column in columns.tolist()],
         part.support[columns],
         total=len(part),
         title=f"The {len(columns)} most frequent concepts of {split}",
@@ -88,28 +88,28 @@ def _an_image(part: LabelledImages, split: str) -> Figure:
     )
 
 
-def _by_category(counted: Counted, relation: Relation) -> Figure:
+def _by_category(statistics: CorpusStatistics, relation: Relation) -> Figure:
     columns = strongest(relation, TOP)
     if not len(columns):
         columns = np.argsort(-relation.support, kind="stable")[:TOP]
     sizes = zip(relation.categories, relation.n_images.tolist(), strict=True)
     return figures.heat_map(
         relation.shares[:, columns].T,
-        rows=[figures.shorten(counted.named(column)) for column in columns.tolist()],
+        rows=[figures.shorten(statistics.named(column)) for column in columns.tolist()],
         columns=[f"{name}\n{n:,}" for name, n in sizes],
         title=f"The {len(columns)} concepts that share most information with the category"
         " (below each: its images)",
-        legend=f"share of the category's images in {counted.relation_split}",
+        legend=f"share of the category's images in {statistics.relation_split}",
     )
 
 
-def _together(counted: Counted) -> Figure:
-    images = counted.images
+def _together(statistics: CorpusStatistics) -> Figure:
+    images = statistics.images
     columns = cluster_order(images, images.most_frequent(TOP))
     cuis = [images.labels.cuis[column] for column in columns]
     return figures.heat_map(
         conditional(images, columns),
-        rows=[figures.shorten(counted.named(column)) for column in columns.tolist()],
+        rows=[figures.shorten(statistics.named(column)) for column in columns.tolist()],
         columns=cuis,
         title=f"The {len(columns)} most frequent concepts: of the images with the one of the row,"
         " how many in a hundred have the one of the column",
@@ -117,12 +117,12 @@ def _together(counted: Counted) -> Figure:
     )
 
 
-def _drift(counted: Counted, drift: Drift) -> Figure:
+def _drift(statistics: CorpusStatistics, drift: Drift) -> Figure:
     columns = drifting(drift, _NAMED)
     return figures.scatter_shares(
         drift.shares,
         n_images=drift.n_images,
         marked=np.nan_to_num(drift.q, nan=1.0) < SIGNIFICANT,
-        named=[(column, figures.shorten(counted.named(column))) for column in columns.tolist()],
+        named=[(column, figures.shorten(statistics.named(column))) for column in columns.tolist()],
         title=f"Share of each of {len(drift.labels):,} concepts in train and in valid",
     )

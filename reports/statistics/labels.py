@@ -49,11 +49,11 @@ class LabelledImages:
         return len(self.table)
 
     def split(self, name: str) -> "LabelledImages":
-        """Those of one split, in the same label space."""
+        """The images of one split, in the same label space."""
         return self.take(np.array(self.table.splits, dtype=np.str_) == name)
 
     def take(self, keep: npt.NDArray[np.bool_]) -> "LabelledImages":
-        """Those that a mask keeps, in the same label space."""
+        """The images that a mask keeps, in the same label space."""
         return LabelledImages(
             table=self.table.take(keep), labels=self.labels, matrix=self.matrix[keep]
         )

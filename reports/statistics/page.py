@@ -22,7 +22,7 @@ from core.storage.folders import (
 )
 from reports.pages.figures import percent, save_figure, style
 from reports.pages.markdown import picture, plain, table
-from reports.statistics.counts import Counted
+from reports.statistics.counts import CorpusStatistics
 from reports.statistics.drift import Against, Drift
 from reports.statistics.figures import CUT, SIGNIFICANT, TOP, draw, drifting, strongest
 from reports.statistics.labels import LabelSummary, summarise
@@ -30,49 +30,49 @@ from reports.statistics.relations import KINDS, Relation
 from reports.statistics.tables import write_tables
 
 
-def page(counted: Counted) -> str:
+def page(statistics: CorpusStatistics) -> str:
     """The page as Markdown; it shows the figures of `reports.statistics.figures.draw`."""
     parts = [
-        f"# {counted.corpus.name} in numbers",
-        "\n".join(f"- {line}" for line in (*overview(counted), *counted.corpus.notes)),
+        f"# {statistics.corpus.name} in numbers",
+        "\n".join(f"- {line}" for line in (*overview(statistics), *statistics.corpus.notes)),
         "Tables are in full in the csv files beside this page, figures as SVG and PNG.",
-        *(_images(counted) if counted.image_counts.known else ()),
-        *_labels(counted),
-        *(relation_section(counted, counted.relation) if counted.relation else ()),
-        *pairs_section(counted),
-        *(drift_section(counted, counted.drift) if counted.drift else ()),
+        *(_images(statistics) if statistics.image_counts.known else ()),
+        *_labels(statistics),
+        *(relation_section(statistics, statistics.relation) if statistics.relation else ()),
+        *pairs_section(statistics),
+        *(drift_section(statistics, statistics.drift) if statistics.drift else ()),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def overview(counted: Counted) -> list[str]:
+def overview(statistics: CorpusStatistics) -> list[str]:
     """What was counted, in a few lines."""
-    n = counted.image_counts
+    n = statistics.image_counts
     splits = zip(n.splits, n.n_images.sum(axis=1).tolist(), strict=True)
     lines = [f"images: {', '.join(f'{total:,} {split}' for split, total in splits)}"]
-    name, images = list(counted.parts.items())[-1]
+    name, images = list(statistics.parts.items())[-1]
     labels = summarise(images)
     lines.append(
         f"{name}: {labels.n_assignments:,} assignments of {labels.n_concepts:,} concepts to"
         f" {labels.n_images:,} images, LC {labels.cardinality:.2f}, LD {labels.density:.4f}"
     )
-    if relation := counted.relation:
+    if relation := statistics.relation:
         numbers = [int((relation.kinds == kind).sum()) for kind in range(len(KINDS))]
         kinds = ", ".join(f"{n:,} {kind}" for n, kind in zip(numbers, KINDS, strict=True))
-        lines.append(f"concepts and categories in {counted.relation_split}: {kinds}")
-    if counted.constant_f1:
-        lines.append(f"constant concepts alone, sample F1 on valid: {counted.constant_f1}")
-    if drift := counted.drift:
+        lines.append(f"concepts and categories in {statistics.relation_split}: {kinds}")
+    if statistics.constant_f1:
+        lines.append(f"constant concepts alone, sample F1 on valid: {statistics.constant_f1}")
+    if drift := statistics.drift:
         lines.append(
             f"valid beside train: {int((drift.q < SIGNIFICANT).sum()):,} of"
             f" {int((~np.isnan(drift.q)).sum()):,} tested concepts differ,"
             f" {drift.unseen.value:,.0f} concepts never in train"
         )
-    return [*lines, *_left_out(counted)]
+    return [*lines, *_left_out(statistics)]
 
 
-def _images(counted: Counted) -> list[str]:
-    n = counted.image_counts
+def _images(statistics: CorpusStatistics) -> list[str]:
+    n = statistics.image_counts
     header = ["split", *(name or "none" for name in n.categories), "total"]
     rows = [
         [split, *(f"{value:,}" for value in (*row, sum(row)))]
@@ -90,9 +90,9 @@ def _images(counted: Counted) -> list[str]:
     ]
 
 
-def _labels(counted: Counted) -> list[str]:
-    images = counted.images
-    rows = [[name, *_summary_cells(summarise(part))] for name, part in counted.parts.items()]
+def _labels(statistics: CorpusStatistics) -> list[str]:
+    images = statistics.images
+    rows = [[name, *_summary_cells(summarise(part))] for name, part in statistics.parts.items()]
     header = ["images of", "images", "without concept", "assignments", "concepts"]
     header += ["LC", "LD", "median", "most"]
     parts = [
@@ -112,12 +112,12 @@ def _labels(counted: Counted) -> list[str]:
         "Table 3 of the paper. The concepts, sorted alphabetically, are the columns; the vector of"
         f" an image has {len(images.labels):,} places, 1 where the image has the concept and 0"
         " elsewhere.",
-        table(["image", "places with a 1, from 1 on"], _encoded(counted)),
+        table(["image", "places with a 1, from 1 on"], _encoded(statistics)),
     ]
 
 
-def _encoded(counted: Counted) -> list[list[str]]:
-    images = counted.images
+def _encoded(statistics: CorpusStatistics) -> list[list[str]]:
+    images = statistics.images
     rows = []
     for row in range(min(3, len(images))):
         begin, end = images.matrix.indptr[row : row + 2]
@@ -126,16 +126,16 @@ def _encoded(counted: Counted) -> list[list[str]]:
     return rows
 
 
-def _left_out(counted: Counted) -> list[str]:
+def _left_out(statistics: CorpusStatistics) -> list[str]:
     """What the corpus has no numbers for, in a line each."""
     lines = []
-    if not counted.relation:
+    if not statistics.relation:
         lines.append("fewer than two categories: concepts are not set against them")
-    elif counted.relation.n_left_out:
+    elif statistics.relation.n_left_out:
         lines.append(
-            f"{counted.relation.n_left_out:,} images without a category are left out of it"
+            f"{statistics.relation.n_left_out:,} images without a category are left out of it"
         )
-    if not counted.drift:
+    if not statistics.drift:
         lines.append("not both train and valid with concepts: they are not compared")
     return lines
 
@@ -166,17 +166,17 @@ def write_stats(corpus: Corpus, folder: Path) -> list[str]:
         CorpusError: no image of the corpus has a concept.
     """
     _refuse_foreign(folder)
-    counted = Counted.of(corpus)
+    statistics = CorpusStatistics.of(corpus)
     with draft_folder(folder) as draft:
         with style():
-            for name, figure in draw(counted).items():
+            for name, figure in draw(statistics).items():
                 save_figure(figure, draft, name)
-        write_tables(counted, draft)
-        (draft / PAGE).write_text(page(counted), encoding="utf-8")
+        write_tables(statistics, draft)
+        (draft / PAGE).write_text(page(statistics), encoding="utf-8")
         files = sorted(path.name for path in draft.iterdir())
         write_json(draft / META, {"corpus": corpus.fingerprint, "files": files})
         replace_folder(folder, draft)
-    return [str(folder / PAGE), corpus.name, *(f"  {line}" for line in overview(counted))]
+    return [str(folder / PAGE), corpus.name, *(f"  {line}" for line in overview(statistics))]
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -194,21 +194,22 @@ def _refuse_foreign(folder: Path) -> None:
 _SHOWN = 15  # rows of a table of concepts or pairs; the csv has all
 
 
-def relation_section(counted: Counted, relation: Relation) -> list[str]:
+def relation_section(statistics: CorpusStatistics, relation: Relation) -> list[str]:
     """Constant, exclusive and shared concepts, and what the category tells of each."""
     columns = strongest(relation, _SHOWN)
     total, by_chance = relation.bits.sum(), relation.chance.sum()
-    score = counted.constant_f1
+    score = statistics.constant_f1
     exclusive = int(np.isin(relation.kinds, (0, 2)).sum())
     return [
         "## Concepts and categories",
-        f"Counted on {counted.relation_split}, {relation.n_images.sum():,} images with a category."
+        f"Counted on {statistics.relation_split}, {relation.n_images.sum():,} images with a"
+        " category."
         " Constant: on every image of a category with at least 20 images. Exclusive: on images of"
         f" one category only. {exclusive:,} concepts are exclusive;"
         f" {relation.expected_exclusive:,.1f} would be if the categories were dealt to the images"
         " at random, as a concept of a single image always is.",
         table(["kind", "concepts", "assignments", "share of them"], _kind_rows(relation)),
-        table(["category", "images", "constant concepts"], _constant_rows(counted, relation)),
+        table(["category", "images", "constant concepts"], _constant_rows(statistics, relation)),
         *(
             [
                 f"Images of valid that get the constant concepts of their category and nothing"
@@ -224,7 +225,7 @@ def relation_section(counted: Counted, relation: Relation) -> list[str]:
         f" {total:.2f} of {relation.entropy.sum():.2f} bits, {by_chance:.2f} by chance.",
         table(
             ["concept", "images", "kind", "bits", "by chance", "told"],
-            [_information_cells(counted, relation, column) for column in columns.tolist()],
+            [_information_cells(statistics, relation, column) for column in columns.tolist()],
         ),
         picture("concepts-by-category", "Concepts by category"),
     ]
@@ -240,20 +241,21 @@ def _kind_rows(relation: Relation) -> list[list[str]]:
     return rows
 
 
-def _constant_rows(counted: Counted, relation: Relation) -> list[list[str]]:
+def _constant_rows(statistics: CorpusStatistics, relation: Relation) -> list[list[str]]:
     rows = []
     for row, name in enumerate(relation.categories):
         constant = [
-            concept(counted, column) for column in np.flatnonzero(relation.constant[row]).tolist()
+            concept(statistics, column)
+            for column in np.flatnonzero(relation.constant[row]).tolist()
         ]
         rows.append([name, f"{relation.n_images[row]:,}", ", ".join(constant) or "none"])
     return rows
 
 
-def _information_cells(counted: Counted, relation: Relation, column: int) -> list[str]:
+def _information_cells(statistics: CorpusStatistics, relation: Relation, column: int) -> list[str]:
     numbers = (relation.bits[column], relation.chance[column])
     return [
-        concept(counted, column),
+        concept(statistics, column),
         f"{relation.support[column]:,}",
         KINDS[relation.kinds[column]],
         *(f"{value:.4f}" for value in numbers),
@@ -261,9 +263,9 @@ def _information_cells(counted: Counted, relation: Relation, column: int) -> lis
     ]
 
 
-def pairs_section(counted: Counted) -> list[str]:
+def pairs_section(statistics: CorpusStatistics) -> list[str]:
     """Pairs of concepts on most images, and those with the highest lift."""
-    pairs = counted.pairs
+    pairs = statistics.pairs
     header = ["concepts", "images", "groups", "lift", "PMI (bits)"]
     parts = [
         "## Concepts that stand together",
@@ -272,9 +274,9 @@ def pairs_section(counted: Counted) -> list[str]:
     ]
     if len(pairs):
         for title, values in (("Most images", pairs.n_images), ("Highest lift", pairs.lift)):
-            rows = [_pair_cells(counted, i) for i in pairs.top(values, _SHOWN).tolist()]
+            rows = [_pair_cells(statistics, i) for i in pairs.top(values, _SHOWN).tolist()]
             parts += [f"{title}:", table(header, rows)]
-    if len(counted.images.most_frequent(2)) > 1:
+    if len(statistics.images.most_frequent(2)) > 1:
         parts += [
             f"The {TOP} most frequent concepts; cells of less than 10 % have no number.",
             picture("co-occurrence", "Concepts that stand together"),
@@ -282,9 +284,9 @@ def pairs_section(counted: Counted) -> list[str]:
     return parts
 
 
-def _pair_cells(counted: Counted, number: int) -> list[str]:
-    pairs = counted.pairs
-    both = (concept(counted, int(side[number])) for side in (pairs.first, pairs.second))
+def _pair_cells(statistics: CorpusStatistics, number: int) -> list[str]:
+    pairs = statistics.pairs
+    both = (concept(statistics, int(side[number])) for side in (pairs.first, pairs.second))
     return [
         " + ".join(both),
         f"{pairs.n_images[number]:,}",
@@ -294,7 +296,7 @@ def _pair_cells(counted: Counted, number: int) -> list[str]:
     ]
 
 
-def drift_section(counted: Counted, drift: Drift) -> list[str]:
+def drift_section(statistics: CorpusStatistics, drift: Drift) -> list[str]:
     """Valid beside train, as a whole and concept by concept, against chance."""
     columns = drifting(drift, _SHOWN)
     n_tested, n_differ = int((~np.isnan(drift.q)).sum()), int((drift.q < SIGNIFICANT).sum())
@@ -318,14 +320,14 @@ def drift_section(counted: Counted, drift: Drift) -> list[str]:
         " difference).",
     ]
     if len(columns):
-        cells = [_drift_cells(counted, drift, column) for column in columns.tolist()]
+        cells = [_drift_cells(statistics, drift, column) for column in columns.tolist()]
         parts.append(table(["concept", "train", "valid", "d", "z", "q"], cells))
     return [*parts, picture("drift", "Shares in train and valid")]
 
 
-def _drift_cells(counted: Counted, drift: Drift, column: int) -> list[str]:
+def _drift_cells(statistics: CorpusStatistics, drift: Drift, column: int) -> list[str]:
     return [
-        concept(counted, column),
+        concept(statistics, column),
         *(percent(share) for share in drift.shares[:, column]),
         f"{drift.standardised[column]:+.2f}",
         f"{drift.z[column]:+.1f}",
@@ -342,6 +344,6 @@ def _against_cells(found: Against, form: str) -> list[str]:
     return [value, chance, "-" if np.isnan(found.p) else f"{found.p:.3f}"]
 
 
-def concept(counted: Counted, column: int) -> str:
+def concept(statistics: CorpusStatistics, column: int) -> str:
     """CUI and name in a cell."""
-    return plain(" ".join(cell for cell in counted.cells(column) if cell))
+    return plain(" ".join(cell for cell in statistics.cells(column) if cell))

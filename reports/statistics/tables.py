@@ -7,35 +7,35 @@ from pathlib import Path
 import numpy as np
 
 from reports.statistics.cooccurrence import ConceptPairs
-from reports.statistics.counts import Counted
+from reports.statistics.counts import CorpusStatistics
 from reports.statistics.drift import Drift
 from reports.statistics.labels import LabelledImages, LabelSummary, summarise
 from reports.statistics.relations import KINDS, Relation
 
 
-def write_tables(counted: Counted, folder: Path) -> None:
+def write_tables(statistics: CorpusStatistics, folder: Path) -> None:
     """Write every table that the corpus has the numbers for."""
-    images = counted.images
-    _write(folder / "images.csv", *_image_rows(counted))
-    summaries = {name: summarise(part) for name, part in counted.parts.items()}
+    images = statistics.images
+    _write(folder / "images.csv", *_image_rows(statistics))
+    summaries = {name: summarise(part) for name, part in statistics.parts.items()}
     _write(folder / "labels.csv", ["images", *LabelSummary.__dataclass_fields__], (
         [name, *map(_cell, vars(summary).values())] for name, summary in summaries.items()
     ))  # fmt: skip
-    _write(folder / "concepts.csv", *_concept_rows(counted))
+    _write(folder / "concepts.csv", *_concept_rows(statistics))
     _write(folder / "concepts-an-image.csv", *_histogram_rows(images))
-    _write(folder / "pairs.csv", *_pair_rows(counted, counted.pairs))
-    if counted.relation:
-        _write(folder / "categories.csv", *_relation_rows(counted, counted.relation))
-    if counted.drift:
-        _write(folder / "drift.csv", *_drift_rows(counted, counted.drift))
+    _write(folder / "pairs.csv", *_pair_rows(statistics, statistics.pairs))
+    if statistics.relation:
+        _write(folder / "categories.csv", *_relation_rows(statistics, statistics.relation))
+    if statistics.drift:
+        _write(folder / "drift.csv", *_drift_rows(statistics, statistics.drift))
 
 
 Table = tuple[Sequence[str], Iterable[Sequence[str]]]
 """A header and its rows."""
 
 
-def _image_rows(counted: Counted) -> Table:
-    n = counted.image_counts
+def _image_rows(statistics: CorpusStatistics) -> Table:
+    n = statistics.image_counts
     header = ["split", *(name or "no category" for name in n.categories), "total"]
     rows = [
         [split, *map(str, row), str(sum(row))]
@@ -45,8 +45,8 @@ def _image_rows(counted: Counted) -> Table:
     return header, [*rows, ["total", *map(str, totals), str(sum(totals))]]
 
 
-def _concept_rows(counted: Counted) -> Table:
-    images = counted.images
+def _concept_rows(statistics: CorpusStatistics) -> Table:
+    images = statistics.images
     header, parts = ["cui", "name"], []
     for split in images.splits:
         header += [split, f"{split}_share"]
@@ -54,7 +54,7 @@ def _concept_rows(counted: Counted) -> Table:
     columns = images.most_frequent(len(images.labels))
     rows = []
     for column in columns.tolist():
-        row = counted.cells(column)
+        row = statistics.cells(column)
         for part in parts:
             n = int(part.support[column])
             row += [str(n), _cell(n / len(part))]
@@ -69,7 +69,7 @@ def _histogram_rows(images: LabelledImages) -> Table:
     return ["concepts", *images.splits], rows
 
 
-def _pair_rows(counted: Counted, pairs: ConceptPairs) -> Table:
+def _pair_rows(statistics: CorpusStatistics, pairs: ConceptPairs) -> Table:
     header = [
         "first",
         "first_name",
@@ -81,19 +81,19 @@ def _pair_rows(counted: Counted, pairs: ConceptPairs) -> Table:
         "pmi_bits",
     ]
     header += ["second_given_first", "first_given_second"]
-    support = counted.images.support
+    support = statistics.images.support
     rows = []
     for i in pairs.top(pairs.n_images, len(pairs)).tolist():
         first, second, n = int(pairs.first[i]), int(pairs.second[i]), int(pairs.n_images[i])
         rows.append([
-            *counted.cells(first), *counted.cells(second), str(n), str(pairs.n_groups[i]),
+            *statistics.cells(first), *statistics.cells(second), str(n), str(pairs.n_groups[i]),
             _cell(pairs.lift[i]), _cell(np.log2(pairs.lift[i])),
             _cell(n / support[first]), _cell(n / support[second]),
         ])  # fmt: skip
     return header, rows
 
 
-def _relation_rows(counted: Counted, relation: Relation) -> Table:
+def _relation_rows(statistics: CorpusStatistics, relation: Relation) -> Table:
     header = ["cui", "name", "images", "kind", "constant_in", "bits", "bits_by_chance", "entropy"]
     header += ["told_above_chance", *(f"{name}_share" for name in relation.categories)]
     rows = []
@@ -103,14 +103,14 @@ def _relation_rows(counted: Counted, relation: Relation) -> Table:
         constant = np.array(relation.categories)[relation.constant[:, column]].tolist()
         numbers = (relation.bits, relation.chance, relation.entropy, relation.told)
         rows.append([
-            *counted.cells(column), str(relation.support[column]), KINDS[relation.kinds[column]],
+            *statistics.cells(column), str(relation.support[column]), KINDS[relation.kinds[column]],
             ";".join(constant), *(_cell(values[column]) for values in numbers),
             *map(_cell, relation.shares[:, column].tolist()),
         ])  # fmt: skip
     return header, rows
 
 
-def _drift_rows(counted: Counted, drift: Drift) -> Table:
+def _drift_rows(statistics: CorpusStatistics, drift: Drift) -> Table:
     header = ["cui", "name", "train", "valid", "train_share", "valid_share", "standardised"]
     header += ["z", "q"]
     rows = []
@@ -119,7 +119,7 @@ def _drift_rows(counted: Counted, drift: Drift) -> Table:
         numbers = (*drift.shares, drift.standardised, drift.z, drift.q)
         counts = map(str, drift.support[:, column].tolist())
         rows.append([
-            *counted.cells(column), *counts, *(_cell(values[column]) for values in numbers),
+            *statistics.cells(column), *counts, *(_cell(values[column]) for values in numbers),
         ])  # fmt: skip
     return header, rows
 

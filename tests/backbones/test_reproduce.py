@@ -1,4 +1,4 @@
-"""The paper's experiments as pairs of networks: trained, crashed, gone on with."""
+"""The paper's experiments as pairs of networks: trained, crashed, resumed."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbones.detectors.run import Upkeep
+from backbones.detectors.run import RunOptions
 from backbones.reproduce import TrialPlan, plan_trials, reproduce
 from backbones.settings.paper import SCALES, Scale
 from core.errors import ConfigError, MissingStageError
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(trials: list[TrialPlan], workspace: Workspace) -> list[TrialPlan]:
-    return reproduce(trials, workspace, device="cpu", upkeep=Upkeep())
+    return reproduce(trials, workspace, device="cpu", options=RunOptions())
 
 
 def test_without_numbers_all_ten_are_trained_as_pairs() -> None:

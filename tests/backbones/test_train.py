@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from backbones.detectors.inputs import MATERIALS
+from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.plan import detector_names
 from backbones.networks.weights import start_weights
 from backbones.settings.config import BackboneConfig
@@ -93,16 +93,16 @@ def test_a_specialist_may_start_from_the_global_detector(
     (general,) = train(corpus, workspace, "global", FULL)
     config = start_weights(FULL, "global", corpus, workspace)
     assert config.weights == str(general)
-    material = MATERIALS["full"](corpus, workspace, config, Compute())
+    inputs = TRAINING_INPUTS["full"](corpus, workspace, config, Compute())
     rows, labels = np.arange(4), LabelSpace(("C2", "C3", "C99"))
     torch.manual_seed(5)
-    model = material.new_model(rows, labels).eval()
+    model = inputs.new_model(rows, labels).eval()
     with torch.inference_mode():
-        logits = model(*material.batches(rows)).numpy()
-    start = material.image_ids.index(corpus.images("valid").image_ids[0])
+        logits = model(*inputs.batches(rows)).numpy()
+    start = inputs.image_ids.index(corpus.images("valid").image_ids[0])
     valid = predicted(general)
     with torch.inference_mode():
-        (row,) = torch.sigmoid(model(*material.batches(np.array([start])))).numpy()
+        (row,) = torch.sigmoid(model(*inputs.batches(np.array([start])))).numpy()
     known = [valid.labels.cuis.index(cui) for cui in ("C2", "C3")]
     np.testing.assert_allclose(row[:2], valid.probs[0, known], rtol=0, atol=1e-5)
     assert np.isfinite(logits).all()
@@ -180,17 +180,17 @@ def test_the_weights_on_disk_give_the_predictions_on_disk(
     corpus: Corpus, workspace: Workspace
 ) -> None:
     (folder,) = train(corpus, workspace, "global")
-    material = MATERIALS["frozen"](corpus, workspace, FROZEN, Compute())
+    inputs = TRAINING_INPUTS["frozen"](corpus, workspace, FROZEN, Compute())
     tensors = load_file(folder / "model.safetensors")
     asked = corpus.images("valid").image_ids
-    rows = np.array([material.image_ids.index(image_id) for image_id in asked])
+    rows = np.array([inputs.image_ids.index(image_id) for image_id in asked])
     probs = []
     for member in range(FROZEN.n_members):
-        model = material.new_model(rows, corpus.labels).eval()  # standardised as the file says
+        model = inputs.new_model(rows, corpus.labels).eval()  # standardised as the file says
         own = {k.removeprefix(f"{member}."): v for k, v in tensors.items() if k[0] == str(member)}
         model.load_state_dict(own, strict=True)
         with torch.inference_mode():
-            probs.append(torch.sigmoid(model(*material.batches(rows))).numpy())
+            probs.append(torch.sigmoid(model(*inputs.batches(rows))).numpy())
     np.testing.assert_allclose(predicted(folder).probs, np.mean(probs, axis=0), rtol=0, atol=1e-6)
 
 

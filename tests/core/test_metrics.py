@@ -13,6 +13,7 @@ from core.metrics import (
     THRESHOLDS,
     EmptyTruth,
     Interval,
+    beats_by_margin,
     best_threshold,
     bootstrap,
     column_sums,
@@ -30,7 +31,6 @@ from core.metrics import (
     recall_by_frequency,
     row_sums,
     sample_f1,
-    wins,
 )
 from core.predictions import Probs
 
@@ -446,7 +446,7 @@ def test_cross_fitted_decisions_have_the_cross_fitted_scores(rule: EmptyTruth) -
 def test_a_difference_wins_by_its_standard_errors() -> None:
     # mean 0.5, deviation 0.5, error 0.25: two errors above 0
     difference = np.array([0.0, 1.0, np.nan, 0.0, 1.0])
-    assert wins(difference, margin=1.9)
-    assert not wins(difference, margin=2.0)
-    assert not wins(-difference, margin=0.0)
-    assert not wins(np.zeros(3), margin=0.0)
+    assert beats_by_margin(difference, margin=1.9)
+    assert not beats_by_margin(difference, margin=2.0)
+    assert not beats_by_margin(-difference, margin=0.0)
+    assert not beats_by_margin(np.zeros(3), margin=0.0)

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from ensembles.pairs import Floats, Ranked
+from ensembles.pairs import CalibratedPairs, Floats
 
 
-def ranked(probs: Floats) -> Ranked:
+def ranked(probs: Floats) -> CalibratedPairs:
     """All pairs of (N, L) probabilities above 0."""
     rows, columns = np.nonzero(probs > 0)
-    return Ranked(
+    return CalibratedPairs(
         rows=rows.astype(np.int32),
         columns=columns.astype(np.int32),
         probs=probs[rows, columns],

@@ -14,9 +14,9 @@ from core.labels import LabelSpace
 from core.predictions import Predictions, SparsePredictions
 from core.prior import CategoryPrior
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import ask_again
+from core.storage.folders import mark_used
 from ensembles.config import EnsembleConfig
-from ensembles.members import constant_concepts, gather
+from ensembles.members import constant_concepts, gather_members
 from ensembles.second_stage import candidates_of
 
 SaveRun = Callable[..., Path]
@@ -29,7 +29,7 @@ def test_the_prior_comes_first_then_fused_sources_then_detectors(
         detector(name)
     for name in ("retrieval", "one-hot"):
         fused(name)
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     names = [member.name for member in members]
     assert names[0] == "prior"
     assert set(names[1:3]) == {"one-hot", "retrieval"}
@@ -46,7 +46,7 @@ def test_the_newest_run_wins(
     for number, made in enumerate(("2026-11-02", "2026-11-03", "2026-11-01")):
         detector("global", name=f"made-{number}", made=made, noise=1.0 + number)
         fused("retrieval", name=f"retrieval-{number}", made=made)
-    _, retrieval, general = gather(generated, workspace)
+    _, retrieval, general = gather_members(generated, workspace)
     assert retrieval.origin == "retrieval-1 2026-11-03"
     assert general.origin == "made-1 2026-11-03"
     newest = workspace.backbones / "global" / "made-1" / "predictions" / "valid"
@@ -64,7 +64,7 @@ def test_the_newest_run_of_each_preset_takes_part_under_its_own_name(
     detector("global", name="finetune-2", made="2026-11-08", noise=5.0)
     detector("global", name="finetune-3", made="2026-11-05", noise=6.0)
     detector("DRCT", name="finetune-1")
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     names = ["global/convnext", "global/finetune", "global/quick", "DRCT"]
     assert [member.name for member in members] == ["prior", *names]
     assert members[2].origin == "finetune-2 2026-11-08"
@@ -79,7 +79,7 @@ def test_members_of_one_category_are_sources_of_their_own(
 ) -> None:
     detector("global", name="quick-1", noise=1.0)
     detector("global", name="finetune-1", noise=4.0)
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     valid = generated.table.of(split="valid")
     pairs = candidates_of(generated, members, valid, split="valid", config=EnsembleConfig())
     assert pairs.feature_names[:3] == ("logit prior", "logit global/finetune", "logit global/quick")
@@ -94,9 +94,9 @@ def test_asking_for_another_preset_again_changes_neither_names_nor_order(
 ) -> None:
     for preset in ("quick", "finetune"):
         detector("global", name=f"{preset}-1")
-    before = [(member.name, member.origin) for member in gather(generated, workspace)]
-    ask_again(workspace.backbones / "global" / "finetune-1")
-    assert [(m.name, m.origin) for m in gather(generated, workspace)] == before
+    before = [(member.name, member.origin) for member in gather_members(generated, workspace)]
+    mark_used(workspace.backbones / "global" / "finetune-1")
+    assert [(m.name, m.origin) for m in gather_members(generated, workspace)] == before
 
 
 def test_of_a_specialist_with_two_presets_the_one_that_is_routed_is_left_out(
@@ -109,7 +109,7 @@ def test_of_a_specialist_with_two_presets_the_one_that_is_routed_is_left_out(
     detector("DRCT", name="quick-1", made="2026-11-01")
     detector("DRCT", name="finetune-1", made="2026-11-02")
     fused("routed", contains=("DRCT/finetune-1",))
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     assert [member.name for member in members] == ["prior", "routed", "DRCT/quick"]
     line = "members: prior, routed, DRCT/quick; already in a fused source: DRCT/finetune\n"
     assert capsys.readouterr().err == line
@@ -121,7 +121,7 @@ def test_specialists_that_are_contained_in_a_fused_source_are_left_out(
     for name in ("global", "DRCT", "DRXR"):
         detector(name)
     fused("routed", contains=("DRCT/made-1",))
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     assert [member.name for member in members] == ["prior", "routed", "global", "DRXR"]
 
 
@@ -131,7 +131,7 @@ def test_a_specialist_trained_after_the_fusion_has_its_own_say(
     detector("DRCT", name="made-1", made="2026-11-01")
     fused("routed", contains=("DRCT/made-1",))
     detector("DRCT", name="made-2", made="2026-11-02")
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     assert [member.name for member in members] == ["prior", "routed", "DRCT"]
 
 
@@ -141,7 +141,7 @@ def test_only_the_newest_run_of_a_strategy_says_what_is_contained(
     detector("DRCT")
     fused("routed", name="routed-1", made="2026-11-01", contains=("DRCT/made-1",))
     fused("routed", name="routed-2", made="2026-11-02")
-    assert [m.name for m in gather(generated, workspace)] == ["prior", "routed", "DRCT"]
+    assert [m.name for m in gather_members(generated, workspace)] == ["prior", "routed", "DRCT"]
 
 
 def test_runs_on_another_corpus_are_passed_over(
@@ -150,7 +150,7 @@ def test_runs_on_another_corpus_are_passed_over(
     detector("global", corpus="other000")
     fused("retrieval", corpus="other000", made="2099-01-01")
     fused("one-hot")
-    assert [member.name for member in gather(generated, workspace)] == ["prior", "one-hot"]
+    assert [member.name for member in gather_members(generated, workspace)] == ["prior", "one-hot"]
 
 
 def test_the_fused_prior_is_not_counted_twice(
@@ -158,7 +158,7 @@ def test_the_fused_prior_is_not_counted_twice(
 ) -> None:
     fused("prior")
     fused("one-hot")
-    assert [member.name for member in gather(generated, workspace)] == ["prior", "one-hot"]
+    assert [member.name for member in gather_members(generated, workspace)] == ["prior", "one-hot"]
 
 
 def test_a_workspace_without_members_names_the_commands(
@@ -167,7 +167,7 @@ def test_a_workspace_without_members_names_the_commands(
     with pytest.raises(
         MissingStageError, match=r"neither a detector nor a fused .*`python cli\.py train-backbone"
     ):
-        gather(generated, workspace)
+        gather_members(generated, workspace)
 
 
 def test_a_member_fitted_on_images_that_it_predicts_is_refused(
@@ -177,7 +177,7 @@ def test_a_member_fitted_on_images_that_it_predicts_is_refused(
     honest = Predictions.load(home / "predictions" / "valid")
     replace(honest, fitted_on=frozenset({"valid_003"})).save(home / "predictions" / "valid")
     with pytest.raises(LeakageError, match=r"member global: global: 1 of 80 images .*valid_003"):
-        gather(generated, workspace)
+        gather_members(generated, workspace)
 
 
 def test_a_member_fitted_on_test_images_is_refused_as_well(
@@ -187,7 +187,7 @@ def test_a_member_fitted_on_test_images_is_refused_as_well(
     honest = Predictions.load(home / "predictions" / "test")
     replace(honest, fitted_on=frozenset({"test_007"})).save(home / "predictions" / "test")
     with pytest.raises(LeakageError, match=r"global: 1 of 40 images were used to fit it"):
-        gather(generated, workspace)
+        gather_members(generated, workspace)
 
 
 def test_a_group_that_crosses_the_splits_is_refused(
@@ -198,14 +198,14 @@ def test_a_group_that_crosses_the_splits_is_refused(
     groups[generated.table.image_ids.index("valid_010")] = "train-0"
     crossing = replace(generated, table=replace(generated.table, groups=tuple(groups)))
     with pytest.raises(LeakageError, match=r"share a group with images .*valid_010.*whole groups"):
-        gather(crossing, workspace)
+        gather_members(crossing, workspace)
 
 
 def test_a_member_knows_which_images_and_concepts_it_covers(
     generated: Corpus, workspace: Workspace, detector: SaveRun
 ) -> None:
     detector("DRCT")
-    special = gather(generated, workspace)[1]
+    special = gather_members(generated, workspace)[1]
     valid = generated.table.of(split="valid")
     source = special.source("valid", valid, generated)
     is_ct = np.array(valid.categories) == "DRCT"
@@ -247,14 +247,14 @@ def empty(tmp_path: Path) -> Workspace:
 def test_a_folder_is_a_member_under_its_name_and_stands_last(
     generated: Corpus, empty: Workspace, far: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prior, member = gather(generated, empty, outside=[far])
+    prior, member = gather_members(generated, empty, outside=[far])
     assert (prior.name, member.name) == ("prior", "far")
     assert member.origin.startswith("sha256 ")
     line = "member far: 80 of 80 valid images, 40 of 40 test images, 12 of 12 concepts; what is"
     assert line in capsys.readouterr().err
     changed = Predictions.load(far / "test")
     replace(changed, probs=np.square(changed.probs)).save(far / "test")
-    assert gather(generated, empty, outside=[far])[1].origin != member.origin
+    assert gather_members(generated, empty, outside=[far])[1].origin != member.origin
 
 
 def test_the_sparse_form_makes_the_same_candidates(
@@ -263,7 +263,7 @@ def test_the_sparse_form_makes_the_same_candidates(
     valid = generated.table.of(split="valid")
 
     def features() -> np.ndarray:
-        members = gather(generated, empty, outside=[far])
+        members = gather_members(generated, empty, outside=[far])
         pairs = candidates_of(generated, members, valid, split="valid", config=CONFIG)
         return np.asarray(pairs.features)
 
@@ -282,7 +282,7 @@ def test_what_the_corpus_lacks_is_cut_off_and_what_is_missing_is_unknown(
     replace(whole, image_ids=ids, labels=LabelSpace(cuis), probs=whole.probs[1:]).save(
         far / "valid"
     )
-    member = gather(generated, empty, outside=[far])[1]
+    member = gather_members(generated, empty, outside=[far])[1]
     line = capsys.readouterr().err
     assert "member far: 78 of 80 valid images, 40 of 40 test images, 11 of 12 concepts" in line
     assert "left out 1 images and 1 concepts that the corpus lacks" in line
@@ -297,7 +297,7 @@ def test_the_leakage_guard_holds_for_them_too(
     seen = replace(Predictions.load(far / "test"), fitted_on=frozenset({"test_001"}))
     SparsePredictions.of(seen, at_least=0.1).save(far / "test")
     with pytest.raises(LeakageError, match="1 of 40 images were used to fit it"):
-        gather(generated, empty, outside=[far])
+        gather_members(generated, empty, outside=[far])
 
 
 def test_a_name_that_is_taken_is_refused(
@@ -306,10 +306,10 @@ def test_a_name_that_is_taken_is_refused(
     other = tmp_path / "elsewhere" / "far"
     shutil.copytree(far, other)
     with pytest.raises(ConfigError, match=r"elsewhere/far: the name 'far' is taken; rename the"):
-        gather(generated, empty, outside=[far, other])
+        gather_members(generated, empty, outside=[far, other])
     far.rename(tmp_path / "mean")
     with pytest.raises(ConfigError, match="the name 'mean' is taken"):
-        gather(generated, empty, outside=[tmp_path / "mean"])
+        gather_members(generated, empty, outside=[tmp_path / "mean"])
 
 
 def test_a_run_that_is_passed_over_can_be_named(
@@ -323,7 +323,7 @@ def test_a_run_that_is_passed_over_can_be_named(
     detector("DRCT", name="quick-2", made="2026-11-02")
     routed = fused("routed", name="routed-1", made="2026-11-01", noise=3.0)
     fused("routed", name="routed-2", made="2026-11-02")
-    members = gather(generated, workspace, outside=[older, routed / "predictions"])
+    members = gather_members(generated, workspace, outside=[older, routed / "predictions"])
     assert [m.name for m in members] == ["prior", "routed", "DRCT", "DRCT/quick-1", "routed-1"]
     said = capsys.readouterr().err
     assert "member DRCT/quick-1: " in said
@@ -345,7 +345,7 @@ def test_a_specialist_in_a_fused_source_can_be_named_too(
 ) -> None:
     home = detector("DRCT", name="quick-1")
     fused("routed", contains=("DRCT/quick-1",))
-    members = gather(generated, workspace, outside=[home])
+    members = gather_members(generated, workspace, outside=[home])
     assert [member.name for member in members] == ["prior", "routed", "DRCT/quick-1"]
     assert "already in a fused source" not in capsys.readouterr().err
 
@@ -362,7 +362,7 @@ def test_what_is_a_member_already_is_taken_once_and_said(
     (tmp_path / "link").symlink_to(home)
     far = shutil.copytree(home / "predictions", tmp_path / "far")
     given = [home, tmp_path / "link", home / "predictions", strategy, far, far]
-    members = gather(generated, workspace, outside=given)
+    members = gather_members(generated, workspace, outside=given)
     assert [member.name for member in members] == ["prior", "film", "global", "far"]
     said = capsys.readouterr().err.splitlines()
     assert said[:4] == [
@@ -381,14 +381,14 @@ def test_an_ensemble_run_is_no_member(generated: Corpus, workspace: Workspace) -
     home = workspace.ensembles / "stack-1" / "predictions"
     home.mkdir(parents=True)
     with pytest.raises(PredictionsError, match=r"stack-1/predictions/valid: no such folder"):
-        gather(generated, workspace, outside=[home.parent])
+        gather_members(generated, workspace, outside=[home.parent])
 
 
 def test_a_folder_without_predictions_of_valid_is_refused(
     generated: Corpus, empty: Workspace, far: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(PredictionsError, match="no such folder"):
-        gather(generated, empty, outside=[tmp_path / "nowhere"])
+        gather_members(generated, empty, outside=[tmp_path / "nowhere"])
     Predictions.load(far / "test").save(far / "valid")
     with pytest.raises(PredictionsError, match="no image of valid in it to weigh it by"):
-        gather(generated, empty, outside=[far])
+        gather_members(generated, empty, outside=[far])

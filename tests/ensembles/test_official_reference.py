@@ -18,7 +18,7 @@ from ensembles.submission.score import SECONDARY_CONCEPTS, score_submission
 
 N_CASES = 200
 
-Pairs = dict[str, list[str]]
+ConceptLists = dict[str, list[str]]
 Scores = tuple[float | None, float | None]
 
 
@@ -37,7 +37,9 @@ def table(path: Path, separator: str) -> list[list[str]]:
         raise RefusedError from error
 
 
-def mean_f1(true: Pairs, found: Pairs, *, keep: frozenset[str] | None = None) -> float | None:
+def mean_f1(
+    true: ConceptLists, found: ConceptLists, *, keep: frozenset[str] | None = None
+) -> float | None:
     """One scikit-learn call an image with true concepts, added in the order found."""
     total, n = 0.0, len(true)
     for image_id, concepts in found.items():
@@ -53,9 +55,9 @@ def mean_f1(true: Pairs, found: Pairs, *, keep: frozenset[str] | None = None) ->
 
 def public_script_2020(run: Path, truth: Path) -> Scores:
     """The public script: an id, TAB, concepts; the last line of an image counts."""
-    read: list[Pairs] = []
+    read: list[ConceptLists] = []
     for path in (run, truth):
-        pairs: Pairs = {}
+        pairs: ConceptLists = {}
         for cells in table(path, "\t"):
             if len(cells) not in (1, 2):
                 raise RefusedError
@@ -82,16 +84,16 @@ def reference_2020(run: Path, truth: Path) -> Scores:
     return public_script_2020(run, truth)
 
 
-def true_concepts(rows: list[list[str]]) -> Pairs:
+def true_concepts(rows: list[list[str]]) -> ConceptLists:
     """A truth since 2022: at least two cells a line."""
     if any(len(cells) < 2 for cells in rows):
         raise RefusedError
     return {cells[0]: split(cells[1]) for cells in rows}
 
 
-def decided_concepts(rows: list[list[str]], true: Pairs) -> Pairs:
+def decided_concepts(rows: list[list[str]], true: ConceptLists) -> ConceptLists:
     """A submission since 2022: each image of the truth once, with at most 100 distinct concepts."""
-    found: Pairs = {}
+    found: ConceptLists = {}
     for cells in rows:
         concepts = split(cells[1]) if len(cells) == 2 else []
         if len(cells) not in (1, 2) or cells[0] in found or cells[0] not in true:

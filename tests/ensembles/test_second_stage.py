@@ -14,7 +14,7 @@ from core.runs.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import Thresholds
-from ensembles.members import gather
+from ensembles.members import gather_members
 from ensembles.second_stage import (
     CALIBRATED,
     SecondStage,
@@ -22,8 +22,8 @@ from ensembles.second_stage import (
     describe,
     every_rung,
     fit_second_stage,
-    judge,
     leave_one_out,
+    quick_stacker,
 )
 
 SaveRun = Callable[..., Path]
@@ -34,7 +34,7 @@ QUICK = EnsembleConfig(stackers=("mean", "logistic"), constant_from=15)
 def fit(corpus: Corpus, workspace: Workspace, config: EnsembleConfig = QUICK) -> SecondStage:
     valid = corpus.table.of(split="valid")
     return fit_second_stage(
-        corpus, gather(corpus, workspace), valid, config, empty_truth="left out"
+        corpus, gather_members(corpus, workspace), valid, config, empty_truth="left out"
     )
 
 
@@ -110,8 +110,10 @@ def test_every_kind_of_thing_that_was_tried_has_a_rung_kept_or_not(
     assert titles[:4] == ["prior", "best member", "mean of the members", "stacker"]
     assert titles[-2:] == ["decision", "submission"]
     assert titles[-3] in {"one exact threshold", "thresholds by category", "thresholds by concept"}
-    assert choice.belief is not None
-    assert fitted.rungs[-2].title.endswith(f"({choice.belief.calibration.kind} calibration)")
+    assert choice.calibrated_model is not None
+    assert fitted.rungs[-2].title.endswith(
+        f"({choice.calibrated_model.calibration.kind} calibration)"
+    )
     last_kept = [rung for rung in fitted.rungs if rung.state == "kept"][-1]
     np.testing.assert_array_equal(last_kept.image_f1, choice.image_f1)
     for rung in fitted.rungs[-3:-1]:
@@ -161,7 +163,7 @@ def test_a_stacker_that_does_not_pay_is_not_used(
     assert [rung.name for rung in kept_sources(fitted)] == ["prior", fitted.stacker_name]
     states = {rung.name: rung.state for rung in fitted.rungs if not rung.is_rule}
     assert states["mean"] == states["logistic"] == "not kept"
-    member = next(m for m in gather(generated, workspace) if m.name == fitted.stacker_name)
+    member = next(m for m in gather_members(generated, workspace) if m.name == fitted.stacker_name)
     chosen = fitted.out_of_fold > 0
     assert isinstance(member.valid, Predictions)
     np.testing.assert_allclose(fitted.out_of_fold[chosen], member.valid.probs[chosen], atol=1e-6)
@@ -226,7 +228,7 @@ def test_candidates_of_test_have_the_features_of_those_of_valid(
 ) -> None:
     fused("one-hot")
     detector("DRCT")
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     names = {
         candidates_of(
             generated, members, generated.table.of(split=split), split=split, config=QUICK
@@ -272,14 +274,14 @@ def test_the_member_that_knows_is_worth_most_and_the_score_is_that_of_the_others
     fused("one-hot", noise=0.8)
     fused("retrieval", noise=4.0)
     valid = generated.table.of(split="valid")
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     fitted = fit_second_stage(generated, members, valid, CONFIG, empty_truth="left out")
     steps = leave_one_out(generated, members, valid, CONFIG, fitted, empty_truth="left out")
     gains = {step.name: step.gain for step in steps if step.gain is not None}
     assert list(gains) == ["prior", "one-hot", "retrieval"]
     assert gains["one-hot"].low > 0.1
     assert gains["one-hot"].low > gains["retrieval"].value
-    name = judge(fitted)
+    name = quick_stacker(fitted)
     assert name in CONFIG.stackers
     without = [member for member in members if member.name != "one-hot"]
     alone = fit_second_stage(generated, without, valid, CONFIG, empty_truth="left out")
@@ -299,10 +301,10 @@ def test_the_kept_stacker_judges_if_it_is_quick_and_else_the_best_quick_one(
 ) -> None:
     fused("one-hot")
     valid = generated.table.of(split="valid")
-    members = gather(generated, workspace)
+    members = gather_members(generated, workspace)
     fitted = fit_second_stage(generated, members, valid, CONFIG, empty_truth="left out")
-    assert judge(replace(fitted, stacker_name="logistic")) == "logistic"
+    assert quick_stacker(replace(fitted, stacker_name="logistic")) == "logistic"
     better = replace(fitted.tried[-1], image_f1=np.ones(len(valid)))  # of "logistic"
     tried = [*fitted.tried[:-1], better]
-    assert judge(replace(fitted, stacker_name="lightgbm", tried=tried)) == "logistic"
-    assert judge(replace(fitted, stacker_name="prior", tried=fitted.tried[:1])) is None
+    assert quick_stacker(replace(fitted, stacker_name="lightgbm", tried=tried)) == "logistic"
+    assert quick_stacker(replace(fitted, stacker_name="prior", tried=fitted.tried[:1])) is None

@@ -14,11 +14,11 @@ from fusion.combine import (
     blend,
     choose_on_valid,
     choose_variant,
+    cross_fitted_variants,
     route,
-    settled,
     with_constants,
 )
-from fusion.inputs.gather import Given, gather
+from fusion.inputs.gather import FusionInputs, gather_inputs
 
 
 def test_the_mean_of_log_odds_lies_between() -> None:
@@ -58,8 +58,8 @@ FOLDS = np.array([0, 0, 1, 1])
 
 
 @pytest.fixture
-def given(corpus: Corpus, trained: Workspace) -> Given:
-    return gather(corpus, trained, embeddings=(), device="cpu")
+def fusion_inputs(corpus: Corpus, trained: Workspace) -> FusionInputs:
+    return gather_inputs(corpus, trained, embeddings=(), device="cpu")
 
 
 def targets() -> Targets:
@@ -84,26 +84,32 @@ def test_the_first_of_equals_and_of_what_cannot_be_scored_is_taken() -> None:
     assert (lone.best, lone.by_fold) == (1, {0: 0})  # no other fold: the first
 
 
-def test_valid_gets_what_was_chosen_without_its_fold_and_test_the_best(given: Given) -> None:
-    n = {split: len(given.corpus.images(split)) for split in ("valid", "test")}
-    shape = len(given.corpus.labels)
+def test_valid_gets_what_was_chosen_without_its_fold_and_test_the_best(
+    fusion_inputs: FusionInputs,
+) -> None:
+    n = {split: len(fusion_inputs.corpus.images(split)) for split in ("valid", "test")}
+    shape = len(fusion_inputs.corpus.labels)
     variants = {s: [np.full((n[s], shape), v, np.float32) for v in (0.1, 0.2, 0.3)] for s in n}
     choice = VariantChoice(best=2, by_fold={0: 0, 1: 1, 2: 0, 3: 2})
-    found = settled(given, variants, choice)
+    found = cross_fitted_variants(fusion_inputs, variants, choice)
     assert (found["test"] == np.float32(0.3)).all()
-    expected = np.array([0.1, 0.2, 0.1, 0.3], np.float32)[given.corpus.images("valid").folds]
+    expected = np.array([0.1, 0.2, 0.1, 0.3], np.float32)[
+        fusion_inputs.corpus.images("valid").folds
+    ]
     np.testing.assert_array_equal(found["valid"][:, 0], expected)
     assert (variants["valid"][2] == np.float32(0.3)).all()  # left as it was
 
 
-def test_without_labels_in_valid_the_first_variant_is_taken(given: Given) -> None:
-    table = given.corpus.table
+def test_without_labels_in_valid_the_first_variant_is_taken(fusion_inputs: FusionInputs) -> None:
+    table = fusion_inputs.corpus.table
     concepts = tuple(
         None if split == "valid" else known
         for split, known in zip(table.splits, table.concepts, strict=True)
     )
-    blind = replace(given, corpus=replace(given.corpus, table=replace(table, concepts=concepts)))
-    variants = [np.zeros((16, len(given.corpus.labels)), np.float32)] * 2
+    blind = replace(
+        fusion_inputs, corpus=replace(fusion_inputs.corpus, table=replace(table, concepts=concepts))
+    )
+    variants = [np.zeros((16, len(fusion_inputs.corpus.labels)), np.float32)] * 2
     assert choose_on_valid(blind, variants) == VariantChoice(best=0, by_fold={})
 
 

@@ -20,9 +20,9 @@ from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
 from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
-from fusion.inputs.gather import Given
+from fusion.inputs.gather import FusionInputs
 from fusion.inputs.metadata import MetadataEncoder
-from fusion.result import Fused, Made
+from fusion.result import Earlier, FusedResult
 from fusion.strategies import STRATEGIES
 
 TINY = FuseConfig(
@@ -84,11 +84,11 @@ def test_two_at_once_make_a_strategy_once(
     retrieval = STRATEGIES["retrieval"]
     times = []
 
-    def slow(given: Given, config: FuseConfig, made: Made) -> Fused:
+    def slow(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
         times.append(config)
         begun.set()
         assert waits.wait(60)
-        return retrieval(given, config, made)
+        return retrieval(fusion_inputs, config, earlier)
 
     def heard(line: str) -> None:
         say(line)
@@ -104,7 +104,7 @@ def test_two_at_once_make_a_strategy_once(
         assert first.result(60) == second.result(60)
     assert len(times) == 1
     said = capsys.readouterr().err
-    assert "retrieval: another process is at it; waiting for its end" in said
+    assert "retrieval: another process is working on it; waiting" in said
     assert f"retrieval: already fused, {first.result()[0].folder}" in said
     assert not list((trained.fusion / "unfinished").iterdir())
 

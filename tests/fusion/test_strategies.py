@@ -13,9 +13,9 @@ from core.prior import CategoryPrior
 from core.runs.workspace import Corpus, Workspace
 from fusion.combine import blend
 from fusion.config import FuseConfig
-from fusion.inputs.gather import Given, gather
+from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.networks.train import HEADS, network
-from fusion.result import Fused
+from fusion.result import FusedResult
 from fusion.strategies import NEEDS, STRATEGIES, constrained, in_order, prior, routed, voted
 
 TINY = FuseConfig(
@@ -25,151 +25,162 @@ TINY = FuseConfig(
 
 
 @pytest.fixture
-def given(corpus: Corpus, trained: Workspace) -> Given:
-    return gather(corpus, trained, embeddings=(), device="cpu")
+def fusion_inputs(corpus: Corpus, trained: Workspace) -> FusionInputs:
+    return gather_inputs(corpus, trained, embeddings=(), device="cpu")
 
 
-def check(fused: Fused, given: Given, source: str) -> None:
+def check(fused: FusedResult, fusion_inputs: FusionInputs, source: str) -> None:
     """Every image of valid and test, the full label space, out of sample."""
     assert set(fused.predictions) == {"valid", "test"}
     for split, predictions in fused.predictions.items():
         assert predictions.source == source
-        assert predictions.image_ids == given.corpus.table.of(split=split).image_ids
-        assert predictions.labels == given.corpus.labels
-        assert predictions.fitted_on == frozenset(given.training_images().image_ids)
+        assert predictions.image_ids == fusion_inputs.corpus.table.of(split=split).image_ids
+        assert predictions.labels == fusion_inputs.corpus.labels
+        assert predictions.fitted_on == frozenset(fusion_inputs.training_images().image_ids)
         assert predictions.out_of_sample
 
 
-def test_the_prior_says_what_the_category_says(given: Given) -> None:
-    fused = prior(given, TINY, {})
-    check(fused, given, "prior")
-    counted = CategoryPrior.of(given.training_images(), given.corpus.labels)
+def test_the_prior_says_what_the_category_says(fusion_inputs: FusionInputs) -> None:
+    fused = prior(fusion_inputs, TINY, {})
+    check(fused, fusion_inputs, "prior")
+    counted = CategoryPrior.of(fusion_inputs.training_images(), fusion_inputs.corpus.labels)
     expected = counted.of_category("DRCT")  # the first of valid is a CT
     np.testing.assert_array_equal(fused.predictions["valid"].probs[0], expected)
     assert expected[0] == 1  # C1 stands on every CT
 
 
-def test_the_prior_of_a_guess_is_the_mean_of_what_it_may_be(given: Given) -> None:
-    assert given.guess is not None
-    row = given.rows(given.corpus.images("valid").take(np.array([0])))[0]
-    sure = given.guess.posterior[row]
-    counted = CategoryPrior.of(given.training_images(), given.corpus.labels)
+def test_the_prior_of_a_guess_is_the_mean_of_what_it_may_be(fusion_inputs: FusionInputs) -> None:
+    assert fusion_inputs.guess is not None
+    row = fusion_inputs.rows(fusion_inputs.corpus.images("valid").take(np.array([0])))[0]
+    sure = fusion_inputs.guess.posterior[row]
+    counted = CategoryPrior.of(fusion_inputs.training_images(), fusion_inputs.corpus.labels)
     expected = sure[2] * counted.of_category("DRCT") + sure[6] * counted.of_category("DRXR")
-    found = prior(given, TINY, {}).withheld["valid"].probs[0]
+    found = prior(fusion_inputs, TINY, {}).without_category["valid"].probs[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_network_learns_from_features_and_category(name: str, given: Given) -> None:
-    fused = network(given, overlay(TINY, {"epochs": 60, "patience": 60}), {}, name=name)
-    check(fused, given, name)
+def test_a_network_learns_from_features_and_category(
+    name: str, fusion_inputs: FusionInputs
+) -> None:
+    fused = network(fusion_inputs, overlay(TINY, {"epochs": 60, "patience": 60}), {}, name=name)
+    check(fused, fusion_inputs, name)
     probs, is_ct = fused.predictions["valid"].probs, np.array([1, 1, 1, 1, 0, 0, 0, 0] * 2)
     right = (probs[:, 0] > probs[:, 1]) == is_ct  # C1 on CT, C2 on X-ray
     assert right.mean() >= 0.9
-    assert set(fused.withheld) == (set() if name == "blind" else {"valid", "test"})
+    assert set(fused.without_category) == (set() if name == "blind" else {"valid", "test"})
     assert {key.partition(".")[0] for key in fused.weights} == {"0", "1"}
 
 
-def test_a_network_is_told_the_category_or_the_guess(given: Given) -> None:
+def test_a_network_is_told_the_category_or_the_guess(fusion_inputs: FusionInputs) -> None:
     config = overlay(TINY, {"epochs": 2})
-    fused = network(given, config, {}, name="one-hot")
-    known, guessed = fused.predictions["valid"].probs, fused.withheld["valid"].probs
+    fused = network(fusion_inputs, config, {}, name="one-hot")
+    known, guessed = fused.predictions["valid"].probs, fused.without_category["valid"].probs
     assert (known != guessed).any()
-    assert given.withheld is not None
-    as_guessed = network(replace(given, evidence=given.withheld), config, {}, name="one-hot")
+    assert fusion_inputs.without_category is not None
+    as_guessed = network(
+        replace(fusion_inputs, network_inputs=fusion_inputs.without_category),
+        config,
+        {},
+        name="one-hot",
+    )
     assert as_guessed.predictions["valid"].probs.shape == known.shape
 
 
-def test_constrained_decides_what_is_constant_in_the_category(given: Given) -> None:
-    made = {"one-hot": network(given, overlay(TINY, {"epochs": 1}), {}, name="one-hot")}
-    fused = constrained(given, overlay(TINY, {"constant_from": 10}), made)
-    check(fused, given, "constrained")
+def test_constrained_decides_what_is_constant_in_the_category(fusion_inputs: FusionInputs) -> None:
+    earlier = {"one-hot": network(fusion_inputs, overlay(TINY, {"epochs": 1}), {}, name="one-hot")}
+    fused = constrained(fusion_inputs, overlay(TINY, {"constant_from": 10}), earlier)
+    check(fused, fusion_inputs, "constrained")
     for split in ("valid", "test"):
-        is_ct = np.array(given.corpus.images(split).categories) == "DRCT"
+        is_ct = np.array(fusion_inputs.corpus.images(split).categories) == "DRCT"
         probs = fused.predictions[split].probs
         assert (probs[is_ct, 0] == 1).all()  # C1
         assert (probs[~is_ct, 1] == 1).all()  # C2
-        base = made["one-hot"].predictions[split].probs
+        base = earlier["one-hot"].predictions[split].probs
         np.testing.assert_array_equal(probs[:, 2:], base[:, 2:])
-    assert fused.withheld["valid"].probs[:, 0].max() < 1
+    assert fused.without_category["valid"].probs[:, 0].max() < 1
 
 
-def test_voted_lies_between_its_parts_by_the_share_that_was_chosen(given: Given) -> None:
+def test_voted_lies_between_its_parts_by_the_share_that_was_chosen(
+    fusion_inputs: FusionInputs,
+) -> None:
     config = overlay(TINY, {"epochs": 2})
-    made = {
-        "prior-offset": network(given, config, {}, name="prior-offset"),
-        "retrieval": STRATEGIES["retrieval"](given, config, {}),
+    earlier = {
+        "prior-offset": network(fusion_inputs, config, {}, name="prior-offset"),
+        "retrieval": STRATEGIES["retrieval"](fusion_inputs, config, {}),
     }
-    fused = voted(given, config, made, name="voted")
-    check(fused, given, "voted")
+    fused = voted(fusion_inputs, config, earlier, name="voted")
+    check(fused, fusion_inputs, "voted")
     share = fused.chosen["share of the votes"]
     assert share in (0, 0.25, 0.5, 0.75)
-    seen, votes = (made[name].predictions["test"].probs for name in NEEDS["voted"])
+    seen, votes = (earlier[name].predictions["test"].probs for name in NEEDS["voted"])
     np.testing.assert_array_equal(fused.predictions["test"].probs, blend(seen, votes, share))
-    assert set(fused.withheld) == {"valid", "test"}
+    assert set(fused.without_category) == {"valid", "test"}
 
 
 def test_routed_takes_the_specialists_say_and_the_global_detectors_elsewhere(
-    given: Given,
+    fusion_inputs: FusionInputs,
 ) -> None:
-    fused = routed(given, TINY, {})
-    check(fused, given, "routed")
-    runs = {run.category: run.predictions("valid") for run in given.detectors}
-    table, found = given.corpus.table, fused.predictions["valid"]
+    fused = routed(fusion_inputs, TINY, {})
+    check(fused, fusion_inputs, "routed")
+    runs = {run.category: run.predictions("valid") for run in fusion_inputs.detectors}
+    table, found = fusion_inputs.corpus.table, fused.predictions["valid"]
     row = found.image_ids.index("valid_05")
     assert table.categories[table.image_ids.index("valid_05")] == "DRXR"
-    for column, cui in enumerate(given.corpus.labels.cuis):
+    for column, cui in enumerate(fusion_inputs.corpus.labels.cuis):
         own = runs["DRXR"] if cui in runs["DRXR"].labels else runs["global"]
         expected = own.rows(["valid_05"]).probs[0, own.labels.columns([cui])[0]]
         assert found.probs[row, column] == expected
     assert "C1" not in runs["DRXR"].labels  # so C1 of an X-ray is the global detector's say
 
 
-def test_routed_says_which_detectors_it_contains(given: Given) -> None:
-    contained = routed(given, TINY, {}).contains
-    assert contained == tuple(r.name for r in given.detectors if r.category != "global")
+def test_routed_says_which_detectors_it_contains(fusion_inputs: FusionInputs) -> None:
+    contained = routed(fusion_inputs, TINY, {}).contains
+    assert contained == tuple(r.name for r in fusion_inputs.detectors if r.category != "global")
     assert [name.split("/")[0] for name in contained] == ["DRCT", "DRXR"]
-    assert prior(given, TINY, {}).contains == ()
+    assert prior(fusion_inputs, TINY, {}).contains == ()
 
 
-def test_without_a_global_detector_the_fused_head_is_the_general_source(given: Given) -> None:
-    specialists = tuple(run for run in given.detectors if run.category != "global")
-    without = replace(given, detectors=specialists)
-    made = {"one-hot": network(given, overlay(TINY, {"epochs": 1}), {}, name="one-hot")}
-    found = routed(without, TINY, made).predictions["test"]
-    base = made["one-hot"].predictions["test"]
+def test_without_a_global_detector_the_fused_head_is_the_general_source(
+    fusion_inputs: FusionInputs,
+) -> None:
+    specialists = tuple(run for run in fusion_inputs.detectors if run.category != "global")
+    without = replace(fusion_inputs, detectors=specialists)
+    earlier = {"one-hot": network(fusion_inputs, overlay(TINY, {"epochs": 1}), {}, name="one-hot")}
+    found = routed(without, TINY, earlier).predictions["test"]
+    base = earlier["one-hot"].predictions["test"]
     row = found.image_ids.index("test_05")
     assert found.probs[row, 0] == base.probs[row, 0]  # C1, unknown to the X-ray specialist
     assert not np.array_equal(found.probs, base.probs)
 
 
-@pytest.mark.parametrize("made", [{}, {"retrieval": Fused(predictions={})}])
+@pytest.mark.parametrize("earlier", [{}, {"retrieval": FusedResult(predictions={})}])
 def test_routed_without_anything_general_says_what_to_name_before_it(
-    given: Given, made: dict[str, Fused]
+    fusion_inputs: FusionInputs, earlier: dict[str, FusedResult]
 ) -> None:
     with pytest.raises(ConfigError, match="`routed` needs the global detector, or `one-hot` named"):
-        routed(replace(given, detectors=()), TINY, made)
+        routed(replace(fusion_inputs, detectors=()), TINY, earlier)
 
 
-def test_routing_asks_for_training_images_of_a_concept(given: Given) -> None:
-    always = routed(given, overlay(TINY, {"support": "0"}), {})
-    never = routed(given, overlay(TINY, {"support": "999"}), {})
-    general = next(run for run in given.detectors if run.category == "global")
+def test_routing_asks_for_training_images_of_a_concept(fusion_inputs: FusionInputs) -> None:
+    always = routed(fusion_inputs, overlay(TINY, {"support": "0"}), {})
+    never = routed(fusion_inputs, overlay(TINY, {"support": "999"}), {})
+    general = next(run for run in fusion_inputs.detectors if run.category == "global")
     np.testing.assert_array_equal(
         never.predictions["test"].probs, general.predictions("test").probs
     )
     assert (always.predictions["test"].probs != never.predictions["test"].probs).any()
-    chosen = routed(given, overlay(TINY, {"support": "0,999"}), {})
+    chosen = routed(fusion_inputs, overlay(TINY, {"support": "0,999"}), {})
     assert chosen.chosen["support"] in (0, 999)
 
 
-def test_predictions_of_strategies_can_be_lined_up(given: Given) -> None:
-    made: dict[str, Fused] = {}
+def test_predictions_of_strategies_can_be_lined_up(fusion_inputs: FusionInputs) -> None:
+    earlier: dict[str, FusedResult] = {}
     for name, strategy in STRATEGIES.items():
-        made[name] = strategy(given, overlay(TINY, {"epochs": 1}), made)
-    sources: list[Predictions] = [fused.predictions["valid"] for fused in made.values()]
+        earlier[name] = strategy(fusion_inputs, overlay(TINY, {"epochs": 1}), earlier)
+    sources: list[Predictions] = [fused.predictions["valid"] for fused in earlier.values()]
     assert len({source.image_ids for source in sources}) == 1
-    assert {source.labels for source in sources} == {LabelSpace(given.corpus.labels.cuis)}
+    assert {source.labels for source in sources} == {LabelSpace(fusion_inputs.corpus.labels.cuis)}
     assert [source.source for source in sources] == list(STRATEGIES)
 
 

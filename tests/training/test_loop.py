@@ -24,8 +24,8 @@ from training.config import FitConfig
 from training.devices.compute import Compute
 from training.heads import build_head
 from training.loop import (
-    Course,
     Fitted,
+    TrainState,
     Watch,
     epoch_batches,
     fit,
@@ -297,28 +297,30 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_a_course_goes_through_a_file_unchanged() -> None:
-    course = Course(
+    train_state = TrainState(
         total=torch.tensor(0.1) * 3, epoch=4, step=7, seconds=1.5, best=Fitted(epoch=2, f1=0.5),
         best_state={"weight": torch.tensor([1.0, 2.0])}, entries=[{"epoch": 1, "f1": None}],
     )  # fmt: skip
     file = io.BytesIO()
-    torch.save(course.state(), file)
+    torch.save(train_state.state(), file)
     file.seek(0)
-    other = Course(total=torch.zeros(()))
+    other = TrainState(total=torch.zeros(()))
     other.restore(torch.load(file, weights_only=True))
-    assert other.best == course.best
+    assert other.best == train_state.best
     assert (other.epoch, other.step, other.seconds) == (4, 7, 1.5)
-    assert other.entries == course.entries
-    assert torch.equal(other.total, course.total)
-    assert torch.equal(other.best_state["weight"], course.best_state["weight"])
+    assert other.entries == train_state.entries
+    assert torch.equal(other.total, train_state.total)
+    assert torch.equal(other.best_state["weight"], train_state.best_state["weight"])
 
 
 def test_training_ends_with_the_epochs_or_with_patience() -> None:
     config = FitConfig(epochs=9, patience=3)
 
     def over(*, done: int, best: int) -> bool:
-        course = Course(total=torch.zeros(()), epoch=done + 1, best=Fitted(epoch=best, f1=0.5))
-        return course.is_over(config)
+        train_state = TrainState(
+            total=torch.zeros(()), epoch=done + 1, best=Fitted(epoch=best, f1=0.5)
+        )
+        return train_state.is_over(config)
 
     assert not over(done=0, best=0)
     assert not over(done=8, best=6)
@@ -328,9 +330,14 @@ def test_training_ends_with_the_epochs_or_with_patience() -> None:
 
 
 def test_a_new_epoch_starts_at_nothing() -> None:
-    course = Course(total=torch.ones(()), epoch=2, step=5, seconds=3.0)
-    course.begin_epoch()
-    assert (float(course.total), course.epoch, course.step, course.seconds) == (0.0, 3, 0, 0.0)
+    train_state = TrainState(total=torch.ones(()), epoch=2, step=5, seconds=3.0)
+    train_state.begin_epoch()
+    assert (float(train_state.total), train_state.epoch, train_state.step, train_state.seconds) == (
+        0.0,
+        3,
+        0,
+        0.0,
+    )
 
 
 def test_the_stopping_score_is_the_best_f1_of_a_single_threshold() -> None:

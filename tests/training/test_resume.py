@@ -1,4 +1,4 @@
-"""A training that is killed and started again ends as one that never was: to the last bit."""
+"""A training that is killed and started again ends as an uninterrupted one, to the last bit."""
 
 import json
 import os

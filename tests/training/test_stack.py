@@ -20,11 +20,11 @@ from training.devices.compute import Compute, Inputs
 from training.devices.speed import Speed
 from training.heads import Standardise, build_head
 from training.loop import Fitted
-from training.losses.registry import INFORMED, LOSSES
+from training.losses.registry import CONTEXT_LOSSES, LOSSES
 from training.members import fit_members, plan_members
 from training.optim import OPTIMIZERS
 from training.predict import Rows, predict
-from training.stack import fit_together
+from training.stack import fit_stack
 
 N, D, L = 24, 6, 4
 HERE = Compute()
@@ -71,7 +71,7 @@ def both(
 ) -> list[tuple[Result, Log]]:
     """All members at once, and one after the other."""
     results = []
-    for fit_all in (fit_together, fit_members):
+    for fit_all in (fit_stack, fit_members):
         log: Log = []
         made = fit_all(
             new_model or (lambda rows: new_head(rows, config)),
@@ -103,7 +103,7 @@ def assert_same(results: list[tuple[Result, Log]], *, tolerance: float = 2e-5) -
             torch.testing.assert_close(value, expected_state[name], rtol=1e-4, atol=tolerance)
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, *INFORMED])
+@pytest.mark.parametrize("loss", [*LOSSES, *CONTEXT_LOSSES])
 def test_each_network_becomes_what_it_does_alone_under_every_loss(loss: Any) -> None:
     assert_same(both(replace(CONFIG, loss=loss)))
 
@@ -175,7 +175,7 @@ def test_dropout_leaves_out_its_share_of_each_network_and_keeps_the_mean() -> No
             return out
 
     config = replace(CONFIG, batch_size=16, epochs=1, patience=1)
-    fit_together(
+    fit_stack(
         lambda rows: Watched(), examples_of(torch.ones(N, 40)), folds=FOLDS, config=config,
         compute=HERE, log=lambda entry: None,
     )  # fmt: skip
@@ -196,7 +196,7 @@ def test_what_a_network_holds_out_is_never_met() -> None:
         broken[torch.from_numpy(member.held_out)] = torch.nan
         log: Log = []
         with pytest.raises(ConceptError, match="became nan"):  # the other network meets them
-            fit_together(
+            fit_stack(
                 new_head, examples_of(broken), folds=folds, config=config, compute=HERE,
                 log=log.append, n_folds=2,
             )  # fmt: skip
@@ -219,7 +219,7 @@ def test_networks_with_fewer_images_set_the_length_of_an_epoch() -> None:
         return inputs
 
     config = replace(CONFIG, batch_size=12, epochs=2)
-    fit_together(
+    fit_stack(
         new_head, examples_of(features(), augment=noted), folds=folds, config=config, compute=HERE,
         log=lambda entry: None,
     )  # fmt: skip
@@ -308,7 +308,7 @@ def test_eight_images_are_learnt_by_heart_by_every_network() -> None:
     values, dense = features()[:8], np.random.default_rng(5).random((8, L)) < 0.4
     dense[:, 0] |= ~dense.any(axis=1)  # every image has a concept
     examples = replace(examples_of(values), targets=csr_array(dense), rows=np.arange(8))
-    made = fit_together(
+    made = fit_stack(
         lambda rows: build_head(D, L, config), examples, folds=np.zeros(8, dtype=np.int16),
         config=config, compute=HERE, log=lambda entry: None,
     )  # fmt: skip
@@ -333,7 +333,7 @@ def test_what_can_not_be_done_at_once_is_done_in_order(
 
 
 def fit_all(new_model: Callable[[Rows], nn.Module], values: Tensor, config: FitConfig) -> None:
-    fit_together(
+    fit_stack(
         new_model, examples_of(values), folds=FOLDS, config=config, compute=HERE,
         log=lambda entry: None,
     )  # fmt: skip

@@ -13,8 +13,8 @@ from core.errors import ConceptError
 from training.batches import Examples, split_batch
 from training.config import FitConfig
 from training.devices.compute import Compute
-from training.learner import Trainee
-from training.losses.registry import Known, loss_for
+from training.learner import Learner
+from training.losses.registry import LossContext, loss_for
 from training.step import Step
 
 N, D, L = 24, 6, 4
@@ -49,10 +49,10 @@ def take_step(
 ) -> tuple[float, Tensor, list[dict[str, Any]], Step]:
     """The loss, the first weights after a step on n images, what was noted, and the step."""
     config = overlay(PLAIN, settings or {})
-    trainee = Trainee(model, config, Compute(), steps_per_epoch=3)
+    learner = Learner(model, config, Compute(), steps_per_epoch=3)
     noted: list[dict[str, Any]] = []
-    step = Step(trainee, EXAMPLES, config=config, seed=4, note=noted.append)
-    loss = loss_for(config.loss, Known(positives=torch.ones(L), n_images=N, epoch=1))
+    step = Step(learner, EXAMPLES, config=config, seed=4, note=noted.append)
+    loss = loss_for(config.loss, LossContext(positives=torch.ones(L), n_images=N, epoch=1))
     batch = step.load(np.arange(2, 2 + n), epoch=1, number=number)
     mean = step(batch, loss, epoch=1, n_updates=1)
     return float(mean), next(model.parameters()).detach().clone(), noted, step
@@ -82,7 +82,7 @@ def test_where_memory_runs_out_the_step_is_taken_in_halves(
         {"epoch": 1, "event": "out of memory", "micro_batch": 5},
         {"epoch": 1, "event": "out of memory", "micro_batch": 3},
     ]
-    assert step.trainee.micro_batch == 3
+    assert step.learner.micro_batch == 3
     assert "out of memory with 10 images at once: going on with 5" in capsys.readouterr().err
 
 

@@ -37,7 +37,7 @@ class Outcome:
     direction: Tensor
 
 
-Step = Callable[[], Outcome]
+ProbeStep = Callable[[], Outcome]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Probed(Generic[Way]):
 
 def probe(
     ways: Sequence[Way],
-    prepare: Callable[[Way, int], Step],
+    prepare: Callable[[Way, int], ProbeStep],
     *,
     n_images: int,
     least_cosine: float,
@@ -115,7 +115,7 @@ class _Trials(Generic[Way]):
 
     def __init__(
         self,
-        prepare: Callable[[Way, int], Step],
+        prepare: Callable[[Way, int], ProbeStep],
         *,
         n_images: int,
         least_cosine: float,
@@ -194,7 +194,7 @@ class _Trials(Generic[Way]):
                     raise
             self.n_images = max(_GLANCE, self.n_images // 2)
 
-    def _timed(self, step: Step) -> tuple[Outcome, float]:
+    def _timed(self, step: ProbeStep) -> tuple[Outcome, float]:
         start = self.clock()
         outcome = step()
         return outcome, max(self.clock() - start, 1e-9)

@@ -19,7 +19,7 @@ from core.errors import ConfigError
 from core.progress import say
 from core.storage.folders import provenance, write_json
 from training.devices.device import computes_bf16, device_name
-from training.devices.probe import BUDGET_S, Outcome, Probed, Step, probe
+from training.devices.probe import BUDGET_S, Outcome, Probed, ProbeStep, probe
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -261,7 +261,7 @@ def candidates(precision: str, kind: str) -> list[Speed]:
     ]
 
 
-def _prepared(work: Workload, speed: Speed, n_images: int, *, device: str) -> Step:
+def _prepared(work: Workload, speed: Speed, n_images: int, *, device: str) -> ProbeStep:
     """A step of so many images at a speed."""
     model = speed.place(work.model)
     images = speed.arrange(work.images[:n_images])

@@ -25,8 +25,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """What a loss may know beyond the batch.
+class LossContext:
+    """What a loss may use beyond the batch.
 
     Attributes:
         positives: (L,) training images with each concept.
@@ -56,18 +56,18 @@ LOSSES: dict[LossName, Loss] = {
 }
 """Losses that look at the batch alone."""
 
-INFORMED: dict[LossName, Callable[[Known], Loss]] = {
-    "distribution-balanced": lambda known: partial(
-        distribution_balanced, positives=known.positives, n_images=known.n_images
+CONTEXT_LOSSES: dict[LossName, Callable[[LossContext], Loss]] = {
+    "distribution-balanced": lambda context: partial(
+        distribution_balanced, positives=context.positives, n_images=context.n_images
     ),
-    "splc": lambda known: partial(splc, correct=known.epoch > 1),
+    "splc": lambda context: partial(splc, correct=context.epoch > 1),
 }
 """Losses that look at the training set or at the epoch."""
 
 
-def loss_for(name: LossName, known: Known, *, temperature: float = 1.0) -> Loss:
+def loss_for(name: LossName, context: LossContext, *, temperature: float = 1.0) -> Loss:
     """The loss of that name, for the epoch that runs, of logits divided by the temperature."""
-    loss = INFORMED[name](known) if name in INFORMED else LOSSES[name]
+    loss = CONTEXT_LOSSES[name](context) if name in CONTEXT_LOSSES else LOSSES[name]
     if temperature == 1:
         return loss
     return lambda logits, targets: loss(logits / temperature, targets)

@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from backbones.detectors.inputs import Material, frozen_material
+from backbones.detectors.inputs import TrainingInputs, frozen_inputs
 from backbones.detectors.jobs import Job, describe_job, network_name, run_job, train_in_order
 from backbones.detectors.plan import DetectorPlan, plan_detectors
 from backbones.detectors.ray import Cluster, cluster_of
-from backbones.detectors.run import Upkeep
+from backbones.detectors.run import RunOptions
 from backbones.settings.config import BackboneConfig
 from backbones.train import train_backbones
 from core.config import overlay
@@ -39,32 +39,32 @@ CONFIG = BackboneConfig(
 
 def planned(
     workspace: Workspace, *names: str, config: BackboneConfig = CONFIG
-) -> tuple[list[DetectorPlan], Material]:
+) -> tuple[list[DetectorPlan], TrainingInputs]:
     corpus = workspace.open_corpus()
     plans = plan_detectors(corpus, workspace, names=names, config=config, preset="tiny")
-    return plans, frozen_material(corpus, workspace, config, Compute())
+    return plans, frozen_inputs(corpus, workspace, config, Compute())
 
 
 def job(plan: DetectorPlan, workspace: Workspace, number: int = 0) -> Job:
-    upkeep = Upkeep(checkpoint_s=0.0)
-    return describe_job(plan, plan.members[number], workspace, upkeep, device="cpu", threads=1)
+    options = RunOptions(checkpoint_s=0.0)
+    return describe_job(plan, plan.members[number], workspace, options, device="cpu", threads=1)
 
 
 def test_networks_come_in_order_and_a_detector_is_whole_once_its_last_is_there(
     prepared: Prepared,
 ) -> None:
     workspace = prepared("runs")
-    (first, second), material = planned(workspace, "DRCT", "DRXR")
+    (first, second), inputs = planned(workspace, "DRCT", "DRXR")
     broken = second.member_home(second.members[1]) / "checkpoint" / "state.pt"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"cut short")
     with pytest.raises(ConfigError, match="cannot be read as a checkpoint"):
-        train_in_order([first, second], material, workspace, Upkeep())
+        train_in_order([first, second], inputs, workspace, RunOptions())
     assert is_complete(first.home)
     assert not is_complete(second.home)
     assert is_complete(second.member_home(second.members[0]))
     shutil.rmtree(broken.parent)
-    train_in_order([first, second], material, workspace, Upkeep())
+    train_in_order([first, second], inputs, workspace, RunOptions())
     assert is_complete(second.home)
 
 
@@ -72,15 +72,15 @@ def test_a_job_that_was_sent_as_text_trains_the_network_that_is_trained_here(
     prepared: Prepared,
 ) -> None:
     here, there = prepared("here"), prepared("there")
-    plans, material = planned(here, "DRCT")
-    train_in_order(plans, material, here, Upkeep())
-    (plan,), material = planned(there, "DRCT")
+    plans, inputs = planned(here, "DRCT")
+    train_in_order(plans, inputs, here, RunOptions())
+    (plan,), inputs = planned(there, "DRCT")
     for number in (1, 0):  # in any order
         sent = json.dumps(dataclasses.asdict(job(plan, there, number)))
         assert run_job(Job(**json.loads(sent))) == os.uname().nodename
         assert is_complete(plan.member_home(plan.members[number]))
     assert not is_complete(plan.home)  # putting together is not a job
-    train_in_order([plan], material, there, Upkeep())
+    train_in_order([plan], inputs, there, RunOptions())
     (weights,) = here.root.rglob("model.safetensors")
     assert weights.read_bytes() == (plan.home / "model.safetensors").read_bytes()
     ours, theirs = (

@@ -17,7 +17,7 @@ from backbones.detectors import ray as ray_engine
 from backbones.detectors.jobs import Train, train_in_order
 from backbones.detectors.plan import DetectorPlan
 from backbones.detectors.ray import Cluster, on_ray
-from backbones.detectors.run import Upkeep
+from backbones.detectors.run import RunOptions
 from backbones.train import train_backbones
 from core.config import overlay
 from core.errors import ConceptError, ConfigError
@@ -31,7 +31,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'radf
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 SMALL = 80 * 2**20  # bytes; Ray's least is 75 MiB
-OFTEN = Upkeep(checkpoint_s=0.0)  # after every step, so that there is always one to go on from
+OFTEN = RunOptions(checkpoint_s=0.0)  # after every step, so that there is always one to go on from
 LONG = overlay(CONFIG, {"epochs": 400, "patience": 400})
 
 by_process = pytest.mark.skipif(
@@ -117,8 +117,8 @@ def test_networks_of_a_node_that_dies_are_finished_elsewhere_to_the_same_last_bi
     prepared: Prepared, two_nodes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serial, spread = prepared("serial"), prepared("spread")
-    plans, material = planned(serial, "DRCT", config=LONG)
-    train_in_order(plans, material, serial, Upkeep())
+    plans, inputs = planned(serial, "DRCT", config=LONG)
+    train_in_order(plans, inputs, serial, RunOptions())
     (plan,), _ = planned(spread, "DRCT", config=LONG)
     lock = plan.member_home(plan.members[0]) / ".lock"
     killer = once(
@@ -127,7 +127,7 @@ def test_networks_of_a_node_that_dies_are_finished_elsewhere_to_the_same_last_bi
     )
     (folder,) = train_backbones(
         spread.open_corpus(), spread, names=["DRCT"], config=LONG, preset="tiny",
-        compute=Compute(), upkeep=OFTEN, cluster=Cluster(address=two_nodes.address),
+        compute=Compute(), options=OFTEN, cluster=Cluster(address=two_nodes.address),
     )  # fmt: skip
     killer.join()
     assert is_complete(folder)
@@ -141,8 +141,8 @@ def test_a_detector_is_whole_as_soon_as_its_last_network_is_there(
     prepared: Prepared, train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = prepared("runs")
-    plans, material = planned(workspace, "DRCT", "DRXR")
-    train(plans, material, workspace, OFTEN)
+    plans, inputs = planned(workspace, "DRCT", "DRXR")
+    train(plans, inputs, workspace, OFTEN)
     lines = capsys.readouterr().err.splitlines()
     for name in ("DRCT", "DRXR"):  # networks of both end in any order
         last = max(i for i, line in enumerate(lines) if line.startswith(f"{name}, network"))
@@ -178,16 +178,16 @@ def test_a_mistake_that_can_be_mended_is_raised_at_once_as_it_is(
     prepared: Prepared, train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = prepared("runs")
-    (plan,), material = planned(workspace, "DRCT")
+    (plan,), inputs = planned(workspace, "DRCT")
     checkpoint(plan, 1).parent.mkdir(parents=True)
     checkpoint(plan, 1).write_bytes(b"cut short")
     with pytest.raises(ConfigError, match="cannot be read as a checkpoint") as caught:
-        train([plan], material, workspace, OFTEN)
+        train([plan], inputs, workspace, OFTEN)
     assert type(caught.value) is ConfigError  # not Ray's wrapping of it
     assert len(str(caught.value).splitlines()) == 1
     assert "trying again" not in capsys.readouterr().err
     shutil.rmtree(checkpoint(plan, 1).parent)
-    train([plan], material, workspace, OFTEN)
+    train([plan], inputs, workspace, OFTEN)
     assert is_complete(plan.home)
 
 
@@ -195,10 +195,10 @@ def test_other_errors_are_tried_again_and_then_named(
     prepared: Prepared, train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = prepared("runs")
-    (plan,), material = planned(workspace, "DRCT")
+    (plan,), inputs = planned(workspace, "DRCT")
     (plan.member_home(plan.members[1]) / "log.jsonl").mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
-        train([plan], material, workspace, OFTEN)
+        train([plan], inputs, workspace, OFTEN)
     said = capsys.readouterr().err
     where = f"DRCT, network 2 of 2 on {os.uname().nodename}: failed"
     assert said.count(f"{where} (IsADirectoryError: ") == ray_engine.MAX_FAILURES
@@ -207,13 +207,13 @@ def test_other_errors_are_tried_again_and_then_named(
 
 def test_a_bug_is_raised_with_the_network_and_its_node(prepared: Prepared, train: Train) -> None:
     workspace = prepared("runs")
-    (plan,), material = planned(workspace, "DRCT")
+    (plan,), inputs = planned(workspace, "DRCT")
     home = plan.member_home(plan.members[0])
     (home / "checkpoint").mkdir(parents=True)
     (home / "checkpoint" / "micro_batch.json").write_text("many")
     where = f"^DRCT, network 1 of 2 on {os.uname().nodename}: failed 3 times"
     with pytest.raises(RuntimeError, match=where) as caught:
-        train([plan], material, workspace, OFTEN)
+        train([plan], inputs, workspace, OFTEN)
     assert "invalid literal for int() with base 10: 'many'" in str(caught.value.__cause__)
 
 
@@ -223,13 +223,13 @@ def test_a_network_that_loses_its_process_again_and_again_is_given_up(
 ) -> None:
     monkeypatch.setattr(ray_engine, "MAX_LOSSES", 0)
     workspace = prepared("runs")
-    (plan,), material = planned(workspace, "DRCT", config=overlay(LONG, {"n_members": 1}))
+    (plan,), inputs = planned(workspace, "DRCT", config=overlay(LONG, {"n_members": 1}))
     killer = once(
         checkpoint(plan, 0).is_file,
         lambda: os.kill(holder(plan.member_home(plan.members[0]) / ".lock"), signal.SIGKILL),
     )
     with pytest.raises(ConceptError, match=r"DRCT, network 1 of 1: its process was lost 1 times"):
-        train([plan], material, workspace, OFTEN)
+        train([plan], inputs, workspace, OFTEN)
     killer.join()
 
 
@@ -242,20 +242,20 @@ def test_a_signal_has_every_network_saved_and_the_same_call_goes_on(
 ) -> None:
     serial, stopped = prepared("serial"), prepared("stopped")
     config = overlay(LONG, {"n_members": 1})
-    plans, material = planned(serial, "DRCT", config=config)
-    train_in_order(plans, material, serial, Upkeep())
-    (plan,), material = planned(stopped, "DRCT", config=config)
+    plans, inputs = planned(serial, "DRCT", config=config)
+    train_in_order(plans, inputs, serial, RunOptions())
+    (plan,), inputs = planned(stopped, "DRCT", config=config)
     former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as cli's
     thread = once(checkpoint(plan, 0).is_file, lambda: os.kill(os.getpid(), number))
     with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:
-        train([plan], material, stopped, OFTEN)
+        train([plan], inputs, stopped, OFTEN)
     thread.join()
     signal.signal(signal.SIGTERM, former)
     assert getattr(caught.value, "code", 130) == 128 + number
     assert "each saves a checkpoint" in capsys.readouterr().err
     assert checkpoint(plan, 0).is_file()
     assert not is_complete(plan.home)
-    train([plan], material, stopped, OFTEN)
+    train([plan], inputs, stopped, OFTEN)
     assert_same_detectors(serial, stopped)
 
 
@@ -263,7 +263,7 @@ def test_a_job_that_needs_more_than_there_is_here_is_refused(
     prepared: Prepared, train: Train
 ) -> None:
     workspace = prepared("runs")
-    (plan,), material = planned(workspace, "DRCT")
+    (plan,), inputs = planned(workspace, "DRCT")
     greedy = Cluster(device="cpu", cpus_per_job=100_000)
     with pytest.raises(ConfigError, match="no node has 100000 cores and 0 GPUs free for a job"):
-        ray_engine.train_there(ray, greedy, [plan], material, workspace, Upkeep())
+        ray_engine.train_there(ray, greedy, [plan], inputs, workspace, RunOptions())

@@ -5,7 +5,7 @@ import numpy as np
 from core.predictions import Predictions
 from core.runs.fused import find_fused_sources, split_folder
 from core.runs.workspace import Workspace
-from core.storage.folders import ask_again
+from core.storage.folders import mark_used
 from tests.conftest import SaveRun
 
 
@@ -36,7 +36,7 @@ def test_a_run_that_was_asked_for_again_is_the_newest_and_keeps_the_place(
     fused("blind", name="blind-f", made="2026-11-01")
     fused("blind", name="blind-g", made="2026-11-02")
     assert found(workspace) == ["blind-e2e-1", "blind-g"]
-    ask_again(workspace.fusion / "blind-f")
+    mark_used(workspace.fusion / "blind-f")
     assert found(workspace) == ["blind-e2e-1", "blind-f"]
     fused("blind", name="blind-0", made="2026-11-01")
     assert found(workspace) == ["blind-f", "blind-e2e-1"]
@@ -60,9 +60,9 @@ def test_a_run_gives_its_predictions_and_those_that_do_without_the_category(
     (run,) = find_fused_sources(workspace, "gen00000")
     valid = run.predictions("valid")
     assert valid.source == "one-hot"
-    assert run.withheld("valid") is None
-    valid.rows(valid.image_ids[::-1]).save(split_folder(home, "valid", withheld=True))
+    assert run.without_category("valid") is None
+    valid.rows(valid.image_ids[::-1]).save(split_folder(home, "valid", without_category=True))
     assert (home / "predictions" / "valid-withheld").is_dir()
-    withheld = run.withheld("valid")
-    assert isinstance(withheld, Predictions)
-    np.testing.assert_array_equal(withheld.probs[::-1], valid.probs)
+    without_category = run.without_category("valid")
+    assert isinstance(without_category, Predictions)
+    np.testing.assert_array_equal(without_category.probs[::-1], valid.probs)

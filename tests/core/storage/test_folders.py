@@ -12,10 +12,10 @@ import pytest
 
 from core.errors import PredictionsError
 from core.storage.folders import (
-    alone,
-    ask_again,
     asked,
     is_complete,
+    locked,
+    mark_used,
     new_folder,
     provenance,
     read_meta,
@@ -155,7 +155,7 @@ def test_a_run_that_is_asked_for_again_is_the_newest_and_otherwise_as_it_was(
         pass
     before = read_meta(folder)
     assert asked(before) == before["made"]
-    ask_again(folder)
+    mark_used(folder)
     after = read_meta(folder)
     assert asked(after) > before["made"]
     assert {key: after[key] for key in before} == before
@@ -166,8 +166,8 @@ ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from core.storage.folders import alone
-with alone(Path(sys.argv[1]), what="work"):
+from core.storage.folders import locked
+with locked(Path(sys.argv[1]), what="work"):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -185,7 +185,7 @@ def holder(folder: Path, seconds: float) -> "subprocess.Popen[str]":
 def test_whoever_is_alone_goes_on_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with alone(tmp_path / "new" / "run", what="work"):
+    with locked(tmp_path / "new" / "run", what="work"):
         assert (tmp_path / "new" / "run").is_dir()
     assert capsys.readouterr().err == ""
 
@@ -195,16 +195,16 @@ def test_the_second_waits_for_the_first_and_says_so(
 ) -> None:
     with holder(tmp_path, 0.5):
         started = time.monotonic()
-        with alone(tmp_path, what="DRCT"):
+        with locked(tmp_path, what="DRCT"):
             assert time.monotonic() - started > 0.2
-    assert capsys.readouterr().err == "DRCT: another process is at it; waiting for its end\n"
+    assert capsys.readouterr().err == "DRCT: another process is working on it; waiting\n"
 
 
 def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
     with holder(tmp_path, 60) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with alone(tmp_path, what="work"):
+        with locked(tmp_path, what="work"):
             pass
 
 
@@ -219,12 +219,12 @@ def test_a_folder_that_the_first_removes_at_its_end_is_made_anew(
         return opened(self, *given, **named)
 
     monkeypatch.setattr(Path, "open", removed_before)
-    with alone(tmp_path / "run", what="work"):
+    with locked(tmp_path / "run", what="work"):
         assert (tmp_path / "run" / ".lock").is_file()
 
 
 def test_the_lock_goes_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyError, match="gone"), alone(tmp_path, what="work"):
+    with pytest.raises(KeyError, match="gone"), locked(tmp_path, what="work"):
         raise KeyError("gone")
-    with alone(tmp_path, what="work"):
+    with locked(tmp_path, what="work"):
         assert capsys.readouterr().err == ""

@@ -8,7 +8,7 @@ from core.errors import AlignmentError
 from core.labels import LabelSpace, Targets
 from core.metrics import THRESHOLDS, image_f1, sample_f1
 from ensembles.calibration.temperature import Calibration
-from ensembles.decisions.choose import CALIBRATED, Choice, choose_rule
+from ensembles.decisions.choose import CALIBRATED, RuleChoice, choose_rule
 from ensembles.decisions.thresholds import Tuning
 from ensembles.pairs import Floats, to_csr
 
@@ -29,7 +29,7 @@ def simulated(n_images: int, *, temperature: float = 1.0) -> tuple[Floats, Targe
     return probs, Targets(matrix=matrix, n_outside=np.zeros(n_images, dtype=np.int32))
 
 
-def choose(probs: Floats, targets: Targets, *, margin: float = 0.5) -> Choice:
+def choose(probs: Floats, targets: Targets, *, margin: float = 0.5) -> RuleChoice:
     return choose_rule(
         probs,
         targets,

@@ -16,7 +16,7 @@ from ensembles.decisions.general_f1 import (
     tilts,
     with_decided,
 )
-from ensembles.pairs import Ranked
+from ensembles.pairs import CalibratedPairs
 from tests.ensembles.made_pairs import ranked
 
 Floats64 = npt.NDArray[np.float64]
@@ -159,7 +159,9 @@ def test_the_best_set_is_worth_what_the_maximiser_says() -> None:
     probs = (np.random.default_rng(5).random((50, 30)) ** 3).astype(np.float32)
     best = maximise(ranked(probs), limit=100, empty_truth="left out", missed=0.4)
     rows, columns, flags = with_decided(ranked(probs).rows, ranked(probs).columns, best.decided)
-    pairs = Ranked(rows=rows, columns=columns, probs=probs[rows, columns], shape=probs.shape)
+    pairs = CalibratedPairs(
+        rows=rows, columns=columns, probs=probs[rows, columns], shape=probs.shape
+    )
     found = expected_of(
         pairs,
         flags,

@@ -11,9 +11,9 @@ from ensembles.calibration.temperature import Calibration
 from ensembles.calibration.vector import VectorCalibration
 from ensembles.decisions.concept_counts import CountHead
 from ensembles.decisions.expected_f1 import maximise
-from ensembles.decisions.rule import DecisionRule, Kind
+from ensembles.decisions.rule import DecisionRule, RuleKind
 from ensembles.decisions.thresholds import Thresholds
-from ensembles.pairs import Floats, Ranked
+from ensembles.pairs import CalibratedPairs, Floats
 from ensembles.solvers.line_search import NEVER
 
 LABELS = LabelSpace(("C1", "C2", "C3", "C4"))
@@ -77,7 +77,7 @@ def test_the_set_of_highest_expectation_is_decided_on_calibrated_probabilities()
     rule = replace(EXPECTED, calibration=calibration, floor=0.01)
     calibrated = calibration.apply(PROBS)
     rows, columns = np.nonzero(calibrated >= 0.01)
-    ranked = Ranked(
+    ranked = CalibratedPairs(
         rows=rows.astype(np.int32),
         columns=columns.astype(np.int32),
         probs=calibrated[rows, columns],
@@ -88,7 +88,9 @@ def test_the_set_of_highest_expectation_is_decided_on_calibrated_probabilities()
 
 
 @pytest.mark.parametrize("kind", ["top-k", "ratio", "expected-f1", "general-f1"])
-def test_every_kind_keeps_the_limit_constant_concepts_and_one_for_each_image(kind: Kind) -> None:
+def test_every_kind_keeps_the_limit_constant_concepts_and_one_for_each_image(
+    kind: RuleKind,
+) -> None:
     rule = DecisionRule(kind=kind, always={"DRCT": ("C4",)}, max_concepts=2, nomissing=True)
     probs = np.array([[0.9, 0.9, 0.9, 0.0], [0.0, 0.06, 0.05, 0.0]], dtype=np.float32)
     first, second = decided(rule, probs)

@@ -11,7 +11,13 @@ from core.metrics import Interval, image_f1
 from ensembles.decisions.choose import choose_rule
 from ensembles.decisions.expected_f1 import Expected
 from ensembles.decisions.thresholds import Tuning
-from ensembles.forecast.forecast import Forecast, forecast, judge, judge_valid, write_by_fold
+from ensembles.forecast.forecast import (
+    Forecast,
+    expected_scores,
+    forecast,
+    forecast_valid,
+    write_by_fold,
+)
 from ensembles.pairs import Floats, to_csr
 
 LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(30)))
@@ -45,9 +51,9 @@ def test_the_forecast_is_within_a_hundredth_and_its_interval_holds_the_score(
         folds=folds,
         tuning=Tuning(empty_truth="left out", nomissing=True),
     )
-    judged = judge_valid(choice, probs, categories=categories, labels=LABELS)
+    judged = forecast_valid(choice, probs, categories=categories, labels=LABELS)
     assert judged is not None
-    belief, found = judged
+    rule, found = judged
     error = found["forecast"] - found["truth"]
     # A strong common cause, which no model here knows, leaves an error of 0.010 on valid; it is
     # beyond chance, and is taken off.
@@ -58,7 +64,9 @@ def test_the_forecast_is_within_a_hundredth_and_its_interval_holds_the_score(
     test_probs, test_targets = simulated(800, seed=1, spread=spread)
     test_categories = ["DRCT", "DRXR"] * 400
     decided = choice.rule.decide(test_probs, categories=test_categories, labels=LABELS)
-    expected, _ = judge(belief, decided, test_probs, categories=test_categories, labels=LABELS)
+    expected, _ = expected_scores(
+        rule, decided, test_probs, categories=test_categories, labels=LABELS
+    )
     groups = [str(i) for i in range(1500)]
     made = forecast(expected, error=error, groups=groups, test_groups=groups[:800])
     truth = np.nanmean(image_f1(test_targets, decided, empty_truth="left out"))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ensembles.forecast.shift import Kind, Shift, shift_between
+from ensembles.forecast.shift import ImageTraits, Shift, shift_between
 
 
 def kind(
@@ -17,12 +17,12 @@ def kind(
     more_in_ct: float = 0.0,
     names: tuple[str, str] = ("DRCT", "DRXR"),
     group_size: int = 1,
-) -> Kind:
+) -> ImageTraits:
     """Images of two categories, of which the first has so many expected concepts more."""
     rng = np.random.default_rng(seed)
     first = rng.random(n // group_size).repeat(group_size) < share
     own = rng.normal(0.0, 1.0, n // group_size).repeat(group_size)
-    return Kind(
+    return ImageTraits(
         mass=mass + own + more_in_ct * first,
         highest=rng.uniform(0.3, 1.0, n),
         categories=np.where(first, *names).tolist(),

@@ -7,7 +7,7 @@ import pytest
 from core.labels import Targets
 from core.metrics import EmptyTruth, image_f1
 from ensembles.pairs import Bools, Floats, Pairs, to_csr
-from ensembles.solvers.line_search import NEVER, best_concept_thresholds, best_threshold
+from ensembles.solvers.line_search import NEVER, best_concept_thresholds, search_threshold
 
 WHEN_EMPTY: dict[EmptyTruth, float] = {"left out": 0.0, "counted": 1.0}
 Sums = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ def f1_sum(targets: Targets, decided: Bools, empty_truth: EmptyTruth) -> float:
 
 def search(pairs: Pairs, reference: Sums, caution: float, when_empty: float) -> tuple[float, float]:
     order = pairs.by_prob
-    return best_threshold(
+    return search_threshold(
         pairs.rows[order],
         pairs.probs[order],
         pairs.true[order],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ensembles.pairs import Floats
-from ensembles.solvers.features import CHUNK, SomeRows, Standard, take_rows, with_places
+from ensembles.solvers.features import CHUNK, RowView, Standard, take_rows, with_places
 
 NAN = np.nan
 NAMES = ("logit a", "logit b", "logit c", "rank a", "rank b", "rank c", "mean logit")
@@ -89,7 +89,7 @@ def test_some_of_some_rows_share_the_matrix() -> None:
 
 
 def test_what_an_array_of_rows_cannot_give_is_refused() -> None:
-    some = SomeRows(MATRIX, np.array([0], dtype=np.int32))
+    some = RowView(MATRIX, np.array([0], dtype=np.int32))
     with pytest.raises(IndexError, match="expected rows, or rows and columns"):
         some[..., 0]
     with pytest.raises(ValueError, match="without a copy"):

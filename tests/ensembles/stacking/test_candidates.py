@@ -8,8 +8,8 @@ from core.labels import LabelSpace
 from ensembles.pairs import Floats
 from ensembles.stacking.candidates import (
     SHARED_FEATURES,
-    Background,
     Candidates,
+    LabelStatistics,
     fill_log_ranks,
     fill_mass_and_support,
     fill_prior,
@@ -19,7 +19,7 @@ from ensembles.stacking.candidates import (
 from ensembles.stacking.sources import Source
 
 LABELS = LabelSpace(("C1", "C2", "C3"))
-BACKGROUND = Background.of(
+BACKGROUND = LabelStatistics.of(
     LABELS.encode([("C1", "C2"), ("C1",), ("C2",), ()]), ["DRCT", "DRCT", "DRXR", ""]
 )
 ROWS = np.arange(2, dtype=np.int32)
@@ -40,7 +40,7 @@ SPECIALIST = Source(
 def make(sources: list[Source], categories: tuple[str, ...] = ("DRCT", "")) -> Candidates:
     return make_candidates(
         sources,
-        background=BACKGROUND,
+        label_statistics=BACKGROUND,
         category_weights=BACKGROUND.category_weights(categories),
         floor=0.1,
         top=1,
@@ -101,7 +101,7 @@ def test_the_prior_is_that_of_the_category_or_the_mixture_where_it_is_unknown() 
 
 
 def test_support_averages_over_the_other_candidates_by_their_probability() -> None:
-    given = BACKGROUND.given
+    given = BACKGROUND.conditional
     support = CANDIDATES.feature("support")
     # C1 beside C2 (.75) and C3 (.25)
     assert support[0] == pytest.approx(0.75 * given[1, 0] + 0.25 * given[2, 0], rel=2e-3)
@@ -174,9 +174,9 @@ def test_the_prior_of_a_category_is_drawn_to_the_rate_by_three_images() -> None:
 
 def test_a_concept_given_another_one_is_drawn_to_its_rate_as_well() -> None:
     # C1 occurs in two images, one of them with C2: (1 + 3*.5)/(2 + 3); C3 never: .3/5
-    assert BACKGROUND.given[0].tolist() == pytest.approx([0.7, 0.5, 0.06])
+    assert BACKGROUND.conditional[0].tolist() == pytest.approx([0.7, 0.5, 0.06])
     # C3 occurs nowhere: the rates
-    assert BACKGROUND.given[2].tolist() == pytest.approx([0.5, 0.5, 0.1])
+    assert BACKGROUND.conditional[2].tolist() == pytest.approx([0.5, 0.5, 0.1])
 
 
 def test_a_known_category_has_all_the_weight_and_an_unknown_one_the_shares() -> None:
@@ -251,7 +251,7 @@ def test_support_is_the_weighted_mean_over_the_other_pairs_of_the_image() -> Non
 def test_two_threads_make_the_candidates_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = LabelSpace(tuple(f"C{c}" for c in range(8)))
     truth = labels.encode([[f"C{i % 8}"] for i in range(600)])
-    background = Background.of(truth, ["DRCT"] * 600)
+    label_statistics = LabelStatistics.of(truth, ["DRCT"] * 600)
     numbers = np.arange(600, dtype=np.int32)
     sources = [
         Source(name=n, probs=RNG.random((600, 8), np.float32), rows=numbers, columns=numbers[:8])
@@ -260,10 +260,14 @@ def test_two_threads_make_the_candidates_of_one(monkeypatch: pytest.MonkeyPatch)
     made = []
     for n_threads in (1, 2):
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
-        weights = background.category_weights(["DRCT"] * 600)
+        weights = label_statistics.category_weights(["DRCT"] * 600)
         made.append(
             make_candidates(
-                sources, background=background, category_weights=weights, floor=0.5, top=2
+                sources,
+                label_statistics=label_statistics,
+                category_weights=weights,
+                floor=0.5,
+                top=2,
             )
         )
     np.testing.assert_array_equal(made[0].rows, made[1].rows)

@@ -6,7 +6,7 @@ import numpy as np
 
 from core.labels import LabelSpace, Targets
 from core.predictions import Predictions
-from ensembles.stacking.candidates import Background, Candidates, make_candidates
+from ensembles.stacking.candidates import Candidates, LabelStatistics, make_candidates
 from ensembles.stacking.linear import MemberStacker
 from ensembles.stacking.sources import Source
 
@@ -31,11 +31,11 @@ def candidates() -> Candidates:
         fitted_on=frozenset(),
     )
     train: Targets = LABELS.encode([("C1",), ("C2",), ()])
-    background = Background.of(train, ["DRCT", "DRUS", "DRUS"])
+    label_statistics = LabelStatistics.of(train, ["DRCT", "DRUS", "DRUS"])
     return make_candidates(
         [Source.of(p, image_ids=ids, labels=LABELS) for p in (general, special)],
-        background=background,
-        category_weights=background.category_weights(["DRCT", "DRUS"]),
+        label_statistics=label_statistics,
+        category_weights=label_statistics.category_weights(["DRCT", "DRUS"]),
         floor=0.01,
         top=2,
     )

@@ -18,21 +18,21 @@ from ensembles.submission.score import (
     upper_cased,
 )
 
-Rows = list[tuple[str, ...]]
+Lines = list[tuple[str, ...]]
 
 ROCO = Path(__file__).parents[4] / "shared" / "roco" / "validation_cuis.txt"
 
 
-def as_file(path: Path, separator: str, rows: Rows) -> Path:
+def as_file(path: Path, separator: str, rows: Lines) -> Path:
     path.write_text("".join(f"{separator.join(row)}\n" for row in rows), encoding="utf-8")
     return path
 
 
-def score(folder: Path, year: int, run: Rows, truth: Rows, **options: Any) -> OfficialScore:
+def score(folder: Path, year: int, run: Lines, truth: Lines, **options: Any) -> OfficialScore:
     """Score rows of (id, cell), under headers where the edition has them."""
     rules = rules_of(year)
-    truth_header: Rows = [("ID", "CUIs")] if year >= 2022 else []
-    run_header: Rows = [rules.header] if rules.header else []
+    truth_header: Lines = [("ID", "CUIs")] if year >= 2022 else []
+    run_header: Lines = [rules.header] if rules.header else []
     return score_submission(
         as_file(folder / "run.csv", rules.separator, run_header + run),
         truth=as_file(
@@ -45,8 +45,8 @@ def score(folder: Path, year: int, run: Rows, truth: Rows, **options: Any) -> Of
     )
 
 
-TRUTH: Rows = [("a", "C1;C2"), ("b", "C3"), ("c", "C1")]
-RUN: Rows = [("a", "C1"), ("b", "C3"), ("c", "C2;C3")]
+TRUTH: Lines = [("a", "C1;C2"), ("b", "C3"), ("c", "C1")]
+RUN: Lines = [("a", "C1"), ("b", "C3"), ("c", "C2;C3")]
 
 
 @pytest.mark.parametrize("year", [2017, 2018, 2019, 2020, 2022, 2023, 2025, 2026])
@@ -86,7 +86,7 @@ def test_a_trailing_semicolon_is_a_wrong_concept(tmp_path: Path) -> None:
 
 
 def test_images_without_truth_are_left_out_until_2020(tmp_path: Path) -> None:
-    truth: Rows = [("a", "C1"), ("b", ""), ("c",)]
+    truth: Lines = [("a", "C1"), ("b", ""), ("c",)]
     found = score(tmp_path, 2020, [("a", "C1"), ("b", "C9"), ("c", "")], truth)
     assert (found.f1, found.n_images) == (1.0, 1)
 
@@ -95,14 +95,14 @@ def test_images_without_truth_are_left_out_until_2020(tmp_path: Path) -> None:
 def test_since_2022_an_empty_cell_hits_an_empty_truth_and_an_id_alone_does_not(
     year: int, tmp_path: Path
 ) -> None:
-    truth: Rows = [("a", "C1"), ("b", ""), ("c", ""), ("d", "")]
-    run: Rows = [("a", "C1"), ("b", ""), ("c",), ("d", "C9")]
+    truth: Lines = [("a", "C1"), ("b", ""), ("c", ""), ("d", "")]
+    run: Lines = [("a", "C1"), ("b", ""), ("c",), ("d", "C9")]
     found = score(tmp_path, year, run, truth)
     assert (found.f1, found.n_images) == ((1 + 1 + 0 + 0) / 4, 4)
 
 
 def test_images_taken_for_headers_are_no_part_of_the_mean(tmp_path: Path) -> None:
-    truth: Rows = [("a", "C1"), ("x_ID", "C1")]
+    truth: Lines = [("a", "C1"), ("x_ID", "C1")]
     for year in (2023, 2025, 2026):
         found = score(tmp_path, year, [("a", "C1"), ("x_ID", "C9")], truth)
         assert (found.f1, found.n_images, len(found.warnings)) == (1.0, 1, 2)
@@ -112,8 +112,8 @@ def test_images_taken_for_headers_are_no_part_of_the_mean(tmp_path: Path) -> Non
 def test_the_secondary_score_keeps_fifteen_concepts(tmp_path: Path) -> None:
     # a: {C0040405} against {C0040405, C0024485}: 2*1/(1+2). b: no such concept is true: left out.
     # c: missed: 0. So (2/3 + 0) / 2.
-    truth: Rows = [("a", "C0040405;C1"), ("b", "C2"), ("c", "C0041618")]
-    run: Rows = [("a", "C0040405;C0024485;C1"), ("b", "C0040405"), ("c", "C1")]
+    truth: Lines = [("a", "C0040405;C1"), ("b", "C2"), ("c", "C0041618")]
+    run: Lines = [("a", "C0040405;C0024485;C1"), ("b", "C0040405"), ("c", "C1")]
     for year in (2025, 2026):
         found = score(tmp_path, year, run, truth)
         assert (found.secondary_f1, found.n_secondary) == ((2 / 3 + 0.0) / 2, 2)
@@ -132,7 +132,7 @@ def test_the_secondary_score_can_have_a_truth_of_its_own(tmp_path: Path) -> None
         ",",
         [("ID", "CUIs"), ("a", "C0040405"), ("b", "C0040405"), ("c", ""), ("d", "C0024485")],
     )
-    run: Rows = [("a", "C0040405"), ("b", "C3"), ("c", "C2")]
+    run: Lines = [("a", "C0040405"), ("b", "C3"), ("c", "C2")]
     found = score(tmp_path, 2025, run, TRUTH, secondary_truth=second)
     # a 1, b 0, c left out; d, which no submission can hold, counts with 0: 1 / 3.
     assert (found.secondary_f1, found.n_secondary) == (1 / 3, 3)
@@ -144,7 +144,7 @@ def test_the_secondary_score_can_have_a_truth_of_its_own(tmp_path: Path) -> None
             score(tmp_path, year, run, TRUTH, secondary_truth=second)
 
 
-TWICE: Rows = [("a", "C9"), ("b", "C3;C3"), ("c", "C1"), ("a", "C1")]
+TWICE: Lines = [("a", "C9"), ("b", "C3;C3"), ("c", "C1"), ("a", "C1")]
 
 
 def test_until_2020_what_the_platform_refused_is_refused(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_real_concept_lists_score_one_against_themselves(tmp_path: Path) -> None:
     lines = ROCO.read_text(encoding="utf-8").splitlines()
     cells = [line.replace("\t\t", "\t").split("\t") for line in lines]
-    rows: Rows = [(row[0], ";".join(dict.fromkeys(c for c in row[1:] if c))) for row in cells]
+    rows: Lines = [(row[0], ";".join(dict.fromkeys(c for c in row[1:] if c))) for row in cells]
     truth = as_file(tmp_path / "truth.txt", "\t", rows)
     found = score_submission(truth, truth=truth, edition=2020)
     assert found.f1 == 1.0

@@ -10,13 +10,13 @@ from core.embeddings import Embeddings
 from core.errors import MissingStageError
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import now, read_meta, write_json
-from fusion.inputs.gather import gather
+from fusion.inputs.gather import gather_inputs
 
 
 def test_detectors_and_the_features_of_the_newest_are_found(
     corpus: Corpus, trained: Workspace
 ) -> None:
-    given = gather(corpus, trained, embeddings=(), device="cpu")
+    given = gather_inputs(corpus, trained, embeddings=(), device="cpu")
     assert [run.category for run in given.detectors] == ["global", "DRCT", "DRXR"]
     assert given.names == given.detectors[0].embeddings
     assert given.embeddings.values.shape == (64, 256)
@@ -29,8 +29,8 @@ def test_features_that_are_named_are_joined_in_that_order(
     Embeddings(source="own", image_ids=corpus.readable_ids, values=values).save(
         trained.embeddings / "own"
     )
-    (name,) = gather(corpus, trained, embeddings=(), device="cpu").names
-    given = gather(corpus, trained, embeddings=("own", name), device="cpu")
+    (name,) = gather_inputs(corpus, trained, embeddings=(), device="cpu").names
+    given = gather_inputs(corpus, trained, embeddings=("own", name), device="cpu")
     assert given.embeddings.values.shape == (64, 257)
     assert given.embeddings.values[5, 0] == 5
 
@@ -43,26 +43,26 @@ def test_without_detectors_the_command_that_makes_features_is_named(
         match=rf"pooled features of this corpus not found in .*; run `python cli\.py"
         rf" train-backbone -w {workspace.root}` first",
     ):
-        gather(corpus, workspace, embeddings=(), device="cpu")
+        gather_inputs(corpus, workspace, embeddings=(), device="cpu")
 
 
 def test_features_of_another_corpus_are_not_taken(corpus: Corpus, trained: Workspace) -> None:
     with pytest.raises(MissingStageError, match="pooled features of this corpus not found"):
-        gather(replace(corpus, fingerprint="other000"), trained, embeddings=(), device="cpu")
+        gather_inputs(replace(corpus, fingerprint="other000"), trained, embeddings=(), device="cpu")
 
 
 def test_features_that_are_gone_or_unfinished_are_named(corpus: Corpus, trained: Workspace) -> None:
     with pytest.raises(MissingStageError, match="pooled features lite9 not found"):
-        gather(corpus, trained, embeddings=("lite9",), device="cpu")
+        gather_inputs(corpus, trained, embeddings=("lite9",), device="cpu")
     (folder,) = trained.embeddings.iterdir()
     (folder / "meta.json").unlink()
     with pytest.raises(MissingStageError, match=f"pooled features {folder.name} not found"):
-        gather(corpus, trained, embeddings=(), device="cpu")
+        gather_inputs(corpus, trained, embeddings=(), device="cpu")
 
 
 def test_a_detector_alone_brings_its_features(corpus: Corpus, trained: Workspace) -> None:
     shutil.rmtree(trained.backbones / "global")
-    given = gather(corpus, trained, embeddings=(), device="cpu")
+    given = gather_inputs(corpus, trained, embeddings=(), device="cpu")
     assert given.names == given.detectors[0].embeddings
 
 
@@ -70,13 +70,13 @@ def test_detectors_without_features_leave_those_of_the_runs_before_them(
     corpus: Corpus, trained: Workspace
 ) -> None:
     shutil.rmtree(trained.backbones / "global")
-    names = gather(corpus, trained, embeddings=(), device="cpu").names
+    names = gather_inputs(corpus, trained, embeddings=(), device="cpu").names
     for category in ("DRCT", "DRXR"):
         (frozen,) = (trained.backbones / category).iterdir()
         tuned = shutil.copytree(frozen, frozen.with_name("finetune-1"))
         meta = {**read_meta(frozen), "preset": "finetune", "embeddings": [], "asked": now()}
         write_json(tuned / "meta.json", meta)
-    given = gather(corpus, trained, embeddings=(), device="cpu")
+    given = gather_inputs(corpus, trained, embeddings=(), device="cpu")
     assert [run.name for run in given.detectors] == ["DRCT/finetune-1", "DRXR/finetune-1"]
     assert given.names == names
 
@@ -87,5 +87,5 @@ def test_only_readable_labelled_images_are_learnt_from(corpus: Corpus, trained: 
         concepts=(None, *corpus.table.concepts[1:]),
         metadata={"readable": tuple("0" if row == 1 else "1" for row in range(64))},
     )
-    given = gather(replace(corpus, table=table), trained, embeddings=(), device="cpu")
+    given = gather_inputs(replace(corpus, table=table), trained, embeddings=(), device="cpu")
     assert given.training_images().image_ids == table.image_ids[2:40]

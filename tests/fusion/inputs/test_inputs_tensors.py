@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fusion.inputs.tensors import Evidence, Training
+from fusion.inputs.tensors import NetworkInputs, Training
 
 
 def training(category: list[list[float]], targets: list[list[float]]) -> Training:
@@ -43,6 +43,6 @@ def test_sizes_are_those_of_the_inputs() -> None:
 
 def test_a_batch_has_the_rows_asked_for_in_their_order() -> None:
     values = torch.arange(8.0).reshape(4, 2)
-    evidence = Evidence(features=values, category=values + 10, metadata=values + 20)
-    for part, offset in zip(evidence.batch(np.array([3, 1])), (0, 10, 20), strict=True):
+    network_inputs = NetworkInputs(features=values, category=values + 10, metadata=values + 20)
+    for part, offset in zip(network_inputs.batch(np.array([3, 1])), (0, 10, 20), strict=True):
         assert part.tolist() == [[6 + offset, 7 + offset], [2 + offset, 3 + offset]]

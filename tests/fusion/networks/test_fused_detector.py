@@ -21,7 +21,7 @@ from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
 from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
-from fusion.inputs.gather import Given, gather
+from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.networks.end_to_end import end_to_end
 from training.checkpoint import Checkpoint, save_tensors
 from training.devices.compute import Compute
@@ -40,29 +40,31 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def given(corpus: Corpus, trained: Workspace) -> Given:
-    return gather(corpus, trained, embeddings=(), device="cpu")
+def fusion_inputs(corpus: Corpus, trained: Workspace) -> FusionInputs:
+    return gather_inputs(corpus, trained, embeddings=(), device="cpu")
 
 
-def test_the_head_and_the_network_below_it_learn(given: Given) -> None:
-    fused = end_to_end(given, CONFIG, {}, name="one-hot")
-    for made in (fused.predictions, fused.withheld):
+def test_the_head_and_the_network_below_it_learn(fusion_inputs: FusionInputs) -> None:
+    fused = end_to_end(fusion_inputs, CONFIG, {}, name="one-hot")
+    for made in (fused.predictions, fused.without_category):
         for split in ("valid", "test"):
             assert made[split].source == "one-hot-e2e"
-            assert made[split].image_ids == given.corpus.images(split).image_ids
+            assert made[split].image_ids == fusion_inputs.corpus.images(split).image_ids
             assert made[split].out_of_sample
     probs, is_ct = fused.predictions["valid"].probs, np.array([1, 1, 1, 1, 0, 0, 0, 0] * 2)
     assert ((probs[:, 0] > probs[:, 1]) == is_ct).mean() > 0.8  # C1 on CT, C2 on X-ray
-    before = end_to_end(given, overlay(CONFIG, {"end_to_end_epochs": 1}), {}, name="one-hot")
+    before = end_to_end(
+        fusion_inputs, overlay(CONFIG, {"end_to_end_epochs": 1}), {}, name="one-hot"
+    )
     key = next(name for name in fused.weights if name.endswith("conv_stem.weight"))
     assert not torch.equal(fused.weights[key], before.weights[key])
     assert fused.chosen == {"started from": "none"}
 
 
 def test_a_network_that_was_killed_goes_on_to_the_same_end(
-    given: Given, monkeypatch: pytest.MonkeyPatch
+    fusion_inputs: FusionInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = end_to_end(given, CONFIG, {}, name="film")
+    whole = end_to_end(fusion_inputs, CONFIG, {}, name="film")
     assert whole.unfinished is not None
     shutil.rmtree(whole.unfinished)
     monkeypatch.setattr(fusion.networks.end_to_end, "_CHECKPOINT_S", 0.0)
@@ -76,21 +78,27 @@ def test_a_network_that_was_killed_goes_on_to_the_same_end(
 
     monkeypatch.setattr(Checkpoint, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        end_to_end(given, CONFIG, {}, name="film")
-    resumed = end_to_end(given, CONFIG, {}, name="film")
+        end_to_end(fusion_inputs, CONFIG, {}, name="film")
+    resumed = end_to_end(fusion_inputs, CONFIG, {}, name="film")
     np.testing.assert_array_equal(
         resumed.predictions["test"].probs, whole.predictions["test"].probs
     )
 
 
 def test_the_checkpoint_stays_until_the_run_is_on_disk(
-    given: Given, monkeypatch: pytest.MonkeyPatch
+    fusion_inputs: FusionInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = overlay(CONFIG, {"strategies": "film-e2e", "end_to_end_epochs": 2})
     monkeypatch.setattr(fusion.networks.end_to_end, "_CHECKPOINT_S", 0.0)
 
     def run() -> FusionRun:
-        (made,) = fuse(given.corpus, given.workspace, config=config, preset="tiny", device="cpu")
+        (made,) = fuse(
+            fusion_inputs.corpus,
+            fusion_inputs.workspace,
+            config=config,
+            preset="tiny",
+            device="cpu",
+        )
         return made
 
     def full_disk(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -99,7 +107,7 @@ def test_the_checkpoint_stays_until_the_run_is_on_disk(
     monkeypatch.setattr(fusion.fuse, "save_tensors", full_disk)
     with pytest.raises(OSError, match="No space left"):
         run()
-    unfinished = given.workspace.fusion / "unfinished"
+    unfinished = fusion_inputs.workspace.fusion / "unfinished"
     assert list(unfinished.glob("film-e2e-from-*/checkpoint*"))
     monkeypatch.setattr(fusion.fuse, "save_tensors", save_tensors)
     steps = []
@@ -111,17 +119,17 @@ def test_the_checkpoint_stays_until_the_run_is_on_disk(
 
 
 def test_the_start_is_a_fine_tuned_detector_of_the_network_even_if_others_are_newer(
-    given: Given, corpus: Corpus
+    fusion_inputs: FusionInputs, corpus: Corpus
 ) -> None:
     folders = {}
     for preset, backbone in (("tiny", "test_efficientnet"), ("other", "test_resnet")):
         settings = replace(TUNED, backbone=backbone, epochs=1)
         (folders[preset],) = train_backbones(
-            corpus, given.workspace, names=("global",), config=settings, preset=preset,
+            corpus, fusion_inputs.workspace, names=("global",), config=settings, preset=preset,
             compute=Compute(),
         )  # fmt: skip
     config = overlay(CONFIG, {"end_to_end_epochs": 1})
-    fused = end_to_end(given, config, {}, name="one-hot")
+    fused = end_to_end(fusion_inputs, config, {}, name="one-hot")
     assert fused.chosen == {"started from": str(folders["tiny"])}
 
 
@@ -130,7 +138,7 @@ def test_the_start_is_a_fine_tuned_detector_of_the_network_even_if_others_are_ne
     [("quick", "end_to_end: quick trains heads alone"), ("swim", "end_to_end swim: expected one")],
 )
 def test_a_preset_that_does_not_fine_tune_is_refused(
-    preset: str, message: str, given: Given
+    preset: str, message: str, fusion_inputs: FusionInputs
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        end_to_end(given, replace(CONFIG, end_to_end=preset), {}, name="one-hot")
+        end_to_end(fusion_inputs, replace(CONFIG, end_to_end=preset), {}, name="one-hot")

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from core.errors import ConfigError
 from core.runs.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
-from fusion.inputs.gather import Given, gather
+from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.networks.late import LATE, MIN_IMAGES, LateModel, late
 from fusion.networks.train import out_of_fold
 
@@ -57,37 +57,39 @@ def test_the_same_seed_gives_the_same_answers(model: LateModel) -> None:
 
 
 @pytest.fixture
-def given(corpus: Corpus, trained: Workspace) -> Given:
-    return gather(corpus, trained, embeddings=(), device="cpu")
+def fusion_inputs(corpus: Corpus, trained: Workspace) -> FusionInputs:
+    return gather_inputs(corpus, trained, embeddings=(), device="cpu")
 
 
 @pytest.mark.parametrize("name", LATE)
 def test_late_fusion_answers_for_valid_and_test_with_and_without_category(
-    name: str, given: Given
+    name: str, fusion_inputs: FusionInputs
 ) -> None:
-    fused = late(given, TINY, {}, name=name)
-    for made in (fused.predictions, fused.withheld):
+    fused = late(fusion_inputs, TINY, {}, name=name)
+    for made in (fused.predictions, fused.without_category):
         for split in ("valid", "test"):
             assert made[split].source == name
-            assert made[split].image_ids == given.corpus.images(split).image_ids
+            assert made[split].image_ids == fusion_inputs.corpus.images(split).image_ids
             assert made[split].out_of_sample
     probs, is_ct = fused.predictions["valid"].probs, np.array([1, 1, 1, 1, 0, 0, 0, 0] * 2)
     assert ((probs[:, 0] > probs[:, 1]) == is_ct).all()  # C1 on CT, C2 on X-ray
-    rare = given.corpus.labels.columns(["C6"])[0]  # on one training image
+    rare = fusion_inputs.corpus.labels.columns(["C6"])[0]  # on one training image
     np.testing.assert_array_equal(
-        fused.predictions["valid"].probs[:, rare], fused.withheld["valid"].probs[:, rare]
+        fused.predictions["valid"].probs[:, rare], fused.without_category["valid"].probs[:, rare]
     )
 
 
-def test_the_answers_held_out_are_made_once_for_all_classifiers(given: Given) -> None:
-    first, _ = out_of_fold(given, TINY)
-    again, _ = out_of_fold(given, replace(TINY, strategies=("late-svm",)))
+def test_the_answers_held_out_are_made_once_for_all_classifiers(
+    fusion_inputs: FusionInputs,
+) -> None:
+    first, _ = out_of_fold(fusion_inputs, TINY)
+    again, _ = out_of_fold(fusion_inputs, replace(TINY, strategies=("late-svm",)))
     assert again is first
-    assert first.shape == (40, len(given.corpus.labels))
+    assert first.shape == (40, len(fusion_inputs.corpus.labels))
 
 
-def test_a_single_fold_of_train_is_too_few(given: Given) -> None:
-    table = given.corpus.table
-    lone = replace(given.corpus, table=table.with_folds(0 * table.folds))
+def test_a_single_fold_of_train_is_too_few(fusion_inputs: FusionInputs) -> None:
+    table = fusion_inputs.corpus.table
+    lone = replace(fusion_inputs.corpus, table=table.with_folds(0 * table.folds))
     with pytest.raises(ConfigError, match="late fusion needs two folds of train"):
-        out_of_fold(replace(given, corpus=lone), TINY)
+        out_of_fold(replace(fusion_inputs, corpus=lone), TINY)

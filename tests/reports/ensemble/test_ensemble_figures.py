@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from core.metrics import Interval
-from core.runs.ensemble import LadderStep, State
+from core.runs.ensemble import LadderStep, RungState
 from reports.ensemble.figures import draw_deciles, draw_ladder, draw_reliability, draw_sources
 from reports.pages.figures import style
 
 
-def step(name: str, f1: float, gain: float | None, state: State = "kept") -> LadderStep:
+def step(name: str, f1: float, gain: float | None, state: RungState = "kept") -> LadderStep:
     def around(value: float, width: float) -> Interval:
         return Interval(value, value - width, value + width, 100)
 

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from training.config import LossName
 from training.losses import registry as losses
-from training.losses.registry import INFORMED, LOSSES, Known, Loss, bce, loss_for
+from training.losses.registry import CONTEXT_LOSSES, LOSSES, Loss, LossContext, bce, loss_for
 
 NAMES: tuple[LossName, ...] = get_args(LossName)
 OF_ENTRIES: tuple[LossName, ...] = ("bce", "focal", "asymmetric", "hill", "splc")
@@ -26,11 +26,11 @@ every_loss = pytest.mark.parametrize("name", NAMES)
 def loss_of(name: LossName, *, n_concepts: int = 4, epoch: int = 2) -> Loss:
     """A loss that knows of 10 images: concepts on none of them, on one, on two ..."""
     positives = torch.arange(n_concepts, dtype=torch.float32)
-    return loss_for(name, Known(positives=positives, n_images=10, epoch=epoch))
+    return loss_for(name, LossContext(positives=positives, n_images=10, epoch=epoch))
 
 
 def test_every_name_that_settings_allow_has_one_loss() -> None:
-    assert sorted([*LOSSES, *INFORMED]) == sorted(NAMES)
+    assert sorted([*LOSSES, *CONTEXT_LOSSES]) == sorted(NAMES)
 
 
 def test_bce_is_the_negative_log_of_the_probability_of_the_truth() -> None:
@@ -53,9 +53,9 @@ def test_splc_corrects_labels_after_the_first_epoch() -> None:
 
 def test_distribution_balanced_takes_its_counts_from_the_training_set() -> None:
     logits, both = torch.zeros(1, 2), torch.ones(1, 2)
-    known = Known(positives=torch.tensor([90.0, 2.0]), n_images=100, epoch=1)
-    loss = loss_for("distribution-balanced", known)(logits, both)
-    even = Known(positives=torch.tensor([46.0, 46.0]), n_images=100, epoch=1)
+    context = LossContext(positives=torch.tensor([90.0, 2.0]), n_images=100, epoch=1)
+    loss = loss_for("distribution-balanced", context)(logits, both)
+    even = LossContext(positives=torch.tensor([46.0, 46.0]), n_images=100, epoch=1)
     balanced = loss_for("distribution-balanced", even)(logits, both)
     assert float(loss[0, 1]) > float(loss[0, 0])
     assert float(balanced[0, 1]) == float(balanced[0, 0])
@@ -178,6 +178,6 @@ def test_the_loss_of_many_predictions_is_a_mean_over_images(
 
 
 def test_the_temperature_divides_logits_before_the_loss() -> None:
-    known = Known(positives=torch.ones(4), n_images=10, epoch=1)
-    cooled = loss_for("soft-f1", known, temperature=2.0)
+    context = LossContext(positives=torch.ones(4), n_images=10, epoch=1)
+    cooled = loss_for("soft-f1", context, temperature=2.0)
     torch.testing.assert_close(cooled(LOGITS, TARGETS), LOSSES["soft-f1"](LOGITS / 2, TARGETS))
