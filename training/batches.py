@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +21,9 @@ from training.devices.compute import Compute, Inputs
 from training.predict import Batches, Rows
 
 Mask = npt.NDArray[np.bool_]
+
+Bounds = list[tuple[int, int]]
+"""Where the batches of an epoch start and end in its order of images."""
 
 Augment = Callable[[Inputs, Rows, int], Inputs]
 """Inputs on the device, the rows they are of and the epoch, into other inputs of the same shape."""
@@ -67,6 +71,25 @@ def with_mirrors(examples: Examples, stop: Mask, *, n_inputs: int) -> tuple[Exam
     return doubled, np.concatenate([stop, np.zeros(len(learnt), dtype=np.bool_)])
 
 
+def epoch_order(rows: Rows, *, seed: int, epoch: int) -> Rows:
+    """All rows once, in the epoch's own order.
+
+    It depends on seed and epoch alone, so that a training can go on in the middle of it.
+    """
+    return np.random.default_rng((seed, epoch)).permutation(rows)
+
+
+def batch_bounds(n_images: int, *, size: int) -> Bounds:
+    """Where the batches of an epoch start and end; the last may be smaller.
+
+    A single image left over joins the batch before: batch normalisation has no deviation of one.
+    """
+    bounds = [*range(0, n_images, size), n_images]
+    if len(bounds) > 2 and size > 1 and bounds[-1] - bounds[-2] == 1:
+        del bounds[-2]
+    return list(pairwise(bounds))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """A step's images.
@@ -86,9 +109,9 @@ class Batch:
     others: Inputs
 
 
-def run_of(places: Rows) -> slice:
-    """Places that follow each other as a slice: a view of a tensor and no copy."""
-    return slice(int(places[0]), int(places[-1]) + 1)
+def run_of(tensor: Tensor, places: Rows, *, axis: int) -> Tensor:
+    """The part of a tensor at places that follow each other: a view and no copy."""
+    return tensor.narrow(axis, int(places[0]), len(places))
 
 
 def split_batch(n_images: int, n_processes: int, micro_batch: int) -> list[list[Rows]]:
@@ -108,6 +131,21 @@ def split_batch(n_images: int, n_processes: int, micro_batch: int) -> list[list[
     n_parts = min(-(-most // micro_batch) if micro_batch else 1, least)
     split = [np.array_split(share, n_parts) for share in shares]
     return [[parts[number] for parts in split] for number in range(n_parts)]
+
+
+def mixing_share(alpha: float, *, seed: int, epoch: int, number: int) -> float:
+    """How much of a mixed image is itself, in batch `number` of an epoch; Beta(alpha, alpha)."""
+    return float(np.random.default_rng((seed, epoch, number)).beta(alpha, alpha))
+
+
+def mixed(x: Tensor, z: Tensor, share: float | Tensor) -> Tensor:
+    """Inputs or targets, mixed with those of their partners."""
+    return share * x.float() + (1 - share) * z
+
+
+def smoothed(targets: Tensor, smoothing: float) -> Tensor:
+    """Targets of which the absent concepts have this value."""
+    return targets + (1 - targets) * smoothing if smoothing else targets
 
 
 class DeviceExamples:
@@ -151,7 +189,7 @@ class DeviceExamples:
         chosen = torch.as_tensor(places).to(self.compute.device)
         return tuple(tensor.index_select(0, chosen) for tensor in self._inputs)
 
-    def batches(
+    def batch(
         self, places: Tensor, *, epoch: int, number: int, seeds: list[int]
     ) -> tuple[Inputs, Tensor]:
         """A batch for each of S networks, augmented, mixed and smoothed as `fit` does it.
@@ -167,16 +205,17 @@ class DeviceExamples:
         """
         inputs, y = self._taken(places, epoch), self._truth(places)
         if alpha := self.config.mixup:
-            rngs = [np.random.default_rng((seed, epoch, number)) for seed in seeds]
-            shares = torch.tensor([rng.beta(alpha, alpha) for rng in rngs], dtype=torch.float32)
+            shares = torch.tensor(
+                [mixing_share(alpha, seed=seed, epoch=epoch, number=number) for seed in seeds]
+            ).to(places.device)
             partners = places.roll(1, dims=1)
             others = (*self._taken(partners, epoch), self._truth(partners))
-            *mixed, y = (
-                _mixed(x, z, shares.to(x.device)) for x, z in zip((*inputs, y), others, strict=True)
+            *both, y = (
+                mixed(x, z, shares.view(-1, *[1] * (x.ndim - 1)))
+                for x, z in zip((*inputs, y), others, strict=True)
             )
-            inputs = tuple(mixed)
-        smoothing = self.config.negative_smoothing
-        return inputs, y + (1 - y) * smoothing if smoothing else y
+            inputs = tuple(both)
+        return inputs, smoothed(y, self.config.negative_smoothing)
 
     def _taken(self, places: Tensor, epoch: int) -> Inputs:
         """(S, B, ...): the networks' images at once."""
@@ -204,12 +243,6 @@ def _on_host(places: Rows | Tensor) -> Rows:
 def _by_network(flat: Tensor, places: Tensor) -> Tensor:
     """(S, B, ...) of (S * B, ...)."""
     return flat.reshape(*places.shape, *flat.shape[1:])
-
-
-def _mixed(x: Tensor, z: Tensor, shares: Tensor) -> Tensor:
-    """(S, B, ...) by each network's share."""
-    a = shares.view(-1, *[1] * (x.ndim - 1))
-    return a * x.float() + (1 - a) * z
 
 
 T = TypeVar("T")

@@ -111,6 +111,10 @@ class FitConfig:
         """Rate of a block of layers as a share of the next one's, down from the head."""
         return 1.0
 
+    def loss_in(self, epoch: int) -> LossName:
+        """The loss of this epoch, counted from 1."""
+        return "bce" if epoch <= self.bce_epochs else self.loss
+
     def __post_init__(self) -> None:
         for name in _AT_LEAST_1:
             if getattr(self, name) < 1:

@@ -1,15 +1,16 @@
 """A model with everything that changes while it learns, saved and restored as one state."""
 
-import copy
 from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from training.config import FitConfig
 from training.devices.compute import Compute, synchronised
+from training.losses.registry import Loss
 from training.optim import build_optimizer, build_schedule
 
 
@@ -24,16 +25,23 @@ class Learner:
     """
 
     def __init__(
-        self, model: nn.Module, config: FitConfig, compute: Compute, *, steps_per_epoch: int
+        self,
+        model: nn.Module,
+        config: FitConfig,
+        compute: Compute,
+        *,
+        steps_per_epoch: int,
+        optimizer: Optimizer | None = None,
     ) -> None:
-        self.compute = compute
+        """Prepare to learn; by the config's optimiser of the model where none is given."""
+        self.config, self.compute = config, compute
         self.model = compute.speed.place(model.to(compute.device))
         if compute.world.size > 1:
             self.model = synchronised(self.model, device=compute.device)
         self.forward = self._shared(self.model)
         if compute.speed.compiled:
             self.forward = torch.compile(self.forward)
-        self.optimizer = build_optimizer(self.model, config)
+        self.optimizer = optimizer or build_optimizer(self.model, config)
         self.schedule = build_schedule(self.optimizer, config, steps_per_epoch=steps_per_epoch)
         fp16 = compute.speed.precision == "fp16"
         self.scaler = torch.amp.GradScaler(torch.device(compute.device).type, enabled=fp16)
@@ -52,27 +60,44 @@ class Learner:
         )
 
     @property
-    def scored(self) -> nn.Module:
-        """The model that is scored and kept."""
-        if self.ema is None:
-            return self.model
-        averaged: nn.Module = self.ema.module
-        return averaged
+    def averaged(self) -> nn.Module:
+        """The model with the running mean of its weights; the model itself where none is kept."""
+        module: nn.Module = self.model if self.ema is None else self.ema.module
+        return module
 
-    def kept_state(self) -> dict[str, Tensor]:
-        """A copy of the weights that are scored."""
-        return copy.deepcopy(self.scored.state_dict())
+    def scored(self, place: int) -> nn.Module:
+        """The network at a place, as it is scored and kept; here there is one."""
+        return self.averaged
+
+    def kept_state(self, place: int) -> dict[str, Tensor]:
+        """A copy of its weights."""
+        state = self.scored(place).state_dict()
+        state.update({name: tensor.clone() for name, tensor in state.items()})
+        return state
+
+    def release(self, places: list[int]) -> None:
+        """Let the networks at these places go; one by itself shares nothing."""
+
+    def mean_losses(
+        self, losses: list[Loss], logits: Tensor, targets: Tensor, *, epoch: int
+    ) -> Tensor:
+        """() mean of the one network's loss."""
+        return losses[0](logits, targets).mean()
 
     def update(self, *, n_updates: int) -> None:
         """One optimiser's step by the gradients that are there; the n-th in all."""
         if self.clip_norm:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+            self._clip()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
         if self.ema is not None:
             self.ema.update(self.model, step=n_updates)
+
+    def _clip(self) -> None:
+        """Shorten a gradient that is longer than `clip_norm`."""
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
 
     def state(self) -> dict[str, Any]:
         """Everything to save, with the random states of every process."""

@@ -1,13 +1,12 @@
-"""The one training loop: detectors, heads on pooled features and fusion heads all go through it.
+"""The one training loop: all networks go through it, one at a time or a stack of them at once.
 
 The score that chooses epochs is never reported as a score of the detector.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from core.errors import ConceptError
 from core.labels import Targets
 from core.metrics import best_threshold, decided_at, f1_by_threshold, image_f1, mean_in_order
-from training.batches import Batch, Examples, prefetched
+from training.batches import Bounds, Examples, batch_bounds, epoch_order
 from training.checkpoint import Checkpoint, Pending, deferred_signals
 from training.config import FitConfig
 from training.devices.compute import Compute
@@ -70,6 +69,10 @@ class TrainState:
         done = self.epoch - 1
         return done >= config.epochs or done - self.best.epoch >= config.patience
 
+    def is_best(self, f1: float | None) -> bool:
+        """Whether an epoch that scored so is better than all before; without a score, always."""
+        return f1 is None or self.best.f1 is None or f1 > self.best.f1
+
     def state(self) -> dict[str, Any]:
         """All of it in plain types."""
         return {**vars(self), "best": vars(self.best)}
@@ -83,25 +86,6 @@ class TrainState:
         """Go on to the next epoch."""
         self.total.zero_()
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
-
-
-def epoch_batches(rows: Rows, *, size: int, seed: int, epoch: int) -> Iterator[Rows]:
-    """All rows once in the epoch's own order, in batches; the last may be smaller.
-
-    The order depends on seed and epoch alone, so that a training can go on in the middle of it. A
-    single image left over joins the batch before: batch normalisation has no deviation of one.
-    """
-    order = np.random.default_rng((seed, epoch)).permutation(rows)
-    bounds = [*range(0, len(order), size), len(order)]
-    if len(bounds) > 2 and size > 1 and bounds[-1] - bounds[-2] == 1:
-        del bounds[-2]
-    return (order[start:end] for start, end in pairwise(bounds))
-
-
-def n_batches(n_rows: int, *, size: int) -> int:
-    """How many batches `epoch_batches` gives."""
-    left_over = n_rows > size > 1 and n_rows % size == 1
-    return -(-n_rows // size) - left_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,180 +140,243 @@ def fit(
         OSError: a checkpoint could not be written; the one before it is whole.
         SystemExit: SIGTERM or Ctrl-C came, and a checkpoint was written.
     """
-    learnt = np.flatnonzero(~stop)
-    if config.prior_bias:
-        start_at_prior(model, torch.from_numpy(_counts(examples, learnt)), len(learnt))
-    steps = n_batches(len(learnt), size=config.batch_size)
-    learner = Learner(model, config, compute, steps_per_epoch=steps)
-    stopping = np.flatnonzero(stop)
-    run = _Run(learner, examples, learnt, stopping, steps, config, seed, checkpoint, watch)
-    run.resume()
-    with nullcontext(Pending()) if checkpoint is None else deferred_signals() as pending:
-        while not run.train_state.is_over(config):
-            run.learn(pending)
-            run.end_epoch(pending)
-    model.load_state_dict(run.train_state.best_state)
-    return run.train_state.best
+    member = Member(
+        model=model, examples=examples, learnt=np.flatnonzero(~stop), stopping=np.flatnonzero(stop),
+        config=config, seed=seed, device=compute.device, watch=watch,
+    )  # fmt: skip
+    return fit_member(member, compute, checkpoint=checkpoint)
 
 
-def _counts(examples: Examples, learnt: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-    """(L,) images with each concept."""
-    return np.asarray(examples.targets[learnt].sum(axis=0), dtype=np.float32)
+def fit_member(
+    member: "Member", compute: Compute, *, checkpoint: Checkpoint | None = None
+) -> Fitted:
+    """Train one network by itself, as `fit` does."""
+    config = member.config
+    bounds = batch_bounds(len(member.learnt), size=config.batch_size)
+    learner = Learner(member.model, config, compute, steps_per_epoch=len(bounds))
+    remember = None if checkpoint is None else checkpoint.limit_micro_batch
+    step = Step(learner, member.examples, config=config, note=member.note, remember=remember)
+    Training(step, [member], bounds=bounds, checkpoint=checkpoint).run()
+    return member.train_state.best
 
 
-class _Run:
-    """One call of `fit`."""
+@dataclass(kw_only=True)
+class Member:
+    """One network of a training; with `prior_bias` it starts at the prior of what it learns from.
 
-    def __init__(
-        self,
-        learner: Learner,
-        examples: Examples,
-        learnt: npt.NDArray[np.intp],
-        stopping: npt.NDArray[np.intp],
-        steps: int,
-        config: FitConfig,
-        seed: int,
-        checkpoint: Checkpoint | None,
-        watch: Watch,
-    ) -> None:
-        self.learner, self.examples, self.compute = learner, examples, learner.compute
-        self.learnt, self.stopping, self.steps = learnt, stopping, steps
-        self.config, self.seed, self.checkpoint = config, seed, checkpoint
-        remember = None if checkpoint is None else checkpoint.limit_micro_batch
-        self.watch = watch
-        self.step = Step(
-            learner, examples, config=config, seed=seed, note=self._note, remember=remember
-        )
-        self.train_state = TrainState(total=torch.zeros((), device=self.compute.device))
-        self.positives = torch.from_numpy(_counts(examples, learnt)).to(self.compute.device)
-        self._since = time.perf_counter()
+    Attributes:
+        model: the network.
+        examples: n images.
+        learnt: those that it learns from, by number among them.
+        stopping: those that choose its epoch.
+        config: loss and length.
+        seed: of its order of images and of its mixup.
+        device: where it learns.
+        watch: told of its epochs.
+        train_state: how far it got.
+    """
 
-    def _note(self, entry: dict[str, Any]) -> None:
+    model: nn.Module
+    examples: Examples
+    learnt: Rows
+    stopping: Rows
+    config: FitConfig
+    seed: int
+    device: str
+    watch: Watch
+    train_state: TrainState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.train_state = TrainState(total=torch.zeros((), device=self.device))
+        counts = np.asarray(self.examples.targets[self.learnt].sum(axis=0), dtype=np.float32)
+        if self.config.prior_bias:
+            start_at_prior(self.model, torch.from_numpy(counts), len(self.learnt))
+        self.positives = torch.from_numpy(counts).to(self.device)
+
+    def note(self, entry: dict[str, Any]) -> None:
+        """Put an entry into the log."""
         self.train_state.entries.append(entry)
         self.watch.log(entry)
 
-    def resume(self) -> None:
-        """Go on where the checkpoint says; tell of what lies before."""
-        if self.checkpoint is None:
-            return
-        if (state := self.checkpoint.load()) is not None:
-            self.learner.restore(state["trainee"])
-            self.train_state.restore(state["course"])
-        if limit := self.checkpoint.micro_batch_limit():
-            self.learner.micro_batch = min(self.learner.micro_batch or limit, limit)
-        for entry in self.train_state.entries:
-            self.watch.log(entry)
-        done = min(self.train_state.step * self.config.batch_size, len(self.learnt))
-        self.watch.advance((self.train_state.epoch - 1) * len(self.learnt) + done)
-
-    def learn(self, pending: Pending) -> None:
-        """The rest of the running epoch."""
-        train_state, epoch = self.train_state, self.train_state.epoch
-        self._since = time.perf_counter()
-        loss = self._loss()
-        self.learner.model.train()
-        with closing(self._batches(epoch)) as batches:
-            for batch in batches:
-                n_updates = (epoch - 1) * self.steps + train_state.step + 1
-                mean = self.step(batch, loss, epoch=epoch, n_updates=n_updates)
-                train_state.total += mean * len(batch.chosen)
-                train_state.step += 1
-                self.watch.advance(len(batch.chosen))
-                self._save_if(pending, epoch_ended=False)
-
-    def _loss(self) -> Loss:
+    def loss(self) -> Loss:
         """The loss of the running epoch."""
-        n_images, epoch = len(self.learnt), self.train_state.epoch
-        context = LossContext(positives=self.positives, n_images=n_images, epoch=epoch)
-        name = "bce" if epoch <= self.config.bce_epochs else self.config.loss
+        epoch = self.train_state.epoch
+        context = LossContext(positives=self.positives, n_images=len(self.learnt), epoch=epoch)
+        name = self.config.loss_in(epoch)
         return loss_for(name, context, temperature=self.config.loss_temperature)
 
-    def _batches(self, epoch: int) -> Any:
-        """The batches of the epoch that are not learnt from yet, read ahead for a CUDA device."""
-        order = epoch_batches(self.learnt, size=self.config.batch_size, seed=self.seed, epoch=epoch)
-        first = self.train_state.step
-        loaded: Iterable[Batch] = (
-            self.step.load(chosen, epoch=epoch, number=number)
-            for number, chosen in enumerate(order)
-            if number >= first
-        )
-        return prefetched(loaded) if self.compute.device.startswith("cuda") else loaded
-
-    def end_epoch(self, pending: Pending) -> None:
-        """Score the epoch, log it, keep its weights where they are the best, and save."""
-        train_state = self.train_state
-        mean_loss = float(train_state.total) / len(self.learnt)
-        if not np.isfinite(mean_loss):
-            raise ConceptError(
-                f"the loss {self.config.loss} became {mean_loss} in epoch {train_state.epoch};"
-                f" lower learning_rate (now {self.config.learning_rate:g})"
-            )
-        entry: dict[str, Any] = {"epoch": train_state.epoch, "loss": mean_loss, "f1": None}
-        if len(self.stopping):
-            entry |= self._scores(pending)
-        rates = self.learner.schedule.rates()
-        self.learner.schedule.end_epoch(loss=entry.get("stop_loss", mean_loss), f1=entry["f1"])
-        seconds = train_state.seconds + time.perf_counter() - self._since
-        entry |= {"rate": max(rates), "lowest_rate": min(rates), "seconds": seconds}
-        entry["images_per_s"] = len(self.learnt) / seconds
-        self._note(entry)
-        if entry["f1"] is None or train_state.best.f1 is None or entry["f1"] > train_state.best.f1:
-            train_state.best = Fitted(epoch=train_state.epoch, f1=entry["f1"])
-            train_state.best_state = self.learner.kept_state()
-        train_state.begin_epoch()
-        self._since = time.perf_counter()
-        self._save_if(pending, epoch_ended=True)
-
-    def _scores(self, pending: Pending) -> dict[str, Any]:
+    def scores(self, probs: npt.NDArray[np.float32]) -> dict[str, Any]:
         """F1 of the stopping images, over all and by category, and their loss."""
-
-        def leave_if_asked() -> None:
-            if pending.number and self.compute.world.size == 1:
-                self._save_if(pending, epoch_ended=False)
-
-        probs = predict(
-            self.learner.scored,
-            self.examples.batches,
-            self.examples.rows[self.stopping],
-            compute=self.compute,
-            batch_size=self.examples.n_at_once,
-            between=leave_if_asked,
-        )
         kinds = tuple(self.examples.kinds[row] for row in self.stopping if self.examples.kinds)
         targets = self.examples.targets[self.stopping]
         f1, by_kind = stopping_scores(probs, targets, kinds, threshold=self.config.stop_threshold)
         scores: dict[str, Any] = {"f1": f1}
         if by_kind:
             scores["f1_by_category"] = by_kind
-        scores["stop_loss"] = loss_of(probs, targets, self._loss(), device=self.compute.device)
-        return scores
+        return scores | {"stop_loss": loss_of(probs, targets, self.loss(), device=self.device)}
+
+
+class Training:
+    """The epochs of one network, or of several that take their steps together.
+
+    Epoch, step and time are the same for all; log, best weights and patience are each network's
+    own. One whose patience has ended leaves the others.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        members: list[Member],
+        *,
+        bounds: Bounds,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """Prepare to train; only a network that learns by itself has a checkpoint."""
+        self.step, self.members, self.learning = step, members, members
+        self.learner, self.compute = step.learner, step.learner.compute
+        self.bounds, self.n_images = bounds, bounds[-1][1]
+        self.config, self.checkpoint = members[0].config, checkpoint
+        self._since = time.perf_counter()
+
+    @property
+    def _shared_state(self) -> TrainState:
+        """The state of the first network, for what is the same for all."""
+        return self.learning[0].train_state
+
+    def run(self) -> None:
+        """Train to the end and leave each network with the weights of its best epoch."""
+        self._resume()
+        with nullcontext(Pending()) if self.checkpoint is None else deferred_signals() as pending:
+            while self._part():
+                self._learn(pending)
+                self._end_epoch(pending)
+        for member in self.members:
+            member.model.load_state_dict(member.train_state.best_state)
+
+    def _resume(self) -> None:
+        """Go on where the checkpoint says; tell of what lies before."""
+        if self.checkpoint is None:
+            return
+        (member,) = self.members
+        if (state := self.checkpoint.load()) is not None:
+            self.learner.restore(state["trainee"])
+            member.train_state.restore(state["course"])
+        if limit := self.checkpoint.micro_batch_limit():
+            self.learner.micro_batch = min(self.learner.micro_batch or limit, limit)
+        for entry in member.train_state.entries:
+            member.watch.log(entry)
+        done = min(member.train_state.step * self.config.batch_size, self.n_images)
+        member.watch.advance((member.train_state.epoch - 1) * self.n_images + done)
+
+    def _part(self) -> bool:
+        """Let networks that are done leave; whether any still learns."""
+        done = [k for k, m in enumerate(self.learning) if m.train_state.is_over(self.config)]
+        if done:
+            self.learner.release(done)
+            self.learning = [m for k, m in enumerate(self.learning) if k not in done]
+        return bool(self.learning)
+
+    def _learn(self, pending: Pending) -> None:
+        """The rest of the running epoch."""
+        self._since = time.perf_counter()
+        epoch, first = self._shared_state.epoch, self._shared_state.step
+        losses = [member.loss() for member in self.learning]
+        totals = torch.stack([member.train_state.total for member in self.learning])
+        for member, total in zip(self.learning, totals, strict=True):
+            member.train_state.total = total  # a view: it grows with them
+        self.learner.model.train()
+        orders = [epoch_order(m.learnt, seed=m.seed, epoch=epoch) for m in self.learning]
+        loaded = self.step.batches(
+            np.stack([order[: self.n_images] for order in orders]),
+            self.bounds,
+            seeds=[member.seed for member in self.learning],
+            epoch=epoch,
+            first=first,
+        )
+        with closing(loaded) as batches:
+            for number, batch in enumerate(batches, start=first):
+                n_updates = (epoch - 1) * len(self.bounds) + number + 1
+                means = self.step(batch, losses, epoch=epoch, n_updates=n_updates)
+                start, end = self.bounds[number]
+                totals += means * (end - start)
+                for member in self.learning:
+                    member.train_state.step += 1
+                    member.watch.advance(end - start)
+                self._save_if(pending, epoch_ended=False)
+
+    def _end_epoch(self, pending: Pending) -> None:
+        """Score the epoch, log it, keep weights where they are the best, and save."""
+        schedule, epoch = self.learner.schedule, self._shared_state.epoch
+        entries = [
+            {"epoch": epoch, "loss": mean, "f1": None, **self._scores(place, pending)}
+            for place, mean in enumerate(self._mean_losses())
+        ]
+        rates = schedule.rates()
+        for entry in entries:
+            schedule.end_epoch(loss=entry.get("stop_loss", entry["loss"]), f1=entry["f1"])
+        seconds = self._shared_state.seconds + time.perf_counter() - self._since
+        speed = {
+            "rate": max(rates),
+            "lowest_rate": min(rates),
+            "seconds": seconds,
+            "images_per_s": self.n_images * len(self.learning) / seconds,
+        }
+        for place, (member, entry) in enumerate(zip(self.learning, entries, strict=True)):
+            member.note(entry | speed)
+            if member.train_state.is_best(entry["f1"]):
+                member.train_state.best = Fitted(epoch=epoch, f1=entry["f1"])
+                member.train_state.best_state = self.learner.kept_state(place)
+            member.train_state.begin_epoch()
+        self._since = time.perf_counter()
+        self._save_if(pending, epoch_ended=True)
+
+    def _mean_losses(self) -> list[float]:
+        """Of the running epoch, by network; refused where one is not a number."""
+        totals = torch.stack([member.train_state.total for member in self.learning])
+        means = [total / self.n_images for total in totals.tolist()]
+        if not np.isfinite(means).all():
+            raise ConceptError(
+                f"the loss {self.config.loss} became {sum(means)} in epoch {self._shared_state.epoch};"
+                f" lower learning_rate (now {self.config.learning_rate:g})"
+            )
+        return means
+
+    def _scores(self, place: int, pending: Pending) -> dict[str, Any]:
+        """Scores of the stopping images of the network at a place; empty without any."""
+        member = self.learning[place]
+        if not len(member.stopping):
+            return {}
+
+        def leave_if_asked() -> None:
+            if pending.number and self.compute.world.size == 1:
+                self._save_if(pending, epoch_ended=False)
+
+        probs = predict(
+            self.learner.scored(place),
+            self.step.inputs,
+            member.stopping,
+            compute=self.compute,
+            batch_size=member.examples.n_at_once,
+            between=leave_if_asked,
+        )
+        return member.scores(probs)
 
     def _save_if(self, pending: Pending, *, epoch_ended: bool) -> None:
         """Save where it is time; leave where a signal came, in all processes together."""
         if self.checkpoint is None:
             return
-        world = self.compute.world
+        train_state, world = self._shared_state, self.compute.world
         is_due = world.first and self.checkpoint.is_due(epoch_ended=epoch_ended)  # the first saves
         call = world.most(2 * pending.number + is_due)
         if not call:
             return
         now = time.perf_counter()
-        self.train_state.seconds, self._since = self.train_state.seconds + now - self._since, now
-        state = {"trainee": self.learner.state(), "course": self.train_state.state()}
+        train_state.seconds, self._since = train_state.seconds + now - self._since, now
+        state = {"trainee": self.learner.state(), "course": train_state.state()}
         if world.first:
             self.checkpoint.save(state)
         if call > 1:
             raise SystemExit(128 + call // 2)
-
-
-def stopping_f1(
-    probs: npt.NDArray[np.float32], targets: csr_array, *, threshold: float = 0.0
-) -> float:
-    """Sample F1 at a threshold, or at the best of many.
-
-    Stopping images without concepts are left out; where none has any, the score is 0.
-    """
-    return stopping_scores(probs, targets, (), threshold=threshold)[0]
 
 
 def stopping_scores(
@@ -339,7 +386,9 @@ def stopping_scores(
     *,
     threshold: float = 0.0,
 ) -> tuple[float, dict[str, float]]:
-    """The score, and the part of each category in it at the same threshold.
+    """Sample F1 at a threshold or at the best of many, and that of each category at the same one.
+
+    Images without concepts are left out; where none has any, the score is 0.
 
     Args:
         probs: (n, L).

@@ -1,7 +1,7 @@
 """Several networks of one kind, trained on different parts of train and averaged."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from core.errors import ConfigError
 from training.batches import Examples
 from training.config import FitConfig
 from training.devices.compute import Compute
-from training.loop import Fitted, Watch, fit
+from training.loop import Fitted, Member, Watch, fit_member
 from training.predict import Batches, Rows, predict
 
 Mask = npt.NDArray[np.bool_]
@@ -133,38 +133,40 @@ def fit_members(
     Returns:
         Each network with what it reached.
     """
-    members = []
-    for member in plan_members(folds, config, n_folds=n_folds):
-        torch.manual_seed(member.seed)
-        model = new_model(examples.rows[member.learnt])
+    members = new_members(
+        new_model, examples, folds=folds, config=config, device=compute.device, log=log,
+        n_folds=n_folds,
+    )  # fmt: skip
+    return [(member.model, fit_member(member, compute)) for member in members]
 
-        def log_member(entry: dict[str, Any], number: int = member.number) -> None:
+
+def new_members(
+    new_model: Callable[[Rows], nn.Module],
+    examples: Examples,
+    *,
+    folds: npt.NDArray[np.int16],
+    config: FitConfig,
+    device: str,
+    log: Callable[[dict[str, Any]], None],
+    n_folds: int,
+) -> Iterator[Member]:
+    """The members of `fit_members`, drawn one by one; each sets torch's seed to its own."""
+    for plan in plan_members(folds, config, n_folds=n_folds):
+        torch.manual_seed(plan.seed)
+
+        def log_member(entry: dict[str, Any], number: int = plan.number) -> None:
             log({"member": number, **entry})
 
-        fitted = fit(
-            model,
-            _met(examples, member),
-            stop=member.stop[~member.held_out],
+        yield Member(
+            model=new_model(examples.rows[plan.learnt]),
+            examples=examples,
+            learnt=np.flatnonzero(plan.learnt),
+            stopping=np.flatnonzero(plan.stop),
             config=config,
-            seed=member.seed,
-            compute=compute,
+            seed=plan.seed,
+            device=device,
             watch=Watch(log=log_member),
         )
-        members.append((model, fitted))
-    return members
-
-
-def _met(examples: Examples, member: MemberPlan) -> Examples:
-    """The examples without those that a member holds out."""
-    if not member.held_out.any():
-        return examples
-    met = np.flatnonzero(~member.held_out)
-    return replace(
-        examples,
-        targets=examples.targets[met],
-        rows=examples.rows[met],
-        kinds=tuple(examples.kinds[place] for place in met if examples.kinds),
-    )
 
 
 def predict_members(

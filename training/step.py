@@ -1,6 +1,6 @@
 """One optimiser's step: inputs, loss, gradients, in as many parts as memory asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +10,17 @@ from torch import Tensor
 
 from core.errors import ConceptError
 from core.progress import say
-from training.batches import Batch, Examples, run_of, split_batch
+from training.batches import (
+    Batch,
+    Bounds,
+    Examples,
+    mixed,
+    mixing_share,
+    prefetched,
+    run_of,
+    smoothed,
+    split_batch,
+)
 from training.config import FitConfig
 from training.devices.compute import Compute, Inputs, is_out_of_memory
 from training.learner import Learner
@@ -19,7 +29,13 @@ from training.predict import Rows
 
 
 class Step:
-    """One training step of a learner."""
+    """Takes a learner one step further.
+
+    Attributes:
+        halves: whether a step that is too large for the memory is taken in parts.
+    """
+
+    halves = True
 
     def __init__(
         self,
@@ -27,7 +43,6 @@ class Step:
         examples: Examples,
         *,
         config: FitConfig,
-        seed: int,
         note: Callable[[dict[str, Any]], None],
         remember: Callable[[int], None] | None = None,
     ) -> None:
@@ -37,24 +52,29 @@ class Step:
             learner: what learns.
             examples: what it learns from.
             config: batches, smoothing, mixup.
-            seed: of mixup.
             note: told of what is out of the ordinary.
             remember: told of a smaller micro-batch, which the next start uses.
         """
-        self.learner = learner
-        self.examples = examples
-        self.config = config
-        self.seed = seed
+        self.learner, self.examples, self.config = learner, examples, config
         self.compute: Compute = learner.compute
-        self.note = note
-        self.remember = remember
+        self.note, self.remember = note, remember
 
-    def load(self, chosen: Rows, *, epoch: int, number: int) -> Batch:
+    def batches(
+        self, orders: Rows, bounds: Bounds, *, seeds: list[int], epoch: int, first: int = 0
+    ) -> Generator[Any]:
+        """The batches of an epoch from `first` on, of (1, n) images; read ahead for CUDA."""
+        loaded = (
+            self.load(orders[0, start:end], seed=seeds[0], epoch=epoch, number=number)
+            for number, (start, end) in enumerate(bounds)
+            if number >= first
+        )
+        return prefetched(loaded) if self.compute.device.startswith("cuda") else loaded
+
+    def load(self, chosen: Rows, *, seed: int, epoch: int, number: int) -> Batch:
         """Read this process' part of a batch; may run ahead in a thread."""
         partners, share = None, 1.0
         if self.config.mixup:
-            rng = np.random.default_rng((self.seed, epoch, number))
-            share = float(rng.beta(self.config.mixup, self.config.mixup))
+            share = mixing_share(self.config.mixup, seed=seed, epoch=epoch, number=number)
             partners = np.roll(chosen, 1)  # the order is random as it is
         return Batch(
             chosen=chosen,
@@ -65,14 +85,17 @@ class Step:
         )
 
     def _read(self, chosen: Rows) -> Inputs:
-        mine = self.compute.world.share(chosen)
-        inputs = self.examples.batches(self.examples.rows[mine])
+        inputs = self.inputs(self.compute.world.share(chosen))
         if self.compute.device.startswith("cuda"):
             return tuple(tensor.pin_memory() for tensor in inputs)
         return inputs
 
-    def __call__(self, batch: Batch, loss: Loss, *, epoch: int, n_updates: int) -> Tensor:
-        """Learn from a batch; its mean loss, on the device.
+    def inputs(self, places: Rows) -> Inputs:
+        """Inputs of the images at these places among the examples, as they are."""
+        return self.examples.batches(self.examples.rows[places])
+
+    def __call__(self, batch: Any, losses: list[Loss], *, epoch: int, n_updates: int) -> Tensor:
+        """Learn from a batch; the mean loss on the device, () or of a stack (S,).
 
         Raises:
             ConceptError: memory is too small for a single image, or ran out in one of several
@@ -80,10 +103,10 @@ class Step:
         """
         while True:
             try:
-                total = self._gradients(batch, loss, epoch=epoch)
+                total = self._gradients(batch, losses, epoch=epoch)
                 break
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not (self.halves and is_out_of_memory(error)):
                     raise
                 reason = str(error).splitlines()[0]
             # Outside the handler: its traceback holds on to the tensors that did fit.
@@ -91,28 +114,34 @@ class Step:
         self.learner.update(n_updates=n_updates)
         return total
 
-    def _gradients(self, batch: Batch, loss: Loss, *, epoch: int) -> Tensor:
+    def _gradients(self, batch: Any, losses: list[Loss], *, epoch: int) -> Tensor:
         learner, world = self.learner, self.compute.world
         learner.optimizer.zero_grad(set_to_none=True)
-        inputs = self.prepared_inputs(batch, epoch=epoch)
-        y = self.dense_targets(batch)
-        n = len(batch.chosen)
-        total = torch.zeros((), device=self.compute.device)
+        inputs, y = self.prepared(batch, epoch=epoch)
+        axis = y.ndim - 2  # of the images; before it that of networks, where they are several
+        n = y.shape[axis]
+        total = torch.zeros(y.shape[:axis], device=self.compute.device)
         parts = split_batch(n, world.size, learner.micro_batch)
         for number, places in enumerate(parts):
             # Gradients travel between processes with the last part only.
             silent = world.size > 1 and number < len(parts) - 1
             with learner.forward.no_sync() if silent else nullcontext():
-                own = run_of(places[world.rank] - parts[0][world.rank][0])
+                own = places[world.rank] - parts[0][world.rank][0]
                 with self.compute.speed.autocast(self.compute.device):
-                    logits = learner.forward(*(tensor[own] for tensor in inputs)).float()
-                truth = torch.cat([y[run_of(rows)] for rows in places])
-                mean = loss(self._everyones(logits, places), truth).mean() * (len(truth) / n)
+                    logits = learner.forward(*(run_of(x, own, axis=axis) for x in inputs)).float()
+                truth = torch.cat([run_of(y, rows, axis=axis) for rows in places], dim=axis)
+                logits = self._everyones(logits, places)
+                mean = learner.mean_losses(losses, logits, truth, epoch=epoch)
+                mean = mean * (truth.shape[axis] / n)
                 # Each process has the loss of all, and what they send is averaged.
-                scaled = learner.scaler.scale(mean * world.size)
+                scaled = learner.scaler.scale(mean * world.size).sum()
                 scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             total += mean.detach()
         return total
+
+    def prepared(self, batch: Any, *, epoch: int) -> tuple[Inputs, Tensor]:
+        """Inputs and targets of a batch as they are learnt from, on the device."""
+        return self.prepared_inputs(batch, epoch=epoch), self.dense_targets(batch)
 
     def prepared_inputs(self, batch: Batch, *, epoch: int) -> Inputs:
         """Inputs on the device, augmented and mixed."""
@@ -120,8 +149,7 @@ class Step:
         if batch.partners is None:
             return inputs
         others = self._augmented(batch.others, batch.partners, epoch)
-        a = batch.share
-        return tuple(a * x.float() + (1 - a) * z for x, z in zip(inputs, others, strict=True))
+        return tuple(mixed(x, z, batch.share) for x, z in zip(inputs, others, strict=True))
 
     def _augmented(self, inputs: Inputs, chosen: Rows, epoch: int) -> Inputs:
         taken = self.compute.take(inputs)
@@ -134,9 +162,8 @@ class Step:
         """(B, L) of the batch of all processes, on the device."""
         y = self._dense(batch.chosen)
         if batch.partners is not None:
-            y = batch.share * y + (1 - batch.share) * self._dense(batch.partners)
-        smoothing = self.config.negative_smoothing
-        return y + (1 - y) * smoothing if smoothing else y
+            y = mixed(y, self._dense(batch.partners), batch.share)
+        return smoothed(y, self.config.negative_smoothing)
 
     def _dense(self, chosen: Rows) -> Tensor:
         dense = torch.from_numpy(self.examples.targets[chosen].toarray())

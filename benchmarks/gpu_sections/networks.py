@@ -30,13 +30,13 @@ from benchmarks.gpu_sections.findings import Outcome, check
 from core.config import overlay
 from corpus.images.batches import CachedImages
 from corpus.images.cache import ImageCache
-from training.batches import Examples, prefetched
+from training.batches import Examples, batch_bounds, epoch_order
 from training.devices.compute import Compute, Inputs
 from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, drawn_images
 from training.heads import build_head
 from training.learner import Learner
-from training.loop import Watch, epoch_batches, fit
+from training.loop import Watch, fit
 from training.optim import build_optimizer
 from training.step import Step
 
@@ -240,10 +240,11 @@ def _ratio(case: Case, device: str, *, least: float) -> Outcome:
 def _read(examples: Examples, model: nn.Module, config: BackboneConfig, compute: Compute) -> None:
     """A round's inputs and targets on the device, mirrored, and nothing learnt from them."""
     learner = Learner(model, config, compute, steps_per_epoch=1)
-    step = Step(learner, examples, config=config, seed=0, note=lambda entry: None)
-    order = epoch_batches(np.arange(len(examples.rows)), size=config.batch_size, seed=0, epoch=1)
-    loaded = (step.load(chosen, epoch=1, number=n) for n, chosen in enumerate(order))
-    with closing(prefetched(loaded)) as batches:
+    step = Step(learner, examples, config=config, note=lambda entry: None)
+    n = len(examples.rows)
+    orders = epoch_order(np.arange(n), seed=0, epoch=1)[None]
+    bounds = batch_bounds(n, size=config.batch_size)
+    with closing(step.batches(orders, bounds, seeds=[0], epoch=1)) as batches:
         for batch in batches:
             step.prepared_inputs(batch, epoch=1)
             step.dense_targets(batch)

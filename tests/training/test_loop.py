@@ -19,7 +19,7 @@ from core.errors import ConceptError
 from core.runs.workspace import Corpus, Workspace
 from corpus.images.batches import CachedImages
 from corpus.images.cache import build_cache
-from training.batches import Examples
+from training.batches import Examples, batch_bounds, epoch_order
 from training.config import FitConfig
 from training.devices.compute import Compute
 from training.heads import build_head
@@ -27,10 +27,7 @@ from training.loop import (
     Fitted,
     TrainState,
     Watch,
-    epoch_batches,
     fit,
-    n_batches,
-    stopping_f1,
     stopping_scores,
 )
 from training.predict import Batches, Rows, predict
@@ -150,7 +147,7 @@ def test_eight_images_are_learnt_by_heart(loss: Any) -> None:
     fit(model, examples, stop=none, config=config, seed=0, compute=HERE)
     probs = predict(model, batches, eight, compute=HERE)
     assert f1_score(dense, probs > 0.5, average="samples") == 1.0
-    assert stopping_f1(probs, csr_array(dense)) == 1.0
+    assert stopping_scores(probs, csr_array(dense), ())[0] == 1.0
 
 
 def test_eight_images_are_learnt_by_heart_by_a_whole_network(
@@ -271,14 +268,14 @@ def test_the_log_has_the_loss_of_the_stopping_images() -> None:
 @pytest.mark.parametrize(("n", "size"), [(10, 4), (8, 4), (3, 8), (1, 1), (9, 4), (1, 4), (5, 1)])
 def test_batches_hold_every_row_exactly_once(n: int, size: int) -> None:
     rows = np.arange(100, 100 + n)
-    drawn = list(epoch_batches(rows, size=size, seed=0, epoch=1))
+    order = epoch_order(rows, seed=0, epoch=1)
+    drawn = [order[start:end] for start, end in batch_bounds(n, size=size)]
     assert sorted(np.concatenate(drawn)) == rows.tolist()
-    assert len(drawn) == n_batches(n, size=size)
 
 
 def test_a_single_image_left_over_joins_the_batch_before() -> None:
     def lengths(n: int, size: int) -> list[int]:
-        return [len(b) for b in epoch_batches(np.arange(n), size=size, seed=0, epoch=1)]
+        return [end - start for start, end in batch_bounds(n, size=size)]
 
     assert lengths(10, 4) == [4, 4, 2]
     assert lengths(9, 4) == [4, 5]
@@ -289,8 +286,7 @@ def test_a_single_image_left_over_joins_the_batch_before() -> None:
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        (batch,) = epoch_batches(np.arange(50), size=50, seed=seed, epoch=epoch)
-        return [int(row) for row in batch]
+        return [int(row) for row in epoch_order(np.arange(50), seed=seed, epoch=epoch)]
 
     assert order(3, 2) == order(3, 2)
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (1, 2, 3)}) == 6
@@ -344,10 +340,11 @@ def test_the_stopping_score_is_the_best_f1_of_a_single_threshold() -> None:
     probs = np.array([[0.9, 0.6, 0.1], [0.7, 0.2, 0.3], [0.5, 0.5, 0.5]], dtype=np.float32)
     targets = csr_array(np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=np.bool_))
     # From 0.22 to 0.3: images 1 and 2 are right, F1 1; the third has no concept and is left out.
-    assert stopping_f1(probs, targets) == 1.0
+    assert stopping_scores(probs, targets, ())[0] == 1.0
     # Below, image 2 gets C2 as well, 2*2/(2+3); above 0.3 it loses C3, 2*1/(2+1).
-    assert stopping_f1(probs[1:2, [0, 2]], csr_array(np.array([[True, False]]))) == 1.0
-    assert stopping_f1(probs, csr_array((3, 3), dtype=np.bool_)) == 0.0
+    only = csr_array(np.array([[True, False]]))
+    assert stopping_scores(probs[1:2, [0, 2]], only, ())[0] == 1.0
+    assert stopping_scores(probs, csr_array((3, 3), dtype=np.bool_), ()) == (0.0, {})
 
 
 def test_categories_are_scored_at_the_threshold_of_all() -> None:
@@ -377,7 +374,9 @@ def test_a_threshold_that_is_given_is_kept_to() -> None:
     probs = np.array([[0.9, 0.6, 0.1], [0.7, 0.2, 0.3], [0.5, 0.5, 0.5]], dtype=np.float32)
     targets = csr_array(np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=np.bool_))
     # At 0.5 image 1 is right; image 2 lacks C3, 2*1/(1+2); the third has no concept.
-    assert stopping_f1(probs, targets, threshold=0.5) == pytest.approx((1 + 2 / 3) / 2)
+    assert stopping_scores(probs, targets, (), threshold=0.5)[0] == pytest.approx((1 + 2 / 3) / 2)
     # From 0.6 on is decided: image 1 keeps C2, and image 2 is as before.
-    assert stopping_f1(probs, targets, threshold=0.6) == pytest.approx((1 + 2 / 3) / 2)
-    assert stopping_f1(probs, targets, threshold=0.7) == pytest.approx((2 / 3 + 2 / 3) / 2)
+    assert stopping_scores(probs, targets, (), threshold=0.6)[0] == pytest.approx((1 + 2 / 3) / 2)
+    assert stopping_scores(probs, targets, (), threshold=0.7)[0] == pytest.approx(
+        (2 / 3 + 2 / 3) / 2
+    )
