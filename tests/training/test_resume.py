@@ -44,19 +44,30 @@ def test_a_kill_at_every_single_step_changes_nothing(whole: Any, tmp_path: Path)
     assert outcome(tmp_path, 1, 2, 3, 4, 5, 6, 7, 8, 9) == whole
 
 
-@pytest.mark.parametrize("kills", [(1, 1), (5, 8), (4, 4, 9)])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param((1, 1), marks=pytest.mark.slow),
+        pytest.param((5, 8), marks=pytest.mark.slow),
+        (4, 4, 9),
+    ],
+)
 def test_a_kill_between_two_checkpoints_costs_time_only(
     whole: Any, tmp_path: Path, kills: tuple[int, ...]
 ) -> None:
     assert outcome(tmp_path, *kills, every_s=1e9) == whole
 
 
+@pytest.mark.slow
 def test_a_training_in_bf16_goes_on_as_exactly(tmp_path: Path) -> None:
     expected = outcome(tmp_path / "whole", precision="bf16")
     assert outcome(tmp_path / "killed", 2, 4, 7, precision="bf16") == expected
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_signal_saves_and_leaves_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
