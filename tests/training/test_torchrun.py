@@ -41,7 +41,8 @@ SETTINGS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", ["quick", pytest.param("finetune", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["quick", "finetune"])
 def test_the_command_under_torchrun_makes_the_same_detector(tmp_path: Path, preset: str) -> None:
     run(
         sys.executable, "cli.py", "prepare", "-w", tmp_path / "prepared",
