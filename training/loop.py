@@ -335,8 +335,9 @@ class Training:
         totals = torch.stack([member.train_state.total for member in self.learning])
         means = [total / self.n_images for total in totals.tolist()]
         if not np.isfinite(means).all():
+            epoch = self._shared_state.epoch
             raise ConceptError(
-                f"the loss {self.config.loss} became {sum(means)} in epoch {self._shared_state.epoch};"
+                f"the loss {self.config.loss} became {sum(means)} in epoch {epoch};"
                 f" lower learning_rate (now {self.config.learning_rate:g})"
             )
         return means

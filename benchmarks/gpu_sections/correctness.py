@@ -216,22 +216,25 @@ def _resumed(device: str, precision: str) -> Outcome:
     (program,) = (ROOT / "tests").rglob("kill_and_resume.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RADFUSE_TEST_DEVICE": device}
 
-    def outcome(*kills: int) -> Any:
+    def outcomes(*trainings: tuple[int, ...]) -> list[Any]:
         with tempfile.TemporaryDirectory() as folder:
+            told: list[str] = []
+            for number, kills in enumerate(trainings):
+                told += ["--", f"{folder}/{number}", "0", precision, *map(str, kills)]
             done = subprocess.run(
-                [sys.executable, program, folder, "0", precision, *map(str, kills)],
+                [sys.executable, program, *told],
                 cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
             )  # fmt: skip
         if done.returncode:
             raise RuntimeError(done.stderr.strip().splitlines()[-1])
-        return json.loads(done.stdout)
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
-    whole, killed = outcome(), outcome(2, 7)
+    whole, killed = outcomes((), (2, 7))
     if killed[0] == whole[0]:
         return Outcome(ok=True, result="the same bits")
     logs = zip(whole[3], killed[3], strict=True)
     worst = max(abs(a["loss"] - b["loss"]) / a["loss"] for a, b in logs)
-    if outcome()[0] == whole[0]:
+    if outcomes(())[0][0] == whole[0]:
         return Outcome(ok=False, result=f"other bits; losses differ by {worst:.1e} of theirs")
     result = f"the device itself gives other bits each time; losses differ by {worst:.1e} of theirs"
     return Outcome(ok=worst < 1e-2, result=result)

@@ -144,6 +144,7 @@ def test_a_corpus_without_halves_is_named(prepared: Prepared) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "setsid"), reason="signals of another kind here")
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_interrupted_it_ends_its_worker_and_the_next_call_finishes(
     prepared: Prepared, sent: signal.Signals, code: int

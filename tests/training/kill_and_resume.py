@@ -2,8 +2,9 @@
 
 Run by test_resume.py as a program: a process of its own may be forked and killed at will.
 
-Usage: kill_and_resume.py FOLDER EVERY_S PRECISION [STEP ...], on RADFUSE_TEST_DEVICE or the
-processor.
+Usage: kill_and_resume.py FOLDER EVERY_S PRECISION [STEP ...] [-- FOLDER ...], on
+RADFUSE_TEST_DEVICE or the processor; `--` stands between several trainings, a line is printed of
+each.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +86,17 @@ def train(folder: Path, every_s: float, precision: str, *, kill_at: int) -> None
 
 
 def main() -> None:
-    """Start, and be killed, and start again."""
+    """Start, and be killed, and start again; one training after the other."""
     torch.set_num_threads(1)
-    folder, every_s, precision = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-    for step in [*map(int, sys.argv[4:]), 0]:
+    for is_between, words in groupby(sys.argv[1:], lambda word: word == "--"):
+        if not is_between:
+            folder, every_s, precision, *steps = words
+            run(Path(folder), float(every_s), precision, list(map(int, steps)))
+
+
+def run(folder: Path, every_s: float, precision: str, steps: list[int]) -> None:
+    """One training, killed at these steps."""
+    for step in [*steps, 0]:
         child = os.fork()
         if child == 0:
             train(folder, every_s, precision, kill_at=6 * step)

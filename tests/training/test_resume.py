@@ -16,47 +16,63 @@ PROGRAM = Path(__file__).with_name("kill_and_resume.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def outcome(folder: Path, *kills: int, every_s: float = 0, precision: str = "fp32") -> Any:
-    """Weights, best epoch, score and log of a training that was killed at these steps."""
-    done = subprocess.run(
-        [sys.executable, PROGRAM, folder, str(every_s), precision, *map(str, kills)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout)
+BETWEEN = ((1, 1), (5, 8), (4, 4, 9))
+"""Steps at which a training that saves seldom is killed."""
+
+TRAININGS: dict[str, tuple[str, ...]] = {
+    "whole": ("0", "fp32"),
+    "again": ("1e9", "fp32"),
+    # Nine steps, and a start for each: 3 an epoch, killed after the save of each but the last's.
+    "at every step": ("0", "fp32", *"123456789"),
+    **{f"at {kills}": ("1e9", "fp32", *map(str, kills)) for kills in BETWEEN},
+    "whole in bf16": ("0", "bf16"),
+    "killed in bf16": ("0", "bf16", *"247"),
+}
+"""What the program is told of each, without its folder."""
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Of a training that nothing came between."""
-    return outcome(tmp_path_factory.mktemp("whole"))
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Weights, best epoch, score and log of each training, from one start of the program."""
+    folder = tmp_path_factory.mktemp("trainings")
+    told: list[str] = []
+    for number, words in enumerate(TRAININGS.values()):
+        told += ["--", str(folder / str(number)), *words]
+    done = subprocess.run(
+        [sys.executable, PROGRAM, *told],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return dict(zip(TRAININGS, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
-def test_nothing_depends_on_chance(whole: Any, tmp_path: Path) -> None:
-    assert outcome(tmp_path, every_s=1e9) == whole
+def test_nothing_depends_on_chance(outcomes: dict[str, Any]) -> None:
+    whole = outcomes["whole"]
+    assert outcomes["again"] == whole
     epochs = [entry["epoch"] for entry in whole[3]]
     assert epochs == [1, 2, 3]
     names = {"epoch", "loss", "stop_loss", "f1", "f1_by_category", "rate", "lowest_rate"}
     assert set(whole[3][0]) == names
 
 
-def test_a_kill_at_every_single_step_changes_nothing(whole: Any, tmp_path: Path) -> None:
-    # Nine steps, and a start for each: 3 an epoch, killed after the save of each but the last's.
-    assert outcome(tmp_path, 1, 2, 3, 4, 5, 6, 7, 8, 9) == whole
+def test_a_kill_at_every_single_step_changes_nothing(outcomes: dict[str, Any]) -> None:
+    assert outcomes["at every step"] == outcomes["whole"]
 
 
-@pytest.mark.parametrize("kills", [(1, 1), (5, 8), (4, 4, 9)])
+@pytest.mark.parametrize("kills", BETWEEN)
 def test_a_kill_between_two_checkpoints_costs_time_only(
-    whole: Any, tmp_path: Path, kills: tuple[int, ...]
+    outcomes: dict[str, Any], kills: tuple[int, ...]
 ) -> None:
-    assert outcome(tmp_path, *kills, every_s=1e9) == whole
+    assert outcomes[f"at {kills}"] == outcomes["whole"]
 
 
-def test_a_training_in_bf16_goes_on_as_exactly(tmp_path: Path) -> None:
-    expected = outcome(tmp_path / "whole", precision="bf16")
-    assert outcome(tmp_path / "killed", 2, 4, 7, precision="bf16") == expected
+def test_a_training_in_bf16_goes_on_as_exactly(outcomes: dict[str, Any]) -> None:
+    assert outcomes["killed in bf16"] == outcomes["whole in bf16"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_signal_saves_and_leaves_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

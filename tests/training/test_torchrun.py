@@ -1,6 +1,7 @@
 """Two processes under torchrun give what one process with the same batches gives."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,15 +41,16 @@ SETTINGS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["quick", "finetune"])
 def test_the_command_under_torchrun_makes_the_same_detector(tmp_path: Path, preset: str) -> None:
+    run(
+        sys.executable, "cli.py", "prepare", "-w", tmp_path / "prepared",
+        "--set", "phantom_images=60", "--set", "image_size=64",
+    )  # fmt: skip
     homes = []
     for name, start in (("one", (sys.executable,)), ("two", TORCHRUN)):
-        workspace = tmp_path / name
-        run(
-            sys.executable, "cli.py", "prepare", "-w", workspace, "--set", "phantom_images=60",
-            "--set", "image_size=64",
-        )  # fmt: skip
+        workspace = shutil.copytree(tmp_path / "prepared", tmp_path / name)
         done = run(
             *start, "cli.py", "train-backbone", "--category", "global", "-w", workspace,
             "--preset", preset, *(f"--set={setting}" for setting in SETTINGS),

@@ -112,6 +112,7 @@ def assert_same_detectors(one: Workspace, other: Workspace) -> None:
             assert here.probs.tobytes() == there.probs.tobytes()
 
 
+@pytest.mark.slow
 @by_process
 def test_networks_of_a_node_that_dies_are_finished_elsewhere_to_the_same_last_bit(
     prepared: Prepared, two_nodes: Any, capsys: pytest.CaptureFixture[str]
@@ -137,6 +138,7 @@ def test_networks_of_a_node_that_dies_are_finished_elsewhere_to_the_same_last_bi
     assert_same_detectors(serial, spread)
 
 
+@pytest.mark.slow
 def test_a_detector_is_whole_as_soon_as_its_last_network_is_there(
     prepared: Prepared, train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +164,7 @@ def test_no_cluster_at_the_address_is_one_line() -> None:
         pass
 
 
+@pytest.mark.slow
 def test_nodes_get_the_code_of_a_job_and_nothing_else(train: Train) -> None:
     def where() -> tuple[str, list[str]]:
         import core
@@ -174,6 +177,7 @@ def test_nodes_get_the_code_of_a_job_and_nothing_else(train: Train) -> None:
     assert beside == ["core"]
 
 
+@pytest.mark.slow
 def test_a_mistake_that_can_be_mended_is_raised_at_once_as_it_is(
     prepared: Prepared, train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +195,7 @@ def test_a_mistake_that_can_be_mended_is_raised_at_once_as_it_is(
     assert is_complete(plan.home)
 
 
+@pytest.mark.slow
 def test_other_errors_are_tried_again_and_then_named(
     prepared: Prepared, train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +210,7 @@ def test_other_errors_are_tried_again_and_then_named(
     assert f"{where} 3 times" in said
 
 
+@pytest.mark.slow
 def test_a_bug_is_raised_with_the_network_and_its_node(prepared: Prepared, train: Train) -> None:
     workspace = prepared("runs")
     (plan,), inputs = planned(workspace, "DRCT")
@@ -217,6 +223,7 @@ def test_a_bug_is_raised_with_the_network_and_its_node(prepared: Prepared, train
     assert "invalid literal for int() with base 10: 'many'" in str(caught.value.__cause__)
 
 
+@pytest.mark.slow
 @by_process
 def test_a_network_that_loses_its_process_again_and_again_is_given_up(
     prepared: Prepared, train: Train, monkeypatch: pytest.MonkeyPatch
@@ -233,6 +240,7 @@ def test_a_network_that_loses_its_process_again_and_again_is_given_up(
     killer.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_has_every_network_saved_and_the_same_call_goes_on(
     prepared: Prepared,
@@ -259,6 +267,7 @@ def test_a_signal_has_every_network_saved_and_the_same_call_goes_on(
     assert_same_detectors(serial, stopped)
 
 
+@pytest.mark.slow
 def test_a_job_that_needs_more_than_there_is_here_is_refused(
     prepared: Prepared, train: Train
 ) -> None:

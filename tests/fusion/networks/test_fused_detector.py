@@ -64,11 +64,12 @@ def test_the_head_and_the_network_below_it_learn(fusion_inputs: FusionInputs) ->
 def test_a_network_that_was_killed_goes_on_to_the_same_end(
     fusion_inputs: FusionInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = end_to_end(fusion_inputs, CONFIG, {}, name="film")
+    config = overlay(CONFIG, {"end_to_end_epochs": 8})
+    whole = end_to_end(fusion_inputs, config, {}, name="film")
     assert whole.unfinished is not None
     shutil.rmtree(whole.unfinished)
     monkeypatch.setattr(fusion.networks.end_to_end, "_CHECKPOINT_S", 0.0)
-    kills = iter([False] * 90 + [True])
+    kills = iter([False] * 18 + [True])
     saved = Checkpoint.save
 
     def save_and_die(self: Checkpoint, state: dict[str, object]) -> None:
@@ -78,8 +79,8 @@ def test_a_network_that_was_killed_goes_on_to_the_same_end(
 
     monkeypatch.setattr(Checkpoint, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        end_to_end(fusion_inputs, CONFIG, {}, name="film")
-    resumed = end_to_end(fusion_inputs, CONFIG, {}, name="film")
+        end_to_end(fusion_inputs, config, {}, name="film")
+    resumed = end_to_end(fusion_inputs, config, {}, name="film")
     np.testing.assert_array_equal(
         resumed.predictions["test"].probs, whole.predictions["test"].probs
     )
