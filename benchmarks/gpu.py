@@ -36,6 +36,7 @@ SECTIONS = {"correctness": 110, "networks": 130, "chain": 120, "memory": 40, "pr
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn", "numba")
 _GRACE_S = 5.0
+_PATIENCE = 5
 
 Row = dict[str, Any]
 
@@ -153,7 +154,9 @@ def main() -> int:
         return 2
     left_over = 0.0
     for name in given.sections:
-        budget_s, began = SECTIONS[name] + left_over, time.perf_counter()
+        # Only a card's time is scarce; a busy processor may take as long as it needs.
+        budget_s = (SECTIONS[name] + left_over) * (_PATIENCE if given.tiny else 1)
+        began = time.perf_counter()
         run_section(name, record, device=given.device, tiny=given.tiny, budget_s=budget_s)
         left_over = max(budget_s - (time.perf_counter() - began), 0.0)
     record.save()

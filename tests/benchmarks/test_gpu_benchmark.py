@@ -26,7 +26,7 @@ def test_all_sections_are_run() -> None:
     assert [name for names in TOGETHER for name in names] == list(SECTIONS) == list(AT_LEAST)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("names", TOGETHER, ids="-".join)
 def test_every_section_finds_what_it_wants(names: tuple[str, ...], tmp_path: Path) -> None:
     command: list[str | Path] = [
