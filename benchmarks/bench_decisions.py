@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.simulated import ROCO, SETTINGS, LabelSets, Setting, read_label_sets, simulate
 from core.errors import PredictionsError
-from core.metrics import EmptyTruth, Interval, Scores, bootstrap, image_f1
+from core.metrics import EmptyTruth, Interval, ScoredImages, Scores, bootstrap, image_f1
 from ensembles.calibration.temperature import fit_calibration
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import RuleChoice, choose_rule
@@ -80,14 +80,18 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
     names = np.array(sets.categories)
     valid, test = drawn.valid, drawn.test
     targets = sets.targets.rows(valid)
-    choice = choose_rule(
-        drawn.reported[valid],
-        targets,
+    images = ScoredImages(
+        targets=targets,
         labels=sets.labels,
         categories=names[valid].tolist(),
+        groups=[""] * len(targets),
         folds=drawn.folds[valid],
+        empty_truth=EMPTY_TRUTH,
+    )
+    choice = choose_rule(
+        drawn.reported[valid],
+        images,
         tuning=Tuning(
-            empty_truth=EMPTY_TRUTH,
             caution=CONFIG.caution,
             min_true=CONFIG.min_true,
             margin=CONFIG.margin,
@@ -98,9 +102,8 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
     threshold = tune_global(pairs, empty_truth=EMPTY_TRUTH)
     here, truth, labels = names[test].tolist(), sets.targets.rows(test), sets.labels
     reported = drawn.reported[test]
-    valid_names = names[valid].tolist()
     chosen, made = _as_submitted(
-        choice, sets, before=(drawn.reported[valid], valid_names), now=(reported, here)
+        choice, sets, before=(drawn.reported[valid], images), now=(reported, here)
     )
     rules = {
         "one threshold": _by_thresholds(Thresholds(global_=threshold)),
@@ -140,18 +143,17 @@ def _as_submitted(
     choice: RuleChoice,
     sets: LabelSets,
     *,
-    before: tuple[Floats, Sequence[str]],
+    before: tuple[Floats, ScoredImages],
     now: tuple[Floats, Sequence[str]],
 ) -> tuple[DecisionRule, Forecast | None]:
     """The rule that test is decided by, and the forecast of its score.
 
     Args:
-        before, now: what was reported of the images of valid and of test, and their categories.
+        before: what was reported of the images of valid, and these.
+        now: what was reported of the images of test, and their categories.
     """
-    (seen, kinds), (reported, categories) = before, now
-    forecast_model = ForecastModel.of(
-        choice, seen, categories=kinds, groups=[""] * len(kinds), labels=sets.labels
-    )
+    (seen, images), (reported, categories) = before, now
+    forecast_model = ForecastModel.of(choice, seen, images=images)
     if forecast_model is None:
         return choice.rule, None
     alone = [""] * len(categories)

@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.bench_score import cpu_name
 from core.labels import LabelSpace, Targets
+from core.metrics import ScoredImages
 from core.predictions import Predictions, SparsePredictions, read_predictions
 from ensembles.stacking.candidates import LabelStatistics, make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
@@ -127,11 +128,19 @@ def run(share: float, kind: str, folder: Path) -> None:
     sources = timed("members read", read)
     pairs = timed("candidates", candidates)
     true = pairs.true(truth)
+    images = ScoredImages(
+        targets=truth,
+        labels=LabelSpace(tuple(f"C{c:07d}" for c in range(truth.matrix.shape[1]))),
+        categories=["DRCT"] * n_images,
+        groups=[""] * n_images,
+        folds=folds,
+        empty_truth="left out",
+    )
     for name in ("mean", "logistic", "greedy", "lightgbm"):
 
         def judge(name: str = name) -> tuple[Any, str]:
             probs = cross_fit(STACKERS[name], pairs, true, folds=folds)
-            f1 = image_f1_of(pairs, probs, true, targets=truth, folds=folds, empty_truth="left out")
+            f1 = image_f1_of(pairs, probs, true=true, images=images)
             return None, f"sample F1 {np.nanmean(f1):.5f}"
 
         def refit(name: str = name) -> tuple[Any, str]:

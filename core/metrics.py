@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from core.labels import Targets
+from core.folds import Folds, cross_fitted, in_order
+from core.images import ImageTable
+from core.labels import LabelSpace, Targets
 from core.predictions import Probs
 
 EmptyTruth = Literal["left out", "counted"]
@@ -60,6 +62,68 @@ def image_f1(targets: Targets, decided: csr_array, *, empty_truth: EmptyTruth) -
     return scores
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredImages:
+    """N labelled images with the rule that scores them; every sequence has N entries in one order.
+
+    Attributes:
+        targets: their true concepts.
+        labels: the L concepts, columns of `targets`.
+        categories: their imaging categories, `UNKNOWN` where there is none.
+        groups: images that must not be parted; an image of group "" is a group by itself.
+        folds: (N,) fold of each image, as `prepare` assigned them.
+        empty_truth: what an image without true concepts does to the mean.
+    """
+
+    targets: Targets
+    labels: LabelSpace
+    categories: Sequence[str]
+    groups: Sequence[str]
+    folds: Folds
+    empty_truth: EmptyTruth
+
+    @classmethod
+    def of(
+        cls, table: ImageTable, labels: LabelSpace, *, empty_truth: EmptyTruth
+    ) -> "ScoredImages":
+        """The images of a table.
+
+        Raises:
+            AlignmentError: the concepts of an image are not known.
+        """
+        return cls(
+            targets=table.targets(labels),
+            labels=labels,
+            categories=table.categories,
+            groups=table.groups,
+            folds=table.folds,
+            empty_truth=empty_truth,
+        )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "ScoredImages":
+        """Some of the images, by number or by mask, in the order given."""
+        numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return ScoredImages(
+            targets=self.targets.rows(numbers),
+            labels=self.labels,
+            categories=[self.categories[i] for i in numbers.tolist()],
+            groups=[self.groups[i] for i in numbers.tolist()],
+            folds=self.folds[numbers],
+            empty_truth=self.empty_truth,
+        )
+
+    def image_f1(self, decided: csr_array) -> Scores:
+        """(N,) F1 of each image, NaN where it is left out of the mean.
+
+        Args:
+            decided: (N, L) boolean.
+        """
+        return image_f1(self.targets, decided, empty_truth=self.empty_truth)
+
+
 def sample_f1(targets: Targets, decided: csr_array, *, empty_truth: EmptyTruth) -> float:
     """Mean of `image_f1` over the images that are not left out: the task's primary score.
 
@@ -83,28 +147,6 @@ def mean_in_order(scores: Scores) -> float:
     if not len(kept):
         raise ValueError("no image with true concepts: the mean is not defined")
     return float(np.cumsum(kept)[-1] / len(kept))
-
-
-def micro_f1(targets: Targets, decided: csr_array) -> float:
-    """F1 of all (image, concept) pairs pooled; 1 where nothing is true and nothing decided."""
-    n_both = row_sums(targets.matrix.multiply(decided)).sum()
-    total = targets.n_true.sum() + row_sums(decided).sum()
-    return float(2.0 * n_both / total) if total else 1.0
-
-
-def concept_f1(targets: Targets, decided: csr_array) -> Scores:
-    """(L,) F1 of each concept over all images, NaN for a concept never true."""
-    n_true = column_sums(targets.matrix)
-    total = n_true + column_sums(decided)
-    scores = 2.0 * column_sums(targets.matrix.multiply(decided)) / np.maximum(total, 1)
-    return np.where(n_true > 0, scores, np.nan)
-
-
-def macro_f1(targets: Targets, decided: csr_array) -> float:
-    """Mean of `concept_f1` over the concepts that are true at least once; NaN where none is."""
-    scores = concept_f1(targets, decided)
-    kept = scores[~np.isnan(scores)]
-    return float(kept.mean()) if len(kept) else float("nan")
 
 
 def recall_by_frequency(
@@ -331,7 +373,7 @@ def decided_at(probs: Probs, threshold: float, *, nomissing: bool = False) -> cs
 
 
 def cross_fitted_f1(
-    probs: Probs, targets: Targets, folds: npt.NDArray[np.integer], *, empty_truth: EmptyTruth
+    probs: Probs, targets: Targets, folds: Folds, *, empty_truth: EmptyTruth
 ) -> Scores:
     """F1 of each image at the threshold that is best on the other folds.
 
@@ -347,33 +389,38 @@ def cross_fitted_f1(
     return at_threshold_of_others(f1_by_threshold(probs, targets, empty_truth=empty_truth), folds)
 
 
-def at_threshold_of_others(scores: Scores, folds: npt.NDArray[np.integer]) -> Scores:
+def at_threshold_of_others(scores: Scores, folds: Folds) -> Scores:
     """(N,) score of each image at the threshold that is best on the other folds.
 
     Args:
         scores: (T, N) of `f1_by_threshold` or `f1_of_pairs_by_threshold`.
         folds: (N,) fold of each image.
+
+    Raises:
+        AlignmentError: an image has no fold, or all share one.
     """
-    chosen: Scores = np.empty(len(folds))
-    for fold in np.unique(folds):
-        here = folds == fold
-        chosen[here] = scores[best_threshold(scores[:, ~here]), here]
-    return chosen
+    found = cross_fitted(
+        lambda others: best_threshold(scores[:, others]),
+        lambda best, held_out: scores[best, held_out],
+        folds=folds,
+    )
+    return in_order(found)
 
 
 def cross_fitted_decisions(
-    probs: Probs, targets: Targets, folds: npt.NDArray[np.integer], *, empty_truth: EmptyTruth
+    probs: Probs, targets: Targets, folds: Folds, *, empty_truth: EmptyTruth
 ) -> csr_array:
     """(N, L) boolean: each image at the threshold that is best on the other folds.
 
     Their `image_f1` is `cross_fitted_f1`.
     """
     scores = f1_by_threshold(probs, targets, empty_truth=empty_truth)
-    thresholds = np.empty((len(targets), 1), dtype=np.float32)
-    for fold in np.unique(folds):
-        here = folds == fold
-        thresholds[here] = THRESHOLDS[best_threshold(scores[:, ~here])]
-    return csr_array(probs >= thresholds)
+    found = cross_fitted(
+        lambda others: THRESHOLDS[best_threshold(scores[:, others])],
+        lambda threshold, held_out: probs[held_out] >= threshold,
+        folds=folds,
+    )
+    return csr_array(in_order(found))
 
 
 def beats_by_margin(difference: Scores, *, margin: float) -> bool:

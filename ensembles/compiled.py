@@ -19,16 +19,20 @@ def compiled(function: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
+def n_cores() -> int:
+    """Cores that may be used: `NUMBA_NUM_THREADS` of the environment, else all of them."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
 def in_blocks(n: int, work: Callable[[int, int], None], *, worth_it: int = 256) -> None:
     """Call `work(first, last)` for ranges that together are 0 to n, on as many cores as numba may.
 
-    What is done with one item must not depend on the others: the ranges differ by machine. The
-    number of cores is `NUMBA_NUM_THREADS` of the environment, else all of them.
+    What is done with one item must not depend on the others: the ranges differ by machine.
 
     Args:
         worth_it: with fewer items, all are one range.
     """
-    n_threads = int(numba.config.NUMBA_NUM_THREADS)
+    n_threads = n_cores()
     if n_threads == 1 or n < worth_it:
         work(0, n)
         return

@@ -120,7 +120,7 @@ def _stack(
 ) -> None:
     """Fit the second stage and write its run folder."""
     fitted = fit_second_stage(corpus, members, valid, config, empty_truth=rule)
-    worth = leave_one_out(corpus, members, valid, config, fitted, empty_truth=rule)
+    worth = leave_one_out(corpus, members, valid, config, fitted)
     meta = {
         "corpus": corpus.fingerprint,
         "worth_to": quick_stacker(fitted),
@@ -144,7 +144,13 @@ def _stack(
         fitted.choice.rule.save(draft / DECISION)
         if config.fall_back:
             fitted.choice.fallback.save(draft / FALLBACK)
-        save_forecast(draft, fitted.choice, fitted.out_of_fold, valid=valid, labels=corpus.labels)
+        save_forecast(
+            draft,
+            fitted.choice,
+            fitted.out_of_fold,
+            image_ids=valid.image_ids,
+            images=fitted.images,
+        )
         write_scores(
             draft / SOURCES,
             image_ids=valid.image_ids,

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from core.images import ImageTable
-from core.metrics import EmptyTruth, Scores, beats_by_margin, bootstrap, mean_in_order
+from core.metrics import EmptyTruth, ScoredImages, Scores, beats_by_margin, bootstrap, mean_in_order
 from core.progress import progress
-from core.runs.ensemble import LadderStep, Rung, RungState
+from core.runs.ensemble import DECISION_RULES, LadderStep, Rung, RungState
 from core.runs.fused import PRIOR
 from core.runs.workspace import Corpus
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import RuleChoice, choose_rule
 from ensembles.decisions.thresholds import Tuning
 from ensembles.members import Member, constant_concepts
-from ensembles.pairs import Floats, are_true
+from ensembles.pairs import Floats
 from ensembles.stacking.candidates import Candidates, LabelStatistics, make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
 from ensembles.stacking.linear import MemberStacker
@@ -40,7 +40,8 @@ class SecondStage:
         rungs: from the prior to the decision, the simplest first, kept or not; the last one is
             what is submitted.
         tried: stackers and single members that were tried, by name.
-        out_of_fold: (N, L) probabilities of the kept stacker on valid, fitted without the fold.
+        images: the N images of valid that it was fitted and judged on.
+        out_of_fold: (N, L) probabilities of the kept stacker on them, fitted without the fold.
     """
 
     stacker_name: str
@@ -48,6 +49,7 @@ class SecondStage:
     choice: RuleChoice
     rungs: Sequence[Rung]
     tried: Sequence[Rung]
+    images: ScoredImages
     out_of_fold: Floats
 
 
@@ -71,9 +73,9 @@ def fit_second_stage(
         config: settings.
         empty_truth: what an image without true concepts scores where the decisions are judged.
     """
-    targets = valid.targets(corpus.labels)
+    images = ScoredImages.of(valid, corpus.labels, empty_truth=empty_truth)
     candidates = candidates_of(corpus, members, valid, split="valid", config=config)
-    true = are_true(targets, rows=candidates.rows, columns=candidates.columns)
+    true = candidates.true(images.targets)
     options: dict[str, Callable[[], Stacker]] = {m.name: _alone(m.name) for m in members}
     options |= {name: STACKERS[name] for name in config.stackers}
 
@@ -81,15 +83,8 @@ def fit_second_stage(
     out_of_fold: dict[str, Floats] = {}  # of the candidates only: dense matrices would not fit
     with progress("stacking", total=len(options), unit="stackers") as advance:
         for name, make in options.items():
-            out_of_fold[name] = cross_fit(make, candidates, true, folds=valid.folds)
-            scores = image_f1_of(
-                candidates,
-                out_of_fold[name],
-                true,
-                targets=targets,
-                folds=valid.folds,
-                empty_truth=empty_truth,
-            )
+            out_of_fold[name] = cross_fit(make, candidates, true, folds=images.folds)
+            scores = image_f1_of(candidates, out_of_fold[name], true=true, images=images)
             tried[name] = Rung(name=name, image_f1=scores)
             advance(1)
     whole = [m.name for m in members if _covers(m, valid)]
@@ -98,12 +93,8 @@ def fit_second_stage(
     probs = candidates.to_dense(out_of_fold[kept])
     choice = choose_rule(
         probs,
-        targets,
-        labels=corpus.labels,
-        categories=valid.categories,
-        folds=valid.folds,
+        images,
         tuning=Tuning(
-            empty_truth=empty_truth,
             caution=config.caution,
             min_true=config.min_true,
             margin=config.margin,
@@ -125,6 +116,7 @@ def fit_second_stage(
             ),
         ],
         tried=list(tried.values()),
+        images=images,
         out_of_fold=probs,
     )
 
@@ -189,10 +181,7 @@ def describe(choice: RuleChoice) -> str:
 
 
 CALIBRATED: Mapping[str, str] = {
-    "top-k": "expected number of concepts",
-    "ratio": "ratio of expectations",
-    "expected-f1": "expected F1",
-    "general-f1": "expected F1 with a corrected number of concepts",
+    name: rule.title for name, rule in DECISION_RULES.items() if rule.calibrated
 }
 
 
@@ -224,8 +213,6 @@ def leave_one_out(
     valid: ImageTable,
     config: EnsembleConfig,
     fitted: SecondStage,
-    *,
-    empty_truth: EmptyTruth,
 ) -> list[LadderStep]:
     """A step a member: cross-fitted sample F1 without it, and what is gained by having it.
 
@@ -241,7 +228,7 @@ def leave_one_out(
     if name is None or len(members) < 2 or not config.leave_one_out:
         return []
     whole = next(rung.image_f1 for rung in fitted.tried if rung.name == name)
-    targets = valid.targets(corpus.labels)
+    images = fitted.images
     label_statistics = label_statistics_of(corpus)
     steps = []
     with progress("leaving out", total=len(members), unit="members") as advance:
@@ -255,22 +242,18 @@ def leave_one_out(
                 config=config,
                 label_statistics=label_statistics,
             )
-            true = pairs.true(targets)
-            probs = cross_fit(STACKERS[name], pairs, true, folds=valid.folds)
-            scores = image_f1_of(
-                pairs, probs, true, targets=targets, folds=valid.folds, empty_truth=empty_truth
-            )
-            f1 = bootstrap(scores, groups=valid.groups)
-            gain = bootstrap(whole - scores, groups=valid.groups)
+            true = pairs.true(images.targets)
+            probs = cross_fit(STACKERS[name], pairs, true, folds=images.folds)
+            scores = image_f1_of(pairs, probs, true=true, images=images)
+            f1 = bootstrap(scores, groups=images.groups)
+            gain = bootstrap(whole - scores, groups=images.groups)
             steps.append(LadderStep(name=member.name, f1=f1, gain=gain))
             advance(1)
     return steps
 
 
 LEVELS: Mapping[str, str] = {
-    "global": "one exact threshold",
-    "category": "thresholds by category",
-    "concept": "thresholds by concept",
+    name: DECISION_RULES[name].title for name in ("global", "category", "concept")
 }
 
 
@@ -319,7 +302,7 @@ def _thresholds(choice: RuleChoice, *, margin: float, below: Scores) -> list[Run
     if not np.array_equal(plain, below, equal_nan=True):
         added = ["constant concepts always"] if choice.rule.always else []
         added += ["no image empty"] if choice.rule.nomissing else []
-        title = f"one threshold, {', '.join(added)}"
+        title = f"{DECISION_RULES['plain'].title}, {', '.join(added)}"
         rungs.append(Rung(name="plain", title=title, image_f1=plain, is_rule=True))
     level: str = choice.levels.level
     pays = beats_by_margin(choice.rungs[level] - plain, margin=margin)  # as `choose_rule` asks

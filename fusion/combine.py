@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 
 from core.categories import CATEGORIES
 from core.editions import empty_truth_rule
+from core.folds import Folds, fitted_without
 from core.labels import Targets
 from core.metrics import EmptyTruth, best_threshold, f1_by_threshold
 from core.predictions import Predictions, Probs, row_numbers
@@ -75,7 +76,7 @@ class VariantChoice:
 def choose_variant(
     variants: Sequence[Probs],
     targets: Targets,
-    folds: npt.NDArray[np.integer],
+    folds: Folds,
     *,
     empty_truth: EmptyTruth,
 ) -> VariantChoice:
@@ -95,10 +96,13 @@ def choose_variant(
         on_chosen = [by_threshold[:, chosen] for by_threshold in scores]
         return int(np.argmax([np.nanmean(s[best_threshold(s)]) for s in on_chosen]))
 
-    return VariantChoice(
-        best=best_on(np.ones(len(folds), dtype=np.bool_)),
-        by_fold={int(fold): best_on(folds != fold) for fold in np.unique(folds)},
-    )
+    best = best_on(np.ones(len(folds), dtype=np.bool_))
+    if len(np.unique(folds)) == 1:
+        return VariantChoice(best=best, by_fold={int(folds[0]): 0})
+    by_fold = {
+        int(folds[held_out][0]): number for held_out, number in fitted_without(best_on, folds=folds)
+    }
+    return VariantChoice(best=best, by_fold=by_fold)
 
 
 def choose_on_valid(fusion_inputs: FusionInputs, variants: Sequence[Probs]) -> VariantChoice:

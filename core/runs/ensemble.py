@@ -44,6 +44,48 @@ def newest_ensemble(corpus: Corpus, workspace: Workspace) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RuleWords:
+    """A decision rule in words.
+
+    Attributes:
+        title: on the ladder.
+        meaning: in the report.
+        calibrated: whether it decides by calibrated probabilities; if not, by thresholds.
+    """
+
+    title: str
+    meaning: str
+    calibrated: bool = False
+
+
+DECISION_RULES: Mapping[str, RuleWords] = {
+    "plain": RuleWords(title="one threshold", meaning="one threshold of 49, too coarse to overfit"),
+    "global": RuleWords(title="one exact threshold", meaning="one exact threshold"),
+    "category": RuleWords(title="thresholds by category", meaning="exact thresholds by category"),
+    "concept": RuleWords(title="thresholds by concept", meaning="exact thresholds by concept"),
+    "top-k": RuleWords(
+        title="expected number of concepts",
+        meaning="the most probable concepts, as many as are expected",
+        calibrated=True,
+    ),
+    "ratio": RuleWords(
+        title="ratio of expectations",
+        meaning="those above half of the best ratio of expected hits to expected sizes",
+        calibrated=True,
+    ),
+    "expected-f1": RuleWords(
+        title="expected F1", meaning="the set with the highest expected F1", calibrated=True
+    ),
+    "general-f1": RuleWords(
+        title="expected F1 with a corrected number of concepts",
+        meaning="the same, the number of concepts an image has corrected by what valid shows",
+        calibrated=True,
+    ),
+}
+"""All decision rules by name, the simplest first, with their words for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rung:
     """One step of the ladder.
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from core.errors import ConfigError
-from core.folds import Folds, held_out_images
+from core.folds import cross_fitted, in_order
 from core.labels import LabelSpace
-from core.metrics import Scores, beats_by_margin
+from core.metrics import ScoredImages, Scores, beats_by_margin
 from ensembles.calibration.isotonic import IsotonicCalibration, fit_isotonic
 from ensembles.calibration.temperature import Calibration, Calibrator, fit_calibration
 from ensembles.calibration.vector import VectorCalibration, fit_vector
@@ -79,14 +79,12 @@ class CalibrationChoice:
     calibrated: Floats
 
 
-def choose_calibration(
-    pairs: Pairs, *, folds: Folds, labels: LabelSpace, margin: float
-) -> CalibrationChoice:
+def choose_calibration(pairs: Pairs, images: ScoredImages, *, margin: float) -> CalibrationChoice:
     """The simplest calibration that no other one beats by the margin in cross-fitted log loss.
 
     Args:
-        pairs: candidate pairs of N images; certain ones have no part in the loss.
-        folds: (N,) fold of each image.
+        pairs: candidate pairs of the images; certain ones have no part in the loss.
+        images: N of them.
         margin: standard errors of the paired difference of the images' losses.
 
     Raises:
@@ -97,7 +95,7 @@ def choose_calibration(
     log_loss: dict[str, float] = {}
     kept: tuple[str, Floats, Scores] | None = None
     for kind in CALIBRATIONS:
-        calibrated = _cross_fitted(kind, pairs, folds, labels)
+        calibrated = _cross_fitted(kind, pairs, images)
         held = np.clip(calibrated[free].astype(np.float64), EDGE, 1.0 - EDGE)
         losses = -np.log(np.where(pairs.true[free], held, 1.0 - held))
         log_loss[kind] = float(losses.mean())
@@ -110,14 +108,18 @@ def choose_calibration(
     return CalibrationChoice(kind=kept[0], log_loss=log_loss, calibrated=kept[1])
 
 
-def _cross_fitted(kind: str, pairs: Pairs, folds: Folds, labels: LabelSpace) -> Floats:
+def _cross_fitted(kind: str, pairs: Pairs, images: ScoredImages) -> Floats:
     """(n,) probabilities calibrated without the fold of the pair's image."""
-    calibrated = np.empty(len(pairs), dtype=np.float32)
-    for held_out in held_out_images(folds):
+
+    def fit(others: Bools) -> Calibrator:
+        return fit_kind(kind, pairs.of_images(others), labels=images.labels)
+
+    def calibrate(calibration: Calibrator, held_out: Bools) -> Floats:
         here = held_out[pairs.rows]
-        fitted = fit_kind(kind, pairs.of_images(~held_out), labels=labels)
-        calibrated[here] = fitted.of_pairs(pairs.probs[here], pairs.columns[here], labels=labels)
-    return calibrated
+        return calibration.of_pairs(pairs.probs[here], pairs.columns[here], labels=images.labels)
+
+    found = cross_fitted(fit, calibrate, folds=images.folds)
+    return in_order([(held_out[pairs.rows], probs) for held_out, probs in found])
 
 
 EDGES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -8,15 +8,15 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from core.errors import PredictionsError
-from core.folds import Folds, held_out_images
-from core.labels import Concepts, LabelSpace, Targets
+from core.folds import cross_fitted, fitted_without
+from core.labels import Concepts
 from core.metrics import (
     THRESHOLDS,
+    ScoredImages,
     Scores,
     beats_by_margin,
     best_threshold,
     f1_by_threshold,
-    image_f1,
     mean_in_order,
 )
 from core.progress import say
@@ -86,11 +86,8 @@ class RuleChoice:
 
 def choose_rule(
     probs: Floats,
-    targets: Targets,
+    images: ScoredImages,
     *,
-    labels: LabelSpace,
-    categories: Sequence[str],
-    folds: Folds,
     tuning: Tuning,
     always: Mapping[str, Concepts] | None = None,
 ) -> RuleChoice:
@@ -102,8 +99,7 @@ def choose_rule(
 
     Args:
         probs: (N, L) out-of-fold probabilities.
-        categories: N categories.
-        folds: (N,) fold of each image.
+        images: N of them.
         always: concepts that every image of a category gets; no threshold is spent on them.
 
     Raises:
@@ -111,26 +107,22 @@ def choose_rule(
     """
     base = DecisionRule(
         kind="expected-f1",
-        empty_truth=tuning.empty_truth,
+        empty_truth=images.empty_truth,
         nomissing=tuning.nomissing,
         always=always or {},
     )
-    probs = base.with_always(probs, categories=categories, labels=labels)
-    levels = choose_thresholds(
-        probs, targets, labels=labels, categories=categories, folds=folds, tuning=tuning
-    )
-    trial = _Trial(
-        probs=probs, targets=targets, labels=labels, categories=categories, folds=folds, base=base
-    )
+    probs = base.with_always(probs, categories=images.categories, labels=images.labels)
+    levels = choose_thresholds(probs, images, tuning=tuning)
+    trial = _Trial(probs=probs, images=images, base=base)
     sets = trial.cross_fitted(trial.plain)
-    rule = trial.plain(np.ones(len(targets), dtype=np.bool_))
+    rule = trial.plain(np.ones(len(images), dtype=np.bool_))
     exact, level = levels.thresholds, levels.level
     kept = RuleChoice(
         rule=rule,
         fallback=replace(base, kind="thresholds", thresholds=Thresholds(global_=exact.global_)),
         decided=sets,
         kept="plain",
-        rungs={"plain": trial.f1_of(sets), **levels.image_f1},
+        rungs={"plain": images.image_f1(sets), **levels.image_f1},
         levels=levels,
     )
     if beats_by_margin(kept.rungs[level] - kept.image_f1, margin=tuning.margin):
@@ -142,7 +134,7 @@ def choose_rule(
         say(f"decisions under calibrated probabilities are not tried: {error}")
         return kept
     for kind, sets in trial.under(calibrated_model).items():
-        f1 = trial.f1_of(sets)
+        f1 = images.image_f1(sets)
         pays = beats_by_margin(f1 - kept.image_f1, margin=tuning.margin)
         kept = replace(kept, calibrated_model=calibrated_model, rungs={**kept.rungs, kind: f1})
         if pays:
@@ -157,19 +149,16 @@ class _Trial:
     """Rules that are fitted on some images of valid and judged on others."""
 
     probs: Floats
-    targets: Targets
-    labels: LabelSpace
-    categories: Sequence[str]
-    folds: Folds
+    images: ScoredImages
     base: DecisionRule
 
     @cached_property
     def _f1_by_threshold(self) -> Scores:
-        return f1_by_threshold(self.probs, self.targets, empty_truth=self.base.empty_truth)
+        return f1_by_threshold(self.probs, self.images.targets, empty_truth=self.images.empty_truth)
 
     @cached_property
     def _names(self) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
-        return np.array(self.categories, dtype=np.str_)
+        return np.array(self.images.categories, dtype=np.str_)
 
     def plain(self, chosen: Bools) -> DecisionRule:
         """The best plain threshold of these images."""
@@ -182,25 +171,24 @@ class _Trial:
         Raises:
             PredictionsError: the probabilities cannot be calibrated.
         """
-        pairs = Pairs.of(self.probs, self.targets, floor=self.base.floor)
-        choice = choose_calibration(pairs, folds=self.folds, labels=self.labels, margin=margin)
+        pairs = Pairs.of(self.probs, self.images.targets, floor=self.base.floor)
+        choice = choose_calibration(pairs, self.images, margin=margin)
         return CalibratedModel(
-            rule=self._fitted(np.ones(len(self.targets), np.bool_), pairs, choice.kind),
-            by_fold=[
-                (held_out, self._fitted(~held_out, pairs, choice.kind))
-                for held_out in held_out_images(self.folds)
-            ],
+            rule=self._fitted(np.ones(len(self.images), np.bool_), pairs, choice.kind),
+            by_fold=fitted_without(
+                lambda others: self._fitted(others, pairs, choice.kind), folds=self.images.folds
+            ),
             calibration=choice,
             pairs=pairs,
         )
 
     def _fitted(self, chosen: Bools, pairs: Pairs, kind: str) -> DecisionRule:
         """Calibration, number missed, factor and head of these images."""
-        fitted = fit_kind(kind, pairs.of_images(chosen), labels=self.labels)
+        fitted = fit_kind(kind, pairs.of_images(chosen), labels=self.images.labels)
         rule = replace(self.base, calibration=fitted)
         names = self._names[chosen].tolist()
-        ranked = rule.ranked(self.probs[chosen], categories=names, labels=self.labels)
-        targets = self.targets.rows(chosen)
+        ranked = rule.ranked(self.probs[chosen], categories=names, labels=self.images.labels)
+        targets = self.images.targets.rows(chosen)
         true = are_true(targets, rows=ranked.rows, columns=ranked.columns)
         n_true = np.bincount(ranked.rows[true], minlength=len(targets))
         missed = float((targets.n_true - n_true).mean())
@@ -217,29 +205,27 @@ class _Trial:
 
     def under(self, calibrated_model: CalibratedModel) -> dict[RuleKind, csr_array]:
         """(N, L) cross-fitted decisions of each rule on calibrated probabilities."""
-        blocks: dict[RuleKind, list[csr_array]] = {kind: [] for kind in CALIBRATED}
+        found: dict[RuleKind, list[tuple[Bools, csr_array]]] = {kind: [] for kind in CALIBRATED}
         for held_out, rule in calibrated_model.by_fold:
             names, probs = self._names[held_out].tolist(), self.probs[held_out]
-            ranked = rule.ranked(probs, categories=names, labels=self.labels)
-            for kind, parts in blocks.items():
+            ranked = rule.ranked(probs, categories=names, labels=self.images.labels)
+            for kind, parts in found.items():
                 decided = replace(rule, kind=kind).of_ranked(ranked, names)
-                parts.append(rule.complete(decided, probs))
-        return {kind: self._in_order(parts) for kind, parts in blocks.items()}
+                parts.append((held_out, rule.complete(decided, probs)))
+        return {kind: _stacked(parts) for kind, parts in found.items()}
 
     def cross_fitted(self, fit: Callable[[Bools], DecisionRule]) -> csr_array:
         """(N, L) decisions of each image by the rule fitted without its fold."""
-        parts = []
-        for held_out in held_out_images(self.folds):
-            names = self._names[held_out].tolist()
-            rule = fit(~held_out)
-            parts.append(rule.decide(self.probs[held_out], categories=names, labels=self.labels))
-        return self._in_order(parts)
 
-    def _in_order(self, parts: Sequence[csr_array]) -> csr_array:
-        """The decisions of one fold after the other, in the order of the images."""
-        rows = np.concatenate([np.flatnonzero(mask) for mask in held_out_images(self.folds)])
-        return csr_array(csr_array(vstack(parts, format="csr"))[np.argsort(rows)])
+        def decide(rule: DecisionRule, images: Bools) -> csr_array:
+            names = self._names[images].tolist()
+            return rule.decide(self.probs[images], categories=names, labels=self.images.labels)
 
-    def f1_of(self, decided: csr_array) -> Scores:
-        """(N,) F1 of each image, NaN where it is left out of the mean."""
-        return image_f1(self.targets, decided, empty_truth=self.base.empty_truth)
+        return _stacked(cross_fitted(fit, decide, folds=self.images.folds))
+
+
+def _stacked(found: Sequence[tuple[Bools, csr_array]]) -> csr_array:
+    """(N, L) decisions of one fold after the other, in the order of the images."""
+    rows = np.concatenate([np.flatnonzero(held_out) for held_out, _ in found])
+    whole = csr_array(vstack([decided for _, decided in found], format="csr"))
+    return csr_array(whole[np.argsort(rows)])

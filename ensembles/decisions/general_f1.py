@@ -30,29 +30,6 @@ from ensembles.decisions.expected_f1 import Expected, reciprocals
 from ensembles.pairs import Bools, CalibratedPairs, Counts, Floats64, Ints
 
 
-def best_set(
-    joint: Floats64, *, none: float, limit: int, empty_truth: EmptyTruth, missed: float = 0.0
-) -> tuple[Bools, float]:
-    """The set of highest expected F1 of one image, and that value.
-
-    Args:
-        joint: (n, S) P(y_i = 1, |y| = s), s from 0 on; any distribution has one.
-        none: P(|y| = 0).
-        limit: the most concepts of the set.
-        empty_truth: whether the image is part of the mean where it has no concept; where it is
-            not, the value is given that it has one, NaN where it cannot.
-        missed: mean of a Poisson number of further true concepts that cannot be decided.
-
-    Returns:
-        (n,) mask and the value in [0, 1]; of equal sets the smaller one, of equal concepts the
-        first.
-    """
-    inverse = reciprocals(joint.shape[1] + len(joint) + 1, missed=missed)
-    chosen = np.zeros(len(joint), dtype=np.bool_)
-    counted = empty_truth == "counted"
-    return chosen, float(_best_set(joint, none * np.exp(-missed), limit, counted, inverse, chosen))
-
-
 def maximise_general(
     ranked: CalibratedPairs,
     *,

@@ -15,9 +15,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from core.errors import ConfigError, first_few
-from core.folds import Folds, held_out_images
-from core.labels import LabelSpace, Targets
-from core.metrics import EmptyTruth, Scores, beats_by_margin, mean_in_order
+from core.folds import cross_fitted, in_order
+from core.labels import LabelSpace
+from core.metrics import EmptyTruth, ScoredImages, Scores, beats_by_margin, mean_in_order
 from core.storage.folders import write_json
 from ensembles.pairs import Bools, Floats, Pairs, to_csr
 from ensembles.solvers.line_search import TIE, best_concept_thresholds, search_threshold
@@ -195,7 +195,6 @@ class Tuning:
     """How thresholds are tuned and which are kept.
 
     Attributes:
-        empty_truth: what an image without true concepts does to the mean.
         caution: see `tune_by_concept`; for categories as well.
         min_true: see `tune_by_concept`.
         margin: standard errors of the paired difference by which a finer level must win.
@@ -203,7 +202,6 @@ class Tuning:
             without true concepts are left out of the mean this can only help.
     """
 
-    empty_truth: EmptyTruth
     caution: float = 2.0
     min_true: int = 5
     margin: float = 0.5
@@ -212,20 +210,20 @@ class Tuning:
 
 def tune(
     pairs: Pairs,
-    categories: Sequence[str],
-    labels: LabelSpace,
+    images: ScoredImages,
     *,
     levels: tuple[Level, ...],
     tuning: Tuning,
 ) -> Thresholds:
-    """Thresholds of these levels on these images."""
-    fitted = Thresholds(global_=tune_global(pairs, empty_truth=tuning.empty_truth))
+    """Thresholds of these levels on these images and their pairs."""
+    categories, empty_truth = images.categories, images.empty_truth
+    fitted = Thresholds(global_=tune_global(pairs, empty_truth=empty_truth))
     if "category" in levels:
         own = tune_by_category(
             pairs,
             categories,
             start=fitted.global_,
-            empty_truth=tuning.empty_truth,
+            empty_truth=empty_truth,
             caution=tuning.caution,
         )
         fitted = replace(fitted, by_category=own)
@@ -233,12 +231,12 @@ def tune(
         thresholds = tune_by_concept(
             pairs,
             start=fitted.of_images(categories),
-            empty_truth=tuning.empty_truth,
+            empty_truth=empty_truth,
             caution=tuning.caution,
             min_true=tuning.min_true,
         )
         columns = np.flatnonzero(~np.isnan(thresholds))
-        own = {labels.cuis[column]: float(thresholds[column]) for column in columns}
+        own = {images.labels.cuis[column]: float(thresholds[column]) for column in columns}
         fitted = replace(fitted, by_concept=own)
     return fitted
 
@@ -263,15 +261,7 @@ class LevelChoice:
     tried: Mapping[str, Thresholds]
 
 
-def choose_thresholds(
-    probs: Floats,
-    targets: Targets,
-    *,
-    labels: LabelSpace,
-    categories: Sequence[str],
-    folds: Folds,
-    tuning: Tuning,
-) -> LevelChoice:
+def choose_thresholds(probs: Floats, images: ScoredImages, *, tuning: Tuning) -> LevelChoice:
     """Thresholds of the finest level that pays on images it was not tuned on.
 
     Each level is tuned on all folds but one and scored on that one. A finer level replaces a
@@ -279,46 +269,40 @@ def choose_thresholds(
 
     Args:
         probs: (N, L) out-of-fold probabilities; the 100 highest of an image count.
-        categories: N categories.
-        folds: (N,) fold of each image.
+        images: N of them.
 
     Raises:
         AlignmentError: an image has no fold, or all share one.
         ValueError: shapes differ, or no image has a true concept.
     """
-    pairs = Pairs.of(probs, targets)
-    names = np.array(categories, dtype=np.str_)
+    pairs = Pairs.of(probs, images.targets)
+    names = np.array(images.categories, dtype=np.str_)
 
-    def cross_fitted(levels: tuple[Level, ...]) -> tuple[Scores, Bools]:
-        image_f1 = np.empty(len(targets))
-        all_decided = np.empty(len(pairs), dtype=np.bool_)
-        for held_out in held_out_images(folds):
-            fitted = tune(
-                pairs.of_images(~held_out),
-                names[~held_out].tolist(),
-                labels,
-                levels=levels,
-                tuning=tuning,
-            )
-            here = pairs.of_images(held_out)
-            decided = fitted.decided(here, categories=names[held_out].tolist(), labels=labels)
-            if tuning.nomissing:
-                decided = here.completed(decided)
-            image_f1[held_out] = here.image_f1(decided, when_empty=WHEN_EMPTY[tuning.empty_truth])
-            all_decided[held_out[pairs.rows]] = decided
-        if tuning.empty_truth == "left out":
-            image_f1[targets.n_true == 0] = np.nan
-        return image_f1, all_decided
+    def tuned(levels: tuple[Level, ...], others: Bools) -> Thresholds:
+        return tune(pairs.of_images(others), images.take(others), levels=levels, tuning=tuning)
+
+    def decide(thresholds: Thresholds, held_out: Bools) -> Bools:
+        here, categories = pairs.of_images(held_out), names[held_out].tolist()
+        decided = thresholds.decided(here, categories=categories, labels=images.labels)
+        return here.completed(decided) if tuning.nomissing else decided
+
+    def judged(levels: tuple[Level, ...]) -> tuple[Scores, Bools]:
+        found = cross_fitted(lambda others: tuned(levels, others), decide, folds=images.folds)
+        decided: Bools = in_order([(held_out[pairs.rows], its) for held_out, its in found])
+        image_f1 = pairs.image_f1(decided, when_empty=WHEN_EMPTY[images.empty_truth])
+        if images.empty_truth == "left out":
+            image_f1[images.targets.n_true == 0] = np.nan
+        return image_f1, decided
 
     kept: tuple[Level, ...] = ("global",)
-    best, decided = cross_fitted(kept)
+    best, decided = judged(kept)
     image_f1: dict[str, Scores] = {"global": best}
-    tried = {"global": tune(pairs, categories, labels, levels=kept, tuning=tuning)}
+    tried = {"global": tune(pairs, images, levels=kept, tuning=tuning)}
     thresholds = tried["global"]
     finer: tuple[Level, ...] = ("category", "concept")
     for level in finer:
-        image_f1[level], its_decided = cross_fitted((*kept, level))
-        tried[level] = tune(pairs, categories, labels, levels=(*kept, level), tuning=tuning)
+        image_f1[level], its_decided = judged((*kept, level))
+        tried[level] = tune(pairs, images, levels=(*kept, level), tuning=tuning)
         if beats_by_margin(image_f1[level] - best, margin=tuning.margin):
             kept, best, decided = (*kept, level), image_f1[level], its_decided
             thresholds = tried[level]

@@ -27,7 +27,7 @@ from scipy.sparse import csr_array
 from core.folds import Folds
 from core.images import ImageTable
 from core.labels import LabelSpace
-from core.metrics import Interval, Scores, bootstrap, group_numbers
+from core.metrics import Interval, ScoredImages, Scores, bootstrap, group_numbers
 from core.runs.ensemble import read_scores, write_scores
 from ensembles.calibration.choose import reliability, write_reliability
 from ensembles.decisions.choose import RuleChoice
@@ -115,7 +115,7 @@ def expected_scores(
 
 
 def forecast_valid(
-    choice: RuleChoice, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
+    choice: RuleChoice, probs: Floats, *, images: ScoredImages
 ) -> tuple[DecisionRule, dict[str, Scores]] | None:
     """What to forecast by, and (N,) values of `COLUMNS` of the images of valid without their fold.
 
@@ -126,7 +126,7 @@ def forecast_valid(
     Args:
         choice: what was chosen on these images.
         probs: (N, L) out-of-fold probabilities.
-        categories: N categories.
+        images: N of them.
     """
     if choice.calibrated_model is None:
         return None
@@ -138,7 +138,7 @@ def forecast_valid(
             [(m, _independent(r)) for m, r in choice.calibrated_model.by_fold],
         ),
     ):
-        found = _cross_fitted(choice, rules, probs, categories, labels)
+        found = _cross_fitted(choice, rules, probs, images=images)
         tried.append((rule, found))
     kept = [~np.isnan(found["truth"]) for _, found in tried]
     errors = [
@@ -156,10 +156,10 @@ def _cross_fitted(
     choice: RuleChoice,
     rules: Sequence[tuple[Bools, DecisionRule]],
     probs: Floats,
-    categories: Sequence[str],
-    labels: LabelSpace,
+    *,
+    images: ScoredImages,
 ) -> dict[str, Scores]:
-    names = np.array(categories, dtype=np.str_)
+    names = np.array(images.categories, dtype=np.str_)
     found = {name: np.full(len(probs), np.nan) for name in COLUMNS}
     for held_out, rule in rules:
         expected, kinds = expected_scores(
@@ -167,7 +167,7 @@ def _cross_fitted(
             choice.decided[held_out],
             probs[held_out],
             categories=names[held_out].tolist(),
-            labels=labels,
+            labels=images.labels,
         )
         found["forecast"][held_out] = expected.f1
         for name, values in kinds.items():
@@ -255,25 +255,21 @@ class ForecastModel:
 
     @classmethod
     def of(
-        cls,
-        choice: RuleChoice,
-        probs: Floats,
-        *,
-        categories: Sequence[str],
-        groups: Sequence[str],
-        labels: LabelSpace,
+        cls, choice: RuleChoice, probs: Floats, *, images: ScoredImages
     ) -> "ForecastModel | None":
         """By what was chosen; None where the probabilities cannot be calibrated.
 
         Args:
             choice: what was chosen on these images of valid.
             probs: (N, L) out-of-fold probabilities.
-            categories, groups: N of each.
+            images: N of them.
         """
-        judged = forecast_valid(choice, probs, categories=categories, labels=labels)
+        judged = forecast_valid(choice, probs, images=images)
         if judged is None or np.isnan(judged[1]["truth"]).all():
             return None
-        return cls(rule=judged[0], found=judged[1], categories=categories, groups=groups)
+        return cls(
+            rule=judged[0], found=judged[1], categories=images.categories, groups=images.groups
+        )
 
     def shift(
         self,
@@ -342,7 +338,12 @@ class ForecastModel:
 
 
 def save_forecast(
-    folder: Path, choice: RuleChoice, probs: Floats, *, valid: ImageTable, labels: LabelSpace
+    folder: Path,
+    choice: RuleChoice,
+    probs: Floats,
+    *,
+    image_ids: Sequence[str],
+    images: ScoredImages,
 ) -> None:
     """Write reliability, the forecast's record on valid by image and by fold, and its rule.
 
@@ -350,10 +351,10 @@ def save_forecast(
 
     Args:
         probs: (N, L) out-of-fold probabilities of valid.
+        image_ids: N ids.
+        images: N of them.
     """
-    forecast_model = ForecastModel.of(
-        choice, probs, categories=valid.categories, groups=valid.groups, labels=labels
-    )
+    forecast_model = ForecastModel.of(choice, probs, images=images)
     if choice.calibrated_model is None or forecast_model is None:
         return
     pairs, free = choice.calibrated_model.pairs, choice.calibrated_model.pairs.probs < 1.0
@@ -363,8 +364,8 @@ def save_forecast(
         "after": reliability(after[free], pairs.true[free]),
     }
     write_reliability(folder / "reliability.csv", bins)
-    write_by_fold(folder / "forecast.csv", forecast_model.found, folds=valid.folds)
-    write_scores(folder / IMAGES, image_ids=valid.image_ids, scores=forecast_model.found)
+    write_by_fold(folder / "forecast.csv", forecast_model.found, folds=images.folds)
+    write_scores(folder / IMAGES, image_ids=image_ids, scores=forecast_model.found)
     forecast_model.rule.save(folder / CALIBRATED_RULE)
 
 

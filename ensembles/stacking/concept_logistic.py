@@ -15,7 +15,7 @@ from ensembles.solvers.features import take_rows
 from ensembles.solvers.logistic import Floats64
 from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.linear import LogisticStacker
-from ensembles.stacking.stacker import FILE, Weights, read_header
+from ensembles.stacking.stacker import FILE, read_header
 
 
 class ConceptLogisticStacker:
@@ -43,18 +43,15 @@ class ConceptLogisticStacker:
         self.ridge = ridge
         self.shared_ridge = shared_ridge
 
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "ConceptLogisticStacker":
+    def fit(self, candidates: Candidates, targets: Bools) -> "ConceptLogisticStacker":
         """Learn the shared weights, then those of the frequent concepts, all at once.
 
         Raises:
             PredictionsError: none of the pairs is true, or all are.
         """
         self.shared_ = LogisticStacker(ridge=self.shared_ridge)
-        self.shared_.fit(candidates, targets, weights=weights)
-        counted = targets if weights is None else targets & (weights > 0)
-        n_true = np.bincount(candidates.columns, counted, minlength=candidates.n_concepts)
+        self.shared_.fit(candidates, targets)
+        n_true = np.bincount(candidates.columns, targets, minlength=candidates.n_concepts)
         self.concepts_ = np.flatnonzero(n_true >= self.min_true).astype(np.int32)
         number = np.full(candidates.n_concepts, -1)
         number[self.concepts_] = np.arange(len(self.concepts_))
@@ -65,7 +62,6 @@ class ConceptLogisticStacker:
             np.searchsorted(group[order], np.arange(len(self.concepts_) + 1)),
             self.shared_.standard_.of_rows(take_rows(candidates.features, order)),
             targets[order],
-            weights=None if weights is None else weights[order],
             centre=self.shared_.coef_,
             ridge=self.ridge,
         )
@@ -124,7 +120,7 @@ def fit_around(
     features: Floats,
     targets: Bools,
     *,
-    weights: Weights | None = None,
+    weights: npt.NDArray[np.floating] | None = None,
     centre: Floats64,
     ridge: float,
     max_steps: int = 30,

@@ -6,12 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import LeakageError, first_few
-from core.folds import Folds, held_out_images
+from core.folds import Folds, Mask, cross_fitted, in_order
 from core.images import ImageTable
-from core.labels import Targets
-from core.metrics import EmptyTruth, Scores, at_threshold_of_others, f1_of_pairs_by_threshold
+from core.metrics import ScoredImages, Scores, at_threshold_of_others, f1_of_pairs_by_threshold
 from core.predictions import AnyPredictions
-from ensembles.compiled import in_blocks
+from ensembles.compiled import n_cores
 from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.stacker import Stacker
 
@@ -35,27 +34,24 @@ def cross_fit(
     Raises:
         AlignmentError: an image has no fold, or all share one.
     """
-    probs = np.empty(len(candidates), dtype=np.float32)
-    masks = list(held_out_images(folds))
 
-    def work(first: int, last: int) -> None:
-        for held_out in masks[first:last]:
-            others, here = ~held_out[candidates.rows], held_out[candidates.rows]
-            stacker = make_stacker().fit(candidates.take(others), targets[others])
-            probs[here] = stacker.predict(candidates.take(here))
+    def fit(images: Mask) -> Stacker:
+        chosen = images[candidates.rows]
+        return make_stacker().fit(candidates.take(chosen), targets[chosen])
 
-    in_blocks(len(masks), work, worth_it=2)
-    return probs
+    def predict(stacker: Stacker, images: Mask) -> npt.NDArray[np.float32]:
+        return stacker.predict(candidates.take(images[candidates.rows]))
+
+    found = cross_fitted(fit, predict, folds=folds, n_threads=n_cores())
+    return in_order([(held_out[candidates.rows], probs) for held_out, probs in found])
 
 
 def image_f1_of(
     candidates: Candidates,
     probs: npt.NDArray[np.float32],
-    true: npt.NDArray[np.bool_],
     *,
-    targets: Targets,
-    folds: Folds,
-    empty_truth: EmptyTruth,
+    true: npt.NDArray[np.bool_],
+    images: ScoredImages,
 ) -> Scores:
     """(N,) F1 of each image at the one threshold that is best on the other folds.
 
@@ -63,12 +59,12 @@ def image_f1_of(
 
     Args:
         probs, true: (n,) of each candidate pair.
-        targets: the true concepts of the N images, those that are no candidate included.
+        images: the N images, with true concepts that are no candidate included.
     """
     scores = f1_of_pairs_by_threshold(
-        candidates.rows, probs, true, targets=targets, empty_truth=empty_truth
+        candidates.rows, probs, true, targets=images.targets, empty_truth=images.empty_truth
     )
-    return at_threshold_of_others(scores, folds)
+    return at_threshold_of_others(scores, images.folds)
 
 
 def check_out_of_sample(sources: Sequence[AnyPredictions], table: ImageTable) -> None:

@@ -15,7 +15,7 @@ from core.storage.folders import write_json
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking.candidates import Candidates
-from ensembles.stacking.stacker import FILE, Weights, check_features, check_targets, read_header
+from ensembles.stacking.stacker import FILE, check_features, check_targets, read_header
 
 Floats64 = npt.NDArray[np.float64]
 
@@ -42,7 +42,6 @@ def score_picks(
     true: Bools,
     rest: Floats,
     n_true: npt.NDArray[np.integer],
-    weights: Floats64,
     total: Floats,
     n_covering: Floats,
 ) -> Floats64:
@@ -53,7 +52,7 @@ def score_picks(
     which a processor does several at a time.
 
     Args:
-        starts, logits, true, rest, n_true, weights: as `_Bag` has them.
+        starts, logits, true, rest, n_true: as `_Bag` has them.
         total: (n,) sum of the picked members' log odds where they cover.
         n_covering: (n,) picks that cover each pair.
     """
@@ -75,16 +74,15 @@ def score_picks(
                 counts[bins[k - starts[i], m]] += pair
         n_decided[:] = n_true[i]
         n_hit[:] = 0.0
-        twice = 2.0 * weights[i]
         for t in range(N_THRESHOLDS, 0, -1):
             for m in range(n_members):
                 count = counts[t * n_members + m]
                 n_decided[m] += count & 65535
                 n_hit[m] += count >> 16
-                sums[t - 1, m] += twice * n_hit[m] / n_decided[m]
+                sums[t - 1, m] += 2.0 * n_hit[m] / n_decided[m]
     best = np.empty(n_members)
     for m in range(n_members):
-        best[m] = sums[:, m].max() / weights.sum()
+        best[m] = sums[:, m].max() / (len(starts) - 1)
     return best
 
 
@@ -152,10 +150,8 @@ class GreedyStacker:
         self.max_images = max_images
         self.seed = seed
 
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "GreedyStacker":
-        """Pick members; an image counts by the mean weight of its pairs.
+    def fit(self, candidates: Candidates, targets: Bools) -> "GreedyStacker":
+        """Pick members.
 
         Raises:
             PredictionsError: none of the pairs is true, or all are.
@@ -165,9 +161,7 @@ class GreedyStacker:
         members = _members(candidates.feature_names)
         n_images = candidates.n_images
         n_true = np.bincount(candidates.rows, targets, minlength=n_images)
-        size = np.bincount(candidates.rows, minlength=n_images)
-        weight = np.bincount(candidates.rows, weights, minlength=n_images) / np.maximum(size, 1)
-        scored = np.flatnonzero((n_true > 0) & (weight > 0))
+        scored = np.flatnonzero(n_true > 0)
         rng = np.random.default_rng(self.seed)
         n_members = max(round(self.share * len(members)), min(3, len(members)))
         n_drawn = min(self.max_images, max(round(self.share * len(scored)), 1))
@@ -184,7 +178,7 @@ class GreedyStacker:
             for number in range(first, last):
                 own, images = bags[number]
                 columns = np.array(members)[own]
-                bag = _Bag.of(candidates, targets, images, columns, weights=weight)
+                bag = _Bag.of(candidates, targets, images, columns)
                 picked = _pick(bag, self.n_picks)
                 shares[number, own] = picked / picked.sum() / self.n_bags
 
@@ -240,7 +234,6 @@ class _Bag:
         true: (n,).
         rest: (n,) log odds of a pair that no picked member covers.
         n_true: (N,) true pairs of each image, above 0.
-        weights: (N,) of the images.
     """
 
     starts: npt.NDArray[np.int64]
@@ -248,7 +241,6 @@ class _Bag:
     true: Bools
     rest: Floats
     n_true: npt.NDArray[np.integer]
-    weights: Floats64
 
     @classmethod
     def of(
@@ -257,8 +249,6 @@ class _Bag:
         targets: Bools,
         images: npt.NDArray[np.integer],
         columns: npt.NDArray[np.integer],
-        *,
-        weights: Floats64,
     ) -> "_Bag":
         """Pairs of these images and members; pairs below all thresholds are only counted."""
         number = np.full(candidates.n_images, -1)
@@ -277,7 +267,6 @@ class _Bag:
             true=true[kept],
             rest=rest[kept],
             n_true=np.bincount(rows, true, minlength=len(images)),
-            weights=weights[images],
         )
 
 
@@ -294,7 +283,6 @@ def _pick(bag: _Bag, n_picks: int) -> Floats64:
             bag.true,
             bag.rest,
             bag.n_true,
-            bag.weights,
             total,
             n_covering,
         )

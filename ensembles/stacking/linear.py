@@ -13,15 +13,13 @@ from ensembles.pairs import Bools, Floats
 from ensembles.solvers.features import Standard
 from ensembles.solvers.logistic import fit_logistic, fit_offsets, logits_of
 from ensembles.stacking.candidates import Candidates
-from ensembles.stacking.stacker import FILE, Weights, check_features, check_targets, read_header
+from ensembles.stacking.stacker import FILE, check_features, check_targets, read_header
 
 
 class MeanStacker:
     """Mean of the log odds of the sources that cover a pair; learns nothing."""
 
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "MeanStacker":
+    def fit(self, candidates: Candidates, targets: Bools) -> "MeanStacker":
         """Nothing to learn."""
         return self
 
@@ -57,9 +55,7 @@ class LogisticStacker:
         self.ridge = ridge
         self.offset_ridge = offset_ridge
 
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "LogisticStacker":
+    def fit(self, candidates: Candidates, targets: Bools) -> "LogisticStacker":
         """Learn weights, intercept and offsets.
 
         Raises:
@@ -69,16 +65,13 @@ class LogisticStacker:
         features = candidates.features
         self.feature_names_ = candidates.feature_names
         self.standard_ = Standard.of(features, candidates.feature_names)
-        self.coef_ = fit_logistic(
-            features, targets, weights=weights, ridge=self.ridge, standard=self.standard_
-        )
+        self.coef_ = fit_logistic(features, targets, ridge=self.ridge, standard=self.standard_)
         self.offsets_ = np.zeros(candidates.n_concepts)
         if self.offset_ridge is not None:
             self.offsets_ = fit_offsets(
                 candidates.columns,
                 logits_of(features, self.standard_, self.coef_),
                 targets,
-                weights=weights,
                 ridge=self.offset_ridge,
                 n_groups=candidates.n_concepts,
             )
@@ -145,9 +138,7 @@ class MemberStacker:
     def __init__(self, member: str) -> None:
         self.member = member
 
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "MemberStacker":
+    def fit(self, candidates: Candidates, targets: Bools) -> "MemberStacker":
         """Nothing to learn."""
         return self
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.errors import PredictionsError
 from ensembles.stacking.concept_logistic import ConceptLogisticStacker
-from ensembles.stacking.forest import ConceptLightGBMStacker, LightGBMStacker
+from ensembles.stacking.forest import LightGBMStacker
 from ensembles.stacking.greedy import GreedyStacker
 from ensembles.stacking.linear import LogisticStacker, MeanStacker, MemberStacker
 from ensembles.stacking.stacker import FILE, Stacker, read_header
@@ -18,7 +18,6 @@ STACKERS: dict[str, Callable[[], Stacker]] = {
     "logistic-concepts": ConceptLogisticStacker,
     "lightgbm": LightGBMStacker,
     "lightgbm-large": LightGBMStacker.large,
-    "lightgbm-concepts": ConceptLightGBMStacker,
 }
 """Fresh stackers by the name a user gives."""
 
@@ -28,7 +27,6 @@ _SAVED: dict[str, type[Stacker]] = {
     "logistic": LogisticStacker,
     "logistic-concepts": ConceptLogisticStacker,
     "lightgbm": LightGBMStacker,
-    "lightgbm-concepts": ConceptLightGBMStacker,
     "member": MemberStacker,
 }
 

@@ -4,25 +4,18 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from core.errors import AlignmentError, PredictionsError, first_few
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking.candidates import Candidates
 
 FILE = "stacker.json"
 
-Weights = npt.NDArray[np.floating]
-
 
 class Stacker(Protocol):
     """What every stacker can do."""
 
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "Stacker":
-        """Learn from (n,) truth of the pairs, each with a weight or all with the same."""
+    def fit(self, candidates: Candidates, targets: Bools) -> "Stacker":
+        """Learn from (n,) truth of the pairs."""
 
     def predict(self, candidates: Candidates) -> Floats:
         """(n,) probability of each pair."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from core.categories import CATEGORIES, Category
 from core.metrics import Interval, bootstrap
+from core.runs.ensemble import DECISION_RULES
 from reports.ensemble.run import EnsembleRun
 from reports.pages.figures import draw_gains, shorten
 from reports.pages.markdown import Section, errors, picture, plain, table
@@ -15,22 +16,13 @@ PLAIN = "plain"
 SHOWN = 20
 """Concepts whose thresholds are shown: those farthest from the coarser one."""
 
-_WORDS = {
-    PLAIN: "one threshold of 49, too coarse to overfit",
-    "global": "one exact threshold",
-    "category": "exact thresholds by category",
-    "concept": "exact thresholds by concept",
-    "top-k": "the most probable concepts, as many as are expected",
-    "ratio": "those above half of the best ratio of expected hits to expected sizes",
-    "expected-f1": "the set with the highest expected F1",
-    "general-f1": "the same, the number of concepts an image has corrected by what valid shows",
-}
-
 
 def rules_section(run: EnsembleRun) -> Section:
     """The rules that were tried; with gains where the run kept the scores of the images."""
     scores: Mapping[str, float] = run.meta["decision_scores"]
-    known = [f"- `{name}`: {words}" for name, words in _WORDS.items() if name in scores]
+    known = [
+        f"- `{name}`: {rule.meaning}" for name, rule in DECISION_RULES.items() if name in scores
+    ]
     texts = [
         "Cross-fitted sample F1 of the rules that were tried on the stacked probabilities, the"
         f" simplest first. A rule is used only where it beats the simpler one by"

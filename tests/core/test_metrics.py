@@ -17,7 +17,6 @@ from core.metrics import (
     best_threshold,
     bootstrap,
     column_sums,
-    concept_f1,
     cross_fitted_decisions,
     cross_fitted_f1,
     decided_at,
@@ -25,9 +24,7 @@ from core.metrics import (
     f1_of_pairs_by_threshold,
     group_numbers,
     image_f1,
-    macro_f1,
     mean_in_order,
-    micro_f1,
     recall_by_frequency,
     row_sums,
     sample_f1,
@@ -137,33 +134,6 @@ def test_nothing_has_no_mean() -> None:
         mean_in_order(np.array([np.nan]))
     with pytest.raises(ValueError, match="not defined"):
         mean_in_order(np.array([]))
-
-
-def test_micro_and_macro_by_hand(targets: Targets, decided: csr_array) -> None:
-    # True pairs 5 (two outside), decided pairs 4, both 2 (C1 on the first, C3 on the second).
-    assert micro_f1(targets, decided) == 2 * 2 / (5 + 4)
-    # C1: 2*1/(1+2); C2: 2*0/(1+1); C3: 2*1/(1+1).
-    assert concept_f1(targets, decided).tolist() == [2 / 3, 0.0, 1.0]
-    assert macro_f1(targets, decided) == pytest.approx((2 / 3 + 0 + 1) / 3)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_micro_and_macro_agree_with_scikit_learn(seed: int) -> None:
-    targets, decided, _, _ = random_case(seed, n_images=200)
-    inside = Targets(targets.matrix, np.zeros(200, dtype=np.int32))
-    y_true, y_pred = targets.matrix.toarray(), decided.toarray()
-    assert micro_f1(inside, decided) == pytest.approx(f1_score(y_true, y_pred, average="micro"))
-    assert macro_f1(inside, decided) == pytest.approx(f1_score(y_true, y_pred, average="macro"))
-
-
-def test_a_concept_never_true_is_no_part_of_macro() -> None:
-    targets, decided = SPACE.encode([("C1",)]), SPACE.encode([("C1", "C2")]).matrix
-    assert np.isnan(concept_f1(targets, decided)).tolist() == [False, True, True]
-    assert macro_f1(targets, decided) == 1.0
-    nothing = SPACE.encode([()])
-    assert math.isnan(macro_f1(nothing, decided))
-    assert micro_f1(nothing, nothing.matrix) == 1.0
-    assert micro_f1(nothing, decided) == 0.0
 
 
 def test_recall_by_frequency_by_hand() -> None:

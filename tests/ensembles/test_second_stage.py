@@ -276,7 +276,7 @@ def test_the_member_that_knows_is_worth_most_and_the_score_is_that_of_the_others
     valid = generated.table.of(split="valid")
     members = gather_members(generated, workspace)
     fitted = fit_second_stage(generated, members, valid, CONFIG, empty_truth="left out")
-    steps = leave_one_out(generated, members, valid, CONFIG, fitted, empty_truth="left out")
+    steps = leave_one_out(generated, members, valid, CONFIG, fitted)
     gains = {step.name: step.gain for step in steps if step.gain is not None}
     assert list(gains) == ["prior", "one-hot", "retrieval"]
     assert gains["one-hot"].low > 0.1
@@ -293,7 +293,7 @@ def test_the_member_that_knows_is_worth_most_and_the_score_is_that_of_the_others
     write_steps(tmp_path / "members.csv", steps)
     assert read_steps(tmp_path / "members.csv") == steps
     quiet = replace(CONFIG, leave_one_out=False)
-    assert not leave_one_out(generated, members, valid, quiet, fitted, empty_truth="left out")
+    assert not leave_one_out(generated, members, valid, quiet, fitted)
 
 
 def test_the_kept_stacker_judges_if_it_is_quick_and_else_the_best_quick_one(

@@ -7,6 +7,7 @@ import pytest
 
 from core.metrics import bootstrap
 from core.runs.ensemble import (
+    DECISION_RULES,
     RULES,
     SOURCES,
     Rung,
@@ -116,3 +117,10 @@ def test_scores_of_images_come_back_to_the_last_bit(tmp_path: Path) -> None:
     assert list(found) == ["prior", "mean"]
     for name, values in scores.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_every_decision_rule_has_words_of_its_own() -> None:
+    assert len({rule.title for rule in DECISION_RULES.values()}) == len(DECISION_RULES)
+    assert len({rule.meaning for rule in DECISION_RULES.values()}) == len(DECISION_RULES)
+    calibrated = [name for name, rule in DECISION_RULES.items() if rule.calibrated]
+    assert calibrated == ["top-k", "ratio", "expected-f1", "general-f1"]

@@ -23,6 +23,7 @@ from ensembles.calibration.temperature import Calibration, Calibrator
 from ensembles.calibration.vector import VectorCalibration, fit_vector
 from ensembles.pairs import Bools, Floats, Ints, Pairs
 from ensembles.solvers.logistic import logit
+from tests.ensembles.made_pairs import scored
 
 LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(40)))
 
@@ -141,7 +142,8 @@ def test_the_calibration_that_pays_is_kept() -> None:
     probs, true, columns, _ = drawn(20_000, offset)
     folds = np.arange(500) % 5
     pairs = as_pairs(probs, true, columns, n_images=500)
-    chosen = choose_calibration(pairs, folds=folds, labels=LABELS, margin=1.0)
+    images = scored(LABELS.encode([()] * 500), LABELS, folds=folds)
+    chosen = choose_calibration(pairs, images, margin=1.0)
     assert chosen.kind == "vector"
     assert list(chosen.log_loss) == ["temperature", "vector", "isotonic"]
     assert chosen.log_loss["vector"] < chosen.log_loss["temperature"]
@@ -151,14 +153,15 @@ def test_the_calibration_that_pays_is_kept() -> None:
         chosen.calibrated[held_out],
         own.of_pairs(pairs.probs[held_out], pairs.columns[held_out], labels=LABELS),
     )
-    never = choose_calibration(pairs, folds=folds, labels=LABELS, margin=1e6)
+    never = choose_calibration(pairs, images, margin=1e6)
     assert never.kind == "temperature"
 
 
 def test_the_simplest_is_kept_where_nothing_differs() -> None:
     probs, true, columns, _ = drawn(4000, np.zeros(40))
     pairs = as_pairs(probs, true, columns, n_images=100)
-    chosen = choose_calibration(pairs, folds=np.arange(100) % 5, labels=LABELS, margin=1.0)
+    images = scored(LABELS.encode([()] * 100), LABELS, folds=np.arange(100) % 5)
+    chosen = choose_calibration(pairs, images, margin=1.0)
     assert chosen.kind == "temperature"
 
 

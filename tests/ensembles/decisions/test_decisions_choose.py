@@ -11,9 +11,10 @@ from ensembles.calibration.temperature import Calibration
 from ensembles.decisions.choose import CALIBRATED, RuleChoice, choose_rule
 from ensembles.decisions.thresholds import Tuning
 from ensembles.pairs import Floats, to_csr
+from tests.ensembles.made_pairs import scored
 
 LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(30)))
-TUNING = Tuning(empty_truth="left out", nomissing=True)
+TUNING = Tuning(nomissing=True)
 
 
 def simulated(n_images: int, *, temperature: float = 1.0) -> tuple[Floats, Targets]:
@@ -32,10 +33,12 @@ def simulated(n_images: int, *, temperature: float = 1.0) -> tuple[Floats, Targe
 def choose(probs: Floats, targets: Targets, *, margin: float = 0.5) -> RuleChoice:
     return choose_rule(
         probs,
-        targets,
-        labels=LABELS,
-        categories=["DRCT", "DRXR"] * (len(probs) // 2),
-        folds=np.arange(len(probs)) % 4,
+        scored(
+            targets,
+            LABELS,
+            categories=["DRCT", "DRXR"] * (len(probs) // 2),
+            folds=np.arange(len(probs)) % 4,
+        ),
         tuning=replace(TUNING, margin=margin),
     )
 
@@ -79,10 +82,7 @@ def test_constant_concepts_are_part_of_the_rule_and_of_its_scores(margin: float)
     probs, targets = simulated(100)
     wrong = choose_rule(
         probs,
-        targets,
-        labels=LABELS,
-        categories=["DRCT"] * 100,
-        folds=np.arange(100) % 4,
+        scored(targets, LABELS, categories=["DRCT"] * 100, folds=np.arange(100) % 4),
         tuning=replace(TUNING, margin=margin),
         always={"DRCT": LABELS.cuis[:10]},  # each is false on most images
     )
@@ -116,9 +116,6 @@ def test_categories_of_other_images_are_refused() -> None:
     with pytest.raises(AlignmentError, match="40 x 30; expected 38 images x 30 concepts"):
         choose_rule(
             probs,
-            targets,
-            labels=LABELS,
-            categories=["DRCT"] * 38,
-            folds=np.arange(40) % 4,
+            scored(targets, LABELS, categories=["DRCT"] * 38, folds=np.arange(40) % 4),
             tuning=TUNING,
         )

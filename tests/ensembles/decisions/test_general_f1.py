@@ -10,7 +10,6 @@ from core.metrics import EmptyTruth
 from ensembles.decisions.concept_counts import CountHead, fit_counts, poisson_binomial
 from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.general_f1 import (
-    best_set,
     expected_of,
     maximise_general,
     tilts,
@@ -51,32 +50,6 @@ def outcomes(p: Floats64, head: CountHead, category: str) -> Floats64:
 
 def number_of(decided: npt.NDArray[np.bool_]) -> int:
     return int("".join(str(int(bit)) for bit in decided), 2)
-
-
-@BOTH
-def test_no_subset_does_better_under_any_joint_distribution(empty_truth: EmptyTruth) -> None:
-    rng = np.random.default_rng(0)
-    for n in (1, 3, 6, 9, 11):
-        sets = np.array(list(product((0, 1), repeat=n)))
-        chance = rng.dirichlet(np.full(len(sets), 0.05))  # far from independent
-        joint = np.zeros((n, n + 1))
-        for outcome, weight in zip(sets, chance, strict=True):
-            joint[:, outcome.sum()] += weight * outcome
-        chosen, value = best_set(joint, none=chance[0], limit=100, empty_truth=empty_truth)
-        expected = values(chance, n, empty_truth)
-        assert value == pytest.approx(expected.max(), abs=1e-9)
-        assert expected[number_of(chosen)] == pytest.approx(expected.max(), abs=1e-9)
-
-
-def test_dependent_concepts_can_put_a_less_probable_one_first() -> None:
-    # With .55 the first six are true, with .45 the last one alone. Of one concept, the last scores
-    # .45, each of the others .55 x 2 / 7.
-    joint = np.zeros((7, 7))
-    joint[:6, 6] = 0.55
-    joint[6, 1] = 0.45
-    chosen, value = best_set(joint, none=0.0, limit=1, empty_truth="left out")
-    assert chosen.tolist() == [False] * 6 + [True]
-    assert value == pytest.approx(0.45)
 
 
 @BOTH

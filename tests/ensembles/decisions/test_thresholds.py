@@ -21,6 +21,7 @@ from ensembles.decisions.thresholds import (
 )
 from ensembles.pairs import Floats, Pairs, to_csr
 from ensembles.solvers.line_search import NEVER
+from tests.ensembles.made_pairs import scored
 
 LABELS = LabelSpace(("C1", "C2", "C3"))
 THRESHOLDS = Thresholds(
@@ -73,7 +74,7 @@ def test_a_threshold_that_takes_everything_is_refused(bad: float) -> None:
 
 
 SIX_LABELS = LabelSpace(tuple(f"C{i}" for i in range(6)))
-TUNING = Tuning(empty_truth="left out")
+TUNING = Tuning()
 
 
 def simulated(
@@ -115,10 +116,7 @@ def chosen(
 ) -> LevelChoice:
     return choose_thresholds(
         probs,
-        targets,
-        labels=SIX_LABELS,
-        categories=categories,
-        folds=np.arange(len(targets)) % 4,
+        scored(targets, SIX_LABELS, categories=categories, folds=np.arange(len(targets)) % 4),
         tuning=tuning,
     )
 
@@ -233,10 +231,7 @@ def test_two_runs_choose_the_same_thresholds() -> None:
     runs = [
         choose_thresholds(
             probs,
-            targets,
-            labels=SIX_LABELS,
-            categories=["DRCT"] * 150,
-            folds=np.arange(150) % 3,
+            scored(targets, SIX_LABELS, categories=["DRCT"] * 150, folds=np.arange(150) % 3),
             tuning=replace(TUNING, caution=0.0),
         )
         for _ in range(2)
@@ -255,11 +250,8 @@ def test_images_without_truth_count_as_the_edition_has_it(
     targets = LabelSpace(("C1",)).encode([("C1",)] * 6 + [()] * 4)
     choice = choose_thresholds(
         probs,
-        targets,
-        labels=LabelSpace(("C1",)),
-        categories=[""] * 10,
-        folds=np.arange(10) % 2,
-        tuning=Tuning(empty_truth=empty_truth),
+        scored(targets, LabelSpace(("C1",)), folds=np.arange(10) % 2, empty_truth=empty_truth),
+        tuning=Tuning(),
     )
     image_f1 = choice.image_f1[choice.level]
     assert choice.thresholds.global_ < NEVER
@@ -272,9 +264,6 @@ def test_images_without_folds_are_refused() -> None:
     with pytest.raises(AlignmentError, match="10 of 10 images have no fold"):
         choose_thresholds(
             probs,
-            targets,
-            labels=SIX_LABELS,
-            categories=[""] * 10,
-            folds=np.full(10, -1),
+            scored(targets, SIX_LABELS, folds=np.full(10, -1)),
             tuning=TUNING,
         )

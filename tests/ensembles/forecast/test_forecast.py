@@ -19,6 +19,7 @@ from ensembles.forecast.forecast import (
     write_by_fold,
 )
 from ensembles.pairs import Floats, to_csr
+from tests.ensembles.made_pairs import scored
 
 LABELS = LabelSpace(tuple(f"C{i:02d}" for i in range(30)))
 
@@ -43,15 +44,9 @@ def test_the_forecast_is_within_a_hundredth_and_its_interval_holds_the_score(
     probs, targets = simulated(1500, seed=0, spread=spread)
     categories = ["DRCT", "DRXR"] * 750
     folds = np.arange(1500) % 5
-    choice = choose_rule(
-        probs,
-        targets,
-        labels=LABELS,
-        categories=categories,
-        folds=folds,
-        tuning=Tuning(empty_truth="left out", nomissing=True),
-    )
-    judged = forecast_valid(choice, probs, categories=categories, labels=LABELS)
+    images = scored(targets, LABELS, categories=categories, folds=folds)
+    choice = choose_rule(probs, images, tuning=Tuning(nomissing=True))
+    judged = forecast_valid(choice, probs, images=images)
     assert judged is not None
     rule, found = judged
     error = found["forecast"] - found["truth"]

@@ -98,13 +98,6 @@ def test_without_a_frequent_concept_it_is_the_shared_one(tmp_path: Path) -> None
     np.testing.assert_array_equal(load_stacker(tmp_path).predict(pairs), stacker.predict(pairs))
 
 
-def test_pairs_of_weight_0_do_not_count_as_true() -> None:
-    pairs, true = simulated()
-    weights = (pairs.columns != 1).astype(np.float32)
-    stacker = ConceptLogisticStacker().fit(pairs, true, weights=weights)
-    assert stacker.concepts_.tolist() == [0, 2]
-
-
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     pairs, true = simulated()
     ConceptLogisticStacker().fit(pairs, true).save(tmp_path)

@@ -17,15 +17,13 @@ from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.crossfit import check_out_of_sample, cross_fit, image_f1_of
 from ensembles.stacking.linear import LogisticStacker, MeanStacker
 from ensembles.stacking.registry import STACKERS
-from ensembles.stacking.stacker import Weights
+from tests.ensembles.made_pairs import scored
 
 
 class Memory:
     """Gives a pair it has seen its truth, and any other one the share of true pairs it saw."""
 
-    def fit(
-        self, candidates: Candidates, targets: Bools, *, weights: Weights | None = None
-    ) -> "Memory":
+    def fit(self, candidates: Candidates, targets: Bools) -> "Memory":
         pairs = zip(candidates.rows.tolist(), candidates.columns.tolist(), strict=True)
         self.seen_ = dict(zip(pairs, targets.tolist(), strict=True))
         self.share_ = float(targets.mean())
@@ -105,9 +103,8 @@ def test_pairs_score_what_their_matrix_scores() -> None:
     some = pairs.take(rng.random(80) < 0.8)  # true concepts that are no candidates are missed
     probs = rng.random(len(some)).astype(np.float32)
     for rule in get_args(EmptyTruth):
-        found = image_f1_of(
-            some, probs, some.true(targets), targets=targets, folds=folds, empty_truth=rule
-        )
+        images = scored(targets, labels, folds=folds, empty_truth=rule)
+        found = image_f1_of(some, probs, true=some.true(targets), images=images)
         expected = cross_fitted_f1(some.to_dense(probs), targets, folds, empty_truth=rule)
         np.testing.assert_array_equal(found, expected)
 

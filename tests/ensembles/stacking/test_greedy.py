@@ -43,18 +43,16 @@ def simulated(
     return candidates(logits, rows, n_images=n_images), true
 
 
-def sample_f1_in_plain_lines(
-    values: Floats, true: Bools, rows: np.ndarray, weights: np.ndarray
-) -> float:
+def sample_f1_in_plain_lines(values: Floats, true: Bools, rows: np.ndarray) -> float:
     best = 0.0
     for t in range(N_THRESHOLDS):
         decided = values >= LOWEST + t * STEP
-        total = 0.0
+        total, n_images = 0.0, len(np.unique(rows))
         for i in np.unique(rows):
             own = rows == i
             n_both = (decided & true)[own].sum()
-            total += weights[i] * 2 * n_both / (decided[own].sum() + true[own].sum())
-        best = max(best, total / weights.sum())
+            total += 2 * n_both / (decided[own].sum() + true[own].sum())
+        best = max(best, total / n_images)
     return best
 
 
@@ -66,18 +64,17 @@ def test_the_scores_of_all_picks_are_those_of_a_search_in_plain_lines() -> None:
     true = rng.random(120) < 0.4
     true[::4] = True
     rest = rng.standard_normal(120).astype(np.float32)
-    weights = rng.random(30)
     n_covering = rng.integers(0, 3, 120).astype(np.float32)
     total = np.where(n_covering > 0, rng.normal(-1, 3, 120), 0).astype(np.float32)
     n_true = np.bincount(rows, true)
-    found = score_picks(np.arange(31) * 4, logits, true, rest, n_true, weights, total, n_covering)
+    found = score_picks(np.arange(31) * 4, logits, true, rest, n_true, total, n_covering)
     for m in range(3):
         z = logits[:, m]
         n_after = n_covering + ~np.isnan(z)
         values = np.where(
             n_after > 0, (total + np.nan_to_num(z)) / np.maximum(n_after, 1), rest
         ).astype(np.float32)
-        expected = sample_f1_in_plain_lines(values, true, rows, weights)
+        expected = sample_f1_in_plain_lines(values, true, rows)
         assert found[m] == pytest.approx(expected, abs=1e-12)
 
 
@@ -92,11 +89,10 @@ def test_who_knows_has_a_say_and_who_guesses_has_none() -> None:
 def test_it_beats_the_mean_where_a_member_spoils_it() -> None:
     pairs, true = simulated((0.8, 1.0, 10.0))
     others, their_truth = simulated((0.8, 1.0, 10.0), seed=1)
-    ones = np.ones(others.n_images)
     learned = logit(GreedyStacker().fit(pairs, true).predict(others))
     plain = others.feature("mean logit")
-    better = sample_f1_in_plain_lines(learned, their_truth, others.rows, ones)
-    assert better > sample_f1_in_plain_lines(plain, their_truth, others.rows, ones) + 0.1
+    better = sample_f1_in_plain_lines(learned, their_truth, others.rows)
+    assert better > sample_f1_in_plain_lines(plain, their_truth, others.rows) + 0.1
 
 
 def test_a_member_that_does_not_cover_a_pair_has_no_say() -> None:
@@ -136,15 +132,6 @@ def test_the_seed_decides_and_nothing_else() -> None:
     first, again, other = (GreedyStacker(seed=s).fit(pairs, true).weights_ for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
-
-
-def test_images_of_weight_0_and_images_without_a_true_pair_take_no_part() -> None:
-    pairs, true = simulated((0.8, 2.0, 3.0))
-    half = pairs.rows < 100
-    spoilt = np.where(half, true, ~true)
-    few = GreedyStacker(max_images=60, share=1.0)
-    weighted = few.fit(pairs, spoilt, weights=half.astype(np.float32)).weights_
-    np.testing.assert_array_equal(weighted, few.fit(pairs, true & half).weights_)
 
 
 def test_a_saved_one_predicts_the_same(tmp_path: Path) -> None:

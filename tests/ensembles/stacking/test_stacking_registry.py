@@ -104,17 +104,6 @@ def test_a_feature_that_never_varies_does_no_harm() -> None:
     assert np.isfinite(LogisticStacker().fit(flat, true).predict(flat)).all()
 
 
-@pytest.mark.parametrize("name", ["logistic", "lightgbm"])
-def test_weights_of_zero_take_pairs_out(name: str) -> None:
-    candidates, true = simulated()
-    half = candidates.rows < 150
-    upside_down = np.where(half, true, ~true)  # what the weights hide would mislead
-    weighted = STACKERS[name]().fit(candidates, upside_down, weights=half.astype(np.float32))
-    assert log_loss(true, weighted.predict(candidates)) < 0.62
-    misled = STACKERS[name]().fit(candidates, upside_down)
-    assert log_loss(true, misled.predict(candidates)) > 0.62
-
-
 @pytest.mark.parametrize("name", STACKERS)
 def test_a_saved_stacker_predicts_the_same_to_the_last_bit(name: str, tmp_path: Path) -> None:
     candidates, true = simulated()
