@@ -112,14 +112,23 @@ def run_section(name: str, record: Record, *, device: str, tiny: bool, budget_s:
         text=True, start_new_session=True,
     ) as process:  # fmt: skip
         is_late = threading.Event()
-        clock = threading.Timer(budget_s, end, args=[process, is_late])
+
+        def cut_off() -> None:
+            is_late.set()
+            end(process)
+
+        clock = threading.Timer(budget_s, cut_off)
         clock.start()
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(MARK):
-                record.add(name, json.loads(line.removeprefix(MARK)))
-        process.wait()
-        clock.cancel()
+        try:
+            for line in process.stdout:
+                if line.startswith(MARK):
+                    record.add(name, json.loads(line.removeprefix(MARK)))
+            process.wait()
+        finally:  # whoever ends this process ends the section with it
+            clock.cancel()
+            if process.poll() is None:
+                end(process)
     seconds = time.perf_counter() - began
     plain = {"what": "the section", "wanted": "", "seconds": seconds}
     if is_late.is_set():
@@ -130,9 +139,8 @@ def run_section(name: str, record: Record, *, device: str, tiny: bool, budget_s:
         record.add(name, {**plain, "verdict": "failed", "result": result})
 
 
-def end(process: subprocess.Popen[str], is_late: threading.Event) -> None:
-    """End a section with all that it started, and note that its time was up."""
-    is_late.set()
+def end(process: subprocess.Popen[str]) -> None:
+    """End a section with all that it started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -149,6 +157,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for gpu.json and gpu.md")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     given = parser.parse_args()
+    if not given.device.startswith(("cpu", "cuda")):
+        parser.error(f"--device {given.device}: expected cpu, cuda or cuda:N")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     record = Record(given.out, given.device)
     if given.device.startswith("cuda") and record.about["card"] == "none":
         print(f"--device {given.device}: no CUDA device is available here", file=sys.stderr)
