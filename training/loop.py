@@ -140,7 +140,7 @@ def fit(
         OSError: a checkpoint could not be written; the one before it is whole.
         SystemExit: SIGTERM or Ctrl-C came, and a checkpoint was written.
     """
-    member = NetworkTraining(
+    member = MemberTraining(
         model=model, examples=examples, learnt=np.flatnonzero(~stop), stopping=np.flatnonzero(stop),
         config=config, seed=seed, device=compute.device, watch=watch,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def fit(
 
 
 def fit_member(
-    member: "NetworkTraining", compute: Compute, *, checkpoint: Checkpoint | None = None
+    member: "MemberTraining", compute: Compute, *, checkpoint: Checkpoint | None = None
 ) -> Fitted:
     """Train one network by itself, as `fit` does."""
     config = member.config
@@ -156,12 +156,12 @@ def fit_member(
     learner = Learner(member.model, config, compute, steps_per_epoch=len(bounds))
     remember = None if checkpoint is None else checkpoint.limit_micro_batch
     step = Step(learner, member.examples, config=config, note=member.note, remember=remember)
-    SharedEpochs(step, [member], bounds=bounds, checkpoint=checkpoint).run()
+    TrainingLoop(step, [member], bounds=bounds, checkpoint=checkpoint).run()
     return member.train_state.best
 
 
 @dataclass(kw_only=True)
-class NetworkTraining:
+class MemberTraining:
     """One network of a training; with `prior_bias` it starts at the prior of what it learns from.
 
     Attributes:
@@ -216,7 +216,7 @@ class NetworkTraining:
         return scores | {"stop_loss": loss_of(probs, targets, self.loss(), device=self.device)}
 
 
-class SharedEpochs:
+class TrainingLoop:
     """The epochs of one network, or of several that take their steps together.
 
     Epoch, step and time are the same for all; log, best weights and patience are each network's
@@ -226,7 +226,7 @@ class SharedEpochs:
     def __init__(
         self,
         step: Step,
-        members: list[NetworkTraining],
+        members: list[MemberTraining],
         *,
         bounds: Bounds,
         checkpoint: Checkpoint | None = None,

@@ -13,7 +13,7 @@ from core.errors import ConfigError
 from training.batches import Examples
 from training.config import FitConfig
 from training.devices.compute import Compute
-from training.loop import Fitted, NetworkTraining, Watch, fit_member
+from training.loop import Fitted, MemberTraining, Watch, fit_member
 from training.predict import Batches, Rows, predict
 
 Mask = npt.NDArray[np.bool_]
@@ -149,7 +149,7 @@ def new_members(
     device: str,
     log: Callable[[dict[str, Any]], None],
     n_folds: int,
-) -> Iterator[NetworkTraining]:
+) -> Iterator[MemberTraining]:
     """The members of `fit_members`, drawn one by one; each sets torch's seed to its own."""
     for plan in plan_members(folds, config, n_folds=n_folds):
         torch.manual_seed(plan.seed)
@@ -157,7 +157,7 @@ def new_members(
         def log_member(entry: dict[str, Any], number: int = plan.number) -> None:
             log({"member": number, **entry})
 
-        yield NetworkTraining(
+        yield MemberTraining(
             model=new_model(examples.rows[plan.learnt]),
             examples=examples,
             learnt=np.flatnonzero(plan.learnt),

@@ -21,7 +21,7 @@ from training.config import FitConfig
 from training.devices.compute import Compute, Inputs, is_out_of_memory
 from training.heads import made_for_stacks
 from training.learner import Learner
-from training.loop import Fitted, NetworkTraining, SharedEpochs, fit_member
+from training.loop import Fitted, MemberTraining, TrainingLoop, fit_member
 from training.losses.registry import CONTEXT_LOSSES, Loss
 from training.members import new_members
 from training.optim import OPTIMIZERS, parameter_groups
@@ -92,7 +92,7 @@ def fit_stack(
     return [(member.model, member.train_state.best) for member in members]
 
 
-def _fit(members: list[NetworkTraining], device_examples: DeviceExamples) -> None:
+def _fit(members: list[MemberTraining], device_examples: DeviceExamples) -> None:
     """Train the networks on as many images an epoch as the one with the fewest has."""
     config = device_examples.config
     n_images = min(len(member.learnt) for member in members)
@@ -101,7 +101,7 @@ def _fit(members: list[NetworkTraining], device_examples: DeviceExamples) -> Non
     network_stack = NetworkStack(
         models, config, device_examples.compute, steps_per_epoch=len(bounds)
     )
-    SharedEpochs(StackStep(network_stack, device_examples), members, bounds=bounds).run()
+    TrainingLoop(StackStep(network_stack, device_examples), members, bounds=bounds).run()
 
 
 class StackStep(Step):
