@@ -5,6 +5,7 @@ that comes with radfuse is installed, the command of a user who says nothing is 
 """
 
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -66,7 +67,7 @@ def run(device: str, *, tiny: bool) -> None:
         )
         check(
             "train-backbone --category DRCT, and nothing else said",
-            partial(_default, Path(folder) / "default", scale, device, tiny=tiny),
+            partial(_default, runs, device, tiny=tiny),
             wanted="fine-tunes on a GPU, quick without",
             needs=_COMMANDS,
         )
@@ -138,7 +139,7 @@ def _ensemble(runs: Path, *, tiny: bool) -> Outcome:
     )
 
 
-def _default(runs: Path, scale: Scale, device: str, *, tiny: bool) -> Outcome:
+def _default(prepared: Path, device: str, *, tiny: bool) -> Outcome:
     """What the preset `auto` makes of the device, on installed weights."""
     from backbones.auto import installed_network
     from backbones.networks.carriers import CARRIERS
@@ -149,7 +150,9 @@ def _default(runs: Path, scale: Scale, device: str, *, tiny: bool) -> Outcome:
         CARRIERS[network].find()
     except ConfigError as error:
         raise SkippedError(str(error)) from None
-    command("prepare", "-w", runs, *settings(phantom_images=scale.images))
+    runs = prepared.with_name("default")  # its detectors stay out of the fusion that follows
+    for part in ("corpus", "cache"):
+        shutil.copytree(prepared / part, runs / part)
     few = settings(epochs=1, image_sizes=64, n_members=1) if tiny else []
     _, err, seconds = _timed(
         "train-backbone", "--category", "DRCT", "-w", runs, "--device", device, *few
