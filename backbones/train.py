@@ -12,9 +12,8 @@ from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
 from backbones.networks.weights import check_weights
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
-from core.progress import say
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, mark_used
+from core.storage.folders import is_complete, reuse
 from training.devices.compute import Compute
 
 
@@ -57,8 +56,7 @@ def train_backbones(
     todo = [plan for plan in plans if not compute.world.everyone(is_complete(plan.home))[0]]
     for plan in plans:
         if plan not in todo and compute.world.first:
-            say(f"{plan.category}: already trained, {plan.home}")
-            mark_used(plan.home)
+            reuse(plan.home, what=f"{plan.category}: already trained")
     if todo:
         check_weights(config)
         engine = nullcontext(train_in_order) if cluster is None else on_ray(cluster)

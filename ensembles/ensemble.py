@@ -25,7 +25,7 @@ from core.runs.ensemble import (
     write_steps,
 )
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import META, is_complete, mark_used, new_folder, read_meta, write_json
+from core.storage.folders import META, is_complete, new_folder, read_meta, reuse, write_json
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import write_levels
@@ -101,8 +101,7 @@ def ensemble(
     key = fingerprint(corpus.fingerprint, config, [member.origin for member in members], rule)
     home = workspace.ensembles / f"stack-{key}"
     if is_complete(home):
-        say(f"already stacked, {home}")
-        mark_used(home)
+        reuse(home, what="already stacked")
     else:
         _stack(home, corpus, members, valid, test, config, rule)
     submission = submit_test(home, corpus, valid, test, edition=edition) if submit else None

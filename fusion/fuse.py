@@ -15,7 +15,7 @@ from core.progress import say
 from core.runs.detectors import untrained
 from core.runs.fused import split_folder
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, locked, mark_used, new_folder, read_meta, write_json
+from core.storage.folders import is_complete, locked, new_folder, read_meta, reuse, write_json
 from fusion.config import FuseConfig
 from fusion.inputs.gather import SPLITS, FusionInputs, gather_inputs
 from fusion.result import UNFINISHED, FusedResult
@@ -88,8 +88,7 @@ def _fuse_one(
                 fused = _make(name, home, fusion_inputs, config, earlier, preset)
         shutil.rmtree(place, ignore_errors=True)
     if fused is None:
-        say(f"{name}: already fused, {home}")
-        mark_used(home)
+        reuse(home, what=f"{name}: already fused")
         fused = _load(home)
     earlier[name] = fused
     score = _valid_f1(fusion_inputs.corpus, fused.predictions)

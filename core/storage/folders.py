@@ -149,6 +149,12 @@ def mark_used(folder: Path) -> None:
     write_json(folder / META, {**read_meta(folder), "asked": now()})
 
 
+def reuse(folder: Path, *, what: str) -> None:
+    """Say in one line that a finished run is there already, and mark it as used now."""
+    say(f"{what}, {folder}")
+    mark_used(folder)
+
+
 def asked(meta: Mapping[str, Any]) -> str:
     """When a run was made or last asked for, ISO 8601; later ones sort behind."""
     return str(meta.get("asked", meta["made"]))
