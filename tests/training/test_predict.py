@@ -77,6 +77,7 @@ def test_mirrored_probabilities_are_the_mean_of_both_sides() -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't"
                      " allocate memory: you tried to allocate 4000000000000 bytes."),
+        RuntimeError("could not create a primitive"),  # oneDNN
     ],
 )  # fmt: skip
 def test_where_memory_runs_out_the_batches_are_halved(error: RuntimeError) -> None:

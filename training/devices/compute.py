@@ -158,7 +158,8 @@ class Compute:
         return tuple(self.speed.arrange(tensor) for tensor in moved)
 
 
-_CPU_REFUSALS = ("can't allocate memory", "not enough memory")
+_CPU_REFUSALS = ("can't allocate memory", "not enough memory", "could not create a primitive")
+"""The last is oneDNN's, where its scratch memory is refused."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
