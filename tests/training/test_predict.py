@@ -87,7 +87,7 @@ def test_where_memory_runs_out_the_batches_are_halved(error: RuntimeError) -> No
     np.testing.assert_allclose(
         probs, predict(model.layers, batches, np.arange(N), compute=HERE), rtol=0, atol=1e-6
     )
-    with pytest.raises(RuntimeError, match="memory|primitive"):
+    with pytest.raises(RuntimeError, match=r"memory|primitive"):
         predict(Small(0, error), batches, np.arange(N), compute=HERE)
 
 
