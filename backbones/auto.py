@@ -35,8 +35,8 @@ _NETWORKS = ("tf_efficientnet_lite2", "tf_efficientnet_lite1", "tf_efficientnet_
 """What is fine-tuned: the first whose weights are installed; the last comes with radfuse."""
 
 _SIZES = (320, 256, 224, 192)
-_BYTES_AN_IMAGE = {192: 80e6}
-"""Of activations in fp32 at 192 px, of the largest network; they grow with the number of pixels."""
+_BYTES_A_PIXEL = 80e6 / 192**2
+"""Of activations in fp32, of the largest network: 80 MB an image at 192 px."""
 
 _SHARE_OF_MEMORY = 0.5  # of the device; the rest is for weights, the optimiser and other work
 _BATCH = 64
@@ -98,9 +98,8 @@ def fine_tuning(card: Card, *, n_images: int) -> BackboneConfig:
 
 def largest_size(card: Card) -> int:
     """The largest input size whose batch fits into half of the card's memory in fp32, in pixels."""
-    ((known, n_bytes),) = _BYTES_AN_IMAGE.items()
     for size in _SIZES:
-        if _BATCH * n_bytes * (size / known) ** 2 <= _SHARE_OF_MEMORY * card.n_bytes:
+        if _BATCH * _BYTES_A_PIXEL * size**2 <= _SHARE_OF_MEMORY * card.n_bytes:
             return size
     return _SIZES[-1]
 
@@ -238,9 +237,8 @@ def _tell(
     if compute.world.most(len(todo)) == 0:
         return
     check_weights(config)
-    inputs = TRAINING_INPUTS[config.regime](
-        corpus, workspace, config, compute
-    )  # probes, for all of them
+    # Decodes the images and probes, both kept for the trainings that follow.
+    inputs = TRAINING_INPUTS[config.regime](corpus, workspace, config, compute)
     n_images = config.epochs * sum(plan.n_train * len(plan.members) for plan in todo)
     rate = inputs.compute.speed.images_per_s
     cost = f"{n_images:,} images to learn from"
