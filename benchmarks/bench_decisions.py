@@ -36,7 +36,7 @@ from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import Thresholds, Tuning, tune_by_concept, tune_global
 from ensembles.ensemble import falls_back
 from ensembles.forecast.forecast import Forecast, ForecastModel
-from ensembles.pairs import Floats, Pairs
+from ensembles.pairs import Floats, LabelledPairs
 
 EMPTY_TRUTH: EmptyTruth = "left out"
 CONFIG = EnsembleConfig()
@@ -98,7 +98,7 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
             nomissing=CONFIG.nomissing,
         ),
     )
-    pairs = Pairs.of(drawn.reported[valid], targets)
+    pairs = LabelledPairs.of(drawn.reported[valid], targets)
     threshold = tune_global(pairs, empty_truth=EMPTY_TRUTH)
     here, truth, labels = names[test].tolist(), sets.targets.rows(test), sets.labels
     reported = drawn.reported[test]
@@ -111,7 +111,7 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
         "by concept": _by_thresholds(_of_concepts(pairs, sets, threshold)),
     }
     try:
-        floored = Pairs.of(drawn.reported[valid], targets, floor=DecisionRule.floor)
+        floored = LabelledPairs.of(drawn.reported[valid], targets, floor=DecisionRule.floor)
         fitted = fit_calibration(floored.probs, floored.true)
         rules["expected F1"] = DecisionRule(
             kind="expected-f1", nomissing=CONFIG.nomissing, calibration=fitted
@@ -170,7 +170,7 @@ def _by_thresholds(thresholds: Thresholds) -> DecisionRule:
     return DecisionRule(kind="thresholds", thresholds=thresholds, nomissing=CONFIG.nomissing)
 
 
-def _of_concepts(pairs: Pairs, sets: LabelSets, threshold: float) -> Thresholds:
+def _of_concepts(pairs: LabelledPairs, sets: LabelSets, threshold: float) -> Thresholds:
     """Thresholds of concepts over one for all, as cautious as the ensemble's."""
     found = tune_by_concept(
         pairs,

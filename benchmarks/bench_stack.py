@@ -120,14 +120,14 @@ def run(share: float, kind: str, folder: Path) -> None:
         pairs = make_candidates(
             sources, label_statistics=label_statistics, category_weights=weights
         )
-        found = pairs.true(truth).sum() / truth.n_true.sum()
+        found = pairs.are_true(truth).sum() / truth.n_true.sum()
         each = len(pairs) / n_images
         return pairs, f"{len(pairs):,} pairs, {each:.0f} an image, {found:.1%} of the true ones"
 
     before = peak_mb()
     sources = timed("members read", read)
     pairs = timed("candidates", candidates)
-    true = pairs.true(truth)
+    true = pairs.are_true(truth)
     images = ScoredImages(
         targets=truth,
         labels=LabelSpace(tuple(f"C{c:07d}" for c in range(truth.matrix.shape[1]))),

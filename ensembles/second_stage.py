@@ -75,7 +75,7 @@ def fit_second_stage(
     """
     images = ScoredImages.of(valid, corpus.labels, empty_truth=empty_truth)
     candidates = candidates_of(corpus, members, valid, split="valid", config=config)
-    true = candidates.true(images.targets)
+    true = candidates.are_true(images.targets)
     options: dict[str, Callable[[], Stacker]] = {m.name: _alone(m.name) for m in members}
     options |= {name: STACKERS[name] for name in config.stackers}
 
@@ -242,7 +242,7 @@ def leave_one_out(
                 config=config,
                 label_statistics=label_statistics,
             )
-            true = pairs.true(images.targets)
+            true = pairs.are_true(images.targets)
             probs = cross_fit(STACKERS[name], pairs, true, folds=images.folds)
             scores = image_f1_of(pairs, probs, true=true, images=images)
             f1 = bootstrap(scores, groups=images.groups)

@@ -15,7 +15,7 @@ from core.metrics import ScoredImages, Scores, beats_by_margin
 from ensembles.calibration.isotonic import IsotonicCalibration, fit_isotonic
 from ensembles.calibration.temperature import Calibration, Calibrator, fit_calibration
 from ensembles.calibration.vector import VectorCalibration, fit_vector
-from ensembles.pairs import Bools, Floats, Ints, Pairs
+from ensembles.pairs import Bools, Floats, Ints, LabelledPairs
 from ensembles.solvers.logistic import EDGE
 
 
@@ -52,7 +52,7 @@ def from_json(values: Mapping[str, Any]) -> Calibrator:
     return _READERS[kind](given)
 
 
-def fit_kind(kind: str, pairs: Pairs, *, labels: LabelSpace) -> Calibrator:
+def fit_kind(kind: str, pairs: LabelledPairs, *, labels: LabelSpace) -> Calibrator:
     """A calibration of this kind, fitted on the pairs that are not certain.
 
     Raises:
@@ -79,7 +79,9 @@ class CalibrationChoice:
     calibrated: Floats
 
 
-def choose_calibration(pairs: Pairs, images: ScoredImages, *, margin: float) -> CalibrationChoice:
+def choose_calibration(
+    pairs: LabelledPairs, images: ScoredImages, *, margin: float
+) -> CalibrationChoice:
     """The simplest calibration that no other one beats by the margin in cross-fitted log loss.
 
     Args:
@@ -108,7 +110,7 @@ def choose_calibration(pairs: Pairs, images: ScoredImages, *, margin: float) -> 
     return CalibrationChoice(kind=kept[0], log_loss=log_loss, calibrated=kept[1])
 
 
-def _cross_fitted(kind: str, pairs: Pairs, images: ScoredImages) -> Floats:
+def _cross_fitted(kind: str, pairs: LabelledPairs, images: ScoredImages) -> Floats:
     """(n,) probabilities calibrated without the fold of the pair's image."""
 
     def fit(others: Bools) -> Calibrator:

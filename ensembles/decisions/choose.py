@@ -25,7 +25,7 @@ from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
 from ensembles.decisions.rule import DecisionRule, RuleKind
 from ensembles.decisions.set_sizes import fit_factor
 from ensembles.decisions.thresholds import LevelChoice, Thresholds, Tuning, choose_thresholds
-from ensembles.pairs import Bools, Floats, Pairs, are_true
+from ensembles.pairs import Bools, Floats, LabelledPairs
 
 CALIBRATED: tuple[RuleKind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
 """Rules on calibrated probabilities, the simplest first."""
@@ -45,7 +45,7 @@ class CalibratedModel:
     rule: DecisionRule
     by_fold: Sequence[tuple[Bools, DecisionRule]]
     calibration: CalibrationChoice
-    pairs: Pairs
+    pairs: LabelledPairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ class _Trial:
         Raises:
             PredictionsError: the probabilities cannot be calibrated.
         """
-        pairs = Pairs.of(self.probs, self.images.targets, floor=self.base.floor)
+        pairs = LabelledPairs.of(self.probs, self.images.targets, floor=self.base.floor)
         choice = choose_calibration(pairs, self.images, margin=margin)
         return CalibratedModel(
             rule=self._fitted(np.ones(len(self.images), np.bool_), pairs, choice.kind),
@@ -182,14 +182,14 @@ class _Trial:
             pairs=pairs,
         )
 
-    def _fitted(self, chosen: Bools, pairs: Pairs, kind: str) -> DecisionRule:
+    def _fitted(self, chosen: Bools, pairs: LabelledPairs, kind: str) -> DecisionRule:
         """Calibration, number missed, factor and head of these images."""
         fitted = fit_kind(kind, pairs.of_images(chosen), labels=self.images.labels)
         rule = replace(self.base, calibration=fitted)
         names = self._names[chosen].tolist()
         ranked = rule.ranked(self.probs[chosen], categories=names, labels=self.images.labels)
         targets = self.images.targets.rows(chosen)
-        true = are_true(targets, rows=ranked.rows, columns=ranked.columns)
+        true = ranked.are_true(targets)
         n_true = np.bincount(ranked.rows[true], minlength=len(targets))
         missed = float((targets.n_true - n_true).mean())
         factor = fit_factor(

@@ -19,7 +19,7 @@ from core.folds import cross_fitted, in_order
 from core.labels import LabelSpace
 from core.metrics import EmptyTruth, ScoredImages, Scores, beats_by_margin, mean_in_order
 from core.storage.folders import write_json
-from ensembles.pairs import Bools, Floats, Pairs, to_csr
+from ensembles.pairs import Bools, Floats, LabelledPairs, to_csr
 from ensembles.solvers.line_search import TIE, best_concept_thresholds, search_threshold
 
 Level = Literal["global", "category", "concept"]
@@ -71,7 +71,9 @@ class Thresholds:
         values[labels.columns(list(self.by_concept))] = list(self.by_concept.values())
         return values
 
-    def decided(self, pairs: Pairs, *, categories: Sequence[str], labels: LabelSpace) -> Bools:
+    def decided(
+        self, pairs: LabelledPairs, *, categories: Sequence[str], labels: LabelSpace
+    ) -> Bools:
         """(n,) whether each pair reaches its threshold."""
         own = self.of_concepts(labels)[pairs.columns]
         shared = self.of_images(categories)[pairs.rows]
@@ -102,14 +104,14 @@ WHEN_EMPTY: dict[EmptyTruth, float] = {"left out": 0.0, "counted": 1.0}
 0 whatever is decided, and add nothing to a gain."""
 
 
-def tune_global(pairs: Pairs, *, empty_truth: EmptyTruth) -> float:
+def tune_global(pairs: LabelledPairs, *, empty_truth: EmptyTruth) -> float:
     """The one threshold with the highest sample F1, exact over all distinct probabilities."""
     nothing = np.zeros(len(pairs.n_true))
     return _search(pairs, reference=nothing, caution=0.0, empty_truth=empty_truth)[0]
 
 
 def tune_by_category(
-    pairs: Pairs,
+    pairs: LabelledPairs,
     categories: Sequence[str],
     *,
     start: float,
@@ -139,7 +141,7 @@ def tune_by_category(
 
 
 def tune_by_concept(
-    pairs: Pairs,
+    pairs: LabelledPairs,
     *,
     start: Floats,
     empty_truth: EmptyTruth,
@@ -176,7 +178,7 @@ def tune_by_concept(
 
 
 def _search(
-    pairs: Pairs, *, reference: Scores, caution: float, empty_truth: EmptyTruth
+    pairs: LabelledPairs, *, reference: Scores, caution: float, empty_truth: EmptyTruth
 ) -> tuple[float, float]:
     order = pairs.by_prob
     return search_threshold(
@@ -209,7 +211,7 @@ class Tuning:
 
 
 def tune(
-    pairs: Pairs,
+    pairs: LabelledPairs,
     images: ScoredImages,
     *,
     levels: tuple[Level, ...],
@@ -275,7 +277,7 @@ def choose_thresholds(probs: Floats, images: ScoredImages, *, tuning: Tuning) ->
         AlignmentError: an image has no fold, or all share one.
         ValueError: shapes differ, or no image has a true concept.
     """
-    pairs = Pairs.of(probs, images.targets)
+    pairs = LabelledPairs.of(probs, images.targets)
     names = np.array(images.categories, dtype=np.str_)
 
     def tuned(levels: tuple[Level, ...], others: Bools) -> Thresholds:

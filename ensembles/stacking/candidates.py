@@ -17,7 +17,7 @@ from core.errors import PredictionsError, first_few
 from core.labels import Targets
 from core.metrics import column_sums
 from ensembles.compiled import compiled, in_blocks
-from ensembles.pairs import Bools, Floats, Ints, are_true
+from ensembles.pairs import Bools, Floats, Ints, Pairs
 from ensembles.solvers.features import FeatureRows, take_rows
 from ensembles.solvers.logistic import logit
 from ensembles.stacking.sources import Source, find_candidates
@@ -84,38 +84,24 @@ _IMAGES = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """n pairs of an image and a concept, ordered by image and then by concept.
+class Candidates(Pairs):
+    """Pairs that a stacker looks at.
 
     Every other pair is decided absent. Of 252 concepts 42 an image stayed, with 96 % of the true
     ones, for six sources at the default floor; a larger label space leaves a smaller share.
 
     Attributes:
-        rows: (n,) image.
-        columns: (n,) concept.
-        n_images, n_concepts: N and L.
         features: (n, F) float32, NaN where a source does not cover the pair.
         feature_names: F names: `logit <source>` and `rank <source>` of each source, then the same
             ones whatever the sources.
     """
 
-    rows: Ints
-    columns: Ints
-    n_images: int
-    n_concepts: int
     features: FeatureRows
     feature_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def feature(self, name: str) -> Floats:
         """(n,) one feature."""
         return self.features[:, self.feature_names.index(name)]
-
-    def true(self, targets: Targets) -> Bools:
-        """(n,) whether the concept of each pair is true of its image."""
-        return are_true(targets, rows=self.rows, columns=self.columns)
 
     def take(self, chosen: Bools) -> "Candidates":
         """Some of the pairs, by (n,) mask; images and concepts keep their numbers.
@@ -131,7 +117,7 @@ class Candidates:
 
     def to_dense(self, values: Floats) -> Floats:
         """(N, L) float32: a value for each pair, 0 elsewhere."""
-        dense = np.zeros((self.n_images, self.n_concepts), dtype=np.float32)
+        dense = np.zeros(self.shape, dtype=np.float32)
         dense[self.rows, self.columns] = values
         return dense
 
@@ -217,8 +203,7 @@ def make_candidates(
     return Candidates(
         rows=rows,
         columns=columns,
-        n_images=n_images,
-        n_concepts=n_concepts,
+        shape=(n_images, n_concepts),
         features=features,
         feature_names=names,
     )

@@ -21,7 +21,7 @@ from ensembles.calibration.choose import (
 from ensembles.calibration.isotonic import IsotonicCalibration, fit_isotonic
 from ensembles.calibration.temperature import Calibration, Calibrator
 from ensembles.calibration.vector import VectorCalibration, fit_vector
-from ensembles.pairs import Bools, Floats, Ints, Pairs
+from ensembles.pairs import Bools, Floats, Ints, LabelledPairs
 from ensembles.solvers.logistic import logit
 from tests.ensembles.made_pairs import scored
 
@@ -39,18 +39,18 @@ def drawn(
     return expit(x).astype(np.float32), rng.random(n) < truth, columns, truth
 
 
-def as_pairs(probs: Floats, true: Bools, columns: Ints, *, n_images: int) -> Pairs:
+def as_pairs(probs: Floats, true: Bools, columns: Ints, *, n_images: int) -> LabelledPairs:
     """The pairs dealt to images in turn."""
     rows = (np.arange(len(probs)) % n_images).astype(np.int32)
     order = np.lexsort((columns, rows))
     n_true = np.bincount(rows, weights=true, minlength=n_images).astype(np.int64)
-    return Pairs(
+    return LabelledPairs(
         rows=rows[order],
         columns=columns[order],
         probs=probs[order],
         true=true[order],
         n_true=n_true,
-        n_concepts=len(LABELS),
+        shape=(n_images, len(LABELS)),
     )
 
 

@@ -113,7 +113,7 @@ def test_support_averages_over_the_other_candidates_by_their_probability() -> No
 
 def test_the_truth_of_pairs_is_looked_up_in_the_targets() -> None:
     targets = LABELS.encode([("C2",), ("C2", "C3")])
-    assert CANDIDATES.true(targets).tolist() == [False, True, False, True]
+    assert CANDIDATES.are_true(targets).tolist() == [False, True, False, True]
 
 
 def test_values_of_pairs_become_a_matrix_with_zeros_elsewhere() -> None:

@@ -27,8 +27,7 @@ def simulated(n_images: int = 400, *, seed: int = 0) -> tuple[Candidates, Bools]
     pairs = Candidates(
         rows=rows,
         columns=columns,
-        n_images=n_images,
-        n_concepts=5,
+        shape=(n_images, 5),
         features=np.column_stack([a, b, (a + b) / 2]).astype(np.float32),
         feature_names=NAMES,
     )

@@ -46,8 +46,7 @@ def candidates(n_images: int = 6) -> Candidates:
     return Candidates(
         rows=np.repeat(np.arange(n_images, dtype=np.int32), 2),
         columns=np.tile(np.arange(2, dtype=np.int32), n_images),
-        n_images=n_images,
-        n_concepts=2,
+        shape=(n_images, 2),
         features=np.tile(logits, 2),
         feature_names=("logit a", "mean logit"),
     )
@@ -104,7 +103,7 @@ def test_pairs_score_what_their_matrix_scores() -> None:
     probs = rng.random(len(some)).astype(np.float32)
     for rule in get_args(EmptyTruth):
         images = scored(targets, labels, folds=folds, empty_truth=rule)
-        found = image_f1_of(some, probs, true=some.true(targets), images=images)
+        found = image_f1_of(some, probs, true=some.are_true(targets), images=images)
         expected = cross_fitted_f1(some.to_dense(probs), targets, folds, empty_truth=rule)
         np.testing.assert_array_equal(found, expected)
 
