@@ -272,7 +272,7 @@ def ensemble(
 ) -> Path:
     """Stack all members, tune the decision by cross-fitting, and make the submission."""
     from core.config import configured, preset_of
-    from core.runs.ensemble import ladder_table
+    from core.runs.ladder import ladder_table
     from core.runs.workspace import Workspace
     from ensembles.config import PRESETS
     from ensembles.ensemble import ensemble as run

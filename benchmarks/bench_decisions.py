@@ -27,8 +27,9 @@ from importlib import metadata
 import numpy as np
 
 from benchmarks.simulated import ROCO, SETTINGS, LabelSets, Setting, read_label_sets, simulate
+from core.editions import EmptyTruth
 from core.errors import PredictionsError
-from core.metrics import EmptyTruth, Interval, ScoredImages, Scores, bootstrap, image_f1
+from core.metrics import Interval, ScoredImages, Scores, bootstrap, image_f1
 from ensembles.calibration.temperature import fit_calibration
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import RuleChoice, choose_rule

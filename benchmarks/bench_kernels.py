@@ -167,7 +167,7 @@ def reached(scores: Scores, thresholds: Floats, start: float) -> float:
     """Sample F1 of these thresholds on the images they were found on."""
     pairs = LabelledPairs.of(scores.probs, scores.targets, floor=FLOOR)
     own = np.where(np.isnan(thresholds), np.float32(start), thresholds)
-    f1 = pairs.image_f1(pairs.probs >= own[pairs.columns], when_empty=0.0)
+    f1 = pairs.image_f1(pairs.probs >= own[pairs.columns], empty_truth="left out")
     return float(f1[pairs.n_true > 0].mean())
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from core.editions import EmptyTruth
 from core.labels import Targets
-from core.metrics import Scores
+from core.metrics import Scores, f1_of_counts
 from ensembles.compiled import compiled, in_blocks
 
 Floats = npt.NDArray[np.float32]
@@ -129,18 +130,20 @@ class LabelledPairs(Pairs):
             n_true=self.n_true[chosen],
         )
 
-    def image_f1(self, decided: Bools, *, when_empty: float) -> Scores:
+    def image_f1(self, decided: Bools, *, empty_truth: EmptyTruth) -> Scores:
         """(N,) F1 of each image when these of its pairs are decided.
 
         Args:
             decided: (n,) mask.
-            when_empty: F1 of an image with nothing true and nothing decided.
+            empty_truth: what an image without true concepts scores.
+
+        Returns:
+            (N,) in [0, 1], NaN for an image that is left out of the mean.
         """
         n_images = len(self.n_true)
         n_decided = np.bincount(self.rows[decided], minlength=n_images)
         n_hit = np.bincount(self.rows[decided & self.true], minlength=n_images)
-        total = self.n_true + n_decided
-        return np.where(total > 0, 2.0 * n_hit / np.maximum(total, 1), when_empty)
+        return f1_of_counts(n_hit, n_decided, self.n_true, empty_truth=empty_truth)
 
     def completed(self, decided: Bools) -> Bools:
         """(n,) the same decisions, with the most probable pair of images left without any."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from core.editions import EmptyTruth
 from core.images import ImageTable
-from core.metrics import EmptyTruth, ScoredImages, Scores, beats_by_margin, bootstrap, mean_in_order
+from core.metrics import ScoredImages, Scores, beats_by_margin, bootstrap, mean_in_order
 from core.progress import progress
-from core.runs.ensemble import DECISION_RULES, LadderStep, Rung, RungState
+from core.runs.ensemble import DECISION_RULES
 from core.runs.fused import PRIOR
+from core.runs.ladder import LadderStep, Rung, RungState
 from core.runs.workspace import Corpus
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import RuleChoice, choose_rule

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from core.categories import CATEGORIES
-from core.editions import empty_truth_rule
+from core.editions import EmptyTruth, empty_truth_rule
 from core.folds import Folds, fitted_without
 from core.labels import Targets
-from core.metrics import EmptyTruth, best_threshold, f1_by_threshold
+from core.metrics import best_threshold, f1_by_threshold
 from core.predictions import Predictions, Probs, row_numbers
 from core.prior import CategoryPrior
 from fusion.inputs.gather import FusionInputs

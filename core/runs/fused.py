@@ -7,7 +7,7 @@ from typing import Any
 
 from core.predictions import Predictions
 from core.runs.workspace import Workspace
-from core.storage.folders import asked, is_complete, read_meta
+from core.storage.folders import asked, is_complete
 
 PRIOR = "prior"
 """The strategy that sees no image: how often a concept stands on images of the category."""
@@ -74,11 +74,11 @@ def find_fused_sources(
     Returns:
         In the order of the strategies' first folders, which stays while runs are made anew.
     """
-    runs = []
-    for folder in workspace.finished_runs(workspace.fusion):
-        meta = read_meta(folder, "corpus", "strategy", "made", "contains", "embeddings")
-        if meta["corpus"] == corpus_fingerprint:
-            runs.append(FusedSource(folder=folder, strategy=meta["strategy"], meta=meta))
+    keys = ("strategy", "contains", "embeddings")
+    runs = [
+        FusedSource(folder=folder, strategy=meta["strategy"], meta=meta)
+        for folder, meta in workspace.runs_on(workspace.fusion, corpus_fingerprint, *keys)
+    ]
     if comparable and runs:
         features = max(runs, key=_age).meta["embeddings"]
         runs = [run for run in runs if run.meta["embeddings"] == features]

@@ -20,15 +20,18 @@ from core.metrics import (
     mean_in_order,
 )
 from core.progress import say
-from ensembles.calibration.choose import CalibrationChoice, choose_calibration, fit_kind
+from ensembles.calibration.choose import (
+    CalibrationChoice,
+    Numbers,
+    choose_calibration,
+    fit_kind,
+    reliability,
+)
 from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
-from ensembles.decisions.rule import DecisionRule, RuleKind
+from ensembles.decisions.rule import CALIBRATED_RULES, DecisionRule
 from ensembles.decisions.set_sizes import fit_factor
 from ensembles.decisions.thresholds import LevelChoice, Thresholds, Tuning, choose_thresholds
 from ensembles.pairs import Bools, Floats, LabelledPairs
-
-CALIBRATED: tuple[RuleKind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
-"""Rules on calibrated probabilities, the simplest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,15 @@ class CalibratedModel:
     calibration: CalibrationChoice
     pairs: LabelledPairs
 
+    def reliability(self) -> dict[str, Numbers]:
+        """(bins, 5) of `reliability` of the pairs that are not certain, by calibration."""
+        free = self.pairs.probs < 1.0
+        by_calibration = {"before": self.pairs.probs, "after": self.calibration.calibrated}
+        return {
+            name: reliability(probs[free], self.pairs.true[free])
+            for name, probs in by_calibration.items()
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class RuleChoice:
@@ -60,7 +72,8 @@ class RuleChoice:
         kept: its name in `rungs`.
         rungs: (N,) cross-fitted F1 of the images under every rule that was tried, NaN for an image
             that is left out of the mean: the `plain` threshold, exact `global`, `category` and
-            `concept` thresholds, and those of `CALIBRATED`.
+            `concept` thresholds, and those of
+            `CALIBRATED_RULES`.
         levels: thresholds of every level, kept or not.
         calibrated_model: None where the probabilities cannot be calibrated.
     """
@@ -94,8 +107,9 @@ def choose_rule(
     """The simplest rule that no other one beats by the margin.
 
     In this order: one plain threshold of `core.metrics`, which is too coarse to overfit;
-    exact thresholds of the finest level that pays; the rules of `CALIBRATED`, under the calibration
-    that pays. Probabilities that cannot be calibrated are decided by thresholds, and that is said.
+    exact thresholds of the finest level that pays; the rules of `CALIBRATED_RULES`, under the
+    calibration that pays. Probabilities that cannot be calibrated are decided by thresholds, and
+    that is said.
 
     Args:
         probs: (N, L) out-of-fold probabilities.
@@ -203,9 +217,9 @@ class _Trial:
         head = fit_counts(poisson_binomial(ranked), n_true, names)
         return replace(rule, missed=missed, factor=factor, head=head)
 
-    def under(self, calibrated_model: CalibratedModel) -> dict[RuleKind, csr_array]:
+    def under(self, calibrated_model: CalibratedModel) -> dict[str, csr_array]:
         """(N, L) cross-fitted decisions of each rule on calibrated probabilities."""
-        found: dict[RuleKind, list[tuple[Bools, csr_array]]] = {kind: [] for kind in CALIBRATED}
+        found: dict[str, list[tuple[Bools, csr_array]]] = {kind: [] for kind in CALIBRATED_RULES}
         for held_out, rule in calibrated_model.by_fold:
             names, probs = self._names[held_out].tolist(), self.probs[held_out]
             ranked = rule.ranked(probs, categories=names, labels=self.images.labels)

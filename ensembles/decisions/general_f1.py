@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.sparse import csr_array
 
-from core.metrics import EmptyTruth
+from core.editions import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
 from ensembles.decisions.concept_counts import CountHead, add_concepts, poisson_binomial
 from ensembles.decisions.expected_f1 import Expected, reciprocals

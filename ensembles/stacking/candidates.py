@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 from scipy.special import expit
 
 from core.categories import CATEGORIES
 from core.errors import PredictionsError, first_few
 from core.labels import Targets
 from core.metrics import column_sums
+from core.prior import count_by_category
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, Floats, Ints, Pairs
 from ensembles.solvers.features import FeatureRows, take_rows
@@ -56,11 +56,9 @@ class LabelStatistics:
         matrix = targets.matrix.astype(np.float32)
         n_train = column_sums(targets.matrix)
         rate = ((n_train + 0.5) / (len(targets) + 1.0)).astype(np.float32)
-        names = np.array(categories, dtype=np.str_)
-        member = csr_array(np.array([names == c for c in CATEGORIES]).astype(np.float32))
-        size: Floats = np.asarray(member.sum(axis=1), dtype=np.float32).ravel()
-        in_category = (member @ matrix).toarray()
-        prior = (in_category + _IMAGES * rate) / (size[:, None] + _IMAGES)
+        counts, n_images = count_by_category(targets, categories)
+        size = n_images.astype(np.float32)
+        prior = (counts.astype(np.float32) + _IMAGES * rate) / (size[:, None] + _IMAGES)
         together = (matrix.T @ matrix).toarray()
         conditional = (together + _IMAGES * rate) / (n_train[:, None] + _IMAGES)
         return cls(

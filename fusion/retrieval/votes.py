@@ -11,10 +11,10 @@ import torch
 from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES, UNKNOWN
-from core.editions import empty_truth_rule
+from core.editions import EmptyTruth, empty_truth_rule
 from core.images import ImageTable
 from core.labels import Targets
-from core.metrics import EmptyTruth, Scores, cross_fitted_f1, mean_in_order
+from core.metrics import Scores, cross_fitted_f1, mean_in_order
 from core.predictions import Probs
 from core.progress import say
 from fusion.config import FuseConfig

@@ -8,10 +8,10 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.metrics import f1_score
 
+from core.editions import EmptyTruth
 from core.labels import LabelSpace, Targets
 from core.metrics import (
     THRESHOLDS,
-    EmptyTruth,
     Interval,
     beats_by_margin,
     best_threshold,

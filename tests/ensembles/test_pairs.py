@@ -86,7 +86,7 @@ def test_f1_of_images_counts_truth_without_a_pair() -> None:
     pairs = LabelledPairs.of(PROBS, TARGETS)
     decided = pairs.probs >= np.float32(0.2)
     # Image 0: {C1, C2, C4} against {C1, C4, C9}: 2*2/6. Image 1: {C3, C4} against {C2}: 0.
-    assert pairs.image_f1(decided, when_empty=1.0) == pytest.approx([2 / 3, 0.0])
+    assert pairs.image_f1(decided, empty_truth="counted") == pytest.approx([2 / 3, 0.0])
 
 
 def test_images_left_without_a_concept_get_their_most_probable() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from core.metrics import cross_fitted_f1
 from core.predictions import Predictions
-from core.runs.ensemble import Rung, read_steps, write_steps
+from core.runs.ladder import Rung, read_steps, write_steps
 from core.runs.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule

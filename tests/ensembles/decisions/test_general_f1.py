@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from core.metrics import EmptyTruth
+from core.editions import EmptyTruth
 from ensembles.decisions.concept_counts import CountHead, fit_counts, poisson_binomial
 from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.general_f1 import (

@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from core.metrics import EmptyTruth
+from core.editions import EmptyTruth
 from ensembles.decisions.set_sizes import fit_factor, ratio_sizes, top_sizes
 from tests.ensembles.made_pairs import ranked
 

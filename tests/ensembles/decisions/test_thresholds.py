@@ -1,14 +1,14 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from core.editions import EmptyTruth
 from core.errors import AlignmentError, ConfigError, LabelSpaceError
 from core.labels import LabelSpace, Targets
-from core.metrics import EmptyTruth, sample_f1
+from core.metrics import sample_f1
 from ensembles.decisions.thresholds import (
     LevelChoice,
     Thresholds,
@@ -17,7 +17,6 @@ from ensembles.decisions.thresholds import (
     tune_by_category,
     tune_by_concept,
     tune_global,
-    write_levels,
 )
 from ensembles.pairs import Floats, LabelledPairs, to_csr
 from ensembles.solvers.line_search import NEVER
@@ -204,7 +203,7 @@ def test_an_unreachable_margin_keeps_the_global_threshold() -> None:
     assert level == "global"
 
 
-def test_thresholds_of_a_level_that_does_not_pay_are_known_and_written(tmp_path: Path) -> None:
+def test_thresholds_of_a_level_that_does_not_pay_are_known_and_told() -> None:
     shift = np.where(np.arange(6) % 2 == 0, 0.0, 3.0)[None, :]
     probs, targets = simulated(400, shift=shift)
     choice = chosen(probs, targets, [""] * 400, replace(TUNING, margin=1e6))
@@ -212,8 +211,7 @@ def test_thresholds_of_a_level_that_does_not_pay_are_known_and_written(tmp_path:
     assert not choice.thresholds.by_concept
     assert choice.tried["concept"].by_concept
     assert choice.tried["concept"].global_ == choice.thresholds.global_
-    write_levels(tmp_path / "thresholds.json", choice)
-    written = json.loads((tmp_path / "thresholds.json").read_text())
+    written = choice.to_json()
     assert written["level"] == "global"
     assert list(written["levels"]) == ["global", "category", "concept"]
     assert written["levels"]["concept"]["by_concept"] == choice.tried["concept"].by_concept

@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from core.editions import EmptyTruth
 from core.labels import Targets
-from core.metrics import EmptyTruth, image_f1
+from core.metrics import image_f1
 from ensembles.pairs import Bools, Floats, LabelledPairs, to_csr
 from ensembles.solvers.line_search import NEVER, best_concept_thresholds, search_threshold
 
@@ -109,11 +110,11 @@ def test_a_cautious_threshold_maximises_the_gain_less_its_error(caution: float) 
     for seed in range(10):
         probs, targets = problem(seed, n_images=30)
         pairs = LabelledPairs.of(probs, targets)
-        reference = pairs.image_f1(pairs.probs >= np.float32(0.5), when_empty=1.0)
+        reference = pairs.image_f1(pairs.probs >= np.float32(0.5), empty_truth="counted")
         _, best = search(pairs, reference, caution, 1.0)
         objectives = []
         for value in [NEVER, *np.unique(pairs.probs)]:
-            change = pairs.image_f1(pairs.probs >= value, when_empty=1.0) - reference
+            change = pairs.image_f1(pairs.probs >= value, empty_truth="counted") - reference
             objectives.append(change.sum() - caution * np.sqrt((change**2).sum()))
         # the root turns rounding of 1e-15 in a sum that should be 0 into 3e-8
         assert best == pytest.approx(max(objectives), abs=1e-6)
@@ -157,13 +158,13 @@ def test_one_concept_gets_the_threshold_with_the_best_objective_over_its_base(
         pairs = LabelledPairs.of(probs, targets)
         base = np.where(np.arange(40) % 2 == 0, 0.2, 0.7).astype(np.float32)
         own, _ = ascend(pairs, base, caution=caution, min_true=0, sweeps=1, when_empty=1.0)
-        start = pairs.image_f1(pairs.probs >= base[pairs.rows], when_empty=1.0)
+        start = pairs.image_f1(pairs.probs >= base[pairs.rows], empty_truth="counted")
 
         def objective(
             threshold: float, pairs: LabelledPairs = pairs, base: Floats = base, start: Sums = start
         ) -> float:
             limits = base[pairs.rows] if np.isnan(threshold) else np.float32(threshold)
-            change = pairs.image_f1(pairs.probs >= limits, when_empty=1.0) - start
+            change = pairs.image_f1(pairs.probs >= limits, empty_truth="counted") - start
             return float(change.sum() - caution * np.sqrt((change**2).sum()))
 
         values = [np.nan, NEVER, *np.unique(pairs.probs).tolist()]

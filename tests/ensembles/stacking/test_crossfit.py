@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from core.editions import EmptyTruth
 from core.errors import AlignmentError, LeakageError
 from core.images import ImageTable
 from core.labels import LabelSpace
-from core.metrics import EmptyTruth, cross_fitted_f1
+from core.metrics import cross_fitted_f1
 from core.predictions import Predictions
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking.candidates import Candidates
