@@ -53,7 +53,7 @@ def test_what_was_not_measured_has_no_file_and_is_read_as_empty(tmp_path: Path) 
     EnsembleRecord(image_ids=("a", "b,c", "d"), scores=SCORES).save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["valid_f1.csv"]
     found = EnsembleRecord.load(tmp_path)
-    assert not (found.rules or found.worth or found.reliability or found.forecast)
+    assert list(map(len, (found.rules, found.worth, found.reliability, found.forecast))) == [0] * 4
     assert found.thresholds is None
     assert found.folds is None
 
