@@ -136,7 +136,7 @@ SHARED_FEATURES = (
 def make_candidates(
     sources: Sequence[Source],
     *,
-    label_statistics: LabelStatistics,
+    label_statistics: LabelStatistics | Sequence[tuple[Bools, LabelStatistics]],
     category_weights: Floats,
     floor: float = 0.02,
     top: int = 30,
@@ -159,7 +159,9 @@ def make_candidates(
 
     Args:
         sources: at least one, for the same N images and L concepts.
-        label_statistics: what the training labels say.
+        label_statistics: what the training labels say; where images are among those that others
+            learn from, (N,) masks that cover each image once, with what the labels of images say
+            that are not in the mask.
         category_weights: (N, C) certainty of each image's category, see `LabelStatistics`; a
             posterior where the category is not known.
 
@@ -171,7 +173,10 @@ def make_candidates(
         raise PredictionsError(
             f"expected sources of distinct names; found {first_few(sorted(given), n=20)}"
         )
-    n_images, n_concepts = len(category_weights), len(label_statistics.rate)
+    n_images = len(category_weights)
+    if isinstance(label_statistics, LabelStatistics):
+        label_statistics = [(np.ones(n_images, dtype=np.bool_), label_statistics)]
+    n_concepts = len(label_statistics[0][1].rate)
     rows, columns = find_candidates(
         sources, n_images=n_images, n_concepts=n_concepts, floor=floor, top=top, most=most
     )
@@ -184,20 +189,26 @@ def make_candidates(
     features = np.empty((len(rows), len(names)), dtype=np.float32)
     logs = np.log1p(np.arange(np.diff(starts).max(initial=0) + 1)).astype(np.float32)
 
-    def fill(first_image: int, last_image: int) -> None:
-        for first in range(first_image, last_image, _BLOCK):
-            last = min(first + _BLOCK, last_image)
-            here = slice(starts[first], starts[last])
-            _describe(
-                sources,
-                (rows[here], columns[here], starts[first : last + 1] - starts[first]),
-                label_statistics,
-                category_weights[first:last],
-                logs,
-                features[here],
-            )
+    for mask, statistics in label_statistics:
+        images = np.flatnonzero(mask)
 
-    in_blocks(n_images, fill)
+        def fill(
+            first_image: int,
+            last_image: int,
+            images: npt.NDArray[np.intp] = images,
+            statistics: LabelStatistics = statistics,
+        ) -> None:
+            for first in range(first_image, last_image, _BLOCK):
+                block = images[first : min(first + _BLOCK, last_image)]
+                sizes = starts[block + 1] - starts[block]
+                ends = np.concatenate([[0], np.cumsum(sizes)])
+                here = np.arange(ends[-1]) + np.repeat(starts[block] - ends[:-1], sizes)
+                described = np.empty((len(here), len(names)), dtype=np.float32)
+                pairs = rows[here], columns[here], ends
+                _describe(sources, pairs, statistics, category_weights[block], logs, described)
+                features[here] = described
+
+        in_blocks(len(images), fill)
     return Candidates(
         rows=rows,
         columns=columns,
