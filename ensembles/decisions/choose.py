@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from core.errors import PredictionsError
-from core.folds import cross_fitted, fitted_without
+from core.folds import cross_fitted, fitted_without, held_out_images
 from core.labels import Concepts
 from core.metrics import (
     THRESHOLDS,
@@ -32,6 +32,9 @@ from ensembles.decisions.rule import CALIBRATED_RULES, DecisionRule
 from ensembles.decisions.set_sizes import fit_factor
 from ensembles.decisions.thresholds import LevelChoice, Thresholds, Tuning, choose_thresholds
 from ensembles.pairs import Bools, Floats, LabelledPairs
+
+Always = Mapping[str, Concepts]
+"""By category, the concepts that every image of it gets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,8 @@ def choose_rule(
     images: ScoredImages,
     *,
     tuning: Tuning,
-    always: Mapping[str, Concepts] | None = None,
+    always: Always | None = None,
+    always_by_fold: Mapping[int, Always] | None = None,
 ) -> RuleChoice:
     """The simplest rule that no other one beats by the margin.
 
@@ -115,6 +119,8 @@ def choose_rule(
         probs: (N, L) out-of-fold probabilities.
         images: N of them.
         always: concepts that every image of a category gets; no threshold is spent on them.
+        always_by_fold: those that the images of a fold get while they are judged, where they were
+            counted on images of these folds; None where `always` was counted elsewhere.
 
     Raises:
         AlignmentError: rows or columns do not fit, an image has no fold, or all share one.
@@ -125,9 +131,9 @@ def choose_rule(
         nomissing=tuning.nomissing,
         always=always or {},
     )
-    probs = base.with_always(probs, categories=images.categories, labels=images.labels)
-    levels = choose_thresholds(probs, images, tuning=tuning)
-    trial = _Trial(probs=probs, images=images, base=base)
+    trial = _Trial(probs=probs, images=images, base=base, always_by_fold=always_by_fold)
+    trial = replace(trial, probs=trial.with_always())
+    levels = choose_thresholds(trial.probs, images, tuning=tuning)
     sets = trial.cross_fitted(trial.plain)
     rule = trial.plain(np.ones(len(images), dtype=np.bool_))
     exact, level = levels.thresholds, levels.level
@@ -165,6 +171,25 @@ class _Trial:
     probs: Floats
     images: ScoredImages
     base: DecisionRule
+    always_by_fold: Mapping[int, Always] | None
+
+    def with_always(self) -> Floats:
+        """(N, L) the probabilities with 1 for the concepts that each image always gets."""
+        labels, categories = self.images.labels, self.images.categories
+        if self.always_by_fold is None:
+            return self.base.with_always(self.probs, categories=categories, labels=labels)
+        probs = self.probs.copy()
+        for held_out in held_out_images(self.images.folds):
+            rule, names = self._base(~held_out), self._names[held_out].tolist()
+            probs[held_out] = rule.with_always(probs[held_out], categories=names, labels=labels)
+        return probs
+
+    def _base(self, chosen: Bools) -> DecisionRule:
+        """The rule that is fitted further on these images: all, or all but those of a fold."""
+        if self.always_by_fold is None or chosen.all():
+            return self.base
+        fold = int(self.images.folds[~chosen][0])
+        return replace(self.base, always=self.always_by_fold[fold])
 
     @cached_property
     def _f1_by_threshold(self) -> Scores:
@@ -177,7 +202,8 @@ class _Trial:
     def plain(self, chosen: Bools) -> DecisionRule:
         """The best plain threshold of these images."""
         threshold = float(THRESHOLDS[best_threshold(self._f1_by_threshold[:, chosen])])
-        return replace(self.base, kind="thresholds", thresholds=Thresholds(global_=threshold))
+        rule = self._base(chosen)
+        return replace(rule, kind="thresholds", thresholds=Thresholds(global_=threshold))
 
     def calibrate(self, *, margin: float) -> CalibratedModel:
         """The calibration that pays, with all that rules on calibrated probabilities need.
@@ -199,7 +225,7 @@ class _Trial:
     def _fitted(self, chosen: Bools, pairs: LabelledPairs, kind: str) -> DecisionRule:
         """Calibration, number missed, factor and head of these images."""
         fitted = fit_kind(kind, pairs.of_images(chosen), labels=self.images.labels)
-        rule = replace(self.base, calibration=fitted)
+        rule = replace(self._base(chosen), calibration=fitted)
         names = self._names[chosen].tolist()
         ranked = rule.ranked(self.probs[chosen], categories=names, labels=self.images.labels)
         targets = self.images.targets.rows(chosen)

@@ -120,3 +120,21 @@ def test_categories_of_other_images_are_refused() -> None:
             scored(targets, LABELS, categories=["DRCT"] * 38, folds=np.arange(40) % 4),
             tuning=TUNING,
         )
+
+
+def test_images_are_judged_with_the_constant_concepts_counted_without_their_fold() -> None:
+    probs, targets = simulated(100)
+    images = scored(targets, LABELS, categories=["DRCT"] * 100, folds=np.arange(100) % 4)
+    by_fold = {fold: {"DRCT": (LABELS.cuis[fold],)} for fold in range(4)}
+    choice = choose_rule(
+        probs,
+        images,
+        tuning=TUNING,
+        always={"DRCT": LABELS.cuis[:1]},
+        always_by_fold=by_fold,
+    )
+    assert choice.rule.always == {"DRCT": LABELS.cuis[:1]}
+    decided = choice.decided.toarray()
+    for fold in range(4):
+        assert decided[images.folds == fold, fold].all()
+    assert not decided[:, :4].all()
