@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     sys.exit(2)
 
 from core.categories import CATEGORIES
-from core.errors import ConceptError, ConfigError, as_typed
+from core.errors import ConceptError, as_typed
 
 app = typer.Typer(
     add_completion=False,
@@ -163,50 +163,26 @@ def train_backbone(
     Killed at any moment, the same command resumes. On several GPUs: torchrun --nproc-per-node N
     cli.py train-backbone ...
     """
-    from functools import partial
-
-    from backbones.auto import presets_on, train_by_preset
-    from backbones.detectors.plan import detector_names
     from backbones.detectors.ray import cluster_of
     from backbones.detectors.run import RunOptions
-    from backbones.networks.weights import start_weights
-    from core.config import configured, preset_of
+    from backbones.request import TrainingRequest, train_asked
     from core.runs.workspace import Workspace
-    from corpus.prepare import corpus_or_phantom
-    from training.devices.compute import Compute, joined
-    from training.devices.device import find_device
 
-    names = detector_names(category)  # wrong options are refused before any work is done
-    if weights is not None and start_from is not None:
-        raise ConfigError("--weights, --start-from: either says what networks start from; give one")
-    options = {"folds": folds, "seeds": seeds, "weights": weights}
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    cluster = cluster_of(
-        engine,
-        address=address,
-        device=device,
-        cpus_per_job=cpus_per_job,
-        gpus_per_job=gpus_per_job,
+    request = TrainingRequest(
+        category=category,
+        preset=preset,
+        file=config,
+        given=tuple(settings or ()),
+        options={"folds": folds, "seeds": seeds, "weights": weights},
+        start_from=start_from,
     )
-    # The nodes may have the GPU that this machine lacks; here only features are made.
-    found = find_device(device if cluster is None else "auto")
+    cluster = cluster_of(
+        engine, address=address, device=device, cpus_per_job=cpus_per_job, gpus_per_job=gpus_per_job
+    )
+    options = RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard)
     home = Workspace(workspace)
-    overlaid = partial(configured, file=config, given=[*(settings or ()), *given])
-    overlaid(preset_of(presets_on(found), preset))  # wrong settings too
-    with joined(found) as world:
-        corpus = world.in_turn(lambda: corpus_or_phantom(home))
-        runs = train_by_preset(
-            corpus,
-            home,
-            names=names,
-            preset=preset,
-            settle=lambda base: start_weights(overlaid(base), start_from, corpus, home),
-            compute=Compute(device=found, world=world),
-            options=RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard),
-            cluster=cluster,
-        )
-    if world.first:
-        typer.echo("\n".join(map(str, runs)))
+    for run in train_asked(request, home, device=device, options=options, cluster=cluster):
+        typer.echo(str(run))
 
 
 @app.command()
