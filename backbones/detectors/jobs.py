@@ -6,11 +6,11 @@ network is a job. A job is told in plain values; who runs it opens the corpus fr
 
 import dataclasses
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -26,11 +26,23 @@ from training.devices.compute import Compute
 from training.devices.device import find_device
 from training.members import MemberPlan
 
-Train = Callable[[Sequence[DetectorPlan], TrainingInputs, Workspace, RunOptions], None]
-"""Trains detectors and puts them together: what `train-backbone` asks of an engine."""
-
 _INTERRUPTED = 130
 """How a training ends that Ctrl-C, or what stands for it, asked to save and stop."""
+
+
+class Train(Protocol):
+    """Trains detectors and puts them together: what `train-backbone` asks of an engine."""
+
+    def __call__(
+        self,
+        plans: Sequence[DetectorPlan],
+        inputs: TrainingInputs,
+        /,
+        *,
+        workspace: Workspace,
+        options: RunOptions,
+    ) -> None:
+        """Until all of the planned detectors are there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -192,16 +192,17 @@ def on_ray(cluster: Cluster) -> Iterator[Train]:
         ConfigError: Ray is not installed, or no cluster answers at the address.
     """
     with connected(cluster) as ray:
-        yield partial(train_there, ray, cluster)
+        yield partial(train_there, ray=ray, cluster=cluster)
 
 
 def train_there(
-    ray: Any,
-    cluster: Cluster,
     plans: Sequence[DetectorPlan],
     inputs: TrainingInputs,
+    *,
     workspace: Workspace,
     options: RunOptions,
+    ray: Any,
+    cluster: Cluster,
 ) -> None:
     """All networks as tasks; each detector is put together here once its last network is there."""
     fleet = _Fleet(ray, cluster, plans, workspace, options)

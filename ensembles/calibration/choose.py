@@ -59,7 +59,7 @@ def fit_kind(kind: str, pairs: LabelledPairs, *, labels: LabelSpace) -> Calibrat
     """
     free = pairs.probs < 1.0  # neither those of `always` nor other certain ones
     return CALIBRATIONS[kind](
-        pairs.probs[free], pairs.true[free], pairs.columns[free], labels=labels
+        pairs.probs[free], pairs.true[free], columns=pairs.columns[free], labels=labels
     )
 
 

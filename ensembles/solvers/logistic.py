@@ -3,6 +3,8 @@
 Its sums are the same with any number of threads.
 """
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
@@ -230,20 +232,22 @@ def _climb(
     patient: bool = False,
 ) -> Floats64:
     """The weights of least loss from `coef` on; patiently, with one Hessian while that does."""
-    rows = (features, targets, standard, penalty)
-    loss, gradient, hessian = derivatives(*rows, coef, curved=True)
+    at = partial(
+        derivatives, features, targets, standard=standard, penalty=penalty
+    )
+    loss, gradient, hessian = at(coef=coef, curved=True)
     promised = np.inf
     for _ in range(max_steps):
         step = np.linalg.solve(hessian, gradient)
         if float(step @ gradient) < 1e-12 * (1.0 + loss):
             return coef - step  # too small to be tried, not to be taken
         if patient and float(step @ gradient) > _SLOW * promised:
-            loss, gradient, hessian = derivatives(*rows, coef, curved=True)
+            loss, gradient, hessian = at(coef=coef, curved=True)
             promised = np.inf
             continue
         promised = float(step @ gradient)
         while True:  # halved until the loss falls, which a full step does but far from the minimum
-            tried = derivatives(*rows, coef - step, curved=not patient)
+            tried = at(coef=coef - step, curved=not patient)
             if tried[0] <= loss or np.abs(step).max() < 1e-12:
                 break
             step = step / 2

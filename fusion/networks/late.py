@@ -8,6 +8,7 @@ did not learn from it: their answers to what they learnt would look surer than t
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,20 @@ from fusion.result import Earlier, FusedResult, as_predictions
 
 Floats = npt.NDArray[np.float32]
 
-LateModel = Callable[[Floats, csr_array, Floats, int], Floats]
-"""(inputs, targets, asked, seed) -> (Q, L) probabilities, NaN in columns it does not model.
 
-Inputs (n, L + 7 + M) are log odds of the network and the metadata, of training images; `asked` the
-same of Q others.
-"""
+class LateModel(Protocol):
+    """A classifier of all concepts, fitted and asked in one.
+
+    Inputs (n, L + 7 + M) are log odds of the network and the metadata, of training images; `asked`
+    the same of Q others.
+    """
+
+    def __call__(
+        self, inputs: Floats, targets: csr_array, /, *, asked: Floats, seed: int
+    ) -> Floats:
+        """(Q, L) probabilities, NaN in columns it does not model."""
+        ...
+
 
 MIN_IMAGES = 5
 """Training images with and without a concept from which on it has a classifier of its own."""

@@ -57,7 +57,8 @@ def results(compute: Compute) -> dict[str, Any]:
             source, model = features, nn.Sequential(build_head(D, L, config))
         else:
             backbone = build_backbone(config)
-            source, model = images, Detector(backbone, build_head(backbone.n_features, L, config))  # type: ignore[assignment]
+            source = images
+            model = Detector(backbone, build_head(backbone.n_features, L, config))  # type: ignore[assignment]
         entries: list[dict[str, Any]] = []
         examples = Examples(
             batches=lambda rows, source=source: (source[torch.from_numpy(rows)],),  # type: ignore[misc]

@@ -275,4 +275,6 @@ def test_a_job_that_needs_more_than_there_is_here_is_refused(
     (plan,), inputs = planned(workspace, "DRCT")
     greedy = Cluster(device="cpu", cpus_per_job=100_000)
     with pytest.raises(ConfigError, match="no node has 100000 cores and 0 GPUs free for a job"):
-        ray_engine.train_there(ray, greedy, [plan], inputs, workspace, RunOptions())
+        ray_engine.train_there(
+            [plan], inputs, workspace=workspace, options=RunOptions(), ray=ray, cluster=greedy
+        )
