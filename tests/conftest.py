@@ -121,7 +121,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture(scope="session")
 def crossfitted(corpus: Corpus) -> Corpus:
-    """The made corpus under the protocol crossfit, in three folds of 20, 18 and 18 images."""
+    """The made corpus under the protocol crossfit, in three folds of 20, 20 and 16 images."""
     table = corpus.table
     folds = [
         -1 if split == "test" else int(image_id[-2:]) // 2 % 3
