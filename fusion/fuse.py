@@ -17,7 +17,7 @@ from core.runs.detectors import untrained
 from core.runs.fused import WITHHELD, FusedSource
 from core.runs.out_of_fold import fold_name, save_folds
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, locked, new_folder, read_meta, reuse, write_json
+from core.storage.folders import is_complete, locked, new_folder, reuse, write_json
 from fusion.config import FuseConfig
 from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.result import UNFINISHED, FusedResult
@@ -83,7 +83,10 @@ def fuse(
         say(line)
     views = [whole]
     if corpus.crossfit:
-        views = [whole.of_view(view, config.metadata) for view in corpus.views]
+        views = [
+            whole.of_view(view, config.metadata, tell=view is corpus.views[0])
+            for view in corpus.views
+        ]
     given = _Given(whole=whole, views=views, earlier={}, preset=preset)
     return [_fuse_one(name, given, config) for name in names]
 
@@ -163,7 +166,7 @@ def _save_encoders(draft: Path, views: Sequence[FusionInputs]) -> None:
 
 
 def _load(home: Path, whole: FusionInputs) -> FusedResult:
-    run = FusedSource(folder=home, strategy="", meta=read_meta(home, "contains"))
+    run = FusedSource.read(home)
     without_category = {split: run.without_category(split) for split in whole.splits}
     return FusedResult(
         predictions={

@@ -35,6 +35,16 @@ class FusedSource:
     strategy: str
     meta: Mapping[str, Any]
 
+    @classmethod
+    def read(cls, folder: Path) -> "FusedSource":
+        """The finished run in a folder.
+
+        Raises:
+            PredictionsError: it is none, or unfinished.
+        """
+        meta = read_meta(folder, "corpus", "strategy", "made", "contains", "embeddings")
+        return cls(folder=folder, strategy=meta["strategy"], meta=meta)
+
     @property
     def asked(self) -> str:
         """When it was made or last asked for, ISO 8601."""
@@ -72,9 +82,9 @@ def find_fused_sources(
     """
     runs = []
     for folder in workspace.finished_runs(workspace.fusion):
-        meta = read_meta(folder, "corpus", "strategy", "made", "contains", "embeddings")
-        if meta["corpus"] == corpus_fingerprint:
-            runs.append(FusedSource(folder=folder, strategy=meta["strategy"], meta=meta))
+        run = FusedSource.read(folder)
+        if run.meta["corpus"] == corpus_fingerprint:
+            runs.append(run)
     if comparable and runs:
         features = max(runs, key=_age).meta["embeddings"]
         runs = [run for run in runs if run.meta["embeddings"] == features]

@@ -15,6 +15,7 @@ from scipy.sparse import csr_array, vstack
 
 from core.errors import LabelSpaceError, LeakageError, PredictionsError, first_few, repeated
 from core.predictions import AnyPredictions, Predictions, SparsePredictions, read_predictions
+from core.runs.workspace import Corpus
 
 
 def join_folds(parts: Sequence[Predictions]) -> Predictions:
@@ -63,6 +64,20 @@ def join_sparse_folds(parts: Sequence[SparsePredictions]) -> SparsePredictions:
         labels=parts[0].labels,
         probs=csr_array(vstack([part.probs for part in parts], format="csr")),
     )
+
+
+def prior_out_of_fold(corpus: Corpus) -> Predictions:
+    """What the category prior says of the images that a second stage is fitted on.
+
+    Under `crossfit` it is counted without the fold of the image, under `holdout` on train.
+    """
+    if not corpus.crossfit:
+        return corpus.prior.predict(corpus.table.of(split=corpus.scored))
+    folds = []
+    for view in corpus.views:
+        valid = view.table.of(split="valid")
+        folds.append(view.prior.predict(valid.take(valid.labelled)))
+    return join_folds(folds)
 
 
 def fold_name(name: str, part: int, n_parts: int) -> str:

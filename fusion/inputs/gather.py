@@ -112,7 +112,9 @@ class FusionInputs:
         ].numpy()
         return values
 
-    def of_view(self, view: Corpus, metadata: Sequence[str]) -> "FusionInputs":
+    def of_view(
+        self, view: Corpus, metadata: Sequence[str], *, tell: bool = True
+    ) -> "FusionInputs":
         """What a view of a cross-fitted corpus starts from: the features of all, the rest its own.
 
         Metadata and categories are encoded and guessed by what its own train teaches. It is given
@@ -121,16 +123,19 @@ class FusionInputs:
         Args:
             view: one of the corpus' views.
             metadata: columns of the image table that take part beside the category.
+            tell: whether oddities are said; those of one view are nearly those of the others.
         """
         encoder = MetadataEncoder.fitted(view.labelled_images("train"), metadata)
-        guess = guess_categories(view, self.workspace, self.embeddings, self.names)
-        features = self.network_inputs.features
+        guess = guess_categories(view, self.workspace, self.embeddings, self.names, tell=tell)
+        network_inputs = _network_inputs(
+            view, self.embeddings, encoder, guess, self.network_inputs.features, tell=tell
+        )
         return replace(
             self,
             corpus=view,
             detectors=(),
             encoder=encoder,
-            network_inputs=_network_inputs(view, self.embeddings, encoder, guess, features),
+            network_inputs=network_inputs,
             guess=guess,
             stops=False,
         )
@@ -176,7 +181,7 @@ def gather_inputs(
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
     encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
     guess = None if corpus.crossfit else guess_categories(corpus, workspace, joined, names)
-    features = torch.tensor(joined.values)
+    features, tell = torch.tensor(joined.values), not corpus.crossfit
     return FusionInputs(
         corpus=corpus,
         workspace=workspace,
@@ -184,7 +189,7 @@ def gather_inputs(
         names=names,
         detectors=tuple(detectors),
         encoder=encoder,
-        network_inputs=_network_inputs(corpus, joined, encoder, guess, features),
+        network_inputs=_network_inputs(corpus, joined, encoder, guess, features, tell=tell),
         guess=guess,
         device=device,
     )
@@ -201,6 +206,8 @@ def _network_inputs(
     encoder: MetadataEncoder,
     guess: Guess | None,
     features: Tensor,
+    *,
+    tell: bool,
 ) -> NetworkInputs:
     table = corpus.table.take(corpus.table.row_numbers(embeddings.image_ids))
     category = one_hot(table.categories)
@@ -208,7 +215,7 @@ def _network_inputs(
         unknown = np.array(table.categories, dtype=np.str_) == UNKNOWN
         category[unknown] = guess.posterior[unknown]
     encoded = encoder.encode(table)
-    for note in (*encoder.notes, *encoded.notes):
+    for note in (*encoder.notes, *encoded.notes) if tell else ():
         say(note)
     return NetworkInputs(
         features=features,

@@ -253,3 +253,13 @@ def test_without_pooled_features_the_preset_that_makes_them_is_named(
 ) -> None:
     with pytest.raises(MissingStageError, match="train-backbone --preset quick"):
         run(crossfitted, workspace, "prior")
+
+
+def test_what_is_odd_is_said_of_one_view_alone(
+    crossfitted: Corpus, detected: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ("", *crossfitted.table.categories[1:])
+    corpus = replace(crossfitted, table=replace(crossfitted.table, categories=kinds))
+    run(corpus, detected, "prior")
+    said = capsys.readouterr().err
+    assert said.count("1 image has no category: guessed from their features") == 1

@@ -9,7 +9,16 @@ import pytest
 from core.errors import LabelSpaceError, LeakageError, PredictionsError
 from core.labels import LabelSpace
 from core.predictions import Part, Predictions, SparsePredictions, restrict
-from core.runs.out_of_fold import fold_folders, join_folds, load_folds, read_folds, save_folds
+from core.runs.out_of_fold import (
+    fold_folders,
+    join_folds,
+    load_folds,
+    prior_out_of_fold,
+    read_folds,
+    save_folds,
+)
+from core.runs.workspace import Corpus
+from tests.conftest import relabelled
 
 SPACE = LabelSpace(("C1", "C3"))
 
@@ -156,3 +165,18 @@ def test_folds_without_images_leave_no_part() -> None:
     empty = replace(FOLDS[0], image_ids=(), probs=FOLDS[0].probs[:0])
     assert join_folds([FOLDS[1], empty]) is FOLDS[1]
     assert len(join_folds([empty, empty])) == 0
+
+
+def test_the_prior_of_an_image_is_counted_without_its_fold(
+    corpus: Corpus, crossfitted: Corpus
+) -> None:
+    before = prior_out_of_fold(crossfitted)
+    before.require_out_of_sample()
+    assert set(before.image_ids) == set(crossfitted.table.of(split="labelled").image_ids)
+    after = prior_out_of_fold(relabelled(crossfitted, 1))
+    changed = (before.probs != after.probs).any(axis=1)
+    folds = crossfitted.table.folds[crossfitted.table.row_numbers(before.image_ids)]
+    np.testing.assert_array_equal(changed, folds != 1)
+    held_out = prior_out_of_fold(corpus)
+    assert held_out.image_ids == corpus.table.of(split="valid").image_ids
+    assert held_out.fitted_on == set(corpus.table.of(split="train").image_ids)
