@@ -41,6 +41,12 @@ CheckpointOption = Annotated[
     float, typer.Option(min=0, help="Minutes between two checkpoints within an epoch.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
+ProtocolOption = Annotated[
+    str | None,
+    typer.Option(
+        help="holdout: learn from train, weigh on valid; crossfit: both on folds of the two."
+    ),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at what is otherwise counted and reported.")
 ]
@@ -64,6 +70,7 @@ def prepare(
     ] = None,
     workspace: WorkspaceOption = RUNS,
     layout: Annotated[str | None, typer.Option(help="Layout, where recognising fails.")] = None,
+    protocol: ProtocolOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
     strict: StrictOption = False,
@@ -74,7 +81,8 @@ def prepare(
     from corpus.prepare import PrepareConfig, overview
     from corpus.prepare import prepare as run
 
-    chosen = configured(PrepareConfig(), file=config, given=settings or ())
+    given = [*(settings or ()), *([] if protocol is None else [f"protocol={protocol}"])]
+    chosen = configured(PrepareConfig(), file=config, given=given)
     corpus = run(source, Workspace(workspace), config=chosen, layout=layout, strict=strict)
     typer.echo("\n".join(overview(corpus)))
 
@@ -224,8 +232,10 @@ def fuse(
     )
     for fused in made:
         score = "no labelled valid images" if fused.valid_f1 is None else f"valid {fused.valid_f1}"
+        if fused.labelled_f1 is not None:
+            score += f"  out of fold {fused.labelled_f1}"
         typer.echo(f"{fused.strategy:<16} {score}  {fused.folder}")
-    if page := write_comparison(corpus, home):
+    if not corpus.crossfit and (page := write_comparison(corpus, home)):
         typer.echo(str(page))
 
 
@@ -393,7 +403,11 @@ def report(workspace: WorkspaceOption = RUNS) -> None:
 
 
 @app.command()
-def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "auto") -> None:
+def demo(
+    workspace: WorkspaceOption = RUNS / "demo",
+    protocol: ProtocolOption = None,
+    device: DeviceOption = "auto",
+) -> None:
     """Run the whole chain on the phantom corpus, down to a checked and scored submission."""
     from core.runs.workspace import Workspace
     from corpus.prepare import refuse_other_corpus
@@ -401,7 +415,7 @@ def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "aut
     home = Workspace(workspace)
     refuse_other_corpus(home)
     there, chosen = ("-w", workspace), () if device == "auto" else ("--device", device)
-    _run("prepare", *there)
+    _run("prepare", *there, *(() if protocol is None else ("--protocol", protocol)))
     _run("train-backbone", *there, *chosen)
     _run("fuse", *there, *chosen)
     submission = _run("ensemble", "--submit", *there)

@@ -179,13 +179,14 @@ def train_by_preset(
         config = settle(PRESETS["quick"])
         say(f"preset auto: quick, {_quick_cost(corpus, workspace, config)}")
         return train(names, config, "quick")
-    base = fine_tuning(card, n_images=len(corpus.labelled_images("train")))
+    base = fine_tuning(card, n_images=len(corpus.labelled_images(corpus.learnt_from)))
     config = settle(base)
     plans = plan_detectors(corpus, workspace, names=names, config=config, preset=AUTO)
     present = [plan.category for plan in plans]
     specialists = [name for name in present if name != GLOBAL]
     tell = partial(_tell, corpus, workspace, compute, card=card)
-    starts_elsewhere = config.folds > 0 or is_detector_run(config.weights)
+    holds_out = corpus.crossfit or config.folds > 0  # what the global detector has met
+    starts_elsewhere = holds_out or is_detector_run(config.weights)
     if not specialists or config.regime == "frozen" or starts_elsewhere:
         tell(plans, config)
         return train(present, config, AUTO)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from backbones.detectors.inputs import image_inputs
-from backbones.detectors.plan import DetectorPlan
+from backbones.detectors.plan import DetectorPlan, check_protocol
 from backbones.detectors.run import RunOptions, assemble, train_network
 from backbones.networks.weights import check_weights, origin_of
 from backbones.settings.config import BackboneConfig, StopOn
@@ -67,10 +67,11 @@ class TrialPlan:
         """The detector to train.
 
         Raises:
-            ConfigError: its weights cannot be found.
+            ConfigError: its weights cannot be found, or the corpus is cross-fitted.
         """
         config = self.config
         corpus, origin = workspace.open_corpus(), origin_of(config)
+        check_protocol(corpus, config)
         shared = replace(config, weights=origin.identity, stop_on="train")
         key = fingerprint(corpus.fingerprint, shared)
         return DetectorPlan(

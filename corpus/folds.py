@@ -17,11 +17,14 @@ import numpy.typing as npt
 from scipy.sparse import csr_array, hstack
 
 from core.errors import CorpusError
-from core.images import SPLITS, ImageTable
+from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from corpus.readers.notes import count
 
 Folds = npt.NDArray[np.int16]
+
+_FOLDED = (*SPLITS, LABELLED)
+"""What can be dealt into folds, each by random numbers of its own."""
 
 
 def assign_folds(table: ImageTable, *, n_folds: Mapping[str, int], seed: int) -> Folds:
@@ -36,32 +39,33 @@ def assign_folds(table: ImageTable, *, n_folds: Mapping[str, int], seed: int) ->
 
     Args:
         table: the images.
-        n_folds: split to its number of folds, at least 2.
+        n_folds: split, or `LABELLED` for train and valid together, to its number of folds, at
+            least 2.
         seed: decides the remaining ties.
 
     Returns:
-        (N,) folds, numbered from 0 within each split.
+        (N,) folds, numbered from 0 within each.
 
     Raises:
         CorpusError: a split does not exist, fewer than 2 folds are asked for, or a split has fewer
             groups of labelled images than folds.
     """
     folds = np.full(len(table), -1, dtype=np.int16)
-    splits = np.array(table.splits, dtype=np.str_)
     for split, n in n_folds.items():
-        if split not in SPLITS:
-            raise CorpusError(f"no split {split!r} to fold; known: {', '.join(SPLITS)}")
+        if split not in _FOLDED:
+            raise CorpusError(f"no split {split!r} to fold; known: {', '.join(_FOLDED)}")
         if n < 2:
             raise CorpusError(f"{split}: expected at least 2 folds, found {n}")
-        rows = np.flatnonzero((splits == split) & table.labelled)
-        part = table.take(rows)
+        images = table.of(split=split)
+        part = images.take(images.labelled)
+        rows = table.row_numbers(part.image_ids)
         names, group_of = np.unique(np.array(part.groups, dtype=np.str_), return_inverse=True)
         if len(names) < n:
             raise CorpusError(
                 f"{split}: {count(len(names), 'group')} of labelled images cannot fill {n} folds;"
                 " ask for fewer folds"
             )
-        rng = np.random.default_rng([seed, SPLITS.index(split)])
+        rng = np.random.default_rng([seed, _FOLDED.index(split)])
         folds[rows] = _spread(_group_counts(part, group_of), n_folds=n, rng=rng)[group_of]
     return folds
 

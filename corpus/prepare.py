@@ -11,15 +11,17 @@ import numpy as np
 from core.categories import UNKNOWN
 from core.config import fingerprint
 from core.errors import ConfigError, CorpusError, as_typed, first_few
-from core.images import SPLITS, ImageTable
+from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
-from core.runs.workspace import HALF, Corpus, Workspace
+from core.runs.workspace import HALF, Corpus, Protocol, Workspace
 from core.storage.folders import META, new_folder
 from corpus.folds import assign_folds
 from corpus.images.cache import build_cache
 from corpus.phantom.write import draw_corpus
 from corpus.readers.layouts import read_corpus
+from corpus.readers.notes import count
+from corpus.readers.reading import refuse_crossing_groups
 
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""
@@ -36,21 +38,28 @@ class PrepareConfig:
     """How a corpus is prepared.
 
     Attributes:
-        train_folds: folds of train; the first is held out for early stopping: 10 means a tenth.
-        valid_folds: folds of valid, along which the second stage is cross-fitted.
+        protocol: `holdout`, detectors and fusion learn from train, the second stage from valid; or
+            `crossfit`, both learn from train and valid, along folds of them together.
+        train_folds: of `holdout`, folds of train; the first is held out for early stopping: 10
+            means a tenth.
+        valid_folds: of `holdout`, folds of valid, along which the second stage is cross-fitted.
+        folds: of `crossfit`, folds of train and valid together: every network leaves one out and
+            predicts it, and the second stage is cross-fitted along the same.
         seed: decides which groups share a fold, and what the phantom corpus shows.
         image_size: pixels of the cache that is built at once; others follow when they are needed.
         phantom_images: size of the phantom corpus, drawn where no other is given.
     """
 
+    protocol: Protocol = "holdout"
     train_folds: int = 10
     valid_folds: int = 5
+    folds: int = 5
     seed: int = 0
     image_size: int = 224
     phantom_images: int = 600
 
     def __post_init__(self) -> None:
-        for name in ("train_folds", "valid_folds"):
+        for name in ("train_folds", "valid_folds", "folds"):
             if getattr(self, name) < 2:
                 raise ConfigError(f"{name}: expected at least 2, found {getattr(self, name)}")
         if not 32 <= self.image_size <= _LARGEST:
@@ -96,23 +105,32 @@ def prepare(
     reading = read_corpus(source, layout=layout, strict=strict)
     table = reading.table
     _refuse_names(table)
-    train = [c for c, s in zip(table.concepts, table.splits, strict=True) if s == "train" and c]
-    if not train:
+    labels = _concepts(table.of(split="train"))
+    if not len(labels):
         raise CorpusError(f"{source}: no image of the training split has concepts")
-    n_folds = {"train": config.train_folds, "valid": config.valid_folds}
-    present = {split: k for split, k in n_folds.items() if split in table.splits}
-    table = table.with_folds(assign_folds(table, n_folds=present, seed=config.seed))
+    notes = list(reading.notes)
+    if config.protocol == "crossfit":
+        n_folds = {LABELLED: config.folds}
+        labels, of_train = _concepts(table.of(split=LABELLED)), labels
+        if n_new := len(labels) - len(of_train):
+            notes.append(f"{count(n_new, 'concept')} in valid only: part of the label space")
+    else:
+        refuse_crossing_groups(table)
+        splits = {"train": config.train_folds, "valid": config.valid_folds}
+        n_folds = {split: k for split, k in splits.items() if split in table.splits}
+    table = table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
     table = _halve_valid(table, seed=config.seed)
     cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
     table = _mark_readable(table, set(cache.errors))
     corpus = Corpus(
         name=PHANTOM if drawn else f"{source.stem} ({reading.layout})",
         table=table,
-        labels=LabelSpace.of(train),
+        labels=labels,
         names=reading.names,
         edition=reading.edition,
-        fingerprint=_fingerprint(table),
-        notes=(*reading.notes, *_notes(cache.errors)),
+        fingerprint=_fingerprint(table, config.protocol),
+        notes=(*notes, *_notes(cache.errors)),
+        protocol=config.protocol,
     )
     _save(corpus, workspace.corpus, source=source)
     return corpus
@@ -142,7 +160,8 @@ def refuse_other_corpus(workspace: Workspace) -> None:
 def overview(corpus: Corpus) -> list[str]:
     """What was prepared, in lines for a person: counts by split and category, then the notes."""
     table = corpus.table
-    lines = [f"{corpus.name}: {len(table):,} images, {len(corpus.labels):,} concepts in train"]
+    where = f"train and valid, {corpus.n_folds} folds of both" if corpus.crossfit else "train"
+    lines = [f"{corpus.name}: {len(table):,} images, {len(corpus.labels):,} concepts in {where}"]
     for split in SPLITS:
         part = table.of(split=split)
         known = [concepts for concepts in part.concepts if concepts is not None]
@@ -151,6 +170,10 @@ def overview(corpus: Corpus) -> list[str]:
         categories = ", ".join(f"{c or 'no category'} {n:,}" for c, n in sorted(counts.items()))
         lines.append(f"  {split}: {len(part):,} images ({categories}){cardinality}")
     return [*lines, *(f"  note: {note}" for note in corpus.notes)]
+
+
+def _concepts(table: ImageTable) -> LabelSpace:
+    return LabelSpace.of(concepts or () for concepts in table.concepts)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -202,18 +225,19 @@ def _notes(errors: dict[str, str]) -> list[str]:
     ]
 
 
-def _fingerprint(table: ImageTable) -> str:
+def _fingerprint(table: ImageTable, protocol: Protocol) -> str:
     """What later stages recognise the corpus by, wherever it lies.
 
     The sizes of the files stand for what the images show. Further columns are no part of it: most
-    detectors never see them, and what does, names them in its own fingerprint.
+    detectors never see them, and what does, names them in its own fingerprint. The protocol is a
+    part of it only where it is not `holdout`, the only one that earlier versions knew.
     """
     folds = [int(fold) for fold in table.folds]
     marks, halves = table.metadata["readable"], table.metadata[HALF]
     sizes = [path.stat().st_size if path.exists() else -1 for path in map(Path, table.paths)]
-    return fingerprint(
-        table.image_ids, table.categories, table.splits, folds, table.concepts, marks, halves, sizes
-    )
+    parts = (table.image_ids, table.categories, table.splits, folds, table.concepts)
+    other = () if protocol == "holdout" else (protocol,)
+    return fingerprint(*parts, marks, halves, sizes, *other)
 
 
 def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:
@@ -221,6 +245,7 @@ def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:
         "name": corpus.name,
         "edition": corpus.edition,
         "fingerprint": corpus.fingerprint,
+        "protocol": corpus.protocol,
         "n_images": len(corpus.table),
         "n_concepts": len(corpus.labels),
         "has_categories": any(c != UNKNOWN for c in corpus.table.categories),

@@ -106,15 +106,16 @@ def choose_variant(
 
 
 def choose_on_valid(fusion_inputs: FusionInputs, variants: Sequence[Probs]) -> VariantChoice:
-    """Choose on the labelled images of valid.
+    """Choose on the labelled images of valid; of a cross-fitted corpus, on all labelled ones.
 
     Args:
-        fusion_inputs: whose valid images.
-        variants: (N, L) each, of all readable images of valid.
+        fusion_inputs: whose images.
+        variants: (N, L) each, of all readable images of valid, or of the labelled ones.
     """
+    scored = fusion_inputs.corpus.scored
     images, labelled = (
-        fusion_inputs.corpus.images("valid"),
-        fusion_inputs.corpus.labelled_images("valid"),
+        fusion_inputs.corpus.images(scored),
+        fusion_inputs.corpus.labelled_images(scored),
     )
     if not len(labelled):
         return VariantChoice(best=0, by_fold={})
@@ -129,16 +130,17 @@ def choose_on_valid(fusion_inputs: FusionInputs, variants: Sequence[Probs]) -> V
 def cross_fitted_variants(
     fusion_inputs: FusionInputs, variants: Variants, choice: VariantChoice
 ) -> dict[str, Probs]:
-    """Valid by the variants chosen without its folds, whatever else by the best one.
+    """What was chosen on by the variants chosen without its folds, whatever else by the best one.
 
-    So no image of valid is predicted by a choice that its own concepts took part in.
+    So no image of it is predicted by a choice that its own concepts took part in.
     """
     found = {split: of_split[choice.best] for split, of_split in variants.items()}
-    if "valid" in found:
-        folds = fusion_inputs.corpus.images("valid").folds
-        found["valid"] = found["valid"].copy()
+    scored = fusion_inputs.corpus.scored
+    if scored in found:
+        folds = fusion_inputs.corpus.images(scored).folds
+        found[scored] = found[scored].copy()
         for fold, number in choice.by_fold.items():
-            found["valid"][folds == fold] = variants["valid"][number][folds == fold]
+            found[scored][folds == fold] = variants[scored][number][folds == fold]
     return found
 
 

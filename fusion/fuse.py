@@ -3,23 +3,26 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import fingerprint
 from core.editions import empty_truth_rule
+from core.images import LABELLED
 from core.metrics import Interval, bootstrap, cross_fitted_f1
 from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import untrained
-from core.runs.fused import split_folder
+from core.runs.fused import WITHHELD, FusedSource
+from core.runs.out_of_fold import fold_name, save_folds
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, locked, new_folder, read_meta, reuse, write_json
+from core.storage.folders import is_complete, locked, new_folder, reuse, write_json
 from fusion.config import FuseConfig
-from fusion.inputs.gather import SPLITS, FusionInputs, gather_inputs
+from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.result import UNFINISHED, FusedResult
-from fusion.strategies import END_TO_END, STRATEGIES, in_order
+from fusion.strategies import COMBINING, END_TO_END, STRATEGIES, in_order
+from fusion.views import fit_in_views, in_table_order
 from training.checkpoint import WEIGHTS, save_tensors
 
 
@@ -31,11 +34,30 @@ class FusionRun:
         strategy: its name.
         folder: its run folder.
         valid_f1: cross-fitted sample F1 on valid at a single threshold; None without valid labels.
+        labelled_f1: of a cross-fitted corpus, the same on all labelled images.
     """
 
     strategy: str
     folder: Path
     valid_f1: Interval | None
+    labelled_f1: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """What every strategy is made from.
+
+    Attributes:
+        whole: the corpus with its detectors.
+        views: what is fitted on; of a held-out corpus the whole alone.
+        earlier: results of the strategies made before, by name.
+        preset: the name of the settings.
+    """
+
+    whole: FusionInputs
+    views: Sequence[FusionInputs]
+    earlier: dict[str, FusedResult]
+    preset: str
 
 
 def fuse(
@@ -50,67 +72,66 @@ def fuse(
         ConfigError: a strategy is not known, or a metadata column cannot be used.
         CorpusError: text in a numeric column.
         MissingStageError: there are no pooled features.
+        LeakageError: a detector was fitted on images that it predicts, or on others of their
+            groups.
     """
     names = in_order(config.strategies)
-    fusion_inputs = gather_inputs(
+    whole = gather_inputs(
         corpus, workspace, embeddings=config.embeddings, metadata=config.metadata, device=device
     )
-    if line := untrained(fusion_inputs.detectors, corpus.training_categories):
+    if line := untrained(whole.detectors, corpus.training_categories):
         say(line)
-    earlier: dict[str, FusedResult] = {}
-    return [_fuse_one(name, fusion_inputs, workspace, config, earlier, preset) for name in names]
+    views = [whole]
+    if corpus.crossfit:
+        views = [
+            whole.of_view(view, config.metadata, tell=view is corpus.views[0])
+            for view in corpus.views
+        ]
+    given = _Given(whole=whole, views=views, earlier={}, preset=preset)
+    return [_fuse_one(name, given, config) for name in names]
 
 
-def _fuse_one(
-    name: str,
-    fusion_inputs: FusionInputs,
-    workspace: Workspace,
-    config: FuseConfig,
-    earlier: dict[str, FusedResult],
-    preset: str,
-) -> FusionRun:
+def _fuse_one(name: str, given: _Given, config: FuseConfig) -> FusionRun:
     config = dataclasses.replace(config, strategies=(name,))  # the others do not decide this one
-    detectors = [run.name for run in fusion_inputs.detectors] if name == "routed" else []
-    key = fingerprint(
-        fusion_inputs.corpus.fingerprint,
-        config,
-        fusion_inputs.names,
-        detectors,
-        fusion_inputs.columns,
-        name,
-    )
+    whole = given.whole
+    workspace, corpus = whole.workspace, whole.corpus
+    detectors = [run.name for run in whole.detectors] if name == "routed" else []
+    key = fingerprint(corpus.fingerprint, config, whole.names, detectors, whole.columns, name)
     home = workspace.fusion / f"{name}-{key}"
     fused = None
     if not is_complete(home):
         place = workspace.fusion / UNFINISHED / home.name
         with locked(place, what=name):
             if not is_complete(home):  # another process may have made it while this one waited
-                fused = _make(name, home, fusion_inputs, config, earlier, preset)
+                fused = _make(name, home, given, config)
         shutil.rmtree(place, ignore_errors=True)
     if fused is None:
         reuse(home, what=f"{name}: already fused")
-        fused = _load(home)
-    earlier[name] = fused
-    score = _valid_f1(fusion_inputs.corpus, fused.predictions)
-    return FusionRun(strategy=name, folder=home, valid_f1=score)
+        fused = _load(home, whole)
+    given.earlier[name] = fused
+    scored = fused.predictions[corpus.scored]
+    return FusionRun(
+        strategy=name,
+        folder=home,
+        valid_f1=_f1(corpus, "valid", scored),
+        labelled_f1=_f1(corpus, LABELLED, scored) if corpus.crossfit else None,
+    )
 
 
-def _make(
-    name: str,
-    home: Path,
-    fusion_inputs: FusionInputs,
-    config: FuseConfig,
-    earlier: Mapping[str, FusedResult],
-    preset: str,
-) -> FusedResult:
+def _make(name: str, home: Path, given: _Given, config: FuseConfig) -> FusedResult:
     """What the strategy makes, written as its run."""
     started = time.perf_counter()
-    fused = (STRATEGIES | END_TO_END)[name](fusion_inputs, config, earlier)
+    whole, strategy = given.whole, (STRATEGIES | END_TO_END)[name]
+    if whole.corpus.crossfit and name not in COMBINING:
+        fused = fit_in_views(strategy, given.views, whole.corpus, config, given.earlier)
+    else:
+        fused = strategy(whole, config, given.earlier)
+    _check(fused, whole.corpus)
     meta = {
         "strategy": name,
-        "preset": preset,
-        "corpus": fusion_inputs.corpus.fingerprint,
-        "embeddings": list(fusion_inputs.names),
+        "preset": given.preset,
+        "corpus": whole.corpus.fingerprint,
+        "embeddings": list(whole.names),
         "contains": list(fused.contains),
         "chosen": dict(fused.chosen),
         "seconds": round(time.perf_counter() - started, 1),
@@ -118,36 +139,57 @@ def _make(
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", dataclasses.asdict(config))
         for split, predictions in fused.predictions.items():
-            predictions.save(split_folder(draft, split))
+            save_folds(predictions, draft / "predictions", split)
         for split, predictions in fused.without_category.items():
-            predictions.save(split_folder(draft, split, without_category=True))
+            save_folds(predictions, draft / "predictions", split, suffix=WITHHELD)
         if fused.weights:
             save_tensors(draft / WEIGHTS, fused.weights)
-            fusion_inputs.encoder.save(draft / "metadata.json")
-    if fused.unfinished is not None:
-        shutil.rmtree(fused.unfinished, ignore_errors=True)
+            _save_encoders(draft, given.views)
+    for unfinished in fused.unfinished:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return fused
 
 
-def _load(home: Path) -> FusedResult:
-    without_category = {split: split_folder(home, split, without_category=True) for split in SPLITS}
+def _check(fused: FusedResult, corpus: Corpus) -> None:
+    """Refuse predictions of images that they were fitted on, or of others of their groups."""
+    group_of = dict(zip(corpus.table.image_ids, corpus.table.groups, strict=True))
+    for predictions in (*fused.predictions.values(), *fused.without_category.values()):
+        predictions.require_out_of_sample()
+        predictions.require_groups_apart(group_of)
+
+
+def _save_encoders(draft: Path, views: Sequence[FusionInputs]) -> None:
+    """Write `metadata.json`; of several views one each, by what its own train teaches."""
+    for number, view in enumerate(views):
+        name = fold_name("metadata", number, len(views)) if len(views) > 1 else "metadata"
+        view.encoder.save(draft / f"{name}.json")
+
+
+def _load(home: Path, whole: FusionInputs) -> FusedResult:
+    run = FusedSource.read(home)
+    without_category = {split: run.without_category(split) for split in whole.splits}
     return FusedResult(
-        predictions={split: Predictions.load(split_folder(home, split)) for split in SPLITS},
-        without_category={
-            s: Predictions.load(f) for s, f in without_category.items() if is_complete(f)
+        predictions={
+            split: in_table_order(run.predictions(split), whole.corpus) for split in whole.splits
         },
-        contains=tuple(read_meta(home, "contains")["contains"]),
+        without_category={
+            split: in_table_order(predictions, whole.corpus)
+            for split, predictions in without_category.items()
+            if predictions is not None
+        },
+        contains=run.contains,
     )
 
 
-def _valid_f1(corpus: Corpus, predictions: Mapping[str, Predictions]) -> Interval | None:
-    valid = corpus.labelled_images("valid")
-    if not len(valid):
+def _f1(corpus: Corpus, split: str, predictions: Predictions) -> Interval | None:
+    """Cross-fitted sample F1 of the labelled images of a split, or of all; None without any."""
+    images = corpus.labelled_images(split)
+    if not len(images):
         return None
     scores = cross_fitted_f1(
-        predictions["valid"].rows(valid.image_ids).probs,
-        valid.targets(corpus.labels),
-        valid.folds,
+        predictions.rows(images.image_ids).probs,
+        images.targets(corpus.labels),
+        images.folds,
         empty_truth=empty_truth_rule(corpus.edition),
     )
-    return bootstrap(scores, groups=valid.groups)
+    return bootstrap(scores, groups=images.groups)

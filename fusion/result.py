@@ -21,14 +21,14 @@ class FusedResult:
     """What a strategy made.
 
     Attributes:
-        predictions: by split, `valid` and `test`.
+        predictions: by split, `valid` and `test`; of a cross-fitted corpus `labelled` and `test`.
         without_category: predictions made as if no image had a category; empty where that makes
             no difference or no category can be guessed.
         contains: names of the detectors that these predictions already include.
         weights: of its networks; those of network k begin with `k.`.
         chosen: settings that data chose, for the record.
-        unfinished: folder from which its making would go on after a kill, to be removed once all of
-            this is on disk; None where there is none.
+        unfinished: folders from which its making would go on after a kill, to be removed once all
+            of this is on disk.
     """
 
     predictions: Mapping[str, Predictions]
@@ -36,7 +36,7 @@ class FusedResult:
     contains: tuple[str, ...] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
-    unfinished: Path | None = None
+    unfinished: tuple[Path, ...] = ()
 
 
 Earlier = Mapping[str, FusedResult]

@@ -9,11 +9,13 @@ import numpy as np
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import ConfigError
-from core.images import ImageTable
+from core.images import LABELLED, ImageTable
 from core.metrics import column_sums
 from core.predictions import Predictions, Probs
 from core.runs.detectors import GLOBAL
 from core.runs.fused import NO_METADATA, PRIOR
+from core.runs.out_of_fold import join_folds
+from core.runs.workspace import Corpus
 from fusion.combine import (
     Support,
     blend,
@@ -102,20 +104,30 @@ def voted(
     def variants(of: Predictions, other: Predictions) -> list[Probs]:
         return [blend(of.probs, other.probs, share) for share in _SHARES]
 
-    known = {s: variants(seen.predictions[s], votes.predictions[s]) for s in SPLITS}
-    choice = choose_on_valid(fusion_inputs, known["valid"])
+    scored = fusion_inputs.corpus.scored
+    known = {s: variants(p, votes.predictions[s]) for s, p in seen.predictions.items()}
+    choice = choose_on_valid(fusion_inputs, known[scored])
     without_category = {
         s: variants(p, votes.without_category[s]) for s, p in seen.without_category.items()
     }
     return FusedResult(
-        predictions=as_predictions(
-            name, fusion_inputs, cross_fitted_variants(fusion_inputs, known, choice)
+        predictions=_in_place(
+            name, seen.predictions, cross_fitted_variants(fusion_inputs, known, choice)
         ),
-        without_category=as_predictions(
-            name, fusion_inputs, cross_fitted_variants(fusion_inputs, without_category, choice)
+        without_category=_in_place(
+            name,
+            seen.without_category,
+            cross_fitted_variants(fusion_inputs, without_category, choice),
         ),
         chosen={"share of the votes": _SHARES[choice.best]},
     )
+
+
+def _in_place(
+    name: str, predictions: Mapping[str, Predictions], probs: Mapping[str, Probs]
+) -> dict[str, Predictions]:
+    """Other probabilities by what was fitted on the same images."""
+    return {s: replace(p, source=name, probs=probs[s]) for s, p in predictions.items()}
 
 
 def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
@@ -130,14 +142,14 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) ->
         raise ConfigError(
             "strategies: `routed` needs the global detector, or `one-hot` named before it"
         )
-    support = _support(fusion_inputs)
     routes: dict[str, list[Predictions]] = {}
-    for split in SPLITS:
+    for split in fusion_inputs.splits:
         base = general.predictions(split) if general else earlier["one-hot"].predictions[split]
         own = [run.predictions(split) for run in specialists]
-        routes[split] = [route(base, own, support=support, at_least=n) for n in config.support]
+        corpus = fusion_inputs.corpus
+        routes[split] = [_route(corpus, split, base, own, at_least=n) for n in config.support]
     known = {split: [r.probs for r in of_split] for split, of_split in routes.items()}
-    choice = choose_on_valid(fusion_inputs, known["valid"])
+    choice = choose_on_valid(fusion_inputs, known[fusion_inputs.corpus.scored])
     probs = cross_fitted_variants(fusion_inputs, known, choice)
     return FusedResult(
         predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
@@ -146,15 +158,42 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) ->
     )
 
 
-def _support(fusion_inputs: FusionInputs) -> Support:
+def _route(
+    corpus: Corpus,
+    split: str,
+    base: Predictions,
+    own: Sequence[Predictions],
+    *,
+    at_least: int,
+) -> Predictions:
+    """`route` with the support of the training images; out of fold, of those of each image's view.
+
+    The images of a fold must not say how far a specialist is trusted on them.
+    """
+    if split != LABELLED:
+        return route(base, own, support=_support(corpus), at_least=at_least)
+    parts = []
+    for view in corpus.views:
+        ids = view.labelled_images("valid").image_ids
+        asked = frozenset(ids)
+        of_fold = (s.rows([i for i in s.image_ids if i in asked]) for s in own)
+        there = [specialist for specialist in of_fold if len(specialist)]
+        parts.append(route(base.rows(ids), there, support=_support(view), at_least=at_least))
+    return join_folds(parts).rows(corpus.images(split).image_ids)
+
+
+def _support(corpus: Corpus) -> Support:
     """(L,) training images of each concept, by category."""
-    train = fusion_inputs.training_images()
+    train = corpus.labelled_images(corpus.learnt_from)
     return {
-        category: column_sums(
-            train.of(category=category).targets(fusion_inputs.corpus.labels).matrix
-        )
-        for category in fusion_inputs.corpus.training_categories
+        category: column_sums(train.of(category=category).targets(corpus.labels).matrix)
+        for category in corpus.training_categories
     }
+
+
+COMBINING = ("voted", "voted-blind", "routed")
+"""Strategies that learn from no image, but choose how to combine what others say: made once of
+out-of-fold predictions, where the others are fitted once a view."""
 
 
 NEEDS: dict[str, tuple[str, ...]] = {

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,10 +119,40 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "runs")
 
 
+@pytest.fixture(scope="session")
+def crossfitted(corpus: Corpus) -> Corpus:
+    """The made corpus under the protocol crossfit, in three folds of 20, 20 and 16 images."""
+    table = corpus.table
+    folds = [
+        -1 if split == "test" else int(image_id[-2:]) // 2 % 3
+        for image_id, split in zip(table.image_ids, table.splits, strict=True)
+    ]
+    return replace(
+        corpus,
+        table=table.with_folds(np.array(folds, dtype=np.int16)),
+        labels=LabelSpace.of(concepts or () for concepts in table.concepts),
+        fingerprint="made0001",
+        protocol="crossfit",
+    )
+
+
+def relabelled(corpus: Corpus, fold: int) -> Corpus:
+    """The corpus with other labels on a fold's images; C6 and C9 stay, so no concept is lost."""
+    table = corpus.table
+    concepts = tuple(
+        own if own is None or mine != fold else tuple(sorted({*own} ^ {"C3", "C4", "C5"}))
+        for own, mine in zip(table.concepts, table.folds, strict=True)
+    )
+    return replace(corpus, table=replace(table, concepts=concepts))
+
+
 def save_prepared(corpus: Corpus, root: Path) -> Workspace:
     """A workspace that holds the made corpus as `prepare` would have written it."""
     workspace = Workspace(root)
-    meta = {"name": corpus.name, "edition": 2020, "fingerprint": "made0000", "notes": []}
+    meta = {
+        "name": corpus.name, "edition": 2020, "fingerprint": corpus.fingerprint, "notes": [],
+        "protocol": corpus.protocol,
+    }  # fmt: skip
     with new_folder(workspace.corpus, meta) as draft:
         corpus.table.save(draft / "images.csv")
         corpus.labels.save(draft / "labels.txt")

@@ -343,3 +343,17 @@ def test_a_corpus_without_categories_goes_through(finished: Finished, tmp_path: 
     every = run("train-backbone", "-w", workspace, *TRAIN)
     assert "skipped: no training image" in every.err
     assert "DRAN, DRCO, DRCT, DRMR, DRPE, DRUS, DRXR" in every.err
+
+
+def test_the_phantom_corpus_cross_fitted_from_files_to_fused_predictions(tmp_path: Path) -> None:
+    settings = ("--set", "phantom_images=200", "--set", "image_size=64", "--set", "folds=3")
+    said = run("prepare", "--protocol", "crossfit", "-w", tmp_path, *settings)
+    assert "concepts in train and valid, 3 folds of both" in said.out.splitlines()[0]
+    said = run("train-backbone", "--category", "DRCT", "-w", tmp_path, *TRAIN)
+    assert "DRCT: " in said.err
+    assert "out-of-fold F1 0." in said.err
+    names = {path.name for path in (said.last / "predictions").iterdir()}
+    assert names == {"labelled-1of3", "labelled-2of3", "labelled-3of3", "test"}
+    lines = run("fuse", "-w", tmp_path, *FUSE).out.splitlines()
+    assert [line.split()[0] for line in lines] == ["one-hot", "retrieval", "routed", "prior"]
+    assert all("  valid 0." in line and "  out of fold 0." in line for line in lines)

@@ -26,7 +26,8 @@ class MemberPlan:
     Attributes:
         number: counted from 0.
         seed: of its weights, batches and dropout.
-        stop: (n,) training images that choose its epoch.
+        stop: (n,) training images that choose its epoch; where there are none, it trains its full
+            length.
         held_out: (n,) training images that it never meets, and predicts out of fold.
     """
 
@@ -43,7 +44,7 @@ class MemberPlan:
 
 
 def plan_members(
-    folds: npt.NDArray[np.int16], config: FitConfig, *, n_folds: int = 0
+    folds: npt.NDArray[np.int16], config: FitConfig, *, n_folds: int = 0, stops: bool = True
 ) -> list[MemberPlan]:
     """The networks that a config asks for.
 
@@ -52,6 +53,7 @@ def plan_members(
         config: how many, how often.
         n_folds: 0 for `config.n_members` networks, each stopped on a fold of its own; K for K
             networks that hold out a K-th of the folds each and are stopped on another.
+        stops: whether images choose the epoch; else every network trains its full length.
 
     Raises:
         ConfigError: the corpus has fewer folds than are asked for.
@@ -64,10 +66,35 @@ def plan_members(
         else:
             stop = stopping_images(folds, number % n)
             held_out = np.zeros_like(stop)
+        stop &= stops
         members.append(
             MemberPlan(number=number, seed=config.seed + number, stop=stop, held_out=held_out)
         )
     return members
+
+
+def leave_one_out(
+    folds: npt.NDArray[np.int16], config: FitConfig, *, n_folds: int
+) -> list[MemberPlan]:
+    """A network a fold and seed: network k never meets fold k, and trains its full length.
+
+    No image stops it: those of its own fold are predicted, and one of another fold would be an
+    image less to learn from.
+
+    Args:
+        folds: (n,) folds of the images, as `prepare` dealt them; some may have none of them.
+        config: how often.
+        n_folds: K, of the corpus.
+    """
+    return [
+        MemberPlan(
+            number=number,
+            seed=config.seed + number,
+            stop=np.zeros(len(folds), dtype=np.bool_),
+            held_out=folds == number % n_folds,
+        )
+        for number in range(n_folds * config.seeds)
+    ]
 
 
 def stopped_together(stop: Mask, config: FitConfig) -> list[MemberPlan]:
@@ -118,6 +145,7 @@ def fit_members(
     compute: Compute,
     log: Callable[[dict[str, Any]], None],
     n_folds: int = 0,
+    stops: bool = True,
 ) -> list[tuple[nn.Module, Fitted]]:
     """Train all members, one after the other.
 
@@ -129,13 +157,14 @@ def fit_members(
         compute: where and how.
         log: told of each epoch, with the member's number.
         n_folds: as for `plan_members`; a member never meets what it holds out.
+        stops: as for `plan_members`.
 
     Returns:
         Each network with what it reached.
     """
     members = new_members(
         new_model, examples, folds=folds, config=config, device=compute.device, log=log,
-        n_folds=n_folds,
+        n_folds=n_folds, stops=stops,
     )  # fmt: skip
     return [(member.model, fit_member(member, compute)) for member in members]
 
@@ -149,9 +178,10 @@ def new_members(
     device: str,
     log: Callable[[dict[str, Any]], None],
     n_folds: int,
+    stops: bool,
 ) -> Iterator[MemberTraining]:
     """The members of `fit_members`, drawn one by one; each sets torch's seed to its own."""
-    for plan in plan_members(folds, config, n_folds=n_folds):
+    for plan in plan_members(folds, config, n_folds=n_folds, stops=stops):
         torch.manual_seed(plan.seed)
 
         def log_member(entry: dict[str, Any], number: int = plan.number) -> None:

@@ -38,6 +38,7 @@ def fit_stack(
     compute: Compute,
     log: Callable[[dict[str, Any]], None],
     n_folds: int = 0,
+    stops: bool = True,
 ) -> list[tuple[nn.Module, Fitted]]:
     """Train all members at once.
 
@@ -62,7 +63,7 @@ def fit_stack(
         compute: where and how.
         log: told of each member's epochs, with its number; seconds and images_per_s are those of
             all members that learn.
-        n_folds: as for `plan_members`.
+        n_folds, stops: as for `plan_members`.
 
     Returns:
         Each network with what it reached.
@@ -73,7 +74,7 @@ def fit_stack(
     """
     drawn = new_members(
         new_model, examples, folds=folds, config=config, device=compute.device, log=log,
-        n_folds=n_folds,
+        n_folds=n_folds, stops=stops,
     )  # fmt: skip
     if reason := why_apart(config, compute):
         say(f"{reason}: networks are trained one after the other")

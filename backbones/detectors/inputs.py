@@ -113,7 +113,7 @@ def image_inputs(
                 precision=config.precision,
                 device=compute.device,
                 train=True,
-                n_images=config.epochs * len(corpus.labelled_images("train")),
+                n_images=config.epochs * len(corpus.labelled_images(corpus.learnt_from)),
             )
 
     speed = compute.world.in_turn(choose)

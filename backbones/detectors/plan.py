@@ -18,7 +18,7 @@ from core.labels import LabelSpace
 from core.progress import say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Corpus, Workspace
-from training.members import MemberPlan, plan_members, stopped_together
+from training.members import MemberPlan, leave_one_out, plan_members, stopped_together
 
 EACH = "each"
 
@@ -47,27 +47,48 @@ class DetectorPlan:
 
     @cached_property
     def table(self) -> ImageTable:
-        """The images that its training meets: those of train, and those of valid that stop it."""
+        """The images that its training meets: those of train, and those of valid that stop it.
+
+        Of a cross-fitted corpus, all labelled ones.
+        """
         return training_images(self.corpus, self.category, self.config)
 
     @cached_property
     def labels(self) -> LabelSpace:
-        """Its concepts: all of train, or those of the category's training images."""
+        """Its concepts: all of the corpus, or those of the category's training images."""
         if self.category == GLOBAL:
             return self.corpus.labels
-        return LabelSpace.of(c or () for c in self.table.of(split="train").concepts)
+        learnt = self.table.of(split=self.corpus.learnt_from)
+        return LabelSpace.of(concepts or () for concepts in learnt.concepts)
 
     @cached_property
     def members(self) -> list[MemberPlan]:
         """Its networks."""
+        if self.corpus.crossfit:
+            return leave_one_out(self.table.folds, self.config, n_folds=self.n_parts)
         if self.config.stop_on != "train":
             return stopped_together(np.array(self.table.splits) == "valid", self.config)
         return plan_members(self.table.folds, self.config, n_folds=self.config.folds)
 
     @property
     def n_train(self) -> int:
-        """Images of train among them."""
-        return self.table.splits.count("train")
+        """Images that it learns from: train, or all of a cross-fitted corpus."""
+        return len(self.table) if self.corpus.crossfit else self.table.splits.count("train")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What all its networks predict."""
+        return ("test",) if self.corpus.crossfit else ("valid", "test")
+
+    @property
+    def held_out(self) -> str:
+        """Name of the images that its networks hold out and predict, a part each."""
+        return self.corpus.learnt_from
+
+    @property
+    def n_parts(self) -> int:
+        """Parts of those images; 0 where its networks hold out none."""
+        return self.corpus.n_folds if self.corpus.crossfit else self.config.folds
 
     def images(self, split: str) -> ImageTable:
         """The images of a split that it is asked about."""
@@ -91,14 +112,17 @@ def plan_detectors(
 
     Raises:
         MissingStageError: none has training images.
-        ConfigError: timm has no such network, its weights are missing, or a category has too few
-            folds.
+        ConfigError: timm has no such network, its weights are missing, a setting has no meaning on
+            a cross-fitted corpus, or a category has too few folds.
     """
     check_network(config)
+    check_protocol(corpus, config)
     origin = origin_of(config)
-    present = [name for name in names if "train" in training_images(corpus, name, config).splits]
+    present = [name for name in names if _can_learn(corpus, name, config)]
     if missing := [name for name in names if name not in present]:
         reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
+        if corpus.crossfit:
+            reason = f"fewer than two folds of {corpus.name} have images of {', '.join(missing)}"
         if not present:
             raise MissingStageError(f"{reason}: nothing to train a specialist on")
         say(f"skipped: {reason}")
@@ -114,6 +138,41 @@ def plan_detectors(
         )
         for name in present
     ]
+
+
+def check_protocol(corpus: Corpus, config: BackboneConfig) -> None:
+    """Refuse settings that say which images are held out, where the corpus says so already.
+
+    Raises:
+        ConfigError: the corpus is cross-fitted, and there is such a setting.
+    """
+    if not corpus.crossfit:
+        return
+    own = f"{corpus.name} was prepared with the protocol crossfit"
+    if config.stop_on != "train":
+        raise ConfigError(
+            f"stop_on {config.stop_on}: {own}, under which no image stops a training; prepare it"
+            " with the protocol holdout"
+        )
+    for name in ("folds", "use_folds"):
+        if getattr(config, name):
+            raise ConfigError(
+                f"{name}: {own}, whose {corpus.n_folds} folds every detector is trained along;"
+                f" leave {name} out"
+            )
+    if Path(config.weights).is_dir():
+        raise ConfigError(
+            f"weights: {config.weights} has learnt from images that the networks hold out, for"
+            f" {own}; start from other weights"
+        )
+
+
+def _can_learn(corpus: Corpus, name: str, config: BackboneConfig) -> bool:
+    """Whether a detector has images to learn from, in a cross-fitted corpus without any fold."""
+    images = training_images(corpus, name, config)
+    if corpus.crossfit:
+        return len(np.unique(images.folds)) > 1
+    return "train" in images.splits
 
 
 def detector_names(category: str | None) -> tuple[str, ...]:
@@ -142,7 +201,8 @@ def training_images(
 ) -> ImageTable:
     """Labelled, readable images of train, of a category or of all, and those of valid that stop.
 
-    Where none of valid could stop it, training runs its full length.
+    Where none of valid could stop it, training runs its full length. Of a cross-fitted corpus they
+    are the labelled, readable images of train and valid.
 
     Args:
         corpus: a prepared corpus.
@@ -153,8 +213,8 @@ def training_images(
         MissingStageError: the corpus was prepared without halves of valid.
     """
     only = None if category == GLOBAL else category
-    train = corpus.labelled_images("train", category=only)
-    if config is None:
+    train = corpus.labelled_images(corpus.learnt_from, category=only)
+    if config is None or corpus.crossfit:
         return train
     if config.use_folds:
         train = train.take(train.folds < config.use_folds)

@@ -19,10 +19,13 @@ from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.plan import DetectorPlan
 from backbones.networks.build import Detector
 from backbones.networks.carriers import file_sha256
+from core.editions import empty_truth_rule
 from core.images import ImageTable
+from core.metrics import cross_fitted_f1, mean_in_order
 from core.predictions import Predictions, row_numbers
 from core.progress import say
 from core.runs.detectors import GLOBAL
+from core.runs.out_of_fold import fold_name, load_folds
 from core.runs.workspace import Workspace
 from core.storage.arrays import load_array, save_array
 from core.storage.folders import LOCK, META, is_complete, locked, provenance, read_meta, write_json
@@ -33,10 +36,7 @@ from training.loop import Fitted, fit
 from training.members import MemberPlan, mean_probs
 from training.predict import predict
 
-SPLITS = ("valid", "test")
 CHECKPOINT = "checkpoint"
-HELD_OUT = "train"
-"""Name of the predictions of the training images that a network held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,8 @@ def train_network(
     """Train a network and have it predict; a finished one is kept, an unfinished one resumes.
 
     Its folder then holds `model.safetensors`, `log.jsonl`, `valid.npy`, `test.npy` and, where it
-    held images out, `train.npy`. Where another process works on the same network, this one
-    waits and does only what is left.
+    held images out, `train.npy`; on a cross-fitted corpus `labelled.npy` and `test.npy`. Where
+    another process works on the same network, this one waits and does only what is left.
 
     Args:
         plan: the detector.
@@ -99,10 +99,10 @@ def train_network(
 
 def predicted_images(plan: DetectorPlan, member: MemberPlan) -> Iterator[tuple[str, ImageTable]]:
     """What a network predicts: the detector's images of valid and test, and those it held out."""
-    for split in SPLITS:
+    for split in plan.splits:
         yield split, plan.images(split)
-    if member.held_out.any():
-        yield HELD_OUT, plan.table.take(member.held_out)
+    if plan.n_parts:
+        yield plan.held_out, plan.table.take(member.held_out)
 
 
 def _fit(
@@ -158,7 +158,8 @@ def assemble(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) -
 
     The predictions of valid and test are the mean over the networks. Each part of train that
     networks held out has predictions of its own, `predictions/train-<k>of<K>`, by those networks
-    locked: out of sample, as their `fitted_on` says.
+    alone: out of sample, as their `fitted_on` says. So has each fold of a cross-fitted corpus,
+    `predictions/labelled-<k>of<K>`, instead of valid.
     """
     world = inputs.compute.world
     with locked(plan.home, what=plan.category) if world.first else nullcontext():
@@ -188,17 +189,13 @@ def _join(plan: DetectorPlan) -> None:
         for member, folder in zip(plan.members, folders, strict=True):
             for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
                 print(json.dumps({"member": member.number, **json.loads(line)}), file=file)
-    for split in SPLITS:
+    for split in plan.splits:
         _save(plan, plan.members, plan.images(split), split, home / "predictions" / split)
-    for part in range(config.folds):
-        members = plan.members[part :: config.folds]
+    for part in range(plan.n_parts):
+        members = plan.members[part :: plan.n_parts]
         table = plan.table.take(members[0].held_out)
-        _save(plan, members, table, HELD_OUT, home / "predictions" / part_name(part, config.folds))
-
-
-def part_name(part: int, n_folds: int) -> str:
-    """Name of the out-of-fold predictions of a part of train, counted from 1 for a reader."""
-    return f"{HELD_OUT}-{part + 1}of{n_folds}"
+        folder = home / "predictions" / fold_name(plan.held_out, part, plan.n_parts)
+        _save(plan, members, table, plan.held_out, folder)
 
 
 def _save(
@@ -222,11 +219,19 @@ def _save(
 def _features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) -> list[str]:
     """Names of the pooled features that go with the detector.
 
-    Those of a fine-tuned network for all images are extracted from the first of its networks.
+    Those of a fine-tuned network for all images are extracted from the first of its networks. On a
+    cross-fitted corpus there are none: each network has met other images, so no two views could
+    share them.
     """
     if plan.config.regime == "frozen":
         return list(frozen_names(plan.corpus, plan.config))
     if plan.category != GLOBAL or not plan.extracts:
+        return []
+    if plan.corpus.crossfit:
+        say(
+            f"{plan.category}: no pooled features for `fuse`, since each network leaves out other"
+            " images; those of a frozen network are shared: train-backbone --preset quick"
+        )
         return []
     folder, weights = workspace.embeddings / f"{GLOBAL}-{plan.home.name}", plan.home / WEIGHTS
     inputs.compute.world.in_turn(lambda: _clear_others(folder, file_sha256(weights)))
@@ -282,9 +287,24 @@ def _meta(plan: DetectorPlan, inputs: TrainingInputs, embeddings: list[str]) -> 
 def _summary(plan: DetectorPlan, meta: dict[str, Any]) -> str:
     reached = [f1 for f1 in meta["stopping_f1"] if f1 is not None]
     f1 = f"stopping F1 {np.mean(reached):.3f}" if reached else "no image to stop on"
+    if plan.corpus.crossfit:
+        f1 = f"out-of-fold F1 {_out_of_fold_f1(plan):.3f}"
     if plan.config.stop_on != "train":
         f1 += f" on {plan.config.stop_on}, so no part of any fusion or ensemble"
     return (
         f"{plan.category}: {meta['n_train']:,} images, {meta['n_concepts']:,} concepts, {f1},"
         f" best epochs {meta['best_epoch']}, {meta['seconds']:.0f} s"
     )
+
+
+def _out_of_fold_f1(plan: DetectorPlan) -> float:
+    """Sample F1 of the images of a cross-fitted corpus at the threshold of the other folds."""
+    predictions = load_folds(plan.home / "predictions", plan.held_out)
+    probs = predictions.widen(plan.corpus.labels, fill=0.0).rows(plan.table.image_ids).probs
+    scores = cross_fitted_f1(
+        probs,
+        plan.table.targets(plan.corpus.labels),
+        plan.table.folds,
+        empty_truth=empty_truth_rule(plan.corpus.edition),
+    )
+    return mean_in_order(scores) if np.isfinite(scores).any() else float("nan")

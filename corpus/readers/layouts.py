@@ -93,7 +93,7 @@ def read_corpus(source: Path, *, layout: str | None = None, strict: bool = False
     Args:
         source: the folder of a corpus, or a manifest.
         layout: a name of `LAYOUTS`, or 2019 or 2024; None recognises it.
-        strict: refuse a corpus in which labels or images are lost, or groups cross the splits.
+        strict: refuse a corpus in which labels or images are lost, or groups cross into test.
 
     Raises:
         CorpusError: the source is missing, no layout or more than one fits it, there is no layout

@@ -182,7 +182,12 @@ class Guess:
 
 
 def guess_categories(
-    corpus: Corpus, workspace: Workspace, embeddings: Embeddings, names: tuple[str, ...]
+    corpus: Corpus,
+    workspace: Workspace,
+    embeddings: Embeddings,
+    names: tuple[str, ...],
+    *,
+    tell: bool = True,
 ) -> Guess | None:
     """The guess for all images that have features; made once, then read again.
 
@@ -201,7 +206,8 @@ def guess_categories(
             say(str(error))
             return None
     meta, posterior = read_meta(home), load_array(home / "posterior.npy")
-    _tell(home, meta["n_guessed"], meta["n_doubted"], accuracy=meta["accuracy"])
+    if tell:
+        _tell(home, meta["n_guessed"], meta["n_doubted"], accuracy=meta["accuracy"])
     return Guess(
         posterior=posterior, accuracy=meta["accuracy"], n_images=meta["n_images"], folder=home
     )

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.embeddings import Embeddings, join
@@ -23,7 +24,7 @@ from fusion.inputs.tensors import NetworkInputs
 from training.predict import Rows
 
 SPLITS = ("valid", "test")
-"""What strategies predict."""
+"""What strategies predict that are fitted on train."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +42,8 @@ class FusionInputs:
             missing.
         guess: what the features say of the category; None where it cannot be guessed.
         device: where to compute.
+        stops: whether networks hold out a fold of train that chooses their epoch; else they train
+            their full length.
     """
 
     corpus: Corpus
@@ -52,6 +55,12 @@ class FusionInputs:
     network_inputs: NetworkInputs
     guess: Guess | None
     device: str
+    stops: bool = True
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What there are predictions of: what a second stage is fitted on, and test."""
+        return self.corpus.scored, "test"
 
     @property
     def columns(self) -> list[tuple[str, ...]]:
@@ -59,8 +68,8 @@ class FusionInputs:
         return [self.corpus.table.metadata[column.name] for column in self.encoder.columns]
 
     def training_images(self) -> ImageTable:
-        """The readable, labelled images of the training split."""
-        return self.corpus.labelled_images("train")
+        """The readable, labelled images that are learnt from."""
+        return self.corpus.labelled_images(self.corpus.learnt_from)
 
     def rows(self, images: ImageTable) -> Rows:
         """Rows of these images in `network_inputs`."""
@@ -103,6 +112,34 @@ class FusionInputs:
         ].numpy()
         return values
 
+    def of_view(
+        self, view: Corpus, metadata: Sequence[str], *, tell: bool = True
+    ) -> "FusionInputs":
+        """What a view of a cross-fitted corpus starts from: the features of all, the rest its own.
+
+        Metadata and categories are encoded and guessed by what its own train teaches. It is given
+        no detector, for those have met its valid.
+
+        Args:
+            view: one of the corpus' views.
+            metadata: columns of the image table that take part beside the category.
+            tell: whether oddities are said; those of one view are nearly those of the others.
+        """
+        encoder = MetadataEncoder.fitted(view.labelled_images("train"), metadata)
+        guess = guess_categories(view, self.workspace, self.embeddings, self.names, tell=tell)
+        network_inputs = _network_inputs(
+            view, self.embeddings, encoder, guess, self.network_inputs.features, tell=tell
+        )
+        return replace(
+            self,
+            corpus=view,
+            detectors=(),
+            encoder=encoder,
+            network_inputs=network_inputs,
+            guess=guess,
+            stops=False,
+        )
+
 
 def gather_inputs(
     corpus: Corpus,
@@ -113,6 +150,8 @@ def gather_inputs(
     device: str,
 ) -> FusionInputs:
     """Detectors and pooled features of this corpus, as they lie in the workspace.
+
+    Of a cross-fitted corpus no category is guessed: its views do that, each from its own train.
 
     Args:
         corpus: the prepared corpus.
@@ -136,12 +175,13 @@ def gather_inputs(
         what = f"pooled features {missing[0]}" if missing else "pooled features of this corpus"
         raise MissingStageError(
             f"{what} not found in {workspace.embeddings}; run"
-            f" `{as_typed(f'train-backbone -w {workspace.root}')}` first"
+            f" `{as_typed(f'train-backbone{_frozen(corpus)} -w {workspace.root}')}` first"
         )
     joined = join([Embeddings.load(folder) for folder in folders])
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
     encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
-    guess = guess_categories(corpus, workspace, joined, names)
+    guess = None if corpus.crossfit else guess_categories(corpus, workspace, joined, names)
+    features, tell = torch.tensor(joined.values), not corpus.crossfit
     return FusionInputs(
         corpus=corpus,
         workspace=workspace,
@@ -149,14 +189,25 @@ def gather_inputs(
         names=names,
         detectors=tuple(detectors),
         encoder=encoder,
-        network_inputs=_network_inputs(corpus, joined, encoder, guess),
+        network_inputs=_network_inputs(corpus, joined, encoder, guess, features, tell=tell),
         guess=guess,
         device=device,
     )
 
 
+def _frozen(corpus: Corpus) -> str:
+    """The option that makes pooled features on any device; see `backbones.detectors.run`."""
+    return " --preset quick" if corpus.crossfit else ""
+
+
 def _network_inputs(
-    corpus: Corpus, embeddings: Embeddings, encoder: MetadataEncoder, guess: Guess | None
+    corpus: Corpus,
+    embeddings: Embeddings,
+    encoder: MetadataEncoder,
+    guess: Guess | None,
+    features: Tensor,
+    *,
+    tell: bool,
 ) -> NetworkInputs:
     table = corpus.table.take(corpus.table.row_numbers(embeddings.image_ids))
     category = one_hot(table.categories)
@@ -164,10 +215,10 @@ def _network_inputs(
         unknown = np.array(table.categories, dtype=np.str_) == UNKNOWN
         category[unknown] = guess.posterior[unknown]
     encoded = encoder.encode(table)
-    for note in (*encoder.notes, *encoded.notes):
+    for note in (*encoder.notes, *encoded.notes) if tell else ():
         say(note)
     return NetworkInputs(
-        features=torch.tensor(embeddings.values),
+        features=features,
         category=torch.from_numpy(category),
         metadata=torch.from_numpy(encoded.values),
     )

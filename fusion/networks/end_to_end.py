@@ -113,7 +113,7 @@ def end_to_end(
         else as_predictions(source, fusion_inputs, answer(without_category)),
         weights=numbered([model.state_dict()]),
         chosen={"started from": settings.weights},
-        unfinished=home,
+        unfinished=(home,),
     )
 
 
@@ -148,7 +148,7 @@ def _fit(
     fusion_inputs, training_inputs = inputs.fusion_inputs, inputs.training_inputs
     train = fusion_inputs.training_images()
     targets, rows = train.targets(fusion_inputs.corpus.labels).matrix, fusion_inputs.rows(train)
-    member = plan_members(train.folds, settings)[0]
+    member = plan_members(train.folds, settings, stops=fusion_inputs.stops)[0]
     torch.manual_seed(member.seed)
     backbone = _backbone(training_inputs, fusion_inputs)
     learnt = rows[member.learnt]

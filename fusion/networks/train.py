@@ -105,7 +105,7 @@ def _out_of_fold(
     )
     probs = np.empty((len(train), len(fusion_inputs.corpus.labels)), dtype=np.float32)
     rows, compute = fusion_inputs.rows(train), Compute(device=fusion_inputs.device)
-    members = plan_members(train.folds, config, n_folds=n_parts)
+    members = plan_members(train.folds, config, n_folds=n_parts, stops=fusion_inputs.stops)
     for member, model in zip(members, models, strict=True):
         held_out = member.held_out
         probs[held_out] = predict(
@@ -145,6 +145,7 @@ def _fit(
             compute=Compute(device=fusion_inputs.device),
             log=lambda entry: advance(1),
             n_folds=n_folds,
+            stops=fusion_inputs.stops,
         )
     return [model for model, _ in fitted]
 

@@ -161,3 +161,11 @@ def test_the_largest_network_whose_weights_are_installed_is_taken(
 def test_other_presets_are_what_they_were(corpus: Corpus, workspace: Workspace) -> None:
     config = BackboneConfig(**presets_on("cpu")["finetune"].__dict__)
     assert config == PRESETS["finetune"]
+
+
+def test_on_a_gpu_specialists_of_a_cross_fitted_corpus_do_not_start_from_the_global_detector(
+    crossfitted: Corpus, workspace: Workspace, card: Card
+) -> None:
+    (home,) = train(crossfitted, workspace, "DRCT")
+    assert weights_of(home) == "none"
+    assert not (workspace.backbones / "global").exists()

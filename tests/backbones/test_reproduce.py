@@ -20,6 +20,7 @@ from core.predictions import Predictions
 from core.runs.paper import crash_of, note_crash
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete, read_meta
+from tests.conftest import save_prepared
 
 Prepared = Callable[[str], Workspace]
 
@@ -28,6 +29,12 @@ ROOT = Path(__file__).parents[2]
 
 def run(trials: list[TrialPlan], workspace: Workspace) -> list[TrialPlan]:
     return reproduce(trials, workspace, device="cpu", options=RunOptions())
+
+
+def test_a_cross_fitted_corpus_is_refused(crossfitted: Corpus, tmp_path: Path) -> None:
+    workspace = save_prepared(crossfitted, tmp_path / "runs")
+    with pytest.raises(ConfigError, match=r"stop_on val1: .* prepare it with the protocol holdout"):
+        run(plan_trials((3,), scale="small"), workspace)
 
 
 def test_without_numbers_all_ten_are_trained_as_pairs() -> None:

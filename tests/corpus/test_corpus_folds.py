@@ -173,6 +173,16 @@ def test_splits_not_named_and_unlabelled_images_have_no_fold() -> None:
     np.testing.assert_array_equal(alone[5:], folds[5:])
 
 
+def test_train_and_valid_can_be_dealt_together() -> None:
+    splits = ["train"] * 4 + ["valid"] * 4 + ["test"] * 2
+    groups = ["a", "b", "c", "d", "a", "e", "f", "g", "t", "u"]
+    images = table([("A",)] * 6 + [None] + [("A",)] * 3, splits=splits, groups=groups)
+    folds = assign_folds(images, n_folds={"labelled": 3}, seed=0)
+    assert folds[[6, 8, 9]].tolist() == [-1] * 3  # not labelled, or test
+    assert folds[0] == folds[4]
+    assert [(folds == fold).sum() for fold in range(3)].count(2) >= 2
+
+
 def test_no_named_split_gives_no_folds() -> None:
     assert assign_folds(table([("A",)] * 3), n_folds={}, seed=0).tolist() == [-1] * 3
 

@@ -1,13 +1,16 @@
 """A prepared corpus: what is in it, what is counted, and when it is another one."""
 
+import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from core.config import overlay
 from core.errors import ConfigError, CorpusError, ImageError
 from core.runs.workspace import Corpus, Workspace
 from corpus.prepare import (
@@ -174,7 +177,7 @@ def test_the_size_of_the_cache_is_no_part_of_the_corpus(made: Prepare) -> None:
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, int], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        PrepareConfig(**settings)
+        overlay(PrepareConfig(), settings)
 
 
 def test_train_without_any_concept_is_refused(made: Prepare, manifest: Path) -> None:
@@ -238,3 +241,79 @@ def test_the_demo_does_not_replace_a_corpus_of_the_user(
     made()
     with pytest.raises(ConfigError, match=r"holds the corpus small \(manifest\); give the demo"):
         refuse_other_corpus(workspace)
+
+
+CROSSFIT = PrepareConfig(protocol="crossfit", folds=2, image_size=32)
+
+
+def test_crossfit_deals_train_and_valid_together(made: Prepare, workspace: Workspace) -> None:
+    corpus = made(config=CROSSFIT)
+    assert corpus.labels.cuis == ("C1", "C2", "C3", "C9")  # C9 is in valid only
+    assert any(note == "1 concept in valid only: part of the label space" for note in corpus.notes)
+    labelled = corpus.images(corpus.scored)
+    assert len(labelled) == 10
+    assert [(labelled.folds == fold).sum() for fold in (0, 1)] == [5, 5]
+    assert set(corpus.table.of(split="test").folds) == {-1}
+    assert set(corpus.table.splits) == {"train", "valid", "test"}
+    assert corpus.prior.n_images[""] == 10
+    opened = workspace.open_corpus()
+    assert (opened.protocol, opened.n_folds) == ("crossfit", 2)
+    assert [view.fingerprint for view in opened.views] == [
+        f"{corpus.fingerprint}-{k}" for k in (1, 2)
+    ]
+    assert overview(corpus)[0] == (
+        "small (manifest): 12 images, 4 concepts in train and valid, 2 folds of both"
+    )
+
+
+def test_each_view_holds_out_a_fold(made: Prepare) -> None:
+    corpus = made(config=CROSSFIT)
+    labelled = corpus.labelled_images("labelled")
+    for fold, view in enumerate(corpus.views):
+        assert view.labels is corpus.labels
+        assert view.views == (view,)
+        assert view.images("valid").image_ids == labelled.take(labelled.folds == fold).image_ids
+        assert view.images("train").image_ids == labelled.take(labelled.folds != fold).image_ids
+        assert view.images("test").image_ids == corpus.images("test").image_ids
+        assert view.prior.fitted_on.isdisjoint(view.images("valid").image_ids)
+
+
+def test_what_is_not_labelled_is_learnt_from_in_no_view(made: Prepare) -> None:
+    corpus = made(config=CROSSFIT)
+    unknown = replace(corpus.table, concepts=(None, *corpus.table.concepts[1:]))
+    other = replace(corpus, table=unknown)
+    for view in other.views:
+        assert view.table.splits[0] == "valid"
+        assert other.table.image_ids[0] not in view.labelled_images("valid").image_ids
+    assert len(other.labelled_images("labelled")) == 9
+
+
+def test_a_holdout_corpus_keeps_its_fingerprint_and_its_one_view(
+    made: Prepare, workspace: Workspace
+) -> None:
+    corpus = made()
+    assert corpus.views == (corpus,)
+    assert (corpus.learnt_from, corpus.scored, corpus.n_folds) == ("train", "valid", 2)
+    meta = json.loads((workspace.corpus / "meta.json").read_text(encoding="utf-8"))
+    assert meta.pop("protocol") == "holdout"
+    (workspace.corpus / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    assert workspace.open_corpus().protocol == "holdout"  # prepared before there were two
+    assert made(config=CROSSFIT).fingerprint != corpus.fingerprint
+
+
+def test_a_group_may_cross_train_and_valid_only_where_they_are_dealt_together(
+    made: Prepare, manifest: Path
+) -> None:
+    text = manifest.read_text(encoding="utf-8").splitlines()
+    groups = ["group", *"abcdef", *"aghi", *"jk"]
+    lines = [f"{line},{group}" for line, group in zip(text, groups, strict=True)]
+    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"1 group with images in more than one split: \['a'\]"):
+        made()
+    table = made(config=CROSSFIT).table
+    folds = dict(zip(table.image_ids, table.folds, strict=True))
+    first, second = (i for i, g in zip(table.image_ids, table.groups, strict=True) if g == "a")
+    assert folds[first] == folds[second]
+    manifest.write_text("\n".join(lines)[:-1] + "a\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match="more than one split"):
+        made(config=CROSSFIT)

@@ -12,7 +12,13 @@ from core.errors import ConfigError
 from training.batches import Examples
 from training.config import FitConfig
 from training.devices.compute import Compute
-from training.members import fit_members, plan_members, predict_members, stopping_images
+from training.members import (
+    fit_members,
+    leave_one_out,
+    plan_members,
+    predict_members,
+    stopping_images,
+)
 from training.predict import Rows, predict
 
 N, D, L = 30, 5, 3
@@ -147,6 +153,24 @@ def test_two_folds_that_are_both_needed_leave_none_to_stop_on() -> None:
     assert second.held_out.tolist() == [False, True, True]
     assert not first.stop.any()
     assert not second.stop.any()
+
+
+def test_without_stopping_images_a_network_learns_from_all_it_does_not_hold_out() -> None:
+    folds = folds_of(0, 1, 2, 3)
+    for n_folds in (0, 2):
+        for member in plan_members(folds, FitConfig(n_members=2), n_folds=n_folds, stops=False):
+            assert not member.stop.any()
+            np.testing.assert_array_equal(member.learnt, ~member.held_out)
+
+
+def test_left_out_one_by_one_each_fold_has_a_network_that_never_meets_it() -> None:
+    folds = folds_of(0, 2, 2, 0)
+    members = leave_one_out(folds, FitConfig(n_members=7, seeds=2, seed=3), n_folds=3)
+    assert [(m.number, m.seed) for m in members] == [(k, 3 + k) for k in range(6)]
+    for member in members:
+        np.testing.assert_array_equal(member.held_out, folds == member.number % 3)
+        assert not member.stop.any()
+    assert members[1].learnt.all()  # no image is in fold 1
 
 
 def test_more_parts_than_folds_are_refused() -> None:

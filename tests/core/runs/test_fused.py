@@ -3,7 +3,7 @@
 import numpy as np
 
 from core.predictions import Predictions
-from core.runs.fused import find_fused_sources, split_folder
+from core.runs.fused import find_fused_sources
 from core.runs.workspace import Workspace
 from core.storage.folders import mark_used
 from tests.conftest import SaveRun
@@ -61,7 +61,7 @@ def test_a_run_gives_its_predictions_and_those_that_do_without_the_category(
     valid = run.predictions("valid")
     assert valid.source == "one-hot"
     assert run.without_category("valid") is None
-    valid.rows(valid.image_ids[::-1]).save(split_folder(home, "valid", without_category=True))
+    valid.rows(valid.image_ids[::-1]).save(home / "predictions" / "valid-withheld")
     assert (home / "predictions" / "valid-withheld").is_dir()
     without_category = run.without_category("valid")
     assert isinstance(without_category, Predictions)

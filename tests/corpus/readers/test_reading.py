@@ -152,8 +152,8 @@ def test_concepts_of_valid_that_train_lacks_are_counted_as_always_missed() -> No
     reading = read(found, {"a": ("C1",)}, {"v": ("C1", "C2", "C3"), "w": ("C2",)})
     # C2 twice and C3 once
     assert reading.notes == (
-        "2 concepts of 3 assignments in valid never in train: always missed, counted as misses by"
-        " every score",
+        "2 concepts of 3 assignments in valid never in train: under the protocol holdout"
+        " always missed, counted as misses by every score",
     )
 
 
@@ -186,11 +186,11 @@ def test_a_table_fills_in_the_category_that_no_folder_names() -> None:
     assert reading.table.categories == ("DRUS", "")
 
 
-def test_groups_that_cross_splits_are_refused() -> None:
+def test_groups_that_cross_into_test_are_refused() -> None:
     rows = {"a": {"group": "p2"}, "v": {"group": "p2"}, "t": {"group": "p3"}, "b": {"group": "p3"}}
     found = [image("a"), image("b"), image("v", "valid"), image("t", "test")]
     train: dict[str, Concepts] = {"a": ("C1",), "b": ("C1",)}
-    with pytest.raises(CorpusError, match=r"2 groups with images in more than one.*'p2', 'p3'"):
+    with pytest.raises(CorpusError, match=r"1 group with images in more than one.*'p3'"):
         read(found, train, {"v": ("C1",)}, annotations=[said(rows)])
 
 

@@ -66,8 +66,8 @@ def test_a_network_that_was_killed_goes_on_to_the_same_end(
 ) -> None:
     config = overlay(CONFIG, {"end_to_end_epochs": 8})
     whole = end_to_end(fusion_inputs, config, {}, name="film")
-    assert whole.unfinished is not None
-    shutil.rmtree(whole.unfinished)
+    (unfinished,) = whole.unfinished
+    shutil.rmtree(unfinished)
     monkeypatch.setattr(fusion.networks.end_to_end, "_CHECKPOINT_S", 0.0)
     kills = iter([False] * 18 + [True])
     saved = Checkpoint.save
