@@ -18,6 +18,10 @@ _T = TypeVar("_T")
 
 SPLITS = ("train", "valid", "test")
 
+LABELLED = "labelled"
+"""Name of the images of train and valid together whose concepts are known: what cross-fitted
+detectors and second stages learn from."""
+
 _COLUMNS = ("image_id", "path", "category", "split", "fold", "group", "labelled", "concepts")
 
 
@@ -30,8 +34,9 @@ class ImageTable:
         paths: image files.
         categories: one of `CATEGORIES`, or `UNKNOWN`.
         splits: one of `SPLITS`.
-        folds: fold of the image within its split, -1 where the split has none; whole groups share
-            one. `prepare` assigns them, nothing else does.
+        folds: fold of the image within its split, or within `LABELLED` where train and valid were
+            dealt together; -1 where there is none. Whole groups share one. `prepare` assigns them,
+            nothing else does.
         groups: images that must not be parted (a patient, a study, a video).
         concepts: true concepts, () for an image known to have none, None where they are not known.
         metadata: further columns by name, "" where a value is missing.
@@ -123,10 +128,13 @@ class ImageTable:
         )
 
     def of(self, *, split: str | None = None, category: str | None = None) -> "ImageTable":
-        """The images of a split, of a category, or of both."""
+        """The images of a split or of `LABELLED`, of a category, or of both."""
         keep = np.ones(len(self), dtype=np.bool_)
-        if split is not None:
-            keep &= np.array(self.splits, dtype=np.str_) == split
+        splits = np.array(self.splits, dtype=np.str_)
+        if split == LABELLED:
+            keep &= (splits != "test") & self.labelled
+        elif split is not None:
+            keep &= splits == split
         if category is not None:
             keep &= np.array(self.categories, dtype=np.str_) == category
         return self.take(keep)

@@ -1,9 +1,10 @@
 """Probabilities of concepts for images, with everything needed to use them rightly.
 
-`Predictions` hold all of them; of `SparsePredictions` only the probable pairs are stored.
+`Predictions` hold all of them; of `SparsePredictions` only the probable pairs are stored. A source
+that was fitted once a fold has parts, see `core.runs.out_of_fold`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,19 +30,38 @@ Probs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """Images that one part of a source predicts.
+
+    Attributes:
+        image_ids: the images.
+        fitted_on: ids of all images that this part was fitted on.
+    """
+
+    image_ids: frozenset[str]
+    fitted_on: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predictions:
     """Probabilities that one source gives to L concepts on N images.
+
+    A source that was fitted once a fold has parts: each image is held against what the part that
+    predicts it was fitted on.
 
     Attributes:
         source: what made them, as a reader would call it: `global`, `DRCT`, `prior`, ...
         image_ids: N distinct ids.
         labels: the L concepts.
         probs: (N, L) float32 in [0, 1].
-        fitted_on: ids of all images that the source was fitted on, early stopping included.
+        fitted_on: ids of all images that the source was fitted on, early stopping included; with
+            parts, by any of them.
+        parts: of a source that was fitted several times; together they have each image once. Empty
+            for a source that was fitted once.
 
     Raises:
         PredictionsError: a wrong shape or type, repeated ids, NaN, or values outside [0, 1]
-            (logits are refused, not guessed at).
+            (logits are refused, not guessed at), or parts that do not fit the images.
     """
 
     source: str
@@ -49,6 +69,7 @@ class Predictions:
     labels: LabelSpace
     probs: Probs
     fitted_on: frozenset[str]
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.image_ids), len(self.labels))
@@ -58,6 +79,8 @@ class Predictions:
                 f" {self.probs.shape}, {self.probs.dtype}"
             )
         check_ids(self.source, self.image_ids)
+        if self.parts:
+            check_parts(self.source, self.image_ids, self.fitted_on, self.parts)
         if self.probs.size:
             low, high = float(self.probs.min()), float(self.probs.max())
             release(self.probs)  # else every page of twenty mapped files would stay in memory
@@ -70,10 +93,16 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def fitted_parts(self) -> tuple[Part, ...]:
+        """The parts; of a source that was fitted once, one with all images."""
+        whole = Part(image_ids=frozenset(self.image_ids), fitted_on=self.fitted_on)
+        return self.parts or (whole,)
+
     @cached_property
     def out_of_sample(self) -> bool:
-        """Whether the source had seen none of these images; computed from `fitted_on`."""
-        return self.fitted_on.isdisjoint(self.image_ids)
+        """Whether what predicts an image had seen none of its part; computed from `fitted_on`."""
+        return all(part.fitted_on.isdisjoint(part.image_ids) for part in self.fitted_parts)
 
     def require_out_of_sample(self) -> None:
         """Refuse to go on where the source had seen some of these images.
@@ -82,14 +111,35 @@ class Predictions:
             LeakageError: it had; the first few are named.
         """
         if not self.out_of_sample:
-            seen = [i for i in self.image_ids if i in self.fitted_on]
+            met = frozenset().union(*(p.image_ids & p.fitted_on for p in self.fitted_parts))
+            seen = [i for i in self.image_ids if i in met]
             raise LeakageError(
                 f"{self.source}: {len(seen)} of {len(self)} images were used to fit it:"
                 f" {first_few(seen)}; use predictions made out of sample"
             )
 
+    def require_groups_apart(self, group_of: Mapping[str, str]) -> None:
+        """Refuse to go on where the source had seen an image of a predicted image's group.
+
+        Images of a patient or study resemble each other: who saw one of them knows the others too
+        well. An image that is not in the mapping, or whose group has no name (""), is alone.
+
+        Raises:
+            LeakageError: it had; the first few are named.
+        """
+        shared: set[str] = set()
+        for part in self.fitted_parts:
+            fitted = {group_of.get(i, "") for i in part.fitted_on} - {""}
+            shared |= {i for i in part.image_ids if group_of.get(i, "") in fitted}
+        if shared:
+            raise LeakageError(
+                f"{self.source}: {len(shared)} of {len(self)} images share a group with images it"
+                f" was fitted on: {first_few([i for i in self.image_ids if i in shared])}; split"
+                " whole groups"
+            )
+
     def rows(self, image_ids: Sequence[str]) -> "Predictions":
-        """The predictions of these images, in their order.
+        """The predictions of these images, in their order; of a single part, plain predictions.
 
         Raises:
             AlignmentError: an image has no predictions.
@@ -97,7 +147,12 @@ class Predictions:
         if tuple(image_ids) == self.image_ids:
             return self
         numbers = row_numbers(self.source, self.image_ids, image_ids)
-        return replace(self, image_ids=tuple(image_ids), probs=self.probs[numbers])
+        return _of_images(self, tuple(image_ids), self.probs[numbers])
+
+    def by_part(self) -> "list[Predictions]":
+        """The predictions of each part, as plain predictions: what was joined."""
+        chosen = ([i for i in self.image_ids if i in p.image_ids] for p in self.fitted_parts)
+        return [self.rows(ids) for ids in chosen]
 
     def widen(self, labels: LabelSpace, *, fill: float) -> "Predictions":
         """These predictions in a larger label space; concepts that the source lacks get `fill`.
@@ -116,7 +171,14 @@ class Predictions:
         return replace(self, labels=labels, probs=probs)
 
     def save(self, folder: Path, **meta: Any) -> None:
-        """Write probs.npy, image_ids.txt, labels.txt, fitted_on.txt and meta.json."""
+        """Write probs.npy, image_ids.txt, labels.txt, fitted_on.txt and meta.json.
+
+        Raises:
+            ValueError: they have parts, which are saved one by one;
+                see `core.runs.out_of_fold`.
+        """
+        if self.parts:
+            raise ValueError(f"{self.source}: joined predictions are saved a part at a time")
         header = {
             "source": self.source,
             "n_images": len(self),
@@ -151,6 +213,49 @@ class Predictions:
             probs=load_array(folder / "probs.npy"),
             fitted_on=frozenset(read_lines(folder / "fitted_on.txt")),
         )
+
+
+def _of_images(
+    predictions: Predictions,
+    image_ids: tuple[str, ...],
+    probs: Probs,
+    *,
+    labels: LabelSpace | None = None,
+) -> Predictions:
+    """Predictions of some of the images; a single part that is left is plain predictions."""
+    kept = frozenset(image_ids)
+    own = (replace(part, image_ids=part.image_ids & kept) for part in predictions.parts)
+    parts = tuple(part for part in own if part.image_ids)
+    fitted_on = predictions.fitted_on
+    if predictions.parts:
+        fitted_on = frozenset().union(*(part.fitted_on for part in parts))
+    return replace(
+        predictions,
+        image_ids=image_ids,
+        labels=predictions.labels if labels is None else labels,
+        probs=probs,
+        fitted_on=fitted_on,
+        parts=parts if len(parts) > 1 else (),
+    )
+
+
+def check_parts(
+    source: str, image_ids: Sequence[str], fitted_on: frozenset[str], parts: Sequence[Part]
+) -> None:
+    """Refuse parts that do not have every image once, or whose `fitted_on` is not the whole's.
+
+    Raises:
+        PredictionsError: they do not.
+    """
+    n_images = sum(len(part.image_ids) for part in parts)
+    joined = frozenset().union(*(part.image_ids for part in parts))
+    if n_images != len(image_ids) or joined != frozenset(image_ids):
+        raise PredictionsError(
+            f"{source}: expected parts that have each of {len(image_ids)} images once; found"
+            f" {n_images} images, {len(joined)} of them different"
+        )
+    if frozenset().union(*(part.fitted_on for part in parts)) != fitted_on:
+        raise PredictionsError(f"{source}: the parts were fitted on other images than the whole")
 
 
 def check_ids(source: str, image_ids: Collection[str]) -> None:
@@ -236,6 +341,15 @@ class SparsePredictions:
         """Refuse to go on where the source had seen some of these images; see `Predictions`."""
         self.bare.require_out_of_sample()
 
+    @property
+    def fitted_parts(self) -> tuple[Part, ...]:
+        """The parts it was fitted in; see `Predictions`."""
+        return self.bare.fitted_parts
+
+    def require_groups_apart(self, group_of: Mapping[str, str]) -> None:
+        """Refuse to go on where the source had seen images of their groups; see `Predictions`."""
+        self.bare.require_groups_apart(group_of)
+
     @classmethod
     def of(cls, predictions: Predictions, *, at_least: float) -> "SparsePredictions":
         """The pairs of at least this probability."""
@@ -249,6 +363,8 @@ class SparsePredictions:
 
     def save(self, folder: Path) -> None:
         """Write indptr.npy, indices.npy, values.npy, and what `Predictions` writes beside them."""
+        if self.bare.parts:
+            raise ValueError(f"{self.source}: joined predictions are saved a part at a time")
         header = {"source": self.source, "labels_fingerprint": self.labels.fingerprint}
         with new_folder(folder, header) as draft:
             arrays = (self.probs.indptr, self.probs.indices, self.probs.data)
@@ -326,7 +442,7 @@ def restrict(
     kept_labels = LabelSpace(tuple(predictions.labels.cuis[c] for c in columns))
     if isinstance(predictions, Predictions):
         probs = predictions.probs[np.ix_(rows, columns)]
-        return replace(predictions, image_ids=kept_ids, labels=kept_labels, probs=probs)
-    bare = replace(predictions.bare, image_ids=kept_ids, probs=predictions.bare.probs[rows])
+        return _of_images(predictions, kept_ids, probs, labels=kept_labels)
+    bare = _of_images(predictions.bare, kept_ids, predictions.bare.probs[rows])
     part = csr_array(predictions.probs[rows][:, columns])
     return replace(predictions, bare=bare, labels=kept_labels, probs=part)

@@ -7,6 +7,7 @@ from pathlib import Path
 from core.categories import CATEGORIES
 from core.errors import as_typed
 from core.predictions import Predictions
+from core.runs.out_of_fold import load_folds
 from core.runs.workspace import Workspace
 from core.storage.folders import asked
 
@@ -38,8 +39,8 @@ class DetectorRun:
         return f"{self.category}/{self.folder.name}"
 
     def predictions(self, split: str) -> Predictions:
-        """What it predicts for `valid` or `test`."""
-        return Predictions.load(self.folder / "predictions" / split)
+        """What it predicts for `valid` or `test`, or out of fold for `labelled` or `train`."""
+        return load_folds(self.folder / "predictions", split)
 
 
 def find_runs(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.predictions import Predictions
+from core.runs.out_of_fold import fold_folders, load_folds
 from core.runs.workspace import Workspace
 from core.storage.folders import asked, is_complete
 
@@ -16,15 +17,8 @@ NO_METADATA = "blind"
 """The strategy that sees no metadata: the line that the others are measured from."""
 
 
-def split_folder(run: Path, split: str, *, without_category: bool = False) -> Path:
-    """Where a run's predictions of a split lie.
-
-    Args:
-        run: the run folder.
-        split: `valid` or `test`.
-        without_category: whether to take the predictions made without the category.
-    """
-    return run / "predictions" / (f"{split}-withheld" if without_category else split)
+WITHHELD = "-withheld"
+"""What ends the names of the predictions that were made without the category."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +46,15 @@ class FusedSource:
         return tuple(self.meta["contains"])
 
     def predictions(self, split: str) -> Predictions:
-        """What it predicts for `valid` or `test`."""
-        return Predictions.load(split_folder(self.folder, split))
+        """What it predicts for `valid` or `test`, or out of fold for `labelled`."""
+        return load_folds(self.folder / "predictions", split)
 
     def without_category(self, split: str) -> Predictions | None:
         """Predictions made without the category; None where that makes no difference."""
-        folder = split_folder(self.folder, split, without_category=True)
-        return Predictions.load(folder) if is_complete(folder) else None
+        home = self.folder / "predictions"
+        if not all(map(is_complete, fold_folders(home, split, suffix=WITHHELD))):
+            return None
+        return load_folds(home, split, suffix=WITHHELD)
 
 
 def find_fused_sources(

@@ -2,23 +2,27 @@
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from core.categories import CATEGORIES
 from core.errors import MissingStageError, as_typed
-from core.images import ImageTable
+from core.images import LABELLED, ImageTable
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
 from core.storage.folders import is_complete, read_meta
 
 HALF = "valid_half"
 """Column of the image table that says which half of valid an image is in, `val1` or `val2`."""
+
+Protocol = Literal["holdout", "crossfit"]
+"""How labelled images are used: `holdout` has detectors and fusion learn from train and the second
+stage from valid; `crossfit` has both learn from train and valid, along folds of them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +32,12 @@ class Corpus:
     Attributes:
         name: the layout it was read from, as a reader would call it.
         table: all images of all splits.
-        labels: the full label space: every concept of the training split, sorted.
+        labels: the full label space: every concept of the images learnt from, sorted.
         names: preferred name of a concept, where one is known.
         edition: year whose submission format and score apply.
         fingerprint: eight hex digits; changes with the images, their concepts or their folds.
         notes: what was counted, left out or strange, one line each.
+        protocol: how train and valid are used.
     """
 
     name: str
@@ -42,6 +47,56 @@ class Corpus:
     edition: int
     fingerprint: str
     notes: tuple[str, ...]
+    protocol: Protocol = "holdout"
+
+    @property
+    def crossfit(self) -> bool:
+        """Whether train and valid were dealt into folds together."""
+        return self.protocol == "crossfit"
+
+    @property
+    def learnt_from(self) -> str:
+        """Name of the images that detectors and fusion learn from: `train` or `labelled`."""
+        return LABELLED if self.crossfit else "train"
+
+    @property
+    def scored(self) -> str:
+        """Name of the images that a second stage is fitted and judged on: `valid` or `labelled`.
+
+        Every source predicts them out of sample.
+        """
+        return LABELLED if self.crossfit else "valid"
+
+    @cached_property
+    def n_folds(self) -> int:
+        """Folds of the images that a second stage is fitted on; 0 where none is labelled."""
+        return int(self.table.of(split=self.scored).folds.max(initial=-1)) + 1
+
+    @cached_property
+    def views(self) -> "tuple[Corpus, ...]":
+        """The corpora that a source is fitted on, one after the other.
+
+        Under `holdout` there is one, the corpus itself. Under `crossfit` there are K, and each is a
+        held-out corpus of its own: in view k the labelled images of fold k are valid, all others
+        train. So what learns from the train of a view may predict its valid, and together the
+        views predict every labelled image by something that has not met it. Labels, folds and
+        categories are those of the corpus; train or valid images that are not labelled stand in the
+        valid of every view: nothing learns from them.
+        """
+        return tuple(map(self._view, range(self.n_folds))) if self.crossfit else (self,)
+
+    def _view(self, fold: int) -> "Corpus":
+        rows = zip(self.table.splits, self.table.labelled, self.table.folds, strict=True)
+        splits = tuple(
+            "test" if split == "test" else "train" if labelled and own != fold else "valid"
+            for split, labelled, own in rows
+        )
+        return replace(
+            self,
+            table=replace(self.table, splits=splits),
+            fingerprint=f"{self.fingerprint}-{fold + 1}",
+            protocol="holdout",
+        )
 
     @cached_property
     def readable_ids(self) -> tuple[str, ...]:
@@ -56,17 +111,17 @@ class Corpus:
     @cached_property
     def training_categories(self) -> tuple[str, ...]:
         """Categories with images to train a specialist on."""
-        found = set(self.labelled_images("train").categories)
+        found = set(self.labelled_images(self.learnt_from).categories)
         return tuple(category for category in CATEGORIES if category in found)
 
     @cached_property
     def prior(self) -> CategoryPrior:
-        """What the category says, counted on all labelled training images."""
-        train = self.table.of(split="train")
+        """What the category says, counted on all labelled images that are learnt from."""
+        train = self.table.of(split=self.learnt_from)
         return CategoryPrior.of(train.take(train.labelled), self.labels)
 
     def images(self, split: str, *, category: str | None = None) -> ImageTable:
-        """The images of a split, or of a category in it, that can be decoded."""
+        """The images of a split or of `labelled`, or of a category in it, that can be decoded."""
         return self.table.take(self._readable).of(split=split, category=category)
 
     def valid_half(self, name: str, *, category: str | None = None) -> ImageTable:
@@ -183,6 +238,7 @@ class Workspace:
             edition=meta["edition"],
             fingerprint=meta["fingerprint"],
             notes=tuple(meta["notes"]),
+            protocol=meta.get("protocol", "holdout"),
         )
 
     def finished_runs(self, folder: Path) -> list[Path]:

@@ -120,7 +120,7 @@ def _deciles(run: EnsembleRun) -> list[tuple[float, Interval]]:
     n_parts = min(N_DECILES, len(kept) // _LEAST)
     if n_parts == 0:
         return []
-    groups = np.array(run.valid.groups, dtype=np.str_)
+    groups = np.array(run.scored.groups, dtype=np.str_)
     ordered = kept[np.argsort(forecast[kept], kind="stable")]
     return [
         (float(forecast[part].mean()), bootstrap(truth[part], groups=groups[part].tolist()))

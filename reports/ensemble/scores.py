@@ -45,8 +45,8 @@ def sources_section(run: EnsembleRun) -> Section:
     header = [f"{title}, n = {n:,}" for title, n in zip(titles, counts, strict=True)]
     rows = []
     for name, image_f1 in scores.items():
-        cells = [_cell(image_f1[here], run.valid.take(here)) for here in columns[1:]]
-        whole = str(bootstrap(image_f1, groups=run.valid.groups))
+        cells = [_cell(image_f1[here], run.scored.take(here)) for here in columns[1:]]
+        whole = str(bootstrap(image_f1, groups=run.scored.groups))
         rows.append([plain(name), whole, *cells])
     means = np.array([[_mean(f1[here]) for here in columns] for f1 in scores.values()])
     order = np.argsort(-means[:, 0], kind="stable")

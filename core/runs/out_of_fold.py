@@ -1,0 +1,124 @@
+"""Out-of-fold predictions: on disk a folder a fold, in memory one value.
+
+Part k of K was made without fold k, which it predicts, so each folder is plain predictions with
+images fitted on of its own, `labelled-<k>of<K>`, and the check that no source predicts what it was
+fitted on holds for each. Read together they keep their parts.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array, vstack
+
+from core.errors import LabelSpaceError, LeakageError, PredictionsError, first_few, repeated
+from core.predictions import AnyPredictions, Predictions, SparsePredictions, read_predictions
+
+
+def join_folds(parts: Sequence[Predictions]) -> Predictions:
+    """Out-of-fold predictions of one source as one value, a part a fold.
+
+    Args:
+        parts: at least one; each without the images that it was fitted on.
+
+    Returns:
+        All images, in the order of the parts; each is held against what its part was fitted on.
+
+    Raises:
+        LeakageError: an image stands in two parts, or a part was fitted on an image it predicts.
+        LabelSpaceError: the parts have different concepts.
+    """
+    _check_folds(parts)
+    fitted = tuple(p for part in parts if len(part) for p in part.fitted_parts)
+    if len(fitted) < 2:
+        return next((part for part in parts if len(part)), parts[0])
+    return replace(
+        parts[0],
+        image_ids=tuple(image_id for part in parts for image_id in part.image_ids),
+        probs=np.concatenate([part.probs for part in parts]),
+        fitted_on=frozenset().union(*(part.fitted_on for part in fitted)),
+        parts=fitted,
+    )
+
+
+def _check_folds(parts: Sequence[AnyPredictions]) -> None:
+    first, *others = parts
+    if strange := [p.source for p in others if p.labels.cuis != first.labels.cuis]:
+        raise LabelSpaceError(f"{strange[0]}: a fold has other concepts than the first")
+    if twice := repeated([image_id for part in parts for image_id in part.image_ids]):
+        raise LeakageError(
+            f"{first.source}: {len(twice)} images stand in two folds: {first_few(twice)}"
+        )
+    for part in parts:
+        part.require_out_of_sample()
+
+
+def join_sparse_folds(parts: Sequence[SparsePredictions]) -> SparsePredictions:
+    """As `join_folds`, of sparse predictions."""
+    _check_folds(parts)
+    return SparsePredictions(
+        bare=join_folds([part.bare for part in parts]),
+        labels=parts[0].labels,
+        probs=csr_array(vstack([part.probs for part in parts], format="csr")),
+    )
+
+
+def fold_name(name: str, part: int, n_parts: int) -> str:
+    """Name of the out-of-fold predictions of a part, counted from 1 for a reader.
+
+    Example:
+        >>> fold_name("labelled", 0, 5)
+        'labelled-1of5'
+    """
+    return f"{name}-{part + 1}of{n_parts}"
+
+
+def save_folds(predictions: Predictions, home: Path, name: str, *, suffix: str = "") -> None:
+    """Write a folder a part, `<name>-<k>of<K><suffix>`; without parts one, `<name><suffix>`."""
+    if not predictions.parts:
+        predictions.save(home / f"{name}{suffix}")
+        return
+    parts = predictions.by_part()
+    for number, part in enumerate(parts):
+        part.save(home / f"{fold_name(name, number, len(parts))}{suffix}")
+
+
+def load_folds(home: Path, name: str, *, suffix: str = "") -> Predictions:
+    """The predictions of `<name><suffix>`, or those of its folds joined.
+
+    Raises:
+        PredictionsError: the folder or one of the folds is missing or unfinished.
+        LabelSpaceError, LeakageError: the folds do not fit together; see `join_folds`.
+    """
+    return join_folds([Predictions.load(f) for f in fold_folders(home, name, suffix=suffix)])
+
+
+def read_folds(home: Path, name: str) -> AnyPredictions:
+    """As `load_folds`, in either form; all folds have the same."""
+    parts = [read_predictions(folder) for folder in fold_folders(home, name)]
+    sparse = [part for part in parts if isinstance(part, SparsePredictions)]
+    if not sparse:
+        return join_folds([part for part in parts if isinstance(part, Predictions)])
+    if len(sparse) < len(parts):
+        raise PredictionsError(f"{home}: some folds of {name} are sparse, some are not")
+    return join_sparse_folds(sparse)
+
+
+def fold_folders(home: Path, name: str, *, suffix: str = "") -> list[Path]:
+    """The folder `<name><suffix>`, or those of all folds where it is not there.
+
+    Raises:
+        PredictionsError: there are folds of two different numbers of folds.
+    """
+    pattern = re.compile(rf"{re.escape(name)}-\d+of(\d+){re.escape(suffix)}")
+    whole = home / f"{name}{suffix}"
+    found = [match for path in home.glob(f"{name}-*") if (match := pattern.fullmatch(path.name))]
+    if whole.exists() or not found:
+        return [whole]
+    n_parts = int(found[0][1])
+    names = [f"{fold_name(name, part, n_parts)}{suffix}" for part in range(n_parts)]
+    if strange := sorted({match[0] for match in found} - set(names)):
+        raise PredictionsError(f"{home / strange[0]}: a fold beside those of {n_parts} folds")
+    return [home / each for each in names]
