@@ -34,6 +34,24 @@ def ladder_section(run: EnsembleRun) -> Section:
     )
 
 
+def valid_section(run: EnsembleRun) -> Sequence[Section]:
+    """The ladder on the validation images alone, where others were scored beside them."""
+    steps = run.ladders.get("valid")
+    if steps is None or not run.corpus.crossfit:
+        return []
+    rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in steps]
+    header = [f"n = {steps[0].f1.n:,}", "sample F1", "gain over the last one kept", ""]
+    return [
+        Section(
+            heading="On the validation images alone",
+            paragraphs=[
+                "The same ladder on the images that others are scored on as well.",
+                table(header, rows),
+            ],
+        )
+    ]
+
+
 def sources_section(run: EnsembleRun) -> Section:
     """Every source in every category, as colours and as numbers."""
     names, scores = run.names, run.record.scores

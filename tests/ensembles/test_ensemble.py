@@ -73,7 +73,8 @@ def test_images_of_another_kind_are_decided_by_one_threshold(
     chosen.save(made.folder / "decision.json")  # as if expected F1 had been the best on valid
     assert chosen.kind == "expected-f1"
     again = run(generated, workspace, config=config)
-    line = "test differs in kind from valid (1.2 expected concepts an image against 3.9)"
+    line = "test differs in kind from the images that the decision was chosen on (1.2 expected"
+    line += " concepts an image against 3.9)"
     assert (line in capsys.readouterr().err) == fall_back
     assert read_meta(made.folder)["fell_back"] == fall_back
     assert again.ladders["valid"][-1].name.startswith("not used for this test" if fall_back else "submission")

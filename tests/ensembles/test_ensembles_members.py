@@ -390,5 +390,5 @@ def test_a_folder_without_predictions_of_valid_is_refused(
     with pytest.raises(PredictionsError, match="no such folder"):
         gather_members(generated, empty, outside=[tmp_path / "nowhere"])
     Predictions.load(far / "test").save(far / "valid")
-    with pytest.raises(PredictionsError, match="no image of valid in it to weigh it by"):
+    with pytest.raises(PredictionsError, match="no valid image in it to weigh it by"):
         gather_members(generated, empty, outside=[far])
