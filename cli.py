@@ -271,7 +271,8 @@ def ensemble(
         edition=edition,
         outside=member or (),
     )
-    typer.echo(ladder_table(made.steps))
+    for images, steps in made.ladders.items():
+        typer.echo(ladder_table(steps, images=images))
     path = made.submission or made.folder
     typer.echo(str(path))
     return path

@@ -1,7 +1,7 @@
 """`ensemble`: stacks the members, tunes the decision, and writes the submission."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,12 @@ class Ensemble:
 
     Attributes:
         folder: its run folder.
-        steps: the ladder, cross-fitted on valid.
+        ladders: the ladder, cross-fitted; by name of the images, all that were scored first.
         submission: the file to upload, where one was asked for.
     """
 
     folder: Path
-    steps: Sequence[LadderStep]
+    ladders: Mapping[str, Sequence[LadderStep]]
     submission: Path | None
 
 
@@ -58,7 +58,9 @@ def ensemble(
     edition: int | None = None,
     outside: Sequence[Path] = (),
 ) -> Ensemble:
-    """Choose stacker and decision by cross-fitting on valid, refit on all of it, decide test.
+    """Choose stacker and decision by cross-fitting on labelled images, refit on all, decide test.
+
+    Those are the images that every source predicts out of sample: `Corpus.scored`.
 
     Args:
         corpus: the prepared corpus.
@@ -69,7 +71,7 @@ def ensemble(
         outside: folders of members that were made elsewhere, or that would be passed over.
 
     Raises:
-        MissingStageError: there are no members, no labelled valid images, or no test images to
+        MissingStageError: there are no members, no labelled images to fit on, or no test images to
             submit.
         ConfigError: a stacker or the edition is not known.
     """
@@ -77,9 +79,9 @@ def ensemble(
         raise ConfigError(f"stackers: unknown {unknown[0]!r}; known: {', '.join(STACKERS)}")
     edition = edition or corpus.edition
     rules_of(edition)
-    valid, test = corpus.table.of(split="valid"), corpus.table.of(split="test")
-    valid = valid.take(valid.labelled)
-    if not len(valid):
+    scored, test = corpus.table.of(split=corpus.scored), corpus.table.of(split="test")
+    scored = scored.take(scored.labelled)
+    if not len(scored):
         raise MissingStageError(f"{corpus.name}: no labelled image in valid to fit an ensemble on")
     if submit and not len(test):
         raise MissingStageError(f"{corpus.name}: no image in test to submit")
@@ -93,25 +95,25 @@ def ensemble(
     if is_complete(home):
         reuse(home, what="already stacked")
     else:
-        _stack(home, corpus, members, valid, test, config, rule)
-    submission = submit_test(home, corpus, valid, test, edition=edition) if submit else None
-    return Ensemble(folder=home, steps=_ladder(home, corpus), submission=submission)
+        _stack(home, corpus, members, scored, test, config, rule)
+    submission = submit_test(home, corpus, scored, test, edition=edition) if submit else None
+    return Ensemble(folder=home, ladders=_ladders(home, corpus), submission=submission)
 
 
 def _stack(
     home: Path,
     corpus: Corpus,
     members: Sequence[Member],
-    valid: ImageTable,
+    scored: ImageTable,
     test: ImageTable,
     config: EnsembleConfig,
     rule: EmptyTruth,
 ) -> None:
     """Fit the second stage and write its run folder."""
-    fitted = fit_second_stage(corpus, members, valid, config, empty_truth=rule)
-    worth = leave_one_out(corpus, members, valid, config, fitted)
+    fitted = fit_second_stage(corpus, members, scored, config, empty_truth=rule)
+    worth = leave_one_out(corpus, members, scored, config, fitted)
     forecast_model = ForecastModel.of(fitted.choice, fitted.out_of_fold, images=fitted.images)
-    record = _record(fitted, forecast_model, image_ids=valid.image_ids, worth=worth)
+    record = _record(fitted, forecast_model, image_ids=scored.image_ids, worth=worth)
     meta = {
         "corpus": corpus.fingerprint,
         "worth_to": quick_stacker(fitted),
@@ -145,7 +147,7 @@ def _stack(
                 image_ids=test.image_ids,
                 labels=corpus.labels,
                 probs=candidates.to_dense(fitted.stacker.predict(candidates)),
-                fitted_on=frozenset(valid.image_ids).union(*(m.valid.fitted_on for m in members)),
+                fitted_on=frozenset(scored.image_ids).union(*(m.scored.fitted_on for m in members)),
             ).save(draft / "predictions" / "test")
 
 
@@ -156,7 +158,7 @@ def _record(
     image_ids: tuple[str, ...],
     worth: Sequence[LadderStep],
 ) -> EnsembleRecord:
-    """How the second stage did on valid; without a forecast nothing is said of probabilities."""
+    """How the second stage did; without a forecast nothing is said of probabilities."""
     choice = fitted.choice
     record = EnsembleRecord(
         image_ids=image_ids,
@@ -175,23 +177,26 @@ def _record(
     )
 
 
-def _ladder(home: Path, corpus: Corpus) -> Sequence[LadderStep]:
-    """The ladder of a finished run; its last rung says if test is not decided by it."""
+def _ladders(home: Path, corpus: Corpus) -> dict[str, Sequence[LadderStep]]:
+    """The ladders of a finished run; the last rung says if test is not decided by it."""
     run = read_run(home, corpus)
-    if not run.meta.get("fell_back"):
-        return run.steps
-    name = f"not used for this test: {run.meta['decision']}"
-    return [*run.steps[:-1], dataclasses.replace(run.steps[-1], name=name, state="not kept")]
+    ladders = run.ladders
+    if run.meta.get("fell_back"):
+        name = f"not used for this test: {run.meta['decision']}"
+        for images, (*steps, last) in ladders.items():
+            last = dataclasses.replace(last, name=name, state="not kept")
+            ladders[images] = [*steps, last]
+    return ladders
 
 
 def submit_test(
-    home: Path, corpus: Corpus, valid: ImageTable, test: ImageTable, *, edition: int
+    home: Path, corpus: Corpus, scored: ImageTable, test: ImageTable, *, edition: int
 ) -> Path:
     """Decide the test images, forecast their score, write and check the edition's file.
 
-    Where they differ in kind from valid, what was tuned and calibrated there may not hold: they are
-    then decided by the fallback, and that is said. `meta.json` keeps the forecast, and whether this
-    was so.
+    Where they differ in kind from the scored images, what was tuned and calibrated there may not
+    hold: they are then decided by the fallback, and that is said. `meta.json` keeps the forecast,
+    and whether this was so.
 
     Args:
         home: a finished run.
@@ -200,7 +205,7 @@ def submit_test(
     probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
     categories, groups = test.categories, test.groups
     forecast_model = ForecastModel.load(
-        home / FORECAST_RULE, EnsembleRecord.load(home), valid=valid
+        home / FORECAST_RULE, EnsembleRecord.load(home), scored=scored
     )
     shift, made = Shift(), None
     if forecast_model:
@@ -232,8 +237,9 @@ def rule_for(home: Path, shift: Shift) -> tuple[DecisionRule, bool]:
     if not (falls_back(rule, shift) and (home / FALLBACK).is_file()):
         return rule, False
     say(
-        f"test differs in kind from valid ({', '.join(shift.meaning)}): decided by one threshold,"
-        " not by what was chosen on valid; --set fall_back=false keeps that"
+        f"test differs in kind from the images that the decision was chosen on"
+        f" ({', '.join(shift.meaning)}): decided by one threshold instead; --set fall_back=false"
+        " keeps what was chosen"
     )
     return DecisionRule.load(home / FALLBACK), True
 

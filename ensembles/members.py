@@ -1,4 +1,4 @@
-"""The sources that take part in an ensemble, with what they say of valid and of test.
+"""The sources that take part in an ensemble, with what they say of the scored images and of test.
 
 They are found in a workspace, or in folders of predictions that a user names.
 """
@@ -11,10 +11,11 @@ from pathlib import Path
 from core.categories import CATEGORIES
 from core.errors import ConfigError, LeakageError, MissingStageError, PredictionsError, as_typed
 from core.images import ImageTable
-from core.predictions import AnyPredictions, Predictions, read_predictions, restrict
+from core.predictions import AnyPredictions, read_predictions, restrict
 from core.progress import say
 from core.runs.detectors import DetectorRun, find_runs, newest_of_each_preset
 from core.runs.fused import PRIOR, find_fused_sources
+from core.runs.out_of_fold import fold_folders, join_folds, load_folds, read_folds
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
 from ensembles.stacking.crossfit import check_out_of_sample
@@ -31,18 +32,23 @@ class Member:
         folder: where it lies, resolved; None for the prior.
         origin: run folder and when it was made; empty for the prior, which is counted afresh; a
             digest of what was made elsewhere.
-        valid, test: its predictions.
+        scored: its predictions of the images that a second stage is fitted on, out of sample.
+        test: its predictions of test.
     """
 
     name: str
     folder: Path | None
     origin: str
-    valid: AnyPredictions
+    scored: AnyPredictions
     test: AnyPredictions
 
     def source(self, split: str, table: ImageTable, corpus: Corpus) -> Source:
-        """What it knows of these images of `valid` or `test`, under its own name."""
-        predictions = self.valid if split == "valid" else self.test
+        """What it knows of these images, under its own name.
+
+        Args:
+            split: `test`, or `Corpus.scored`.
+        """
+        predictions = self.test if split == "test" else self.scored
         source = Source.of(predictions, image_ids=table.image_ids, labels=corpus.labels)
         return replace(source, name=self.name)
 
@@ -55,8 +61,8 @@ def gather_members(
     Last come members from their folders (see `outside_members`): made elsewhere, or runs that would
     else be passed over.
 
-    A specialist that a fused source already includes is left out; so is one without an image in
-    valid, which nothing could weigh, and every run on another corpus. One line says which members
+    A specialist that a fused source already includes is left out; so is one without a scored
+    image, which nothing could weigh, and every run on another corpus. One line says which members
     there are and what was left out.
 
     Raises:
@@ -75,8 +81,8 @@ def gather_members(
     contained = {name for run in sources for name in run.contains}
     folders = {run.strategy: run.folder for run in sources if run.strategy != PRIOR}
     folders |= {name: run.folder for name, run in detectors.items() if run.name not in contained}
-    found = [_member(name, folder) for name, folder in folders.items()]
-    members = [_prior(corpus), *(member for member in found if len(member.valid))]
+    found = [_member(name, folder, corpus.scored) for name, folder in folders.items()]
+    members = [_prior(corpus), *(member for member in found if len(member.scored))]
     members += outside_members(outside, corpus, beside=members)
     say(_line(members, found, runs, contained))
     _check(members, corpus)
@@ -97,7 +103,7 @@ def _line(
     n_older = sum(run not in newest.values() for run in unused)
     parts = [f"members: {', '.join(member.name for member in members)}"]
     if unknown:
-        parts.append(f"left out, no image in valid to weigh it by: {', '.join(unknown)}")
+        parts.append(f"left out, no labelled image to weigh it by: {', '.join(unknown)}")
     if merged:
         parts.append(f"already in a fused source: {', '.join(merged)}")
     if n_older:
@@ -109,18 +115,18 @@ def _line(
 def _check(members: Sequence[Member], corpus: Corpus) -> None:
     for member in members:
         try:
-            check_out_of_sample([member.valid, member.test], corpus.table)
+            check_out_of_sample([member.scored, member.test], corpus.table)
         except LeakageError as error:  # several may be of one category, as which they are known
             raise LeakageError(f"member {member.name}: {error}") from None
 
 
-def _member(name: str, folder: Path) -> Member:
+def _member(name: str, folder: Path, scored: str) -> Member:
     return Member(
         name=name,
         folder=folder.resolve(),
         origin=f"{folder.name} {read_meta(folder)['made']}",
-        valid=Predictions.load(folder / "predictions" / "valid"),
-        test=Predictions.load(folder / "predictions" / "test"),
+        scored=load_folds(folder / "predictions", scored),
+        test=load_folds(folder / "predictions", "test"),
     )
 
 
@@ -129,9 +135,15 @@ def _prior(corpus: Corpus) -> Member:
         name=PRIOR,
         folder=None,
         origin="",
-        valid=corpus.prior.predict(corpus.table.of(split="valid")),
+        scored=join_folds([view.prior.predict(_held_out(view, corpus)) for view in corpus.views]),
         test=corpus.prior.predict(corpus.table.of(split="test")),
     )
+
+
+def _held_out(view: Corpus, corpus: Corpus) -> ImageTable:
+    """The scored images that a view has not learnt from."""
+    images = view.table.of(split="valid")
+    return images.take(images.labelled) if corpus.crossfit else images
 
 
 def constant_concepts(corpus: Corpus, *, at_least: int) -> dict[str, tuple[str, ...]]:
@@ -155,9 +167,10 @@ def outside_members(
     """The members in these folders, each once; of one that is a member already a line says so.
 
     A folder holds `valid` and `test`, or `predictions` with these, as the run of a detector or of a
-    fusion strategy does. Images of the split that it does not predict and concepts that it does not
-    have are unknown to it, as to a specialist; its images and concepts that the corpus does not
-    have are left out. One line says how many of each.
+    fusion strategy does. Where train and valid were dealt into folds together, it may hold a folder
+    a fold, `labelled-1of5` and so on, in place of `valid`. Images that it does not predict and
+    concepts that it does not have are unknown to it, as to a specialist; its images and concepts
+    that the corpus does not have are left out. One line says how many of each.
 
     Args:
         folders: the last part is the member's name; a detector's run is called by its category as
@@ -167,7 +180,7 @@ def outside_members(
 
     Raises:
         ConfigError: a name is taken.
-        PredictionsError: a folder is missing or unfinished, or it has no image of valid.
+        PredictionsError: a folder is missing or unfinished, or it has no scored image.
     """
     known = {member.folder: member.name for member in beside}
     found: list[Member] = []
@@ -193,19 +206,22 @@ def _name(folder: Path) -> str:
 
 def _read(folder: Path, name: str, corpus: Corpus, *, given: Path) -> Member:
     home = folder / "predictions" if (folder / "predictions").is_dir() else folder
-    whole = {split: read_predictions(home / split) for split in ("valid", "test")}
+    scored = corpus.scored
+    # Who fitted on train alone knows no fold, but valid is out of sample all the same.
+    found = scored if all(map(is_complete, fold_folders(home, scored))) else "valid"
+    whole = {scored: read_folds(home, found), "test": read_predictions(home / "test")}
     parts = {}
     for split, predictions in whole.items():
         ids = corpus.table.of(split=split).image_ids
         parts[split] = restrict(predictions, frozenset(ids), corpus.labels)
-    if not len(parts["valid"]):
-        raise PredictionsError(f"--member {given}: no image of valid in it to weigh it by")
+    if not len(parts[scored]):
+        raise PredictionsError(f"--member {given}: no {scored} image in it to weigh it by")
     say(_coverage(name, whole, parts, corpus))
     return Member(
         name=name,
         folder=folder,
-        origin=_digest(home),
-        valid=parts["valid"],
+        origin=_digest([*fold_folders(home, found), home / "test"]),
+        scored=parts[scored],
         test=parts["test"],
     )
 
@@ -218,8 +234,8 @@ def _coverage(
         n = len(corpus.table.of(split=split))
         told.append(f"{len(part):,} of {n:,} {split} images")
     n_foreign = sum(len(whole[split]) - len(parts[split]) for split in parts)
-    labels = parts["valid"].labels
-    n_odd = len(whole["valid"].labels) - len(labels)
+    labels = parts[corpus.scored].labels
+    n_odd = len(whole[corpus.scored].labels) - len(labels)
     return (
         f"member {name}: {', '.join(told)}, {len(labels):,} of {len(corpus.labels):,} concepts;"
         f" what is missing is unknown to it; left out {n_foreign:,} images and {n_odd:,} concepts"
@@ -227,12 +243,12 @@ def _coverage(
     )
 
 
-def _digest(home: Path) -> str:
+def _digest(folders: Sequence[Path]) -> str:
     """Of all files: what was made elsewhere may be changed in place."""
     digest = hashlib.sha256()
-    for split in ("valid", "test"):
-        read_meta(home / split)
-        for path in sorted((home / split).iterdir()):
+    for folder in folders:
+        read_meta(folder)
+        for path in sorted(folder.iterdir()):
             if path.suffix in (".npy", ".txt"):
                 digest.update(path.name.encode())
                 with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""From members to concept sets: stacker and decision chosen by cross-fitting, refitted on valid.
+"""From members to concept sets: stacker and decision chosen by cross-fitting, then refitted.
 
 What was tried becomes rungs of the ladder, and the score without a member is what it is worth.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from core.categories import CATEGORIES
 from core.editions import EmptyTruth
 from core.images import ImageTable
 from core.metrics import ScoredImages, Scores, beats_by_margin, bootstrap, mean_in_order
@@ -33,16 +34,16 @@ SUBMISSION = "submission"
 
 @dataclass(frozen=True, kw_only=True)
 class SecondStage:
-    """The second stage, chosen on valid and refitted on all of it.
+    """The second stage, chosen by cross-fitting and refitted on all scored images.
 
     Attributes:
         stacker_name: the stacker that was kept.
-        stacker: fitted on all of valid.
+        stacker: fitted on all of them.
         choice: the decision rule, and what the rules scored.
         rungs: from the prior to the decision, the simplest first, kept or not; the last one is
             what is submitted.
         tried: stackers and single members that were tried, by name.
-        images: the N images of valid that it was fitted and judged on.
+        images: the N images that it was fitted and judged on.
         out_of_fold: (N, L) probabilities of the kept stacker on them, fitted without the fold.
     """
 
@@ -58,12 +59,12 @@ class SecondStage:
 def fit_second_stage(
     corpus: Corpus,
     members: Sequence[Member],
-    valid: ImageTable,
+    scored: ImageTable,
     config: EnsembleConfig,
     *,
     empty_truth: EmptyTruth,
 ) -> SecondStage:
-    """Choose and fit the second stage on labelled images of valid.
+    """Choose and fit the second stage on labelled images.
 
     Probabilities come from the best single member, or from a stacker that beats it by the margin,
     and so on to the last stacker: something less simple is used only where it pays.
@@ -71,12 +72,12 @@ def fit_second_stage(
     Args:
         corpus: the prepared corpus.
         members: the sources, the prior among them.
-        valid: labelled images of valid.
+        scored: labelled images that every member predicts out of sample.
         config: settings.
         empty_truth: what an image without true concepts scores where the decisions are judged.
     """
-    images = ScoredImages.of(valid, corpus.labels, empty_truth=empty_truth)
-    candidates = candidates_of(corpus, members, valid, split="valid", config=config)
+    images = ScoredImages.of(scored, corpus.labels, empty_truth=empty_truth)
+    candidates = candidates_of(corpus, members, scored, split=corpus.scored, config=config)
     true = candidates.are_true(images.targets)
     options: dict[str, Callable[[], Stacker]] = {m.name: _alone(m.name) for m in members}
     options |= {name: STACKERS[name] for name in config.stackers}
@@ -89,7 +90,7 @@ def fit_second_stage(
             scores = image_f1_of(candidates, out_of_fold[name], true=true, images=images)
             tried[name] = Rung(name=name, image_f1=scores)
             advance(1)
-    whole = [m.name for m in members if _covers(m, valid)]
+    whole = [m.name for m in members if _covers(m, scored)]
     ladder = _climb_while_it_pays(tried, whole, config)
     kept = ladder[-1].name
     probs = candidates.to_dense(out_of_fold[kept])
@@ -103,6 +104,12 @@ def fit_second_stage(
             nomissing=config.nomissing and empty_truth == "left out",
         ),
         always=constant_concepts(corpus, at_least=config.constant_from),
+        always_by_fold={
+            fold: constant_concepts(view, at_least=config.constant_from)
+            for fold, view in enumerate(corpus.views)
+        }
+        if corpus.crossfit
+        else None,
     )
     return SecondStage(
         stacker_name=kept,
@@ -137,16 +144,21 @@ def _climb_while_it_pays(
     return ladder
 
 
-def _covers(member: Member, valid: ImageTable) -> bool:
+def _covers(member: Member, scored: ImageTable) -> bool:
     """Whether it could be submitted alone: a specialist leaves most images to the others."""
-    return len(set(valid.image_ids).intersection(member.valid.image_ids)) >= 0.9 * len(valid)
+    return len(set(scored.image_ids).intersection(member.scored.image_ids)) >= 0.9 * len(scored)
 
 
 def label_statistics_of(corpus: Corpus) -> LabelStatistics:
-    """What the labels of the training images say."""
-    train = corpus.table.of(split="train")
-    train = train.take(train.labelled)
-    return LabelStatistics.of(train.targets(corpus.labels), train.categories)
+    """What the labels say of the images that sources learn from."""
+    learnt = corpus.table.of(split=corpus.learnt_from)
+    learnt = learnt.take(learnt.labelled)
+    return LabelStatistics.of(learnt.targets(corpus.labels), learnt.categories)
+
+
+def statistics_of_scored(corpus: Corpus) -> tuple[LabelStatistics, ...]:
+    """What the labels say of the images that each view of the corpus learns from."""
+    return tuple(map(label_statistics_of, corpus.views))
 
 
 def candidates_of(
@@ -156,14 +168,28 @@ def candidates_of(
     *,
     split: str,
     config: EnsembleConfig,
-    label_statistics: LabelStatistics | None = None,
+    statistics: Sequence[LabelStatistics] = (),
 ) -> Candidates:
-    """Candidate pairs of images of valid or test; who makes several counts the training once."""
-    label_statistics = label_statistics or label_statistics_of(corpus)
+    """Candidate pairs of scored or test images, with what labels of other images say of them.
+
+    Args:
+        split: `test`, or `Corpus.scored`.
+        statistics: of `statistics_of_scored`; who makes several candidates counts once.
+    """
+    if split == "test":
+        statistics = [label_statistics_of(corpus)]
+    statistics = statistics or statistics_of_scored(corpus)
+    masks = [np.ones(len(table), dtype=np.bool_)]
+    if len(statistics) > 1:
+        masks = [table.folds == fold for fold in range(len(statistics))]
+    weights = np.empty((len(table), len(CATEGORIES)), dtype=np.float32)
+    names = np.array(table.categories, dtype=np.str_)
+    for mask, of_mask in zip(masks, statistics, strict=True):
+        weights[mask] = of_mask.category_weights(names[mask].tolist())
     return make_candidates(
         [member.source(split, table, corpus) for member in members],
-        label_statistics=label_statistics,
-        category_weights=label_statistics.category_weights(table.categories),
+        label_statistics=list(zip(masks, statistics, strict=True)),
+        category_weights=weights,
         floor=config.floor,
         top=config.top,
         most=config.most,
@@ -212,7 +238,7 @@ def quick_stacker(fitted: SecondStage) -> str | None:
 def leave_one_out(
     corpus: Corpus,
     members: Sequence[Member],
-    valid: ImageTable,
+    scored: ImageTable,
     config: EnsembleConfig,
     fitted: SecondStage,
 ) -> list[LadderStep]:
@@ -231,7 +257,7 @@ def leave_one_out(
         return []
     whole = next(rung.image_f1 for rung in fitted.tried if rung.name == name)
     images = fitted.images
-    label_statistics = label_statistics_of(corpus)
+    statistics = statistics_of_scored(corpus)
     steps = []
     with progress("leaving out", total=len(members), unit="members") as advance:
         for member in members:
@@ -239,10 +265,10 @@ def leave_one_out(
             pairs = candidates_of(
                 corpus,
                 others,
-                valid,
-                split="valid",
+                scored,
+                split=corpus.scored,
                 config=config,
-                label_statistics=label_statistics,
+                statistics=statistics,
             )
             true = pairs.are_true(images.targets)
             probs = cross_fit(STACKERS[name], pairs, true, folds=images.folds)

@@ -7,7 +7,7 @@ decision rules and the predictions of test, which the second stage itself writes
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import numpy.typing as npt
 from core.errors import MissingStageError, as_typed
 from core.images import ImageTable
 from core.metrics import Scores
-from core.runs.ladder import LadderStep, climb, read_steps, rungs_of, write_steps
+from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import asked, read_meta, write_json
 
 DECISION, FALLBACK, FORECAST_RULE = "decision.json", "fallback.json", "belief.json"
-"""Rules of a run: the one that was chosen, the one for images that differ in kind from valid, and
+"""Rules of a run: the one that was chosen, the one for images that differ in kind, and
 the calibration and count model that forecasts go by."""
 
 _SOURCES, _RULES, _WORTH = "valid_f1.csv", "rules_f1.csv", "members.csv"
@@ -39,7 +39,7 @@ class EnsembleRecord:
     Earlier versions kept less, and not everything can be measured: then a field is empty.
 
     Attributes:
-        image_ids: the N validation images that were scored.
+        image_ids: the N images that were scored: `Corpus.scored`.
         scores: (N,) F1 by source (members, stackers, the submission), NaN where an image is left
             out.
         rules: the same by decision rule.
@@ -110,36 +110,53 @@ class EnsembleRun:
         corpus: what was worked on.
         folder: its run folder.
         meta: its `meta.json`.
-        record: how it did on valid.
-        valid: the N images of the record.
-        steps: the ladder.
+        record: how it did, cross-fitted.
+        scored: the N images of the record.
+        rungs: of the ladder.
     """
 
     corpus: Corpus
     folder: Path
     meta: Mapping[str, Any]
     record: EnsembleRecord
-    valid: ImageTable
-    steps: Sequence[LadderStep]
+    scored: ImageTable
+    rungs: Sequence[Rung]
 
     @property
     def names(self) -> npt.NDArray[np.str_]:
         """(N,) categories."""
-        return np.array(self.valid.categories, dtype=np.str_)
+        return np.array(self.scored.categories, dtype=np.str_)
+
+    @property
+    def ladders(self) -> dict[str, Sequence[LadderStep]]:
+        """The ladder on all scored images; beside it, where those are not valid, on valid alone."""
+        everywhere: Sequence[LadderStep] = climb(self.rungs, groups=self.scored.groups)
+        ladders = {self.corpus.scored: everywhere}
+        if self.corpus.scored != "valid":
+            valid = np.array(self.scored.splits, dtype=np.str_) == "valid"
+            if any(not np.isnan(rung.image_f1[valid]).all() for rung in self.rungs):
+                ladders["valid"] = climb(
+                    [replace(rung, image_f1=rung.image_f1[valid]) for rung in self.rungs],
+                    groups=self.scored.take(valid).groups,
+                )
+        return ladders
+
+    @property
+    def steps(self) -> Sequence[LadderStep]:
+        """The ladder on all scored images."""
+        return self.ladders[self.corpus.scored]
 
 
 def read_run(folder: Path, corpus: Corpus) -> EnsembleRun:
     """A finished ensemble of the corpus."""
     meta, record = read_meta(folder), EnsembleRecord.load(folder)
-    valid = corpus.table.take(corpus.table.row_numbers(record.image_ids))
-    rungs = rungs_of(meta["ladder"], sources=record.scores, rules=record.rules)
     return EnsembleRun(
         corpus=corpus,
         folder=folder,
         meta=meta,
         record=record,
-        valid=valid,
-        steps=climb(rungs, groups=valid.groups),
+        scored=corpus.table.take(corpus.table.row_numbers(record.image_ids)),
+        rungs=rungs_of(meta["ladder"], sources=record.scores, rules=record.rules),
     )
 
 
@@ -242,7 +259,7 @@ DECISION_RULES: Mapping[str, RuleWords] = {
     ),
     "general-f1": RuleWords(
         title="expected F1 with a corrected number of concepts",
-        meaning="the same, the number of concepts an image has corrected by what valid shows",
+        meaning="the same, the number of concepts an image has corrected by what was seen of them",
         calibrated=True,
     ),
 }

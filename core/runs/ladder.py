@@ -20,7 +20,7 @@ class Rung:
 
     Attributes:
         name: the source, `prior`, `routed`, `mean`, ..., or the decision rule.
-        image_f1: (N,) cross-fitted F1 of the validation images, NaN where one is left out.
+        image_f1: (N,) cross-fitted F1 of the scored images, NaN where one is left out.
         title: what it is on the ladder; empty for its name.
         state: whether it paid.
         is_rule: whether it is a decision rule, which may be called as a source is.
@@ -132,11 +132,12 @@ def read_steps(path: Path) -> list[LadderStep]:
     ]
 
 
-def ladder_table(steps: Sequence[LadderStep]) -> str:
+def ladder_table(steps: Sequence[LadderStep], *, images: str) -> str:
     """The ladder as aligned text: rung, sample F1, gain over the last one kept, whether it is."""
-    width = max(len(step.name) for step in steps)
+    title = f"cross-fitted on {images}"
+    width = max(len(title), *(len(step.name) for step in steps))
     header = "sample F1 [95 %]          gain over the last one kept"
-    lines = [f"{'cross-fitted on valid':<{width}}  {header}"]
+    lines = [f"{title:<{width}}  {header}"]
     for step in steps:
         gain = "" if step.gain is None else step.gain.signed()
         lines.append(f"{step.name:<{width}}  {step.f1!s:<24}  {gain:<26}  {step.state}")

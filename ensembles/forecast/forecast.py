@@ -2,13 +2,13 @@
 
 The forecast is the mean expected F1 of the decided sets under the calibrated probabilities, with
 the head for the number of concepts and the number missed (`ensembles.decisions.general_f1`). On
-valid the same is done fold by fold with all of it fitted on the other folds; e_i = forecast - truth
-of an image. The test images are given, so what is uncertain is not which they are, but their truth:
-the interval is forecast - (b + r), with b the mean of e over groups of valid drawn with replacement
-(the error of the method) and r the mean of e less its own mean over as many drawn groups as test
-has (the luck of so many images). It is centred on the forecast, unless b is beyond chance: then the
-mean error is taken off the forecast as well. An error within chance is left alone, since taking it
-off would add its noise to the forecast.
+the scored images (`Corpus.scored`) the same is done fold by fold with all of it fitted on the other
+folds; e_i = forecast - truth of an image. The test images are given, so what is uncertain is not
+which they are, but their truth: the interval is forecast - (b + r), with b the mean of e over drawn
+groups of scored images (the error of the method) and r the mean of e less its own mean over as many
+drawn groups as test has (the luck of so many images). It is centred on the forecast, unless b is
+beyond chance: then the mean error is taken off the forecast as well. An error within chance is left
+alone, since taking it off would add its noise to the forecast.
 
 Cross-fitted on 1,500 drawn images the error was +0.0004 where concepts were independent and +0.010
 where a common cause of deviation 1 moved all their logits; the head alone was off by -0.029 there,
@@ -50,9 +50,9 @@ class Forecast:
     Attributes:
         value, low, high: sample F1 with its 95 % interval, within 0 and 1.
         n: images in test.
-        error: forecast less truth on valid, cross-fitted.
+        error: forecast less truth on the scored images, cross-fitted.
         corrected: whether the mean error was taken off, being beyond chance.
-        differs: where the images differ in kind from valid, in words.
+        differs: where the images differ in kind from the scored ones, in words.
     """
 
     value: float
@@ -66,11 +66,12 @@ class Forecast:
     def __str__(self) -> str:
         line = (
             f"forecast: F1 {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] on {self.n:,} test"
-            f" images; on valid it was off by {self.error.value:+.3f}"
+            f" images; cross-fitted it was off by {self.error.value:+.3f}"
         )
         line += ", which is taken off" if self.corrected else ""
         if self.differs:
-            line += f"; not to be relied on, test differs from valid: {', '.join(self.differs)}"
+            differs = ", ".join(self.differs)
+            line += f"; not to be relied on, test differs from what it was fitted on: {differs}"
         return line
 
     def to_json(self) -> dict[str, Any]:
@@ -116,13 +117,13 @@ def expected_scores(
     return expected, {"mass": ranked.mass + rule.missed, "highest": highest}
 
 
-def forecast_valid(
+def forecast_scored(
     choice: RuleChoice, probs: Floats, *, images: ScoredImages
 ) -> tuple[DecisionRule, dict[str, Scores]] | None:
-    """What to forecast by, and (N,) values of `COLUMNS` of the images of valid without their fold.
+    """What to forecast by, and (N,) values of `COLUMNS` of the scored images without their fold.
 
-    The number of concepts follows the head, or concepts are independent: whichever forecasts valid
-    with the smaller error. None where the probabilities could not be calibrated; NaN in `forecast`
+    The number of concepts follows the head, or concepts are independent: whichever has the smaller
+    error. None where the probabilities could not be calibrated; NaN in `forecast`
     and `truth` for images that are left out of the mean.
 
     Args:
@@ -193,17 +194,17 @@ def forecast(
 
     Args:
         expected: what the sets are expected to score.
-        error: (N,) forecast - truth of the images of valid, NaN where one is left out.
-        groups: N groups of valid.
+        error: (N,) forecast - truth of the scored images, NaN where one is left out.
+        groups: N groups of theirs.
         test_groups: groups of the test images.
         differs: see `shift.differences`.
     """
-    on_valid = bootstrap(error, groups=groups)
-    corrected = not on_valid.low <= 0.0 <= on_valid.high
-    value = expected.forecast - (on_valid.value if corrected else 0.0)
+    known = bootstrap(error, groups=groups)
+    corrected = not known.low <= 0.0 <= known.high
+    value = expected.forecast - (known.value if corrected else 0.0)
     kept = ~np.isnan(error)
     members = np.unique(group_numbers(groups)[kept], return_inverse=True)[1]
-    sums = np.bincount(members, weights=error[kept] - on_valid.value)
+    sums = np.bincount(members, weights=error[kept] - known.value)
     sizes = np.bincount(members).astype(np.float64)
     rng = np.random.default_rng(seed)
     luck = np.zeros(n_resamples)
@@ -218,7 +219,7 @@ def forecast(
         low=float(np.clip(low, 0.0, 1.0)),
         high=float(np.clip(high, 0.0, 1.0)),
         n=len(test_groups),
-        error=on_valid,
+        error=known,
         corrected=corrected,
         differs=tuple(differs),
     )
@@ -226,11 +227,11 @@ def forecast(
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastModel:
-    """What to forecast by, and how that did on valid.
+    """What to forecast by, and how that did on the scored images.
 
     Attributes:
         rule: calibration, head and number missed.
-        found: (N,) values of `COLUMNS` of the images of valid, without their fold.
+        found: (N,) values of `COLUMNS` of the scored images, without their fold.
         categories, groups: N of each.
     """
 
@@ -246,11 +247,11 @@ class ForecastModel:
         """By what was chosen; None where the probabilities cannot be calibrated.
 
         Args:
-            choice: what was chosen on these images of valid.
+            choice: what was chosen on these images.
             probs: (N, L) out-of-fold probabilities.
             images: N of them.
         """
-        judged = forecast_valid(choice, probs, images=images)
+        judged = forecast_scored(choice, probs, images=images)
         if judged is None or np.isnan(judged[1]["truth"]).all():
             return None
         return cls(
@@ -265,7 +266,7 @@ class ForecastModel:
         groups: Sequence[str],
         labels: LabelSpace,
     ) -> Shift:
-        """Where other images, which need no labels, differ in kind from those of valid.
+        """Where other images, which need no labels, differ in kind from the scored ones.
 
         Args:
             probs: (M, L) of the other images.
@@ -313,7 +314,7 @@ class ForecastModel:
         )
 
     def by_fold(self, folds: Folds) -> Numbers:
-        """(folds, 4) the record on valid: fold, its images in the mean, forecast and truth.
+        """(folds, 4) the record: fold, its images in the mean, forecast and truth.
 
         Args:
             folds: (N,) fold of each image.
@@ -328,21 +329,21 @@ class ForecastModel:
 
     @classmethod
     def load(
-        cls, path: Path, record: EnsembleRecord, *, valid: ImageTable
+        cls, path: Path, record: EnsembleRecord, *, scored: ImageTable
     ) -> "ForecastModel | None":
         """The model of a finished run; None where it has none.
 
         Args:
             path: the run's rule.
-            record: what the run wrote of valid.
-            valid: the images of the record, others beside them.
+            record: what the run wrote of the scored images.
+            scored: the images of the record, others beside them.
         """
         if not path.is_file():
             return None
-        valid = valid.take(valid.row_numbers(record.image_ids))
+        scored = scored.take(scored.row_numbers(record.image_ids))
         return cls(
             rule=DecisionRule.load(path),
             found=record.forecast,
-            categories=valid.categories,
-            groups=valid.groups,
+            categories=scored.categories,
+            groups=scored.groups,
         )

@@ -74,7 +74,7 @@ def shift_between(before: ImageTraits, now: ImageTraits) -> Shift:
     unseen = _Mean.of(~np.isin(new, old), now.groups)
     if unseen.value > LEAST_SHARE:
         names = ", ".join(name or "none given" for name in np.setdiff1d(new, old).tolist())
-        meaning.append(f"{unseen.value:.0%} of its images in categories that valid lacks ({names})")
+        meaning.append(f"{unseen.value:.0%} of its images in categories that those lack ({names})")
     weights, here = _to_the_mix_of(old, new), np.isin(new, old)
     if not here.any():
         return Shift(mix=mix, meaning=meaning)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import LeakageError, first_few
 from core.folds import Folds, Mask, cross_fitted, in_order
 from core.images import ImageTable
 from core.metrics import ScoredImages, Scores, at_threshold_of_others, f1_of_pairs_by_threshold
@@ -85,9 +84,4 @@ def check_out_of_sample(sources: Sequence[AnyPredictions], table: ImageTable) ->
     for source in sources:
         source.require_out_of_sample()
         table.row_numbers(source.image_ids)
-        fitted = {group_of[i] for i in source.fitted_on if i in group_of} - {""}
-        if shared := [i for i in source.image_ids if group_of[i] in fitted]:
-            raise LeakageError(
-                f"{source.source}: {len(shared)} of {len(source)} images share a group with images"
-                f" it was fitted on: {first_few(shared)}; split whole groups"
-            )
+        source.require_groups_apart(group_of)

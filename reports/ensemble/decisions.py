@@ -32,7 +32,7 @@ def rules_section(run: EnsembleRun) -> Section:
     if PLAIN not in run.record.rules:
         rows = [[name, f"{score:.4f}"] for name, score in scores.items()]
         return Section(heading=heading, paragraphs=[*texts, table(["rule", "sample F1"], rows)])
-    kept, groups = run.meta.get("rule", ""), run.valid.groups
+    kept, groups = run.meta.get("rule", ""), run.scored.groups
     gains = {name: _gain(run, name, PLAIN) for name in run.record.rules if name != PLAIN}
     rows = [
         [
@@ -75,7 +75,7 @@ def threshold_sections(run: EnsembleRun) -> Sequence[Section]:
             [
                 level,
                 "1" if level == "global" else f"{n_own:,}",
-                str(bootstrap(run.record.rules[level], groups=run.valid.groups)),
+                str(bootstrap(run.record.rules[level], groups=run.scored.groups)),
                 _gain(run, level, coarser).signed(),
                 coarser,
                 "yes" if level in paying else "no",
@@ -148,7 +148,7 @@ def _tried_only(pays: bool) -> str:
 
 def _gain(run: EnsembleRun, name: str, over: str) -> Interval:
     difference = run.record.rules[name] - run.record.rules[over]
-    return bootstrap(difference, groups=run.valid.groups)
+    return bootstrap(difference, groups=run.scored.groups)
 
 
 def _category(name: str) -> str:

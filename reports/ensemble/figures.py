@@ -176,5 +176,5 @@ def draw_deciles(deciles: Sequence[tuple[float, Interval]]) -> Figure:
     axes.set_xlabel("forecast F1, mean of these images")
     axes.set_ylabel("F1 that they reached, mean")
     axes.legend(loc="upper left")
-    axes.set_title("Images of valid, forecast without their labels")
+    axes.set_title("Images forecast without their labels")
     return figure

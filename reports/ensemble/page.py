@@ -46,6 +46,7 @@ def report_sections(run: EnsembleRun) -> Sequence[Section]:
     return [
         _opening(run),
         ladder_section(run),
+        *valid_section(run),
         sources_section(run),
         *worth_sections(run),
         rules_section(run),
@@ -60,25 +61,35 @@ def _opening(run: EnsembleRun) -> Section:
     corpus, submitted = run.corpus, run.steps[-1].f1
     lines = [
         f"**{submitted.value:.4f}** [{submitted.low:.4f}, {submitted.high:.4f}]: sample F1 of the"
-        f" submission on {submitted.n:,} validation images"
+        f" submission on {submitted.n:,} {_scored(corpus)}"
     ]
+    if valid := run.ladders.get("valid") if corpus.crossfit else None:
+        lines.append(f"**{valid[-1].f1}**: the same on the {valid[-1].f1.n:,} validation images alone")
     if made := run.meta.get("forecast"):
         lines.append(
             f"**{made['value']:.3f}** [{made['low']:.3f}, {made['high']:.3f}]: its forecast for"
             f" {made['n']:,} test images, made without their labels"
         )
     counts = [f"{len(corpus.table.of(split=s)):,} {s}" for s in ("train", "valid", "test")]
-    lines.append(f"{', '.join(counts)} images; {len(corpus.labels):,} concepts in train")
+    lines.append(f"{', '.join(counts)} images; {len(corpus.labels):,} concepts in {corpus.learnt_from}")
     return Section(
         heading="",
         paragraphs=[
             "\n".join(f"- {line}" for line in (*lines, *corpus.notes)),
-            "Sample F1 (the task's score: F1 of each image, then the mean) on the validation"
-            " images, cross-fitted: every threshold, stacker and rule was fitted on folds that do"
-            " not hold the image. Intervals are 95 % bootstrap intervals over groups (patients,"
+            "Sample F1 (the task's score: F1 of each image, then the mean) on the"
+            f" {_scored(corpus)}, cross-fitted: {_SOURCES_TOO if corpus.crossfit else 'every'}"
+            " threshold, stacker and rule was fitted on folds that do not hold the image. Intervals are 95 % bootstrap intervals over groups (patients,"
             " studies); gains are paired on the same images.",
         ],
     )
+
+
+_SOURCES_TOO = "every detector, fused source,"
+
+
+def _scored(corpus: Corpus) -> str:
+    """The scored images, as the text calls them."""
+    return "labelled images, train and valid together" if corpus.crossfit else "validation images"
 
 
 def _provenance(run: EnsembleRun) -> Section:

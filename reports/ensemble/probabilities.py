@@ -40,7 +40,7 @@ def calibration_sections(run: EnsembleRun) -> Sequence[Section]:
 
 
 def forecast_sections(run: EnsembleRun) -> Sequence[Section]:
-    """The forecast and its record on valid; nothing where there is neither."""
+    """The forecast and its record; nothing where there is neither."""
     paragraphs, figures = _forecast_lines(run), {}
     if run.record.folds is not None:
         rows = [
@@ -54,12 +54,12 @@ def forecast_sections(run: EnsembleRun) -> Sequence[Section]:
             for fold, n, forecast, truth in run.record.folds
         ]
         paragraphs += [
-            "The record on valid: each fold forecast by what was fitted on the others, without a"
+            "The record: each fold forecast by what was fitted on the others, without a"
             " look at its labels.",
             table(["fold", "images", "forecast", "truth", "off by"], rows),
         ]
     if points := _deciles(run):
-        alt = "F1 reached by tenths of the validation images against the F1 forecast for them"
+        alt = "F1 reached by tenths of the scored images against the F1 forecast for them"
         paragraphs.append(picture("report_forecast", alt))
         figures["report_forecast"] = draw_deciles(points)
     if not paragraphs:
@@ -75,18 +75,18 @@ def _forecast_lines(run: EnsembleRun) -> list[str]:
     text = (
         f"The submission is forecast to score **{made['value']:.3f}**"
         f" [{made['low']:.3f}, {made['high']:.3f}] on {made['n']:,} test images: the expected F1 of"
-        " its concept sets under the calibrated probabilities. On valid such a forecast was off by"
+        " its concept sets under the calibrated probabilities. Cross-fitted, such a forecast was off by"
         f" {error.signed()}"
     )
     text += ", which is beyond chance and taken off." if made["corrected"] else "."
     differs = [f"- {line}" for line in made["differs"]]
     if not differs:
-        return [text, "Test images do not differ in kind from valid in any way that was looked at."]
-    warning = "Test differs from valid, so the forecast is not to be relied on:"
+        return [text, "Test images differ from these in no way that was looked at."]
+    warning = "Test differs from these, so the forecast is not to be relied on:"
     parts = [text, warning, "\n".join(differs)]
     if run.meta.get("fell_back"):
         parts.append(
-            "These images are therefore decided by one threshold, not by what was chosen on valid"
+            "These images are therefore decided by one threshold, not by what was chosen"
             f" ({run.meta['decision']})."
         )
     return parts
@@ -120,7 +120,7 @@ def _deciles(run: EnsembleRun) -> list[tuple[float, Interval]]:
     n_parts = min(N_DECILES, len(kept) // _LEAST)
     if n_parts == 0:
         return []
-    groups = np.array(run.valid.groups, dtype=np.str_)
+    groups = np.array(run.scored.groups, dtype=np.str_)
     ordered = kept[np.argsort(forecast[kept], kind="stable")]
     return [
         (float(forecast[part].mean()), bootstrap(truth[part], groups=groups[part].tolist()))

@@ -34,6 +34,24 @@ def ladder_section(run: EnsembleRun) -> Section:
     )
 
 
+def valid_section(run: EnsembleRun) -> Sequence[Section]:
+    """The ladder on the validation images alone, where others were scored beside them."""
+    steps = run.ladders.get("valid")
+    if steps is None or not run.corpus.crossfit:
+        return []
+    rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in steps]
+    header = [f"n = {steps[0].f1.n:,}", "sample F1", "gain over the last one kept", ""]
+    return [
+        Section(
+            heading="On the validation images alone",
+            paragraphs=[
+                "The same ladder on the images that others are scored on as well.",
+                table(header, rows),
+            ],
+        )
+    ]
+
+
 def sources_section(run: EnsembleRun) -> Section:
     """Every source in every category, as colours and as numbers."""
     names, scores = run.names, run.record.scores
@@ -45,8 +63,8 @@ def sources_section(run: EnsembleRun) -> Section:
     header = [f"{title}, n = {n:,}" for title, n in zip(titles, counts, strict=True)]
     rows = []
     for name, image_f1 in scores.items():
-        cells = [_cell(image_f1[here], run.valid.take(here)) for here in columns[1:]]
-        whole = str(bootstrap(image_f1, groups=run.valid.groups))
+        cells = [_cell(image_f1[here], run.scored.take(here)) for here in columns[1:]]
+        whole = str(bootstrap(image_f1, groups=run.scored.groups))
         rows.append([plain(name), whole, *cells])
     means = np.array([[_mean(f1[here]) for here in columns] for f1 in scores.values()])
     order = np.argsort(-means[:, 0], kind="stable")

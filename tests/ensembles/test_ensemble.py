@@ -73,10 +73,11 @@ def test_images_of_another_kind_are_decided_by_one_threshold(
     chosen.save(made.folder / "decision.json")  # as if expected F1 had been the best on valid
     assert chosen.kind == "expected-f1"
     again = run(generated, workspace, config=config)
-    line = "test differs in kind from valid (1.2 expected concepts an image against 3.9)"
+    line = "test differs in kind from the images that the decision was chosen on (1.2 expected"
+    line += " concepts an image against 3.9)"
     assert (line in capsys.readouterr().err) == fall_back
     assert read_meta(made.folder)["fell_back"] == fall_back
-    assert again.steps[-1].name.startswith("not used for this test" if fall_back else "submission")
+    assert again.ladders["valid"][-1].name.startswith("not used for this test" if fall_back else "submission")
     assert again.submission is not None
     rule = DecisionRule.load(made.folder / "fallback.json") if fall_back else chosen
     test = generated.table.of(split="test")
@@ -172,8 +173,8 @@ def test_the_scores_of_every_image_are_kept_for_reports(
     ]  # fmt: skip
     assert [row["image_id"] for row in rows] == list(generated.table.of(split="valid").image_ids)
     submitted = np.mean([float(row["submission"]) for row in rows])
-    assert submitted == pytest.approx(made.steps[-1].f1.value)
-    assert "n = 80 images" in ladder_table(made.steps)
+    assert submitted == pytest.approx(made.ladders["valid"][-1].f1.value)
+    assert "n = 80 images" in ladder_table(made.ladders["valid"], images="valid")
 
 
 @pytest.mark.usefixtures("members")
@@ -188,7 +189,7 @@ def test_an_image_that_is_left_out_of_the_mean_has_an_empty_score(
     with (made.folder / "valid_f1.csv").open(newline="") as file:
         (row,) = [row for row in csv.DictReader(file) if row["image_id"] == "valid_004"]
     assert set(row.values()) == {"valid_004", ""}
-    assert made.steps[0].f1.n == 79
+    assert made.ladders["valid"][0].f1.n == 79
 
 
 @pytest.mark.usefixtures("members")
@@ -218,7 +219,7 @@ def test_a_finished_run_is_kept_and_submitted_in_every_edition_of_its_rule(
     assert f"already stacked, {first.folder}" in capsys.readouterr().err
     assert again.folder == first.folder
     assert (first.folder / "config.json").stat().st_mtime_ns == time
-    assert again.steps == first.steps  # the ladder is read back from the scores of the images
+    assert again.ladders["valid"] == first.ladders["valid"]  # the ladder is read back from the scores of the images
     assert first.submission is not None
     assert again.submission is not None
     assert first.submission.is_file()
@@ -283,7 +284,7 @@ def test_several_networks_of_a_category_and_an_older_run_stack(
     with (made.folder / "valid_f1.csv").open(newline="") as file:
         assert next(csv.reader(file))[1:] == [*names, "mean", "submission"]
     assert [step.name for step in read_steps(made.folder / "members.csv")] == names
-    (best, stacked) = made.steps[1:3]
+    (best, stacked) = made.ladders["valid"][1:3]
     assert best.name.startswith("best member: global/")
     assert stacked.gain is not None
     assert stacked.gain.low > 0

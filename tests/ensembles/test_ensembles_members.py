@@ -37,7 +37,7 @@ def test_the_prior_comes_first_then_fused_sources_then_detectors(
     valid = generated.table.of(split="valid")
     train = generated.table.of(split="train")
     expected = CategoryPrior.of(train, generated.labels).predict(valid)
-    np.testing.assert_array_equal(members[0].valid.probs, expected.probs)
+    np.testing.assert_array_equal(members[0].scored.probs, expected.probs)
 
 
 def test_the_newest_run_wins(
@@ -50,7 +50,7 @@ def test_the_newest_run_wins(
     assert retrieval.origin == "retrieval-1 2026-11-03"
     assert general.origin == "made-1 2026-11-03"
     newest = workspace.backbones / "global" / "made-1" / "predictions" / "valid"
-    np.testing.assert_array_equal(general.valid.probs, Predictions.load(newest).probs)
+    np.testing.assert_array_equal(general.scored.probs, Predictions.load(newest).probs)
 
 
 def test_the_newest_run_of_each_preset_takes_part_under_its_own_name(
@@ -84,7 +84,7 @@ def test_members_of_one_category_are_sources_of_their_own(
     pairs = candidates_of(generated, members, valid, split="valid", config=EnsembleConfig())
     assert pairs.feature_names[:3] == ("logit prior", "logit global/finetune", "logit global/quick")
     for member in members[1:]:
-        assert member.valid.source == "global"
+        assert member.scored.source == "global"
         known = member.source("valid", valid, generated).at(pairs.rows, pairs.columns)
         np.testing.assert_allclose(expit(pairs.feature(f"logit {member.name}")), known, atol=1e-5)
 
@@ -210,7 +210,7 @@ def test_a_member_knows_which_images_and_concepts_it_covers(
     source = special.source("valid", valid, generated)
     is_ct = np.array(valid.categories) == "DRCT"
     np.testing.assert_array_equal(source.rows >= 0, is_ct)
-    covered = [cui in special.valid.labels for cui in generated.labels.cuis]
+    covered = [cui in special.scored.labels for cui in generated.labels.cuis]
     np.testing.assert_array_equal(source.columns >= 0, covered)
     test = generated.table.of(split="test")
     assert special.source("test", test, generated).probs is special.test.probs
@@ -390,5 +390,5 @@ def test_a_folder_without_predictions_of_valid_is_refused(
     with pytest.raises(PredictionsError, match="no such folder"):
         gather_members(generated, empty, outside=[tmp_path / "nowhere"])
     Predictions.load(far / "test").save(far / "valid")
-    with pytest.raises(PredictionsError, match="no image of valid in it to weigh it by"):
+    with pytest.raises(PredictionsError, match="no valid image in it to weigh it by"):
         gather_members(generated, empty, outside=[far])

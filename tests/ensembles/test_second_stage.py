@@ -165,8 +165,8 @@ def test_a_stacker_that_does_not_pay_is_not_used(
     assert states["mean"] == states["logistic"] == "not kept"
     member = next(m for m in gather_members(generated, workspace) if m.name == fitted.stacker_name)
     chosen = fitted.out_of_fold > 0
-    assert isinstance(member.valid, Predictions)
-    np.testing.assert_allclose(fitted.out_of_fold[chosen], member.valid.probs[chosen], atol=1e-6)
+    assert isinstance(member.scored, Predictions)
+    np.testing.assert_allclose(fitted.out_of_fold[chosen], member.scored.probs[chosen], atol=1e-6)
 
 
 def test_where_the_prior_is_the_best_member_it_stands_on_the_ladder_once(

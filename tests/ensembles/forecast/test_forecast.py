@@ -14,7 +14,7 @@ from ensembles.forecast.forecast import (
     ForecastModel,
     expected_scores,
     forecast,
-    forecast_valid,
+    forecast_scored,
 )
 from ensembles.pairs import Floats, to_csr
 from tests.ensembles.made_pairs import scored
@@ -44,7 +44,7 @@ def test_the_forecast_is_within_a_hundredth_and_its_interval_holds_the_score(
     folds = np.arange(1500) % 5
     images = scored(targets, LABELS, categories=categories, folds=folds)
     choice = choose_rule(probs, images, tuning=Tuning(nomissing=True))
-    judged = forecast_valid(choice, probs, images=images)
+    judged = forecast_scored(choice, probs, images=images)
     assert judged is not None
     rule, found = judged
     error = found["forecast"] - found["truth"]
@@ -123,6 +123,6 @@ def test_the_line_says_all_that_matters() -> None:
     error = Interval(value=0.002, low=-0.003, high=0.007, n=900)
     made = Forecast(value=0.781, low=0.764, high=0.798, n=1165, error=error, corrected=False)
     assert str(made) == (
-        "forecast: F1 0.781 [0.764, 0.798] on 1,165 test images; on valid it was off by +0.002"
+        "forecast: F1 0.781 [0.764, 0.798] on 1,165 test images; cross-fitted it was off by +0.002"
     )
     assert made.to_json()["error"]["n"] == 900
