@@ -96,7 +96,7 @@ class Predictions:
         """
         if tuple(image_ids) == self.image_ids:
             return self
-        numbers = row_numbers(self.source, self.image_ids, image_ids)
+        numbers = row_numbers(self.source, self.image_ids, wanted=image_ids)
         return replace(self, image_ids=tuple(image_ids), probs=self.probs[numbers])
 
     def widen(self, labels: LabelSpace, *, fill: float) -> "Predictions":
@@ -163,7 +163,7 @@ def check_ids(source: str, image_ids: Collection[str]) -> None:
         raise PredictionsError(f"{source}: images stand twice: {first_few(twice)}")
 
 
-def row_numbers(source: str, have: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.intp]:
+def row_numbers(source: str, have: Sequence[str], *, wanted: Sequence[str]) -> npt.NDArray[np.intp]:
     """Rows of the wanted ids among those at hand.
 
     Raises:
@@ -315,7 +315,7 @@ def read_predictions(folder: Path) -> AnyPredictions:
 
 
 def restrict(
-    predictions: AnyPredictions, image_ids: frozenset[str], labels: LabelSpace
+    predictions: AnyPredictions, image_ids: frozenset[str], *, labels: LabelSpace
 ) -> AnyPredictions:
     """Predictions for these images and concepts alone, in their own order."""
     rows = [r for r, i in enumerate(predictions.image_ids) if i in image_ids]

@@ -94,7 +94,9 @@ def ensemble(
         reuse(home, what="already stacked")
     else:
         _stack(home, corpus, members, valid, test, config, rule)
-    submission = submit_test(home, corpus, valid, test, edition=edition) if submit else None
+    submission = (
+        submit_test(home, corpus, valid=valid, test=test, edition=edition) if submit else None
+    )
     return Ensemble(folder=home, steps=_ladder(home, corpus), submission=submission)
 
 
@@ -108,8 +110,8 @@ def _stack(
     rule: EmptyTruth,
 ) -> None:
     """Fit the second stage and write its run folder."""
-    fitted = fit_second_stage(corpus, members, valid, config, empty_truth=rule)
-    worth = leave_one_out(corpus, members, valid, config, fitted)
+    fitted = fit_second_stage(corpus, members, valid=valid, config=config, empty_truth=rule)
+    worth = leave_one_out(corpus, members, valid=valid, config=config, fitted=fitted)
     forecast_model = ForecastModel.of(fitted.choice, fitted.out_of_fold, images=fitted.images)
     record = _record(fitted, forecast_model, image_ids=valid.image_ids, worth=worth)
     meta = {
@@ -139,7 +141,7 @@ def _stack(
             forecast_model.rule.save(draft / FORECAST_RULE)
         record.save(draft)
         if len(test):
-            candidates = candidates_of(corpus, members, test, split="test", config=config)
+            candidates = candidates_of(corpus, members, table=test, split="test", config=config)
             Predictions(
                 source="ensemble",
                 image_ids=test.image_ids,
@@ -185,7 +187,7 @@ def _ladder(home: Path, corpus: Corpus) -> Sequence[LadderStep]:
 
 
 def submit_test(
-    home: Path, corpus: Corpus, valid: ImageTable, test: ImageTable, *, edition: int
+    home: Path, corpus: Corpus, *, valid: ImageTable, test: ImageTable, edition: int
 ) -> Path:
     """Decide the test images, forecast their score, write and check the edition's file.
 

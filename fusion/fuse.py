@@ -105,7 +105,7 @@ def _make(
 ) -> FusedResult:
     """What the strategy makes, written as its run."""
     started = time.perf_counter()
-    fused = (STRATEGIES | END_TO_END)[name](fusion_inputs, config, earlier)
+    fused = (STRATEGIES | END_TO_END)[name](fusion_inputs, config, earlier=earlier)
     meta = {
         "strategy": name,
         "preset": preset,
@@ -147,7 +147,7 @@ def _valid_f1(corpus: Corpus, predictions: Mapping[str, Predictions]) -> Interva
     scores = cross_fitted_f1(
         predictions["valid"].rows(valid.image_ids).probs,
         valid.targets(corpus.labels),
-        valid.folds,
+        folds=valid.folds,
         empty_truth=empty_truth_rule(corpus.edition),
     )
     return bootstrap(scores, groups=valid.groups)

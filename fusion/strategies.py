@@ -34,7 +34,7 @@ _SHARES = (0.5, 0.25, 0.75, 0.0)
 """Shares of the neighbours' votes that are tried; the first of equals is taken."""
 
 
-def prior(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
+def prior(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier) -> FusedResult:
     """How often a concept stands on training images of the category.
 
     Images that cannot be decoded have an answer as well.
@@ -51,7 +51,7 @@ def prior(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> 
             likely = fusion_inputs.likely(images(split), without_category=without_category)
             unsaid = 1 - likely.sum(axis=1, keepdims=True)
             probs[split] = np.clip(np.concatenate([likely, unsaid], axis=1) @ shares, 0, 1)
-        return as_predictions(PRIOR, fusion_inputs, probs, images=images)
+        return as_predictions(PRIOR, fusion_inputs, probs=probs, images=images)
 
     return FusedResult(
         predictions=answer(without_category=False),
@@ -61,7 +61,9 @@ def prior(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> 
     )
 
 
-def constrained(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
+def constrained(
+    fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier
+) -> FusedResult:
     """The one-hot head, with the constant concepts of a category as sure as the category."""
     base = earlier["one-hot"]
 
@@ -74,7 +76,7 @@ def constrained(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlie
                 fusion_inputs.likely(
                     fusion_inputs.corpus.images(split), without_category=without_category
                 ),
-                fusion_inputs.corpus.prior,
+                prior=fusion_inputs.corpus.prior,
                 at_least=config.constant_from,
             )
             for split, of_split in predictions.items()
@@ -82,16 +84,16 @@ def constrained(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlie
 
     return FusedResult(
         predictions=as_predictions(
-            "constrained", fusion_inputs, answer(base.predictions, without_category=False)
+            "constrained", fusion_inputs, probs=answer(base.predictions, without_category=False)
         ),
         without_category=as_predictions(
-            "constrained", fusion_inputs, answer(base.without_category, without_category=True)
+            "constrained", fusion_inputs, probs=answer(base.without_category, without_category=True)
         ),
     )
 
 
 def voted(
-    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, name: str
+    fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier, name: str
 ) -> FusedResult:
     """A network together with the votes of the nearest images: the two parts of `NEEDS`.
 
@@ -100,7 +102,7 @@ def voted(
     seen, votes = (earlier[part] for part in NEEDS[name])
 
     def variants(of: Predictions, other: Predictions) -> list[Probs]:
-        return [blend(of.probs, other.probs, share) for share in _SHARES]
+        return [blend(of.probs, other.probs, share=share) for share in _SHARES]
 
     known = {s: variants(seen.predictions[s], votes.predictions[s]) for s in SPLITS}
     choice = choose_on_valid(fusion_inputs, known["valid"])
@@ -109,16 +111,18 @@ def voted(
     }
     return FusedResult(
         predictions=as_predictions(
-            name, fusion_inputs, cross_fitted_variants(fusion_inputs, known, choice)
+            name, fusion_inputs, probs=cross_fitted_variants(fusion_inputs, known, choice=choice)
         ),
         without_category=as_predictions(
-            name, fusion_inputs, cross_fitted_variants(fusion_inputs, without_category, choice)
+            name,
+            fusion_inputs,
+            probs=cross_fitted_variants(fusion_inputs, without_category, choice=choice),
         ),
         chosen={"share of the votes": _SHARES[choice.best]},
     )
 
 
-def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
+def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier) -> FusedResult:
     """Specialists where they know, elsewhere the global detector, or the fused head without one.
 
     A specialist's say takes training images of the concept; how many, is chosen on valid,
@@ -138,7 +142,7 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) ->
         routes[split] = [route(base, own, support=support, at_least=n) for n in config.support]
     known = {split: [r.probs for r in of_split] for split, of_split in routes.items()}
     choice = choose_on_valid(fusion_inputs, known["valid"])
-    probs = cross_fitted_variants(fusion_inputs, known, choice)
+    probs = cross_fitted_variants(fusion_inputs, known, choice=choice)
     return FusedResult(
         predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
         contains=tuple(run.name for run in specialists),

@@ -48,7 +48,7 @@ class DetectorPlan:
     @cached_property
     def table(self) -> ImageTable:
         """The images that its training meets: those of train, and those of valid that stop it."""
-        return training_images(self.corpus, self.category, self.config)
+        return training_images(self.corpus, self.category, config=self.config)
 
     @cached_property
     def labels(self) -> LabelSpace:
@@ -96,7 +96,9 @@ def plan_detectors(
     """
     check_network(config)
     origin = origin_of(config)
-    present = [name for name in names if "train" in training_images(corpus, name, config).splits]
+    present = [
+        name for name in names if "train" in training_images(corpus, name, config=config).splits
+    ]
     if missing := [name for name in names if name not in present]:
         reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
         if not present:
@@ -138,7 +140,7 @@ def detector_names(category: str | None) -> tuple[str, ...]:
 
 
 def training_images(
-    corpus: Corpus, category: str, config: BackboneConfig | None = None
+    corpus: Corpus, category: str, *, config: BackboneConfig | None = None
 ) -> ImageTable:
     """Labelled, readable images of train, of a category or of all, and those of valid that stop.
 

@@ -64,7 +64,7 @@ class FusionInputs:
 
     def rows(self, images: ImageTable) -> Rows:
         """Rows of these images in `network_inputs`."""
-        return row_numbers("pooled features", self.embeddings.image_ids, images.image_ids)
+        return row_numbers("pooled features", self.embeddings.image_ids, wanted=images.image_ids)
 
     @cached_property
     def without_category(self) -> NetworkInputs | None:
@@ -141,7 +141,7 @@ def gather_inputs(
     joined = join([Embeddings.load(folder) for folder in folders])
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
     encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
-    guess = guess_categories(corpus, workspace, joined, names)
+    guess = guess_categories(corpus, workspace, embeddings=joined, names=names)
     return FusionInputs(
         corpus=corpus,
         workspace=workspace,

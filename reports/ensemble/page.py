@@ -32,12 +32,12 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
         parts = report_sections(run)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
-            save_figure(figure, folder, name)
+            save_figure(figure, folder, name=name)
     svgs = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in figures}
     text = as_markdown(title, parts)
     pages = (folder / "report.md", folder / "report.html")
     pages[0].write_text(text, encoding="utf-8")
-    pages[1].write_text(html_page(title, text, svgs), encoding="utf-8")
+    pages[1].write_text(html_page(title, text, svgs=svgs), encoding="utf-8")
     return pages
 
 
