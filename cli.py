@@ -42,10 +42,7 @@ CheckpointOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
 ProtocolOption = Annotated[
-    str | None,
-    typer.Option(
-        help="holdout: learn from train, weigh on valid; crossfit: both on folds of the two."
-    ),
+    str | None, typer.Option(help="holdout: valid is not learnt from; crossfit: it is, by folds.")
 ]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at what is otherwise counted and reported.")
@@ -81,8 +78,8 @@ def prepare(
     from corpus.prepare import PrepareConfig, overview
     from corpus.prepare import prepare as run
 
-    given = [*(settings or ()), *([] if protocol is None else [f"protocol={protocol}"])]
-    chosen = configured(PrepareConfig(), file=config, given=given)
+    options = {"protocol": protocol}
+    chosen = configured(PrepareConfig(), file=config, given=settings or (), options=options)
     corpus = run(source, Workspace(workspace), config=chosen, layout=layout, strict=strict)
     typer.echo("\n".join(overview(corpus)))
 
@@ -230,11 +227,7 @@ def fuse(
         preset=preset,
         device=find_device(device),
     )
-    for fused in made:
-        score = "no labelled valid images" if fused.valid_f1 is None else f"valid {fused.valid_f1}"
-        if fused.labelled_f1 is not None:
-            score += f"  out of fold {fused.labelled_f1}"
-        typer.echo(f"{fused.strategy:<16} {score}  {fused.folder}")
+    typer.echo("\n".join(map(str, made)))
     if not corpus.crossfit and (page := write_comparison(corpus, home)):
         typer.echo(str(page))
 
@@ -271,8 +264,8 @@ def ensemble(
         edition=edition,
         outside=member or (),
     )
-    for images, steps in made.ladders.items():
-        typer.echo(ladder_table(steps, images=images))
+    ladders = (ladder_table(steps, images=images) for images, steps in made.ladders.items())
+    typer.echo("\n".join(ladders))
     path = made.submission or made.folder
     typer.echo(str(path))
     return path
@@ -404,11 +397,7 @@ def report(workspace: WorkspaceOption = RUNS) -> None:
 
 
 @app.command()
-def demo(
-    workspace: WorkspaceOption = RUNS / "demo",
-    protocol: ProtocolOption = None,
-    device: DeviceOption = "auto",
-) -> None:
+def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "auto") -> None:
     """Run the whole chain on the phantom corpus, down to a checked and scored submission."""
     from core.runs.workspace import Workspace
     from corpus.prepare import refuse_other_corpus
@@ -416,7 +405,7 @@ def demo(
     home = Workspace(workspace)
     refuse_other_corpus(home)
     there, chosen = ("-w", workspace), () if device == "auto" else ("--device", device)
-    _run("prepare", *there, *(() if protocol is None else ("--protocol", protocol)))
+    _run("prepare", *there)
     _run("train-backbone", *there, *chosen)
     _run("fuse", *there, *chosen)
     submission = _run("ensemble", "--submit", *there)

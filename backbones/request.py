@@ -93,7 +93,9 @@ def train_asked(
             workspace,
             names=detector_names(request.category),
             preset=request.preset,
-            settle=lambda c: start_weights(request.over(c), request.start_from, corpus, workspace),
+            settle=lambda c: start_weights(
+                request.over(c), request.start_from, corpus=corpus, workspace=workspace
+            ),
             compute=Compute(device=found, world=world),
             options=options,
             cluster=cluster,

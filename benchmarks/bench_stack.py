@@ -139,7 +139,7 @@ def run(share: float, kind: str, folder: Path) -> None:
     for name in ("mean", "logistic", "greedy", "lightgbm"):
 
         def judge(name: str = name) -> tuple[Any, str]:
-            probs = cross_fit(STACKERS[name], pairs, true, folds=folds)
+            probs = cross_fit(STACKERS[name], pairs, targets=true, folds=folds)
             f1 = image_f1_of(pairs, probs, true=true, images=images)
             return None, f"sample F1 {np.nanmean(f1):.5f}"
 

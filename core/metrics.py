@@ -46,14 +46,14 @@ def image_f1(targets: Targets, decided: csr_array, *, empty_truth: EmptyTruth) -
     if targets.matrix.shape != decided.shape:
         raise ValueError(f"targets are {targets.matrix.shape}, decisions {decided.shape}")
     n_both = row_sums(targets.matrix.multiply(decided))
-    return f1_of_counts(n_both, row_sums(decided), targets.n_true, empty_truth=empty_truth)
+    return f1_of_counts(n_both, row_sums(decided), n_true=targets.n_true, empty_truth=empty_truth)
 
 
 def f1_of_counts(
     n_both: npt.NDArray[Any],
     n_decided: npt.NDArray[Any],
-    n_true: npt.NDArray[Any],
     *,
+    n_true: npt.NDArray[Any],
     empty_truth: EmptyTruth,
 ) -> Scores:
     """F1 of images from their numbers of concepts; the rule of empty truth is applied here alone.
@@ -308,8 +308,8 @@ def _f1_of_block(probs: Probs, targets: Targets, *, empty_truth: EmptyTruth) -> 
 def f1_of_pairs_by_threshold(
     rows: npt.NDArray[np.integer],
     probs: Probs,
-    true: npt.NDArray[np.bool_],
     *,
+    true: npt.NDArray[np.bool_],
     targets: Targets,
     empty_truth: EmptyTruth,
 ) -> Scores:
@@ -343,7 +343,10 @@ def _f1_of_bins(
     """(T, N) F1 from numbers of entries by image and bin, of true ones and of all."""
     n_bins = len(THRESHOLDS) + 1
     return f1_of_counts(
-        _at_least(hits, n_bins), _at_least(n_decided, n_bins), n_true, empty_truth=empty_truth
+        _at_least(hits, n_bins),
+        _at_least(n_decided, n_bins),
+        n_true=n_true,
+        empty_truth=empty_truth,
     )
 
 
@@ -384,7 +387,7 @@ def decided_at(probs: Probs, threshold: float, *, nomissing: bool = False) -> cs
 
 
 def cross_fitted_f1(
-    probs: Probs, targets: Targets, folds: Folds, *, empty_truth: EmptyTruth
+    probs: Probs, targets: Targets, *, folds: Folds, empty_truth: EmptyTruth
 ) -> Scores:
     """F1 of each image at the threshold that is best on the other folds.
 
@@ -419,7 +422,7 @@ def at_threshold_of_others(scores: Scores, folds: Folds) -> Scores:
 
 
 def cross_fitted_decisions(
-    probs: Probs, targets: Targets, folds: Folds, *, empty_truth: EmptyTruth
+    probs: Probs, targets: Targets, *, folds: Folds, empty_truth: EmptyTruth
 ) -> csr_array:
     """(N, L) boolean: each image at the threshold that is best on the other folds.
 

@@ -96,7 +96,9 @@ def ensemble(
         reuse(home, what="already stacked")
     else:
         _stack(home, corpus, members, scored, test, config, rule)
-    submission = submit_test(home, corpus, scored, test, edition=edition) if submit else None
+    submission = (
+        submit_test(home, corpus, scored=scored, test=test, edition=edition) if submit else None
+    )
     return Ensemble(folder=home, ladders=_ladders(home, corpus), submission=submission)
 
 
@@ -110,8 +112,8 @@ def _stack(
     rule: EmptyTruth,
 ) -> None:
     """Fit the second stage and write its run folder."""
-    fitted = fit_second_stage(corpus, members, scored, config, empty_truth=rule)
-    worth = leave_one_out(corpus, members, scored, config, fitted)
+    fitted = fit_second_stage(corpus, members, scored=scored, config=config, empty_truth=rule)
+    worth = leave_one_out(corpus, members, scored=scored, config=config, fitted=fitted)
     forecast_model = ForecastModel.of(fitted.choice, fitted.out_of_fold, images=fitted.images)
     record = _record(fitted, forecast_model, image_ids=scored.image_ids, worth=worth)
     meta = {
@@ -141,7 +143,7 @@ def _stack(
             forecast_model.rule.save(draft / FORECAST_RULE)
         record.save(draft)
         if len(test):
-            candidates = candidates_of(corpus, members, test, split="test", config=config)
+            candidates = candidates_of(corpus, members, table=test, split="test", config=config)
             Predictions(
                 source="ensemble",
                 image_ids=test.image_ids,
@@ -190,7 +192,7 @@ def _ladders(home: Path, corpus: Corpus) -> dict[str, Sequence[LadderStep]]:
 
 
 def submit_test(
-    home: Path, corpus: Corpus, scored: ImageTable, test: ImageTable, *, edition: int
+    home: Path, corpus: Corpus, *, scored: ImageTable, test: ImageTable, edition: int
 ) -> Path:
     """Decide the test images, forecast their score, write and check the edition's file.
 

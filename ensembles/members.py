@@ -42,7 +42,7 @@ class Member:
     scored: AnyPredictions
     test: AnyPredictions
 
-    def source(self, split: str, table: ImageTable, corpus: Corpus) -> Source:
+    def source(self, split: str, table: ImageTable, *, corpus: Corpus) -> Source:
         """What it knows of these images, under its own name.
 
         Args:
@@ -213,7 +213,7 @@ def _read(folder: Path, name: str, corpus: Corpus, *, given: Path) -> Member:
     parts = {}
     for split, predictions in whole.items():
         ids = corpus.table.of(split=split).image_ids
-        parts[split] = restrict(predictions, frozenset(ids), corpus.labels)
+        parts[split] = restrict(predictions, frozenset(ids), labels=corpus.labels)
     if not len(parts[scored]):
         raise PredictionsError(f"--member {given}: no {scored} image in it to weigh it by")
     say(_coverage(name, whole, parts, corpus))

@@ -143,7 +143,7 @@ class LabelledPairs(Pairs):
         n_images = len(self.n_true)
         n_decided = np.bincount(self.rows[decided], minlength=n_images)
         n_hit = np.bincount(self.rows[decided & self.true], minlength=n_images)
-        return f1_of_counts(n_hit, n_decided, self.n_true, empty_truth=empty_truth)
+        return f1_of_counts(n_hit, n_decided, n_true=self.n_true, empty_truth=empty_truth)
 
     def completed(self, decided: Bools) -> Bools:
         """(n,) the same decisions, with the most probable pair of images left without any."""

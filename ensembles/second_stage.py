@@ -59,9 +59,9 @@ class SecondStage:
 def fit_second_stage(
     corpus: Corpus,
     members: Sequence[Member],
+    *,
     scored: ImageTable,
     config: EnsembleConfig,
-    *,
     empty_truth: EmptyTruth,
 ) -> SecondStage:
     """Choose and fit the second stage on labelled images.
@@ -77,7 +77,7 @@ def fit_second_stage(
         empty_truth: what an image without true concepts scores where the decisions are judged.
     """
     images = ScoredImages.of(scored, corpus.labels, empty_truth=empty_truth)
-    candidates = candidates_of(corpus, members, scored, split=corpus.scored, config=config)
+    candidates = candidates_of(corpus, members, table=scored, split=corpus.scored, config=config)
     true = candidates.are_true(images.targets)
     options: dict[str, Callable[[], Stacker]] = {m.name: _alone(m.name) for m in members}
     options |= {name: STACKERS[name] for name in config.stackers}
@@ -86,7 +86,7 @@ def fit_second_stage(
     out_of_fold: dict[str, Floats] = {}  # of the candidates only: dense matrices would not fit
     with progress("stacking", total=len(options), unit="stackers") as advance:
         for name, make in options.items():
-            out_of_fold[name] = cross_fit(make, candidates, true, folds=images.folds)
+            out_of_fold[name] = cross_fit(make, candidates, targets=true, folds=images.folds)
             scores = image_f1_of(candidates, out_of_fold[name], true=true, images=images)
             tried[name] = Rung(name=name, image_f1=scores)
             advance(1)
@@ -116,7 +116,7 @@ def fit_second_stage(
         stacker=options[kept]().fit(candidates, true),
         choice=choice,
         rungs=[
-            *every_rung(ladder, tried, choice, config, words=CALIBRATED),
+            *every_rung(ladder, tried, choice=choice, config=config, words=CALIBRATED),
             Rung(
                 name=SUBMISSION,
                 title=f"submission: {describe(choice)}",
@@ -164,8 +164,8 @@ def statistics_of_scored(corpus: Corpus) -> tuple[LabelStatistics, ...]:
 def candidates_of(
     corpus: Corpus,
     members: Sequence[Member],
-    table: ImageTable,
     *,
+    table: ImageTable,
     split: str,
     config: EnsembleConfig,
     statistics: Sequence[LabelStatistics] = (),
@@ -187,7 +187,7 @@ def candidates_of(
     for mask, of_mask in zip(masks, statistics, strict=True):
         weights[mask] = of_mask.category_weights(names[mask].tolist())
     return make_candidates(
-        [member.source(split, table, corpus) for member in members],
+        [member.source(split, table, corpus=corpus) for member in members],
         label_statistics=list(zip(masks, statistics, strict=True)),
         category_weights=weights,
         floor=config.floor,
@@ -238,6 +238,7 @@ def quick_stacker(fitted: SecondStage) -> str | None:
 def leave_one_out(
     corpus: Corpus,
     members: Sequence[Member],
+    *,
     scored: ImageTable,
     config: EnsembleConfig,
     fitted: SecondStage,
@@ -265,13 +266,13 @@ def leave_one_out(
             pairs = candidates_of(
                 corpus,
                 others,
-                scored,
+                table=scored,
                 split=corpus.scored,
                 config=config,
                 statistics=statistics,
             )
             true = pairs.are_true(images.targets)
-            probs = cross_fit(STACKERS[name], pairs, true, folds=images.folds)
+            probs = cross_fit(STACKERS[name], pairs, targets=true, folds=images.folds)
             scores = image_f1_of(pairs, probs, true=true, images=images)
             f1 = bootstrap(scores, groups=images.groups)
             gain = bootstrap(whole - scores, groups=images.groups)
@@ -288,9 +289,9 @@ LEVELS: Mapping[str, str] = {
 def every_rung(
     kept: Sequence[Rung],
     tried: Mapping[str, Rung],
+    *,
     choice: RuleChoice,
     config: EnsembleConfig,
-    *,
     words: Mapping[str, str],
 ) -> list[Rung]:
     """From the prior to the decision, the simplest first, with what did not pay.

@@ -56,8 +56,8 @@ class Strategy(Protocol):
 def as_predictions(
     name: str,
     fusion_inputs: FusionInputs,
-    probs: Mapping[str, Probs],
     *,
+    probs: Mapping[str, Probs],
     images: Callable[[str], ImageTable] | None = None,
 ) -> dict[str, Predictions]:
     """(N, L) probabilities by split as predictions of something fitted on train alone.

@@ -356,4 +356,4 @@ def test_the_phantom_corpus_cross_fitted_from_files_to_fused_predictions(tmp_pat
     assert names == {"labelled-1of3", "labelled-2of3", "labelled-3of3", "test"}
     lines = run("fuse", "-w", tmp_path, *FUSE).out.splitlines()
     assert [line.split()[0] for line in lines] == ["one-hot", "retrieval", "routed", "prior"]
-    assert all("  valid 0." in line and "  out of fold 0." in line for line in lines)
+    assert all("  valid 0." in line and "  labelled 0." in line for line in lines)

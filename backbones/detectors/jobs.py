@@ -84,9 +84,9 @@ def network_name(plan: DetectorPlan, member: MemberPlan) -> str:
 def describe_job(
     plan: DetectorPlan,
     member: MemberPlan,
+    *,
     workspace: Workspace,
     options: RunOptions,
-    *,
     device: str,
     threads: int,
 ) -> Job:
@@ -131,7 +131,7 @@ def run_job(job: Job) -> str:
             home=Path(job.home),
         )
         options = RunOptions(checkpoint_s=job.checkpoint_s, tensorboard=job.tensorboard)
-        train_network(plan, plan.members[job.member], inputs, options)
+        train_network(plan, plan.members[job.member], inputs=inputs, options=options)
     except SystemExit as end:
         if end.code != _INTERRUPTED:
             raise
@@ -165,14 +165,18 @@ def _opened(
             " disk that all machines share, under the same path"
         )
     compute = Compute(device=find_device(device))
-    return corpus, TRAINING_INPUTS[config.regime](corpus, workspace, config, compute)
+    return corpus, TRAINING_INPUTS[config.regime](corpus, workspace, config=config, compute=compute)
 
 
 def train_in_order(
-    plans: Sequence[DetectorPlan], inputs: TrainingInputs, workspace: Workspace, options: RunOptions
+    plans: Sequence[DetectorPlan],
+    inputs: TrainingInputs,
+    *,
+    workspace: Workspace,
+    options: RunOptions,
 ) -> None:
     """Train one network after the other; a detector is put together once its last is there."""
     for plan in plans:
         for member in plan.members:
-            train_network(plan, member, inputs, options)
-        assemble(plan, inputs, workspace)
+            train_network(plan, member, inputs=inputs, options=options)
+        assemble(plan, inputs, workspace=workspace)

@@ -173,7 +173,7 @@ _NETWORK, _HEAD = "backbone.network.", "head."
 
 
 def start_weights(
-    config: BackboneConfig, start: str | None, corpus: Corpus, workspace: Workspace
+    config: BackboneConfig, start: str | None, *, corpus: Corpus, workspace: Workspace
 ) -> BackboneConfig:
     """The config with the weights that `--start-from` asks for.
 
@@ -192,7 +192,7 @@ def start_weights(
         return config
     folder = Path(start)
     if start == GLOBAL:
-        found = newest_fine_tuned(config.backbone, corpus, workspace)
+        found = newest_fine_tuned(config.backbone, corpus, workspace=workspace)
         if found is None:
             raise MissingStageError(
                 f"--start-from global: no global detector with {config.backbone} was fine-tuned on"
@@ -204,7 +204,7 @@ def start_weights(
     return replace(config, weights=str(folder))
 
 
-def newest_fine_tuned(backbone: str, corpus: Corpus, workspace: Workspace) -> DetectorRun | None:
+def newest_fine_tuned(backbone: str, corpus: Corpus, *, workspace: Workspace) -> DetectorRun | None:
     """The newest global detector for which this network was fine-tuned; None without one."""
     for run in reversed(find_runs(workspace, corpus.fingerprint, fine_tuned=True)):
         if run.category == GLOBAL:
@@ -245,7 +245,7 @@ def network_state(folder: Path) -> Tensors:
     return _part(folder, _NETWORK)
 
 
-def start_head(head: nn.Module, labels: LabelSpace, config: BackboneConfig) -> None:
+def start_head(head: nn.Module, labels: LabelSpace, *, config: BackboneConfig) -> None:
     """Take over the head of the run that `weights` names, where it names one.
 
     The last layer starts with the rows of the concepts that both know; the layers before it are

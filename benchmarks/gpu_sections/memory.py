@@ -98,7 +98,7 @@ def _training(device: str, network: str, size: int, batch_size: int, *, limited:
         rows=np.arange(batch_size),
     )
     backbone = build_backbone(config)
-    model = Detector(backbone, build_head(backbone.n_features, _N_CONCEPTS, config))
+    model = Detector(backbone, build_head(backbone.n_features, _N_CONCEPTS, config=config))
     entries: list[dict[str, Any]] = []
     precision: Any = "bf16" if device.startswith("cuda") else "fp32"
 
@@ -145,9 +145,9 @@ def _extraction(device: str, network: str, size: int) -> Outcome:
                 extract(
                     workspace.embeddings / "all",
                     backbone,
-                    corpus,
-                    workspace,
-                    config,
+                    corpus=corpus,
+                    workspace=workspace,
+                    config=config,
                     size=size,
                     compute=Compute(device=device),
                 )

@@ -235,12 +235,12 @@ class _Trial:
         factor = fit_factor(
             ranked,
             true,
-            targets.n_true,
+            n_true=targets.n_true,
             limit=rule.max_concepts,
             empty_truth=rule.empty_truth,
             missed=missed,
         )
-        head = fit_counts(poisson_binomial(ranked), n_true, names)
+        head = fit_counts(poisson_binomial(ranked), n_true, categories=names)
         return replace(rule, missed=missed, factor=factor, head=head)
 
     def under(self, calibrated_model: CalibratedModel) -> dict[str, csr_array]:

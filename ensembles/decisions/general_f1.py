@@ -203,7 +203,7 @@ def expected_of(
     return Expected(decided=ranked.chosen(decided), f1=f1, counts=counts)
 
 
-def with_decided(rows: Ints, columns: Ints, decided: csr_array) -> tuple[Ints, Ints, Bools]:
+def with_decided(rows: Ints, columns: Ints, *, decided: csr_array) -> tuple[Ints, Ints, Bools]:
     """The pairs and the decided ones together, ordered, and (n,) which of them are decided."""
     width = decided.shape[1]
     its_rows = np.repeat(np.arange(decided.shape[0]), np.diff(decided.indptr))

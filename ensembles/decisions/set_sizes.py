@@ -88,8 +88,8 @@ def top_sizes(ranked: CalibratedPairs, *, factor: float, limit: int, missed: flo
 def fit_factor(
     ranked: CalibratedPairs,
     true: Bools,
-    n_true: npt.NDArray[np.integer],
     *,
+    n_true: npt.NDArray[np.integer],
     limit: int,
     empty_truth: EmptyTruth,
     missed: float = 0.0,

@@ -82,8 +82,8 @@ class Forecast:
 def expected_scores(
     rule: DecisionRule,
     decided: csr_array,
-    probs: Floats,
     *,
+    probs: Floats,
     categories: Sequence[str],
     labels: LabelSpace,
 ) -> tuple[Expected, dict[str, Scores]]:
@@ -96,7 +96,7 @@ def expected_scores(
         categories: N categories.
     """
     known = rule.ranked(probs, categories=categories, labels=labels)
-    rows, columns, flags = with_decided(known.rows, known.columns, decided)
+    rows, columns, flags = with_decided(known.rows, known.columns, decided=decided)
     calibrated = rule.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
     place = np.searchsorted(
         rows.astype(np.int64) * len(labels) + columns,
@@ -168,7 +168,7 @@ def _cross_fitted(
         expected, kinds = expected_scores(
             rule,
             choice.decided[held_out],
-            probs[held_out],
+            probs=probs[held_out],
             categories=names[held_out].tolist(),
             labels=images.labels,
         )
@@ -274,7 +274,9 @@ class ForecastModel:
         """
         none = np.array([], dtype=np.int32)
         nothing = to_csr(none, none, shape=probs.shape)
-        _, now = expected_scores(self.rule, nothing, probs, categories=categories, labels=labels)
+        _, now = expected_scores(
+            self.rule, nothing, probs=probs, categories=categories, labels=labels
+        )
         before = ImageTraits(
             mass=self.found["mass"],
             highest=self.found["highest"],
@@ -301,7 +303,7 @@ class ForecastModel:
             shift: of these images, as `shift` found it.
         """
         expected, _ = expected_scores(
-            self.rule, decided, probs, categories=categories, labels=labels
+            self.rule, decided, probs=probs, categories=categories, labels=labels
         )
         if np.isnan(expected.forecast):
             return None

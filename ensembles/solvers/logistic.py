@@ -27,10 +27,10 @@ Floats64 = npt.NDArray[np.float64]
 def derivatives(
     features: FeatureRows,
     targets: npt.NDArray[np.bool_],
+    *,
     standard: Standard,
     penalty: Floats64,
     coef: Floats64,
-    *,
     curved: bool,
 ) -> tuple[float, Floats64, Floats64]:
     """Loss, gradient and Hessian of a logistic regression, the penalty included.
@@ -144,7 +144,7 @@ def _product(x: Floats64, coef: Floats64) -> float:
     return (first + second) + (third + fourth)
 
 
-def logits_of(features: FeatureRows, standard: Standard, coef: Floats64) -> Floats64:
+def logits_of(features: FeatureRows, standard: Standard, *, coef: Floats64) -> Floats64:
     """(n,) log odds of rows under weights and, last, an intercept."""
     matrix, places = with_places(features)
     logits = np.empty(len(places))
@@ -232,9 +232,7 @@ def _climb(
     patient: bool = False,
 ) -> Floats64:
     """The weights of least loss from `coef` on; patiently, with one Hessian while that does."""
-    at = partial(
-        derivatives, features, targets, standard=standard, penalty=penalty
-    )
+    at = partial(derivatives, features, targets, standard=standard, penalty=penalty)
     loss, gradient, hessian = at(coef=coef, curved=True)
     promised = np.inf
     for _ in range(max_steps):
@@ -261,8 +259,8 @@ def _climb(
 def fit_offsets(
     groups: npt.NDArray[np.integer],
     logits: npt.NDArray[np.floating],
-    targets: npt.NDArray[np.bool_],
     *,
+    targets: npt.NDArray[np.bool_],
     ridge: float,
     n_groups: int,
     n_steps: int = 30,

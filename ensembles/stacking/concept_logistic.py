@@ -61,7 +61,7 @@ class ConceptLogisticStacker:
         self.coef_ = fit_around(
             np.searchsorted(group[order], np.arange(len(self.concepts_) + 1)),
             self.shared_.standard_.of_rows(take_rows(candidates.features, order)),
-            targets[order],
+            targets=targets[order],
             centre=self.shared_.coef_,
             ridge=self.ridge,
         )
@@ -118,8 +118,8 @@ _CONCEPTS, _COEF = "concepts.npy", "concept_coef.npy"
 def fit_around(
     starts: npt.NDArray[np.integer],
     features: Floats,
-    targets: Bools,
     *,
+    targets: Bools,
     centre: Floats64,
     ridge: float,
     max_steps: int = 30,

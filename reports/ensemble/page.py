@@ -7,7 +7,7 @@ from core.runs.ensemble import EnsembleRun, newest_ensemble
 from core.runs.workspace import Corpus, Workspace
 from reports.ensemble.decisions import rules_section, threshold_sections
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
-from reports.ensemble.scores import ladder_section, sources_section, worth_sections
+from reports.ensemble.scores import ladder_section, sources_section, valid_section, worth_sections
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
 from reports.pages.markdown import Section, as_markdown
@@ -32,12 +32,12 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
         parts = report_sections(run)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
-            save_figure(figure, folder, name)
+            save_figure(figure, folder, name=name)
     svgs = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in figures}
     text = as_markdown(title, parts)
     pages = (folder / "report.md", folder / "report.html")
     pages[0].write_text(text, encoding="utf-8")
-    pages[1].write_text(html_page(title, text, svgs), encoding="utf-8")
+    pages[1].write_text(html_page(title, text, svgs=svgs), encoding="utf-8")
     return pages
 
 
@@ -64,22 +64,27 @@ def _opening(run: EnsembleRun) -> Section:
         f" submission on {submitted.n:,} {_scored(corpus)}"
     ]
     if valid := run.ladders.get("valid") if corpus.crossfit else None:
-        lines.append(f"**{valid[-1].f1}**: the same on the {valid[-1].f1.n:,} validation images alone")
+        lines.append(
+            f"**{valid[-1].f1}**: the same on the {valid[-1].f1.n:,} validation images alone"
+        )
     if made := run.meta.get("forecast"):
         lines.append(
             f"**{made['value']:.3f}** [{made['low']:.3f}, {made['high']:.3f}]: its forecast for"
             f" {made['n']:,} test images, made without their labels"
         )
     counts = [f"{len(corpus.table.of(split=s)):,} {s}" for s in ("train", "valid", "test")]
-    lines.append(f"{', '.join(counts)} images; {len(corpus.labels):,} concepts in {corpus.learnt_from}")
+    lines.append(
+        f"{', '.join(counts)} images; {len(corpus.labels):,} concepts in {corpus.learnt_from}"
+    )
     return Section(
         heading="",
         paragraphs=[
             "\n".join(f"- {line}" for line in (*lines, *corpus.notes)),
             "Sample F1 (the task's score: F1 of each image, then the mean) on the"
             f" {_scored(corpus)}, cross-fitted: {_SOURCES_TOO if corpus.crossfit else 'every'}"
-            " threshold, stacker and rule was fitted on folds that do not hold the image. Intervals are 95 % bootstrap intervals over groups (patients,"
-            " studies); gains are paired on the same images.",
+            " threshold, stacker and rule was fitted on folds that do not hold the image. Intervals"
+            " are 95 % bootstrap intervals over groups (patients, studies); gains are paired on the"
+            " same images.",
         ],
     )
 

@@ -75,7 +75,8 @@ def _forecast_lines(run: EnsembleRun) -> list[str]:
     text = (
         f"The submission is forecast to score **{made['value']:.3f}**"
         f" [{made['low']:.3f}, {made['high']:.3f}] on {made['n']:,} test images: the expected F1 of"
-        " its concept sets under the calibrated probabilities. Cross-fitted, such a forecast was off by"
+        " its concept sets under the calibrated probabilities. Cross-fitted, such a forecast was"
+        " off by"
         f" {error.signed()}"
     )
     text += ", which is beyond chance and taken off." if made["corrected"] else "."

@@ -77,7 +77,9 @@ def test_images_of_another_kind_are_decided_by_one_threshold(
     line += " concepts an image against 3.9)"
     assert (line in capsys.readouterr().err) == fall_back
     assert read_meta(made.folder)["fell_back"] == fall_back
-    assert again.ladders["valid"][-1].name.startswith("not used for this test" if fall_back else "submission")
+    assert again.ladders["valid"][-1].name.startswith(
+        "not used for this test" if fall_back else "submission"
+    )
     assert again.submission is not None
     rule = DecisionRule.load(made.folder / "fallback.json") if fall_back else chosen
     test = generated.table.of(split="test")
@@ -219,7 +221,9 @@ def test_a_finished_run_is_kept_and_submitted_in_every_edition_of_its_rule(
     assert f"already stacked, {first.folder}" in capsys.readouterr().err
     assert again.folder == first.folder
     assert (first.folder / "config.json").stat().st_mtime_ns == time
-    assert again.ladders["valid"] == first.ladders["valid"]  # the ladder is read back from the scores of the images
+    assert (
+        again.ladders["valid"] == first.ladders["valid"]
+    )  # the ladder is read back from the scores of the images
     assert first.submission is not None
     assert again.submission is not None
     assert first.submission.is_file()

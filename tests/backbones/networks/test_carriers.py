@@ -316,10 +316,10 @@ def test_a_detector_that_starts_from_another_scales_images_as_that_one_did(
     carried: Carrier, train: Train, corpus: Corpus, workspace: Workspace
 ) -> None:
     first = train(TINY)
-    second = train(start_weights(TINY, "global", corpus, workspace))
+    second = train(start_weights(TINY, "global", corpus=corpus, workspace=workspace))
     assert second["weights_from"].startswith(f"global/{first['folder'].name}, sha256 ")
     assert second["normalisation"] == first["normalisation"]
-    third = start_weights(TINY, str(second["folder"]), corpus, workspace)
+    third = start_weights(TINY, str(second["folder"]), corpus=corpus, workspace=workspace)
     assert build_backbone(third).mean.flatten().tolist() == pytest.approx([102.0, 127.5, 153.0])
 
 

@@ -54,7 +54,7 @@ def as_pairs(probs: Floats, true: Bools, columns: Ints, *, n_images: int) -> Lab
 
 
 def fitted(kind: str, probs: Floats, true: Bools, columns: Ints) -> Calibrator:
-    return CALIBRATIONS[kind](probs, true, columns, labels=LABELS)
+    return CALIBRATIONS[kind](probs, true, columns=columns, labels=LABELS)
 
 
 def test_biases_of_concepts_are_found_and_those_of_rare_ones_drawn_to_all() -> None:
@@ -62,7 +62,7 @@ def test_biases_of_concepts_are_found_and_those_of_rare_ones_drawn_to_all() -> N
     probs, true, columns, truth = drawn(40_000, biases)
     few = np.flatnonzero(columns == 39)[12:]  # of concept 39 a dozen pairs
     keep = np.setdiff1d(np.arange(len(probs)), few)
-    found = fit_vector(probs[keep], true[keep], columns[keep], labels=LABELS)
+    found = fit_vector(probs[keep], true[keep], columns=columns[keep], labels=LABELS)
     error = np.abs(found.of_pairs(probs, columns, labels=LABELS) - truth)
     assert error[columns < 39].mean() < 0.02
     plain = fitted("temperature", probs[keep], true[keep], columns[keep])
@@ -72,7 +72,7 @@ def test_biases_of_concepts_are_found_and_those_of_rare_ones_drawn_to_all() -> N
 
 def test_concepts_that_do_not_differ_share_a_calibration() -> None:
     probs, true, columns, _ = drawn(20_000, np.zeros(40))
-    found = fit_vector(probs, true, columns, labels=LABELS)
+    found = fit_vector(probs, true, columns=columns, labels=LABELS)
     own = np.array(list(found.by_concept.values()))
     assert own[:, 0].std() < 0.05
     assert own[:, 1].std() < 0.1
@@ -97,7 +97,7 @@ def test_a_bent_distortion_is_straightened_by_isotonic_calibration_alone() -> No
 def test_isotonic_functions_rise_everywhere_and_a_rare_concept_takes_the_shared_one() -> None:
     probs, true, columns, _ = drawn(8000, np.linspace(-1, 1, 40))
     true = true & ((columns != 7) | (np.cumsum(columns == 7) < 30))
-    found = fit_isotonic(probs, true, columns, labels=LABELS)
+    found = fit_isotonic(probs, true, columns=columns, labels=LABELS)
     grid = np.linspace(1e-6, 1 - 1e-6, 5000, dtype=np.float32)
     for column in (0, 7):
         at = np.full(5000, column, dtype=np.int32)

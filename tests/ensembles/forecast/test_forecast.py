@@ -62,7 +62,7 @@ def test_the_forecast_is_within_a_hundredth_and_its_interval_holds_the_score(
     test_categories = ["DRCT", "DRXR"] * 400
     decided = choice.rule.decide(test_probs, categories=test_categories, labels=LABELS)
     expected, _ = expected_scores(
-        rule, decided, test_probs, categories=test_categories, labels=LABELS
+        rule, decided, probs=test_probs, categories=test_categories, labels=LABELS
     )
     groups = [str(i) for i in range(1500)]
     made = forecast(expected, error=error, groups=groups, test_groups=groups[:800])

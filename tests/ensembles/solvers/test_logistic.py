@@ -71,7 +71,7 @@ def test_the_part_that_shows_the_way_leads_to_the_same_minimum(
     reference.fit(standardised.astype(np.float64), targets)
     np.testing.assert_allclose(found[0][:-1], reference.coef_[0], atol=5e-4)
     np.testing.assert_allclose(
-        logits_of(features, standard, found[0]),
+        logits_of(features, standard, coef=found[0]),
         standardised @ found[0][:-1] + found[0][-1],
         rtol=1e-5,
         atol=1e-5,
@@ -83,7 +83,7 @@ def test_offsets_agree_with_a_search_on_the_loss_of_each_group() -> None:
     groups = rng.integers(0, 3, 300)
     logits = rng.standard_normal(300)
     targets = rng.random(300) < expit(logits + np.array([2.0, 0.0, -3.0])[groups])
-    found = fit_offsets(groups, logits, targets, ridge=4.0, n_groups=4)
+    found = fit_offsets(groups, logits, targets=targets, ridge=4.0, n_groups=4)
     grid = np.arange(-5, 5, 1e-3)
     for group in range(3):
         here = groups == group

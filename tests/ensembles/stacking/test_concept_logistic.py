@@ -40,7 +40,7 @@ def test_each_group_minimises_its_loss_around_the_centre() -> None:
     targets = rng.random(300) < expit(3 * features[:, 0] - 1)
     centre = np.array([0.5, -0.5, 2.0])
     starts = np.array([0, 100, 100, 300])
-    found = fit_around(starts, features, targets, centre=centre, ridge=3.0)
+    found = fit_around(starts, features, targets=targets, centre=centre, ridge=3.0)
 
     def loss(coef: np.ndarray, here: slice) -> float:
         z = features[here].astype(np.float64) @ coef[:2] + coef[2]
@@ -83,7 +83,7 @@ def test_a_firm_hand_leaves_every_concept_at_the_shared_weights() -> None:
 
 def test_separable_concepts_are_held() -> None:
     starts, features = np.array([0, 40]), np.linspace(-50, 50, 40, dtype=np.float32)[:, None]
-    found = fit_around(starts, features, features[:, 0] > 0, centre=np.zeros(2), ridge=1e-3)
+    found = fit_around(starts, features, targets=features[:, 0] > 0, centre=np.zeros(2), ridge=1e-3)
     assert np.isfinite(found).all()
     assert found[0, 0] > 0.1
 
