@@ -54,7 +54,7 @@ def as_pairs(probs: Floats, true: Bools, columns: Ints, *, n_images: int) -> Lab
 
 
 def fitted(kind: str, probs: Floats, true: Bools, columns: Ints) -> Calibrator:
-    return CALIBRATIONS[kind](probs, true, columns, labels=LABELS)
+    return CALIBRATIONS[kind](probs, true, columns=columns, labels=LABELS)
 
 
 def test_biases_of_concepts_are_found_and_those_of_rare_ones_drawn_to_all() -> None:
