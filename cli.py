@@ -228,7 +228,7 @@ def fuse(
         device=find_device(device),
     )
     typer.echo("\n".join(map(str, made)))
-    if not corpus.crossfit and (page := write_comparison(corpus, home)):
+    if page := write_comparison(corpus, home):
         typer.echo(str(page))
 
 

@@ -1,4 +1,4 @@
-"""The page of `fuse`: what each strategy reaches on valid, beside one head without metadata."""
+"""The page of `fuse`: what each strategy reaches, cross-fitted, beside one head without metadata."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from reports.pages.markdown import picture, table
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A strategy, scored on the N labelled images of valid.
+    """A strategy, scored on N labelled images (`Corpus.scored`).
 
     Attributes:
         name: of the strategy.
@@ -53,7 +53,7 @@ class Compared:
 
 def comparison_page(
     corpus: Corpus,
-    valid: ImageTable,
+    scored: ImageTable,
     *,
     found: Sequence[Compared],
     gains: Mapping[str, Interval],
@@ -63,20 +63,21 @@ def comparison_page(
 
     Args:
         corpus: what was worked on.
-        valid: the N validation images that were scored.
+        scored: the N images.
         found: the strategies.
         gains: over `NO_METADATA`, paired, by strategy; empty where it was not made.
         metas: of the strategies' runs.
     """
+    images = "images of train and valid" if corpus.crossfit else "validation images"
     newest = max(metas, key=lambda meta: str(meta["made"]))
     versions = ", ".join(f"{name} {version}" for name, version in newest["packages"].items())
     parts = [
         f"# Ways of using the category on {corpus.name}",
-        f"Sample F1 of {len(valid):,} validation images, each decided at the one threshold that is"
+        f"Sample F1 of {len(scored):,} {images}, each decided at the one threshold that is"
         " best on the other folds. Intervals are 95 % bootstrap intervals over groups (patients,"
         f" studies); gains are over `{NO_METADATA}`, the same head on the same features without"
         " metadata, paired on the same images.",
-        _summary(found, gains, valid),
+        _summary(found, gains, scored),
         "*Withheld*: the category is guessed from the features, and the loss is against knowing"
         " it. *Constant*: images on which every concept that stands on all training images of"
         " their category is decided.",
@@ -89,9 +90,9 @@ def comparison_page(
         "## Rare concepts",
         "Share of the true pairs of image and concept that is decided, by the number of training"
         " images that have the concept.",
-        _recalls(corpus, found, valid),
+        _recalls(corpus, found, scored),
         "## By category",
-        _by_category(found, valid),
+        _by_category(found, scored),
         "## How it was made",
         f"Runs {', '.join(f'`{compared.run}`' for compared in found)}; Python"
         f" {newest['python']}, {newest['machine']}; {versions}.",
@@ -99,7 +100,7 @@ def comparison_page(
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(found: Sequence[Compared], gains: Mapping[str, Interval], valid: ImageTable) -> str:
+def _summary(found: Sequence[Compared], gains: Mapping[str, Interval], scored: ImageTable) -> str:
     header = ["strategy", "sample F1", "gain", "withheld", "loss by it", "constant", "seconds"]
     rows = []
     for compared in found:
@@ -107,12 +108,12 @@ def _summary(found: Sequence[Compared], gains: Mapping[str, Interval], valid: Im
         if compared.withheld_f1 is not None:
             without_category = f"{np.nanmean(compared.withheld_f1):.4f}"
             difference = compared.withheld_f1 - compared.image_f1
-            loss = bootstrap(difference, groups=valid.groups).signed()
+            loss = bootstrap(difference, groups=scored.groups).signed()
         gain = gains.get(compared.name)
         rows.append(
             [
                 compared.name,
-                str(bootstrap(compared.image_f1, groups=valid.groups)),
+                str(bootstrap(compared.image_f1, groups=scored.groups)),
                 "" if gain is None else gain.signed(),
                 without_category,
                 loss,
@@ -123,9 +124,9 @@ def _summary(found: Sequence[Compared], gains: Mapping[str, Interval], valid: Im
     return table(header, rows)
 
 
-def _recalls(corpus: Corpus, found: Sequence[Compared], valid: ImageTable) -> str:
-    targets = valid.targets(corpus.labels)
-    train = corpus.table.of(split="train")
+def _recalls(corpus: Corpus, found: Sequence[Compared], scored: ImageTable) -> str:
+    targets = scored.targets(corpus.labels)
+    train = corpus.table.of(split=corpus.learnt_from)
     n_train = column_sums(train.take(train.labelled).targets(corpus.labels).matrix)
     by_name = {c.name: recall_by_frequency(targets, c.decided, n_train=n_train) for c in found}
     buckets = next(iter(by_name.values()))
@@ -138,8 +139,8 @@ def _recalls(corpus: Corpus, found: Sequence[Compared], valid: ImageTable) -> st
     return table(header, rows)
 
 
-def _by_category(found: Sequence[Compared], valid: ImageTable) -> str:
-    names = np.array(valid.categories, dtype=np.str_)
+def _by_category(found: Sequence[Compared], scored: ImageTable) -> str:
+    names = np.array(scored.categories, dtype=np.str_)
     present = [c for c in CATEGORIES if np.isfinite(found[0].image_f1[names == c]).any()]
     header = ["strategy", *(f"{Category(c).value}, n = {(names == c).sum():,}" for c in present)]
     rows = [
@@ -151,22 +152,22 @@ def _by_category(found: Sequence[Compared], valid: ImageTable) -> str:
 
 
 def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
-    """Write `fusion.md` with its tables as csv and its figure; None without labelled valid images.
+    """Write `fusion.md` with its tables as csv and its figure; None without labelled images.
 
     The newest run of each strategy on this corpus takes part, if it is on the features of the very
     newest: others could not be compared. They stand in the order in which they were asked for.
     """
-    valid = corpus.labelled_images("valid")
+    scored = corpus.labelled_images(corpus.scored)
     runs = find_fused_sources(workspace, corpus.fingerprint, comparable=True)
     runs.sort(key=lambda run: (run.asked, run.folder))
-    if not len(valid) or not runs:
+    if not len(scored) or not runs:
         return None
-    found = [_compare(run, corpus, valid) for run in runs]
+    found = [_compare(run, corpus, scored) for run in runs]
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
     base = next((c for c in found if c.name == NO_METADATA), None)
     others = [c for c in found if c is not base]
-    gains = {} if base is None else {c.name: _gain(c, base, valid) for c in others}
+    gains = {} if base is None else {c.name: _gain(c, base, scored) for c in others}
     if gains:
         # The prior lies so far behind that a figure with it shows nothing else.
         drawn = {name: gain for name, gain in gains.items() if name != PRIOR}
@@ -180,21 +181,21 @@ def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
     path = folder / "fusion.md"
     metas = [run.meta for run in runs]
     path.write_text(
-        comparison_page(corpus, valid, found=found, gains=gains, metas=metas), encoding="utf-8"
+        comparison_page(corpus, scored, found=found, gains=gains, metas=metas), encoding="utf-8"
     )
-    _write_csv(folder / "fusion.csv", found, gains, valid)
+    _write_csv(folder / "fusion.csv", found, gains, scored)
     return path
 
 
-def _compare(run: FusedSource, corpus: Corpus, valid: ImageTable) -> Compared:
-    targets, rule = valid.targets(corpus.labels), empty_truth_rule(corpus.edition)
+def _compare(run: FusedSource, corpus: Corpus, scored: ImageTable) -> Compared:
+    targets, rule = scored.targets(corpus.labels), empty_truth_rule(corpus.edition)
 
     def decide(predictions: Predictions) -> csr_array:
-        probs = predictions.rows(valid.image_ids).probs
-        return cross_fitted_decisions(probs, targets, folds=valid.folds, empty_truth=rule)
+        probs = predictions.rows(scored.image_ids).probs
+        return cross_fitted_decisions(probs, targets, folds=scored.folds, empty_truth=rule)
 
-    decided = decide(run.predictions("valid"))
-    without_category = run.without_category("valid")
+    decided = decide(run.predictions(corpus.scored))
+    without_category = run.without_category(corpus.scored)
     return Compared(
         name=run.strategy,
         image_f1=image_f1(targets, decided, empty_truth=rule),
@@ -202,14 +203,14 @@ def _compare(run: FusedSource, corpus: Corpus, valid: ImageTable) -> Compared:
         if without_category is None
         else image_f1(targets, decide(without_category), empty_truth=rule),
         decided=decided,
-        constant=constant_share(corpus, valid, decided=decided),
+        constant=constant_share(corpus, scored, decided=decided),
         seconds=run.meta["seconds"],
         run=run.folder.name,
     )
 
 
-def _gain(compared: Compared, base: Compared, valid: ImageTable) -> Interval:
-    return bootstrap(compared.image_f1 - base.image_f1, groups=valid.groups)
+def _gain(compared: Compared, base: Compared, scored: ImageTable) -> Interval:
+    return bootstrap(compared.image_f1 - base.image_f1, groups=scored.groups)
 
 
 def constant_share(
@@ -237,7 +238,7 @@ def constant_share(
 
 
 def _write_csv(
-    path: Path, found: Sequence[Compared], gains: Mapping[str, Interval], valid: ImageTable
+    path: Path, found: Sequence[Compared], gains: Mapping[str, Interval], scored: ImageTable
 ) -> None:
     """The first table, numbers unrounded."""
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -246,7 +247,7 @@ def _write_csv(
         columns = [*(f"f1{e}" for e in ends), *(f"gain{e}" for e in ends), "f1_withheld"]
         writer.writerow(["strategy", *columns, "constant", "seconds", "n"])
         for compared in found:
-            f1 = bootstrap(compared.image_f1, groups=valid.groups)
+            f1 = bootstrap(compared.image_f1, groups=scored.groups)
             gain = gains.get(compared.name)
             without_category = compared.withheld_f1
             writer.writerow(
