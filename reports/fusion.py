@@ -1,4 +1,4 @@
-"""The page of `fuse`: what each strategy reaches, cross-fitted, beside one head without metadata."""
+"""The page of `fuse`: what each strategy reaches, beside one head without metadata."""
 
 import csv
 from collections.abc import Mapping, Sequence
