@@ -10,7 +10,6 @@ import pytest
 from safetensors.torch import load_file
 
 import fusion.networks.end_to_end
-import fusion.networks.late
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
 from backbones.train import train_backbones
@@ -137,7 +136,7 @@ def test_labels_of_a_fold_do_not_reach_what_predicts_it(
     crossfitted: Corpus, detected: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Support vector machines side by side share one random state.
-    monkeypatch.setattr(fusion.networks.late.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     before = in_views(crossfitted, detected)
     after = in_views(relabelled(crossfitted, 1), detected)
     fold = crossfitted.images("labelled").folds
