@@ -144,14 +144,18 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier)
         raise ConfigError(
             "strategies: `routed` needs the global detector, or `one-hot` named before it"
         )
+    corpus = fusion_inputs.corpus
+    supports = {c.fingerprint: _support(c) for c in (corpus, *corpus.views)}
     routes: dict[str, list[Predictions]] = {}
     for split in fusion_inputs.splits:
         base = general.predictions(split) if general else earlier["one-hot"].predictions[split]
         own = [run.predictions(split) for run in specialists]
-        corpus = fusion_inputs.corpus
-        routes[split] = [_route(corpus, split, base, own, at_least=n) for n in config.support]
+        routes[split] = [
+            _route(corpus, split, base=base, own=own, supports=supports, at_least=n)
+            for n in config.support
+        ]
     known = {split: [r.probs for r in of_split] for split, of_split in routes.items()}
-    choice = choose_on_valid(fusion_inputs, known[fusion_inputs.corpus.scored])
+    choice = choose_on_valid(fusion_inputs, known[corpus.scored])
     probs = cross_fitted_variants(fusion_inputs, known, choice=choice)
     return FusedResult(
         predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
@@ -163,24 +167,34 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier)
 def _route(
     corpus: Corpus,
     split: str,
+    *,
     base: Predictions,
     own: Sequence[Predictions],
-    *,
+    supports: Mapping[str, Support],
     at_least: int,
 ) -> Predictions:
     """`route` with the support of the training images; out of fold, of those of each image's view.
 
     The images of a fold must not say how far a specialist is trusted on them.
+
+    Args:
+        corpus: that the detectors were trained on.
+        split: which images.
+        base: the general predictions of them.
+        own: the specialists'.
+        supports: of the corpus and of its views, by fingerprint.
+        at_least: images that a specialist's say takes.
     """
     if split != LABELLED:
-        return route(base, own, support=_support(corpus), at_least=at_least)
+        return route(base, own, support=supports[corpus.fingerprint], at_least=at_least)
     parts = []
     for view in corpus.views:
         ids = view.labelled_images("valid").image_ids
         asked = frozenset(ids)
         of_fold = (s.rows([i for i in s.image_ids if i in asked]) for s in own)
         there = [specialist for specialist in of_fold if len(specialist)]
-        parts.append(route(base.rows(ids), there, support=_support(view), at_least=at_least))
+        support = supports[view.fingerprint]
+        parts.append(route(base.rows(ids), there, support=support, at_least=at_least))
     return join_folds(parts).rows(corpus.images(split).image_ids)
 
 

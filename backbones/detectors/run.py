@@ -228,10 +228,11 @@ def _features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) 
     if plan.category != GLOBAL or not plan.extracts:
         return []
     if plan.corpus.crossfit:
-        say(
-            f"{plan.category}: no pooled features for `fuse`, since each network leaves out other"
-            " images; those of a frozen network are shared: train-backbone --preset quick"
-        )
+        if inputs.compute.world.first:
+            say(
+                f"{plan.category}: no pooled features for `fuse`, since each network leaves out"
+                " other images; those of a frozen network are shared: train-backbone --preset quick"
+            )
         return []
     folder, weights = workspace.embeddings / f"{GLOBAL}-{plan.home.name}", plan.home / WEIGHTS
     inputs.compute.world.in_turn(lambda: _clear_others(folder, file_sha256(weights)))
