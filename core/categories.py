@@ -77,10 +77,8 @@ def _plain(name: str) -> str:
     return re.sub("[^a-z0-9]", "", name.lower())
 
 
-_CATEGORY_OF_NAME: dict[str, Category] = {
-    _plain(name): Category(category)
-    for category, names in _NAMES.items()
-    for name in (category, *names)
+_CATEGORY_OF_NAME: dict[str, str] = {
+    _plain(name): str(category) for category, names in _NAMES.items() for name in (category, *names)
 }
 
 _LONG = 6
@@ -94,7 +92,7 @@ def category_of_name(name: str) -> str | None:
 
     Example:
         >>> category_of_name("x ray"), category_of_name("Ultrasuond"), category_of_name("cat photo")
-        (<Category.DRXR: 'DRXR'>, <Category.DRUS: 'DRUS'>, None)
+        ('DRXR', 'DRUS', None)
     """
     plain = _plain(name)
     if plain in _CATEGORY_OF_NAME:
@@ -139,15 +137,15 @@ def category_of_concepts(concepts: Iterable[str]) -> str:
 
     Example:
         >>> category_of_concepts(["C0817096", "C0040405"])
-        <Category.DRCT: 'DRCT'>
+        'DRCT'
         >>> category_of_concepts(["C0002978", "C0024485"])
-        <Category.DRMR: 'DRMR'>
+        'DRMR'
         >>> category_of_concepts(["C0032743", "C0040405"])
-        <Category.DRCO: 'DRCO'>
+        'DRCO'
     """
     told = {MODALITY_CONCEPTS[cui] for cui in concepts if cui in MODALITY_CONCEPTS}
     if Category.DRAN in told:
         told.discard(Category.DRAN if told & _CROSS_SECTIONS else Category.DRXR)
     if len(told) > 1:
-        return Category.DRCO
-    return next(iter(told), UNKNOWN)
+        return Category.DRCO.value
+    return next((category.value for category in told), UNKNOWN)

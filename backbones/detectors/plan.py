@@ -10,7 +10,7 @@ import numpy as np
 from backbones.networks.build import check_network
 from backbones.networks.weights import Origin, origin_of
 from backbones.settings.config import BackboneConfig
-from core.categories import CATEGORIES
+from core.categories import CATEGORIES, UNKNOWN
 from core.config import fingerprint
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
@@ -70,9 +70,16 @@ class DetectorPlan:
         return self.table.splits.count("train")
 
     def images(self, split: str) -> ImageTable:
-        """The images of a split that it is asked about."""
-        category = None if self.category == GLOBAL else self.category
-        return self.corpus.images(split, category=category)
+        """The images of a split that it is asked about.
+
+        A specialist is asked about those of its category and about those of which none is given:
+        what they are is a guess, which is made later. What their concepts tell counts in training
+        alone.
+        """
+        images = self.corpus.images(split)
+        if self.category == GLOBAL:
+            return images
+        return images.take(np.isin(images.categories, [self.category, UNKNOWN]))
 
     def member_home(self, member: MemberPlan) -> Path:
         """Where a network lies until all are there."""
@@ -142,6 +149,8 @@ def training_images(
 ) -> ImageTable:
     """Labelled, readable images of train, of a category or of all, and those of valid that stop.
 
+    Their category is the given one or, where none is, the one that their concepts tell.
+
     Where none of valid could stop it, training runs its full length.
 
     Args:
@@ -153,7 +162,7 @@ def training_images(
         MissingStageError: the corpus was prepared without halves of valid.
     """
     only = None if category == GLOBAL else category
-    train = corpus.labelled_images("train", category=only)
+    train = corpus.training_images(category=only)
     if config is None:
         return train
     if config.use_folds:
@@ -162,4 +171,4 @@ def training_images(
         return train
     stopping = corpus.valid_half(config.stop_on, category=only)
     rows = corpus.table.row_numbers((*train.image_ids, *stopping.image_ids))
-    return corpus.table.take(rows)
+    return corpus.table.take(rows).as_training_images()
