@@ -4,7 +4,7 @@ They are found in a workspace, or in folders of predictions that a user names.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from core.errors import ConfigError, LeakageError, MissingStageError, Prediction
 from core.images import ImageTable
 from core.predictions import AnyPredictions, Predictions, read_predictions, restrict
 from core.progress import say
-from core.runs.detectors import DetectorRun, find_runs, newest_of_each_preset
-from core.runs.fused import PRIOR, find_fused_sources
+from core.runs.detectors import GLOBAL, DetectorRun, find_runs, newest_of_each_preset
+from core.runs.fused import PRIOR, find_fused_sources, find_guesses
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
 from ensembles.stacking.crossfit import check_out_of_sample
@@ -57,7 +57,8 @@ def gather_members(
 
     A specialist that a fused source already includes is left out; so is one without an image in
     valid, which nothing could weigh, and every run on another corpus. One line says which members
-    there are and what was left out.
+    there are and what was left out. Of images without a category, all of which a specialist
+    predicts, it covers those that `fuse` guessed to be of its own.
 
     Raises:
         MissingStageError: neither a detector nor a fused source is there; the command is named.
@@ -73,9 +74,13 @@ def gather_members(
             f" `{as_typed(f'train-backbone -w {workspace.root}')}`, then `fuse`, then this again"
         )
     contained = {name for run in sources for name in run.contains}
-    folders = {run.strategy: run.folder for run in sources if run.strategy != PRIOR}
-    folders |= {name: run.folder for name, run in detectors.items() if run.name not in contained}
-    found = [_member(name, folder) for name, folder in folders.items()]
+    found = [_member(run.strategy, run.folder) for run in sources if run.strategy != PRIOR]
+    guesses = find_guesses(workspace, corpus.fingerprint)
+    found += [
+        _of_its_images(_member(name, run.folder), run.category, corpus, guesses)
+        for name, run in detectors.items()
+        if run.name not in contained
+    ]
     members = [_prior(corpus), *(member for member in found if len(member.valid))]
     members += outside_members(outside, corpus, beside=members)
     say(_line(members, found, runs, contained))
@@ -121,6 +126,21 @@ def _member(name: str, folder: Path) -> Member:
         origin=f"{folder.name} {read_meta(folder)['made']}",
         valid=Predictions.load(folder / "predictions" / "valid"),
         test=Predictions.load(folder / "predictions" / "test"),
+    )
+
+
+def _of_its_images(
+    member: Member, category: str, corpus: Corpus, guesses: Mapping[str, str]
+) -> Member:
+    """A detector with what it says of images of its category, given or else guessed, alone."""
+    if category == GLOBAL:
+        return member
+    known = zip(corpus.table.image_ids, corpus.table.categories, strict=True)
+    own = frozenset(i for i, given in known if (given or guesses.get(i)) == category)
+    return replace(
+        member,
+        valid=restrict(member.valid, own, member.valid.labels),
+        test=restrict(member.test, own, member.test.labels),
     )
 
 

@@ -122,7 +122,9 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) ->
     """Specialists where they know, elsewhere the global detector, or the fused head without one.
 
     A specialist's say takes training images of the concept; how many, is chosen on valid,
-    cross-fitted.
+    cross-fitted. Where no category is given, all specialists are heard, each as its category is
+    likely by the features. The general source alone is then one of what is chosen from: labels may
+    be too poor in modalities for specialists to be worth hearing.
     """
     general = next((run for run in fusion_inputs.detectors if run.category == GLOBAL), None)
     specialists = [run for run in fusion_inputs.detectors if run.category != GLOBAL]
@@ -132,17 +134,24 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) ->
         )
     support = _support(fusion_inputs)
     routes: dict[str, list[Predictions]] = {}
+    table = fusion_inputs.corpus.table
+    guessed = UNKNOWN in fusion_inputs.corpus.images("valid").categories
     for split in SPLITS:
         base = general.predictions(split) if general else earlier["one-hot"].predictions[split]
         own = [run.predictions(split) for run in specialists]
-        routes[split] = [route(base, own, support=support, at_least=n) for n in config.support]
+        likely = fusion_inputs.likely(table.take(table.row_numbers(base.image_ids)))
+        routes[split] = [
+            route(base, own, support=support, at_least=n, likely=likely) for n in config.support
+        ]
+        if guessed:
+            routes[split].append(route(base, []))
     known = {split: [r.probs for r in of_split] for split, of_split in routes.items()}
     choice = choose_on_valid(fusion_inputs, known["valid"])
     probs = cross_fitted_variants(fusion_inputs, known, choice)
     return FusedResult(
         predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
         contains=tuple(run.name for run in specialists),
-        chosen={"support": config.support[choice.best]},
+        chosen={"support": [*config.support, "general alone"][choice.best]},
     )
 
 

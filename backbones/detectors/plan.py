@@ -81,6 +81,20 @@ class DetectorPlan:
             return images
         return images.take(np.isin(images.categories, [self.category, UNKNOWN]))
 
+    def held_out_images(self, member: MemberPlan) -> ImageTable:
+        """The images of train that a network predicts and never met.
+
+        Where train has images without a given category these are all of them in the folds that the
+        network held out, not only those that their concepts put into its category: whom it predicts
+        may not tell what they show.
+        """
+        own = self.table.take(member.held_out)
+        train = self.corpus.labelled_images("train")
+        if self.category == GLOBAL or UNKNOWN not in train.categories:
+            return own
+        asked = np.isin(train.categories, [self.category, UNKNOWN])
+        return train.take(asked & np.isin(train.folds, own.folds))
+
     def member_home(self, member: MemberPlan) -> Path:
         """Where a network lies until all are there."""
         return self.home / "members" / str(member.number)

@@ -102,7 +102,7 @@ def predicted_images(plan: DetectorPlan, member: MemberPlan) -> Iterator[tuple[s
     for split in SPLITS:
         yield split, plan.images(split)
     if member.held_out.any():
-        yield HELD_OUT, plan.table.take(member.held_out)
+        yield HELD_OUT, plan.held_out_images(member)
 
 
 def _fit(
@@ -192,7 +192,7 @@ def _join(plan: DetectorPlan) -> None:
         _save(plan, plan.members, plan.images(split), split, home / "predictions" / split)
     for part in range(config.folds):
         members = plan.members[part :: config.folds]
-        table = plan.table.take(members[0].held_out)
+        table = plan.held_out_images(members[0])
         _save(plan, members, table, HELD_OUT, home / "predictions" / part_name(part, config.folds))
 
 

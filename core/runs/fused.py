@@ -1,5 +1,6 @@
-"""What `fuse` made, as it lies on disk: names, folders, and the newest run of each strategy."""
+"""What `fuse` made, as it lies on disk: names, folders, guesses, the newest run of a strategy."""
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,25 @@ def find_fused_sources(
     for run in runs:
         newest[run.strategy] = max(run, newest.get(run.strategy, run), key=_age)
     return list(newest.values())
+
+
+GUESSED = "guessed.csv"
+"""Images without a category and what their features say of it, in the folder of the guess."""
+
+
+def find_guesses(workspace: Workspace, corpus_fingerprint: str) -> dict[str, str]:
+    """Image id to the likeliest category, of images that have none, by the newest guess.
+
+    Empty where nothing was guessed, as before `fuse`.
+    """
+    folders = [f for f in workspace.fusion.glob("category-*") if is_complete(f)]
+    metas = {folder: read_meta(folder) for folder in folders}
+    own = [f for f in folders if metas[f].get("corpus") == corpus_fingerprint]
+    if not own:
+        return {}
+    newest = max(own, key=lambda folder: (asked(metas[folder]), folder))
+    with (newest / GUESSED).open(encoding="utf-8", newline="") as file:
+        return {row["image_id"]: row["guess"] for row in csv.DictReader(file)}
 
 
 def _age(run: FusedSource) -> tuple[str, Path]:

@@ -81,11 +81,11 @@ def category_notes(table: ImageTable, manual: ManualConcepts) -> Iterator[Note]:
         return  # all are named; or nothing is known of any, as the overview shows
     n_read = len(unnamed) - len(by_hand) - len(silent)
     kinds = Counter(told[i][1] for i in unnamed if told[i][1])
-    found = ", ".join(f"{category} {n}" for category, n in sorted(kinds.items()))
+    of_kinds = ", ".join(f"{category} {n}" for category, n in sorted(kinds.items()))
     parts = [
         f"{len(train) - len(unnamed)} named",
         *([f"{len(by_hand)} read from the manual list"] if by_hand else []),
-        f"{n_read} read from the concepts" + (f" ({found})" if found else ""),
+        f"{n_read} read from the concepts" + (f" ({of_kinds})" if of_kinds else ""),
         f"{count(len(silent), 'image')} without a modality concept",
     ]
     shown = f": {first_few(silent)}" if silent else ""

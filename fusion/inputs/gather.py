@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.embeddings import Embeddings, join
@@ -37,8 +38,9 @@ class FusionInputs:
         names: of the embedding folders that they were joined from.
         detectors: the newest finished run of each category and of the global detector.
         encoder: of the metadata columns that take part.
-        network_inputs: the images in the order of the embeddings, a guess where a category is
-            missing.
+        network_inputs: the images in the order of the embeddings, a guess where no category is
+            given: of training images too whose concepts tell it, so that networks learn from such
+            guesses as they will be asked with.
         guess: what the features say of the category; None where it cannot be guessed.
         device: where to compute.
     """
@@ -59,17 +61,33 @@ class FusionInputs:
         return [self.corpus.table.metadata[column.name] for column in self.encoder.columns]
 
     def training_images(self) -> ImageTable:
-        """The readable, labelled images of the training split."""
-        return self.corpus.labelled_images("train")
+        """The readable, labelled images of the training split, to be learnt from."""
+        return self.corpus.training_images()
 
     def rows(self, images: ImageTable) -> Rows:
         """Rows of these images in `network_inputs`."""
         return row_numbers("pooled features", self.embeddings.image_ids, images.image_ids)
 
+    def known_category(self, rows: Rows) -> Tensor:
+        """(n, 7) category of training images to count concepts by: given, told, else the guess.
+
+        Args:
+            rows: of training images in `network_inputs`.
+        """
+        train = self.training_images()
+        number_of = np.full(len(self.network_inputs.features), -1)
+        number_of[self.rows(train)] = np.arange(len(train))
+        known = torch.from_numpy(one_hot(train.take(number_of[rows]).categories))
+        guessed = self.network_inputs.category[torch.from_numpy(rows)]
+        return torch.where(known.any(dim=1, keepdim=True), known, guessed)
+
     @cached_property
     def without_category(self) -> NetworkInputs | None:
-        """What networks see if no image has a category; None where none can be guessed."""
-        if self.guess is None:
+        """What networks see if no image has a category.
+
+        None where none can be guessed, and where none is given, so that it makes no difference.
+        """
+        if self.guess is None or set(self.corpus.table.categories) == {UNKNOWN}:
             return None
         return replace(self.network_inputs, category=torch.tensor(self.guess.posterior))
 
@@ -140,7 +158,7 @@ def gather_inputs(
         )
     joined = join([Embeddings.load(folder) for folder in folders])
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
-    encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
+    encoder = MetadataEncoder.fitted(corpus.training_images(), metadata)
     guess = guess_categories(corpus, workspace, joined, names)
     return FusionInputs(
         corpus=corpus,

@@ -177,6 +177,34 @@ def test_without_categories_in_train_there_is_no_guess(
     assert "categories cannot be guessed" in capsys.readouterr().err
 
 
+def test_categories_that_labels_tell_teach_in_train_and_nowhere_else(
+    corpus: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = corpus.table
+    true = tuple(
+        c if k is not None else "" for c, k in zip(table.categories, table.concepts, strict=True)
+    )
+    wrong = tuple(
+        ("DRXR" if c == "DRCT" else "DRCT") if split == "valid" else c
+        for c, split in zip(true, table.splits, strict=True)
+    )
+    found = []
+    for number, told in enumerate((true, wrong)):
+        unnamed = replace(table, categories=("",) * len(table), taught_categories=told)
+        taught = replace(corpus, table=unnamed, fingerprint=f"taught{number}")
+        guess = guess_categories(taught, workspace, features_of(corpus), ("made",))
+        assert guess is not None
+        assert guess.n_images == 40
+        found.append(guess.posterior)
+        listed_ids = {row["image_id"] for row in listed(guess.folder / "guessed.csv")}
+        assert listed_ids == set(table.image_ids[40:])
+        assert not listed(guess.folder / "doubted.csv")
+    np.testing.assert_array_equal(found[0], found[1])
+    assert "24 images have no category: guessed" in capsys.readouterr().err
+    guesses = [CATEGORIES[column] for column in found[0].argmax(axis=1)]
+    assert guesses == list(table.categories)
+
+
 def test_each_category_has_a_column_of_its_own() -> None:
     np.testing.assert_array_equal(one_hot(CATEGORIES), np.eye(7, dtype=np.float32))
 
