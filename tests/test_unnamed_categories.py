@@ -152,7 +152,9 @@ def test_labels_of_a_valid_image_change_none_of_its_predictions(
     unnamed: Corpus, plain: tuple[Answers, Workspace], workspace: Workspace
 ) -> None:
     valid = unnamed.images("valid")
-    scans = [i for i, c in zip(valid.image_ids, valid.concepts, strict=True) if "C0040405" in c]
+    scans = [
+        i for i, c in zip(valid.image_ids, valid.concepts, strict=True) if "C0040405" in (c or ())
+    ]
     magnet: Concepts = ("C0024485", "C0006104")
     other = with_labels(unnamed, {scans[0]: magnet}, "other000")
     row = other.table.image_ids.index(scans[0])

@@ -69,9 +69,9 @@ def category_notes(table: ImageTable, manual: ManualConcepts) -> Iterator[Note]:
     rows = zip(labelled.image_ids, labelled.categories, labelled.concepts, strict=True)
     told = {i: (given, _told(manual.get(i, ()), own or ())) for i, given, own in rows}
     if odd := [i for i, (given, own) in told.items() if given and own and given != own]:
-        shown = [f"{i}: {told[i][0]}, not {told[i][1]}" for i in odd]
+        pairs = [f"{i}: {told[i][0]}, not {told[i][1]}" for i in odd]
         text = f"{count(len(odd), 'image')} whose concepts tell another category than is named"
-        yield Note(f"{text}; the named one counts: {first_few(shown)}")
+        yield Note(f"{text}; the named one counts: {first_few(pairs)}")
     train = table.of(split="train")
     train = train.take(train.labelled)
     unnamed = [i for i, c in zip(train.image_ids, train.categories, strict=True) if c == UNKNOWN]
