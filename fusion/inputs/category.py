@@ -267,9 +267,10 @@ def _tell(home: Path, n_guessed: int, n_doubted: int, *, accuracy: float) -> Non
             f" {accuracy:.1%} of train, held out), {home / GUESSED}"
         )
     if n_doubted:
-        look = "image looks" if n_doubted == 1 else "images look"
+        one = n_doubted == 1
+        look, own = ("image looks", "its own") if one else ("images look", "their own")
         say(
-            f"{n_doubted:,} {look} like another category than the given one (under {DOUBTED:.0%} by"
+            f"{n_doubted:,} {look} like another category than {own} (under {DOUBTED:.0%} by"
             f" their features); worth a look: {home / 'doubted.csv'}"
         )
 

@@ -139,7 +139,7 @@ def test_a_folder_that_is_wrong_is_doubted_and_kept(
     rows = listed(guess.folder / "doubted.csv")
     assert [(r["image_id"], r["given"], r["guess"]) for r in rows] == [(name, "DRXR", "DRCT")]
     said = capsys.readouterr().err
-    assert "1 image looks like another category than the given one" in said
+    assert "1 image looks like another category than its own" in said
     assert str(guess.folder / "doubted.csv") in said
 
 
