@@ -24,6 +24,9 @@ detectors and second stages learn from."""
 
 _COLUMNS = ("image_id", "path", "category", "split", "fold", "group", "labelled", "concepts")
 
+TAUGHT = "taught_category"
+"""Column of `images.csv` with the taught categories; it is there only if an image has one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTable:
@@ -32,7 +35,8 @@ class ImageTable:
     Attributes:
         image_ids: distinct ids, as the task writes them.
         paths: image files.
-        categories: one of `CATEGORIES`, or `UNKNOWN`.
+        categories: one of `CATEGORIES`, or `UNKNOWN`: what is given with the image, and so may be
+            used to predict it.
         splits: one of `SPLITS`.
         folds: fold of the image within its split, or within `LABELLED` where train and valid were
             dealt together; -1 where there is none. Whole groups share one. `prepare` assigns them,
@@ -40,6 +44,9 @@ class ImageTable:
         groups: images that must not be parted (a patient, a study, a video).
         concepts: true concepts, () for an image known to have none, None where they are not known.
         metadata: further columns by name, "" where a value is missing.
+        taught_categories: what the concepts of an image tell of its category where none is given,
+            else `UNKNOWN`; () where that is so of all. They come from the labels: only
+            `as_training_images` makes use of them, nothing that predicts does.
 
     Raises:
         CorpusError: lengths differ, an id stands twice (the splits are named where it crosses
@@ -54,9 +61,13 @@ class ImageTable:
     groups: tuple[str, ...]
     concepts: tuple[Concepts | None, ...]
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    taught_categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name != "metadata"}
+        names = {f.name for f in fields(self)} - {"metadata"}
+        if not self.taught_categories:
+            names.remove("taught_categories")
+        lengths = {name: len(getattr(self, name)) for name in sorted(names)}
         lengths |= {name: len(values) for name, values in self.metadata.items()}
         if len(set(lengths.values())) > 1:
             raise CorpusError(f"columns of the image table differ in length: {lengths}")
@@ -64,6 +75,7 @@ class ImageTable:
             self._refuse_repeated_ids()
         for name, values, known in (
             ("category", self.categories, {*CATEGORIES, UNKNOWN}),
+            ("category", self.taught_categories, {*CATEGORIES, UNKNOWN}),
             ("split", self.splits, set(SPLITS)),
         ):
             if strange := sorted(set(values) - known):
@@ -125,6 +137,7 @@ class ImageTable:
             groups=pick(self.groups),
             concepts=pick(self.concepts),
             metadata={name: pick(values) for name, values in self.metadata.items()},
+            taught_categories=self.taught_categories and pick(self.taught_categories),
         )
 
     def of(self, *, split: str | None = None, category: str | None = None) -> "ImageTable":
@@ -138,6 +151,27 @@ class ImageTable:
         if category is not None:
             keep &= np.array(self.categories, dtype=np.str_) == category
         return self.take(keep)
+
+    def as_training_images(self) -> "ImageTable":
+        """These images as they are learnt from: a category that only labels tell counts as theirs.
+
+        The category prior, specialists and guesses of the category are fitted on them. What is
+        predicted from such a table has seen the answer.
+
+        Raises:
+            AlignmentError: the concepts of an image are not known.
+        """
+        if not self.labelled.all():
+            without = [i for i, c in zip(self.image_ids, self.concepts, strict=True) if c is None]
+            raise AlignmentError(
+                f"{len(without)} of {len(self)} images have no concepts to learn from:"
+                f" {first_few(without)}"
+            )
+        if not self.taught_categories:
+            return self
+        pairs = zip(self.categories, self.taught_categories, strict=True)
+        categories = tuple(given or taught for given, taught in pairs)
+        return replace(self, categories=categories, taught_categories=())
 
     def with_folds(self, folds: npt.NDArray[np.int16]) -> "ImageTable":
         """These images in other folds."""
@@ -162,7 +196,8 @@ class ImageTable:
         """Write `images.csv`."""
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*_COLUMNS, *self.metadata])
+            taught = [TAUGHT] if self.taught_categories else []
+            writer.writerow([*_COLUMNS, *taught, *self.metadata])
             writer.writerows(self._csv_rows())
 
     def _csv_rows(self) -> Iterator[list[str]]:
@@ -176,6 +211,7 @@ class ImageTable:
                 self.groups[row],
                 str(int(concepts is not None)),
                 ";".join(concepts or ()),
+                *self.taught_categories[row : row + 1],
                 *(values[row] for values in self.metadata.values()),
             ]
 
@@ -199,6 +235,7 @@ class ImageTable:
             raise CorpusError(f"{path}: line {short[0]} has not {len(header)} columns")
         columns = list(zip(*rows, strict=True)) or [()] * len(header)
         ids, paths, categories, splits, folds, groups, labelled, concepts = columns[:8]
+        metadata = dict(zip(header[8:], columns[8:], strict=True))
         return cls(
             image_ids=ids,
             paths=paths,
@@ -210,7 +247,8 @@ class ImageTable:
                 tuple(c.split(";") if c else ()) if known == "1" else None
                 for c, known in zip(concepts, labelled, strict=True)
             ),
-            metadata=dict(zip(header[8:], columns[8:], strict=True)),
+            taught_categories=metadata.pop(TAUGHT, ()),
+            metadata=metadata,
         )
 
 

@@ -168,7 +168,10 @@ def overview(corpus: Corpus) -> list[str]:
         cardinality = f", {np.mean([len(c) for c in known]):.2f} concepts an image" if known else ""
         counts = Counter(part.categories)
         categories = ", ".join(f"{c or 'no category'} {n:,}" for c, n in sorted(counts.items()))
-        lines.append(f"  {split}: {len(part):,} images ({categories}){cardinality}")
+        taught = Counter(category for category in part.taught_categories if category)
+        told = ", ".join(f"{c} {n:,}" for c, n in sorted(taught.items()))
+        learnt = f", to learn by: {told}" if told and split == "train" else ""
+        lines.append(f"  {split}: {len(part):,} images ({categories}{learnt}){cardinality}")
     return [*lines, *(f"  note: {note}" for note in corpus.notes)]
 
 
@@ -234,9 +237,10 @@ def _fingerprint(table: ImageTable, protocol: Protocol) -> str:
     """
     folds = [int(fold) for fold in table.folds]
     marks, halves = table.metadata["readable"], table.metadata[HALF]
+    taught = [table.taught_categories] if table.taught_categories else []
     sizes = [path.stat().st_size if path.exists() else -1 for path in map(Path, table.paths)]
     parts = (table.image_ids, table.categories, table.splits, folds, table.concepts)
-    other = () if protocol == "holdout" else (protocol,)
+    other = [*taught, *([] if protocol == "holdout" else [protocol])]
     return fingerprint(*parts, marks, halves, sizes, *other)
 
 

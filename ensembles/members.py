@@ -4,17 +4,17 @@ They are found in a workspace, or in folders of predictions that a user names.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.categories import CATEGORIES
+from core.categories import CATEGORIES, UNKNOWN
 from core.errors import ConfigError, LeakageError, MissingStageError, PredictionsError, as_typed
 from core.images import ImageTable
 from core.predictions import AnyPredictions, read_predictions, restrict
 from core.progress import say
-from core.runs.detectors import DetectorRun, find_runs, newest_of_each_preset
-from core.runs.fused import PRIOR, find_fused_sources
+from core.runs.detectors import GLOBAL, DetectorRun, find_runs, newest_of_each_preset
+from core.runs.fused import PRIOR, FusedSource, find_fused_sources, find_guesses
 from core.runs.out_of_fold import fold_folders, join_folds, load_folds, read_folds
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
@@ -63,7 +63,8 @@ def gather_members(
 
     A specialist that a fused source already includes is left out; so is one without a scored
     image, which nothing could weigh, and every run on another corpus. One line says which members
-    there are and what was left out.
+    there are and what was left out. Of images without a category, all of which a specialist
+    predicts, it covers those that `fuse` guessed to be of its own.
 
     Raises:
         MissingStageError: neither a detector nor a fused source is there; the command is named.
@@ -79,10 +80,23 @@ def gather_members(
             f" `{as_typed(f'train-backbone -w {workspace.root}')}`, then `fuse`, then this again"
         )
     contained = {name for run in sources for name in run.contains}
-    folders = {run.strategy: run.folder for run in sources if run.strategy != PRIOR}
-    folders |= {name: run.folder for name, run in detectors.items() if run.name not in contained}
-    found = [_member(name, folder, corpus.scored) for name, folder in folders.items()]
-    members = [_prior(corpus), *(member for member in found if len(member.scored))]
+    found = [
+        _member(run.strategy, run.folder, scored=corpus.scored)
+        for run in sources
+        if run.strategy != PRIOR
+    ]
+    guesses = find_guesses(workspace, corpus)
+    found += [
+        _of_its_images(
+            _member(name, run.folder, scored=corpus.scored),
+            run.category,
+            corpus=corpus,
+            guesses=guesses,
+        )
+        for name, run in detectors.items()
+        if run.name not in contained
+    ]
+    members = [_prior(corpus, sources), *(member for member in found if len(member.scored))]
     members += outside_members(outside, corpus, beside=members)
     say(_line(members, found, runs, contained))
     _check(members, corpus)
@@ -120,7 +134,7 @@ def _check(members: Sequence[Member], corpus: Corpus) -> None:
             raise LeakageError(f"member {member.name}: {error}") from None
 
 
-def _member(name: str, folder: Path, scored: str) -> Member:
+def _member(name: str, folder: Path, *, scored: str) -> Member:
     return Member(
         name=name,
         folder=folder.resolve(),
@@ -130,7 +144,27 @@ def _member(name: str, folder: Path, scored: str) -> Member:
     )
 
 
-def _prior(corpus: Corpus) -> Member:
+def _of_its_images(
+    member: Member, category: str, *, corpus: Corpus, guesses: Mapping[str, str]
+) -> Member:
+    """A detector with what it says of images of its category, given or else guessed, alone."""
+    if category == GLOBAL:
+        return member
+    known = zip(corpus.table.image_ids, corpus.table.categories, strict=True)
+    own = frozenset(i for i, given in known if (given or guesses.get(i)) == category)
+    return replace(
+        member,
+        scored=restrict(member.scored, own, labels=member.scored.labels),
+        test=restrict(member.test, own, labels=member.test.labels),
+    )
+
+
+def _prior(corpus: Corpus, sources: Sequence[FusedSource]) -> Member:
+    """The category prior: of given categories, or of the guesses of `fuse` where some lack one."""
+    guessed = [run for run in sources if run.strategy == PRIOR]
+    asked = [corpus.table.of(split=split).categories for split in (corpus.scored, "test")]
+    if guessed and any(UNKNOWN in categories for categories in asked):
+        return _member(PRIOR, guessed[0].folder, scored=corpus.scored)
     return Member(
         name=PRIOR,
         folder=None,

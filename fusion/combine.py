@@ -154,17 +154,23 @@ def route(
     *,
     support: Support | None = None,
     at_least: int = 0,
+    likely: npt.NDArray[np.float32] | None = None,
 ) -> Predictions:
     """The general predictions, with each specialist's own in its rows and concepts.
 
+        p = sum_c P(c) s_c + (1 - sum_c P(c)) g,    c the specialists that know the concept
+
     A concept that a specialist does not cover is unknown to it, not absent: the general source
     keeps its say there. So it does for concepts that the specialist learnt from too few images.
+    Where a category is given, P is 1 and its specialist speaks alone.
 
     Args:
         general: every image, the full label space.
-        specialists: some of these images each, no image twice; concepts of the full space.
+        specialists: some of these images each; concepts of the full space.
         support: images that each specialist, named by its source, learnt a concept from.
         at_least: how many of them a specialist's say takes.
+        likely: (N, 7) certainty of each category of the general source's images, 1 where it is
+            given; None where each specialist has the images of its category alone.
 
     Raises:
         AlignmentError: a specialist has an image that the general source lacks.
@@ -178,8 +184,17 @@ def route(
         known = np.ones(len(columns), dtype=np.bool_)
         if support is not None:
             known = support[specialist.source][columns] >= at_least
-        probs[rows[:, None], columns[known][None, :]] = specialist.probs[:, known]
+        cells = np.ix_(rows, columns[known])
+        own = specialist.probs[:, known]
+        if likely is None:
+            probs[cells] = own
+        else:
+            weight = likely[rows, CATEGORIES.index(specialist.source)][:, None]
+            probs[cells] = np.where(
+                weight == 1, own, probs[cells] + weight * (own - general.probs[cells])
+            )
         fitted_on |= specialist.fitted_on
+    probs = np.clip(probs, 0, 1)  # rounding of the sums
     return Predictions(
         source="routed",
         image_ids=general.image_ids,

@@ -93,6 +93,7 @@ def fuse(
             whole.of_view(view, config.metadata, tell=view is corpus.views[0])
             for view in corpus.views
         ]
+        whole = whole.with_guesses(views)
     given = _Given(whole=whole, views=views, earlier={}, preset=preset)
     return [_fuse_one(name, given, config) for name in names]
 

@@ -6,12 +6,13 @@ from difflib import get_close_matches
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import ConfigError
 from core.images import LABELLED, ImageTable
 from core.metrics import column_sums
-from core.predictions import Predictions, Probs
+from core.predictions import Predictions, Probs, row_numbers
 from core.runs.detectors import GLOBAL
 from core.runs.fused import NO_METADATA, PRIOR
 from core.runs.out_of_fold import join_folds
@@ -136,7 +137,9 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier)
     """Specialists where they know, elsewhere the global detector, or the fused head without one.
 
     A specialist's say takes training images of the concept; how many, is chosen on valid,
-    cross-fitted.
+    cross-fitted. Where no category is given, all specialists are heard, each as its category is
+    likely by the features. The general source alone is then one of what is chosen from: labels may
+    be too poor in modalities for specialists to be worth hearing.
     """
     general = next((run for run in fusion_inputs.detectors if run.category == GLOBAL), None)
     specialists = [run for run in fusion_inputs.detectors if run.category != GLOBAL]
@@ -147,20 +150,32 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier)
     corpus = fusion_inputs.corpus
     supports = {c.fingerprint: _support(c) for c in (corpus, *corpus.views)}
     routes: dict[str, list[Predictions]] = {}
+    table, guessed = corpus.table, UNKNOWN in corpus.images(corpus.scored).categories
     for split in fusion_inputs.splits:
         base = general.predictions(split) if general else earlier["one-hot"].predictions[split]
         own = [run.predictions(split) for run in specialists]
+        likely = fusion_inputs.likely(table.take(table.row_numbers(base.image_ids)))
         routes[split] = [
-            _route(corpus, split, base=base, own=own, supports=supports, at_least=n)
+            _route(
+                corpus,
+                split,
+                base=base,
+                own=own,
+                supports=supports,
+                at_least=n,
+                likely=likely,
+            )
             for n in config.support
         ]
+        if guessed:
+            routes[split].append(base)
     known = {split: [r.probs for r in of_split] for split, of_split in routes.items()}
     choice = choose_on_valid(fusion_inputs, known[corpus.scored])
     probs = cross_fitted_variants(fusion_inputs, known, choice=choice)
     return FusedResult(
         predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
         contains=tuple(run.name for run in specialists),
-        chosen={"support": config.support[choice.best]},
+        chosen={"support": [*config.support, "general alone"][choice.best]},
     )
 
 
@@ -172,6 +187,7 @@ def _route(
     own: Sequence[Predictions],
     supports: Mapping[str, Support],
     at_least: int,
+    likely: npt.NDArray[np.float32],
 ) -> Predictions:
     """`route` with the support of the training images; out of fold, of those of each image's view.
 
@@ -184,9 +200,11 @@ def _route(
         own: the specialists'.
         supports: of the corpus and of its views, by fingerprint.
         at_least: images that a specialist's say takes.
+        likely: (N, 7) certainty of each category of the N images of `base`.
     """
     if split != LABELLED:
-        return route(base, own, support=supports[corpus.fingerprint], at_least=at_least)
+        support = supports[corpus.fingerprint]
+        return route(base, own, support=support, at_least=at_least, likely=likely)
     parts = []
     for view in corpus.views:
         ids = view.labelled_images("valid").image_ids
@@ -194,13 +212,16 @@ def _route(
         of_fold = (s.rows([i for i in s.image_ids if i in asked]) for s in own)
         there = [specialist for specialist in of_fold if len(specialist)]
         support = supports[view.fingerprint]
-        parts.append(route(base.rows(ids), there, support=support, at_least=at_least))
+        rows = row_numbers(base.source, base.image_ids, wanted=ids)
+        parts.append(
+            route(base.rows(ids), there, support=support, at_least=at_least, likely=likely[rows])
+        )
     return join_folds(parts).rows(corpus.images(split).image_ids)
 
 
 def _support(corpus: Corpus) -> Support:
     """(L,) training images of each concept, by category."""
-    train = corpus.labelled_images(corpus.learnt_from)
+    train = corpus.training_images()
     return {
         category: column_sums(train.of(category=category).targets(corpus.labels).matrix)
         for category in corpus.training_categories

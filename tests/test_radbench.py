@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 import cli
+from core.categories import category_of_concepts
 from core.images import SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.runs.ensemble import read_scores
@@ -64,6 +65,13 @@ def test_splits_and_categories_have_the_counts_of_the_readme(split: str, reading
     assert Counter(part.categories) == COUNTS[split]
     assert len(part) == {"train": 3_274, "valid": 1_015, "test": 1_165}[split]
     assert part.labelled.all() == (split != "test")
+
+
+def test_modality_concepts_tell_the_category_that_is_named(reading: Reading) -> None:
+    table = reading.table.take(reading.table.labelled)
+    told = [category_of_concepts(concepts or ()) for concepts in table.concepts]
+    assert told == list(table.categories)
+    assert not any("tell another category" in note for note in reading.notes)
 
 
 def test_train_has_252_concepts_of_which_an_image_has_five(reading: Reading) -> None:

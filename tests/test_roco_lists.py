@@ -4,13 +4,14 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from core.categories import UNKNOWN
+from core.categories import UNKNOWN, category_of_concepts
 from core.images import ImageTable
 from core.labels import Concepts, LabelSpace
 from core.metrics import sample_f1
@@ -52,6 +53,14 @@ def test_there_are_8180_images_with_3266_concepts(real: ConceptList) -> None:
     assert len(LabelSpace.of(real.concepts.values())) == 3_266
     assert np.mean([len(c) for c in real.concepts.values()]) == pytest.approx(8.6, abs=0.05)
     assert all(re.fullmatch(r"C\d{7}", cui) for c in real.concepts.values() for cui in c)
+
+
+def test_less_than_a_third_of_the_images_has_a_modality_concept(real: ConceptList) -> None:
+    told = Counter(category_of_concepts(concepts) for concepts in real.concepts.values())
+    assert told == {
+        "": 5_656, "DRXR": 887, "DRCT": 797, "DRUS": 523, "DRAN": 289, "DRPE": 21, "DRMR": 4,
+        "DRCO": 3,
+    }  # fmt: skip
 
 
 def test_the_list_is_read_as_ten_plain_lines_would(real: ConceptList) -> None:

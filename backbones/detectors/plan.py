@@ -10,7 +10,7 @@ import numpy as np
 from backbones.networks.build import check_network
 from backbones.networks.weights import Origin, origin_of
 from backbones.settings.config import BackboneConfig
-from core.categories import CATEGORIES
+from core.categories import CATEGORIES, UNKNOWN
 from core.config import fingerprint
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
@@ -91,9 +91,31 @@ class DetectorPlan:
         return self.corpus.n_folds if self.corpus.crossfit else self.config.folds
 
     def images(self, split: str) -> ImageTable:
-        """The images of a split that it is asked about."""
-        category = None if self.category == GLOBAL else self.category
-        return self.corpus.images(split, category=category)
+        """The images of a split that it is asked about.
+
+        A specialist is asked about those of its category and about those of which none is given:
+        what they are is a guess, which is made later. What their concepts tell counts in training
+        alone.
+        """
+        images = self.corpus.images(split)
+        if self.category == GLOBAL:
+            return images
+        return images.take(np.isin(images.categories, [self.category, UNKNOWN]))
+
+    def held_out_images(self, member: MemberPlan) -> ImageTable:
+        """The labelled images that a network predicts and never met.
+
+        Where they include images without a given category these are all of them in the folds that
+        the network held out, not only those that their concepts put into its category: whom it
+        predicts may not tell what they show.
+        """
+        learnt = self.corpus.labelled_images(self.held_out)
+        if self.category == GLOBAL or UNKNOWN not in learnt.categories:
+            return self.table.take(member.held_out)
+        asked = np.isin(learnt.categories, [self.category, UNKNOWN])
+        if self.corpus.crossfit:
+            return learnt.take(asked & (learnt.folds == member.number % self.n_parts))
+        return learnt.take(asked & np.isin(learnt.folds, self.table.folds[member.held_out]))
 
     def member_home(self, member: MemberPlan) -> Path:
         """Where a network lies until all are there."""
@@ -201,6 +223,8 @@ def training_images(
 ) -> ImageTable:
     """Labelled, readable images of train, of a category or of all, and those of valid that stop.
 
+    Their category is the given one or, where none is, the one that their concepts tell.
+
     Where none of valid could stop it, training runs its full length. Of a cross-fitted corpus they
     are the labelled, readable images of train and valid.
 
@@ -213,7 +237,7 @@ def training_images(
         MissingStageError: the corpus was prepared without halves of valid.
     """
     only = None if category == GLOBAL else category
-    train = corpus.labelled_images(corpus.learnt_from, category=only)
+    train = corpus.training_images(category=only)
     if config is None or corpus.crossfit:
         return train
     if config.use_folds:
@@ -222,4 +246,4 @@ def training_images(
         return train
     stopping = corpus.valid_half(config.stop_on, category=only)
     rows = corpus.table.row_numbers((*train.image_ids, *stopping.image_ids))
-    return corpus.table.take(rows)
+    return corpus.table.take(rows).as_training_images()

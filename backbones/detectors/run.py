@@ -102,7 +102,7 @@ def predicted_images(plan: DetectorPlan, member: MemberPlan) -> Iterator[tuple[s
     for split in plan.splits:
         yield split, plan.images(split)
     if plan.n_parts:
-        yield plan.held_out, plan.table.take(member.held_out)
+        yield plan.held_out, plan.held_out_images(member)
 
 
 def _fit(
@@ -193,7 +193,7 @@ def _join(plan: DetectorPlan) -> None:
         _save(plan, plan.members, plan.images(split), split, home / "predictions" / split)
     for part in range(plan.n_parts):
         members = plan.members[part :: plan.n_parts]
-        table = plan.table.take(members[0].held_out)
+        table = plan.held_out_images(members[0])
         folder = home / "predictions" / fold_name(plan.held_out, part, n_parts=plan.n_parts)
         _save(plan, members, table, plan.held_out, folder)
 

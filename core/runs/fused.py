@@ -1,5 +1,6 @@
-"""What `fuse` made, as it lies on disk: names, folders, and the newest run of each strategy."""
+"""What `fuse` made, as it lies on disk: names, folders, guesses, the newest run of a strategy."""
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from core.predictions import Predictions
 from core.runs.out_of_fold import fold_folders, load_folds
-from core.runs.workspace import Workspace
+from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import asked, is_complete, read_meta
 
 PRIOR = "prior"
@@ -93,6 +94,31 @@ def find_fused_sources(
     for run in runs:
         newest[run.strategy] = max(run, newest.get(run.strategy, run), key=_age)
     return list(newest.values())
+
+
+GUESSED = "guessed.csv"
+"""Images without a category and what their features say of it, in the folder of the guess."""
+
+
+def find_guesses(workspace: Workspace, corpus: Corpus) -> dict[str, str]:
+    """Image id to the likeliest category, of images that have none, by the newest guess.
+
+    Of a cross-fitted corpus each view has a guess, and a labelled image that of the view that holds
+    it out. Empty where nothing was guessed, as before `fuse`.
+    """
+    folders = [f for f in workspace.fusion.glob("category-*") if is_complete(f)]
+    metas = {folder: read_meta(folder) for folder in folders}
+    guesses: dict[str, str] = {}
+    for view in corpus.views:
+        own = [f for f in folders if metas[f].get("corpus") == view.fingerprint]
+        if not own:
+            continue
+        learnt = frozenset(view.table.of(split="train").image_ids) if corpus.crossfit else ()
+        newest = max(own, key=lambda folder: (asked(metas[folder]), folder))
+        with (newest / GUESSED).open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["image_id"] not in learnt]
+        guesses |= {row["image_id"]: row["guess"] for row in rows}
+    return guesses
 
 
 def _age(run: FusedSource) -> tuple[str, Path]:

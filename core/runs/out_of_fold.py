@@ -22,7 +22,8 @@ def join_folds(parts: Sequence[Predictions]) -> Predictions:
     """Out-of-fold predictions of one source as one value, a part a fold.
 
     Args:
-        parts: at least one; each without the images that it was fitted on.
+        parts: at least one; each without the images that it was fitted on. One alone is returned as
+            it is.
 
     Returns:
         All images, in the order of the parts; each is held against what its part was fitted on.
@@ -31,6 +32,8 @@ def join_folds(parts: Sequence[Predictions]) -> Predictions:
         LeakageError: an image stands in two parts, or a part was fitted on an image it predicts.
         LabelSpaceError: the parts have different concepts.
     """
+    if len(parts) == 1:
+        return parts[0]
     _check_folds(parts)
     fitted = tuple(p for part in parts if len(part) for p in part.fitted_parts)
     if len(fitted) < 2:

@@ -111,14 +111,22 @@ class Corpus:
     @cached_property
     def training_categories(self) -> tuple[str, ...]:
         """Categories with images to train a specialist on."""
-        found = set(self.labelled_images(self.learnt_from).categories)
+        found = set(self.training_images().categories)
         return tuple(category for category in CATEGORIES if category in found)
 
     @cached_property
     def prior(self) -> CategoryPrior:
         """What the category says, counted on all labelled images that are learnt from."""
-        train = self.table.of(split=self.learnt_from)
-        return CategoryPrior.of(train.take(train.labelled), self.labels)
+        learnt = self.table.of(split=self.learnt_from)
+        return CategoryPrior.of(learnt.take(learnt.labelled).as_training_images(), self.labels)
+
+    def training_images(self, *, category: str | None = None) -> ImageTable:
+        """The labelled, readable images that are learnt from, or those of a category.
+
+        Where no category is given it is the one that their concepts tell: nothing may be predicted
+        from it.
+        """
+        return self.labelled_images(self.learnt_from).as_training_images().of(category=category)
 
     def images(self, split: str, *, category: str | None = None) -> ImageTable:
         """The images of a split or of `labelled`, or of a category in it, that can be decoded."""
@@ -127,10 +135,15 @@ class Corpus:
     def valid_half(self, name: str, *, category: str | None = None) -> ImageTable:
         """The labelled, readable images of `val1` or `val2`, or of all of `valid`.
 
+        Those of a category where one is asked for, also by what their concepts tell of it: they are
+        to stop a training, which looks at their concepts anyway.
+
         Raises:
             MissingStageError: the corpus was prepared before halves were drawn.
         """
-        valid = self.labelled_images("valid", category=category)
+        valid = self.labelled_images("valid")
+        if category is not None:
+            valid = valid.as_training_images().of(category=category)
         if name == "valid":
             return valid
         halves = valid.metadata.get(HALF)

@@ -1,12 +1,14 @@
 """Tables beside the images: groups, and whatever else is known of an image."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.categories import CATEGORIES, UNKNOWN
+from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import CorpusError, first_few
+from core.images import TAUGHT
 from core.runs.workspace import HALF
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
@@ -21,7 +23,7 @@ Row = Mapping[str, str]
 _KNOWN = ("image_id", "group", "split", "category")
 
 # Columns that the image table keeps for itself; `prepare` makes the last two.
-_TAKEN = ("path", "fold", "labelled", "concepts", "readable", HALF)
+_TAKEN = ("path", "fold", "labelled", "concepts", TAUGHT, "readable", HALF)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,15 @@ class Annotations:
     Attributes:
         path: the file.
         columns: its columns, `image_id` and those with a meaning of their own left out.
-        rows: image id to its row.
+        rows: image id to its row; a category is one of `CATEGORIES`, by whatever name it goes in
+            the file.
+        notes: which names of categories were taken for which.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: Mapping[str, Row]
+    notes: tuple[Note, ...] = ()
 
     def value(self, image_id: str, column: str) -> str:
         """The value of an image, "" where there is none."""
@@ -47,12 +52,14 @@ def read_groups(*folders: Path) -> list[Annotations]:
     """What the file `groups.csv` of each folder says; nothing of a folder without it.
 
     The columns `image_id` and `group` are needed; images of one group (a patient, a study, a
-    video) never part. `split` and `category` have to agree with the folders, and the category is
-    taken where these name none; further columns become metadata.
+    video) never part. `split` and `category` have to agree with the folders, and the category, by
+    any name that `category_of_name` takes, counts where these name none; further columns become
+    metadata.
 
     Raises:
         CorpusError: a needed column is missing, a line has too few or too many columns, an image
-            stands twice, or a column has a name that the image table keeps for itself.
+            stands twice, a category has a name that is not known, or a column has a name that the
+            image table keeps for itself.
     """
     found = []
     for path in dict.fromkeys(folder / GROUPS_FILE for folder in folders):
@@ -92,12 +99,15 @@ def annotate(
         ignored: columns that are read elsewhere.
 
     Raises:
-        CorpusError: an image stands twice, or a column has a name that the image table keeps.
+        CorpusError: an image stands twice, a category has a name that is not known, or a column
+            has a name that the image table keeps.
     """
     columns = tuple(name for name in header if name not in (*_KNOWN, *ignored))
     if taken := [name for name in columns if name in _TAKEN]:
         raise CorpusError(f"{path}: column {taken[0]!r} is the image table's own; rename it")
     place_of: dict[str, str] = {}
+    by_id: dict[str, Row] = {}
+    renamed: Counter[tuple[str, str]] = Counter()
     for place, row in rows.items():
         image_id = row["image_id"]
         if image_id in place_of:
@@ -106,8 +116,33 @@ def annotate(
                 " keep one"
             )
         place_of[image_id] = place
-    by_id = {row["image_id"]: row for row in rows.values()}
-    return Annotations(path=path, columns=columns, rows=by_id)
+        name = row.get("category", "")
+        category = category_at(f"{path}: {place}", name)
+        renamed[name, category] += name != category
+        by_id[image_id] = {**row, "category": category} if name != category else row
+    return Annotations(path=path, columns=columns, rows=by_id, notes=_renamed(path, +renamed))
+
+
+def category_at(where: str, name: str) -> str:
+    """The category that a cell names; `UNKNOWN` for an empty one.
+
+    Raises:
+        CorpusError: no category has that name; `where` says in which file and line.
+    """
+    if not name.strip():
+        return UNKNOWN
+    if category := category_of_name(name):
+        return category
+    raise CorpusError(f"{where}: category {name!r}; expected nothing or one of {KNOWN_NAMES}")
+
+
+def _renamed(path: Path, renamed: Counter[tuple[str, str]]) -> tuple[Note, ...]:
+    """A note on categories that go by another name than that of their folder."""
+    if not renamed:
+        return ()
+    names = [f"{name!r} is {category} ({n})" for (name, category), n in renamed.most_common(9)]
+    more = f" and {count(len(renamed) - 9, 'other name')}" if len(renamed) > 9 else ""
+    return (Note(f"{path.name}: categories by plain names: {', '.join(names)}{more}"),)
 
 
 def read_rows(path: Path, *, needed: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
@@ -157,8 +192,7 @@ def annotation_notes(found: Sequence[FoundImage], annotations: Annotations) -> l
     """Images without a row and rows without an image.
 
     Raises:
-        CorpusError: the table gives an image another split or category than its folder does, or
-            a category that does not exist.
+        CorpusError: the table gives an image another split or category than its folder does.
     """
     name, rows = annotations.path.name, annotations.rows
     lacking = "ungrouped" if name == GROUPS_FILE else "values missing"
@@ -170,15 +204,10 @@ def annotation_notes(found: Sequence[FoundImage], annotations: Annotations) -> l
                     f"{annotations.path}: image {image.image_id!r} has {column} {said!r}, but its"
                     f" folder says {seen!r}; mend the file or move the image"
                 )
-            if column == "category" and said and said not in CATEGORIES:
-                raise CorpusError(
-                    f"{annotations.path}: image {image.image_id!r} has category {said!r}; expected"
-                    f" one of {', '.join(CATEGORIES)}"
-                )
     ids = {image.image_id for image in found}
     without = [image.image_id for image in found if image.image_id not in rows]
     strangers = [image_id for image_id in rows if image_id not in ids]
-    notes = []
+    notes = [*annotations.notes]
     if without:
         text = f"{name}: {count(len(without), 'image')} without a row, {lacking}"
         notes.append(Note(f"{text}: {first_few(without)}"))

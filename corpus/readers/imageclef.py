@@ -10,7 +10,7 @@ Of 2019 and 2020:
 
 The archives put the edition before the names of these files, which is accepted.
 
-Those since 2022 have no categories:
+Those since 2022 have no categories; what the concepts tell of them is learnt by:
 
     year      images                         concept lists
     2022      train/ valid/ test/            *concept_detection_{train,valid}.csv, TAB
@@ -22,6 +22,9 @@ Those since 2022 have no categories:
 Their lists have a header; names of concepts are optional (`concepts.csv` in 2022, `cui_mapping.csv`
 since). For 2022 to 2025 the images may lie in the folders of either year, at any depth, or all
 together in `images/` with the split in the id, as in 2026.
+
+Lists of concepts that people chose, `{train,valid}_concepts_manual.csv` (ROCOv2, 2023 to 2025) or
+`concepts_manual.csv` (2026), are read for the category of the images alone.
 """
 
 import re
@@ -32,6 +35,7 @@ from pathlib import Path
 from core.categories import CATEGORIES
 from core.errors import CorpusError
 from core.images import SPLITS
+from core.labels import Concepts
 from corpus.readers.annotations import read_annotations
 from corpus.readers.concept_lists import (
     COMMA_LIST,
@@ -49,6 +53,7 @@ from corpus.readers.files import (
     images_of_split,
     require_file,
 )
+from corpus.readers.modality import MANUAL_LIST, manual_of, read_manual_lists
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
 
@@ -179,6 +184,7 @@ def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) 
         annotations=read_annotations(folder),
         notes=[*notes, *noted],
         strict=strict,
+        manual=read_manual_lists(folder, _LABELLED),
     )
 
 
@@ -244,7 +250,14 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
         annotations=read_annotations(folder, home),
         notes=[*notes, *noted, *ignored, *noted_in_test],
         strict=strict,
+        manual=_manual_2026(home),
     )
+
+
+def _manual_2026(home: Path) -> dict[str, Concepts]:
+    """What `concepts_manual.csv` says of train and valid."""
+    path = home / MANUAL_LIST
+    return manual_of(_divide(read_concept_list(path, COMMA_LIST))[0]) if path.is_file() else {}
 
 
 def _divide(both: ConceptList) -> tuple[dict[str, ConceptList], Iterable[Note]]:

@@ -3,7 +3,7 @@
     path        relative to the manifest, or absolute
     split       train, valid or test
     image_id    optional; the name of the file without its ending
-    category    optional; one of the seven, or empty
+    category    optional; one of the seven by its code or a plain name (CT, MRI, X-ray), or empty
     concepts    optional; CUIs with `;` between them
     group       optional; images of one group never part
     ...         any further column becomes metadata, a list in parquet joined by `;`
@@ -20,10 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import SPLITS
-from corpus.readers.annotations import annotate, check_header, read_groups, read_rows
+from corpus.readers.annotations import (
+    annotate,
+    category_at,
+    check_header,
+    read_groups,
+    read_rows,
+)
 from corpus.readers.concept_lists import ConceptList, clean_concepts, mended_notes
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
@@ -133,13 +138,9 @@ def _image(manifest: Path, place: str, row: Row) -> FoundImage:
     where = f"{manifest}: {place}"
     if not row["path"]:
         raise CorpusError(f"{where}: no path")
-    split, category = row["split"] or "", row.get("category") or UNKNOWN
+    split, category = row["split"] or "", category_at(where, row.get("category") or "")
     if split not in SPLITS:
         raise CorpusError(f"{where}: split {split!r}; expected one of {', '.join(SPLITS)}")
-    if category not in (*CATEGORIES, UNKNOWN):
-        raise CorpusError(
-            f"{where}: category {category!r}; expected one of {', '.join(CATEGORIES)}, or nothing"
-        )
     path = (manifest.parent / row["path"]).absolute()
     image_id = row.get("image_id") or path.stem
     return FoundImage(image_id=image_id, path=path, split=split, category=category)

@@ -12,6 +12,7 @@ from core.images import SPLITS, ImageTable
 from corpus.readers.annotations import Annotations, annotation_notes
 from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage, natural_key
+from corpus.readers.modality import ManualConcepts, category_notes, taught_categories
 from corpus.readers.notes import Note, count, settle
 
 
@@ -44,6 +45,7 @@ def make_reading(
     annotations: Sequence[Annotations],
     notes: Iterable[Note],
     strict: bool,
+    manual: ManualConcepts | None = None,
 ) -> Reading:
     """Join images, concepts and annotations.
 
@@ -59,6 +61,7 @@ def make_reading(
         annotations: what tables say of the images; the first one with a value counts.
         notes: what was noted while the files were read.
         strict: refuse what a note would call grave.
+        manual: concepts that people chose, to read the category from; None where there are none.
 
     Raises:
         CorpusError: there is no labelled training image, an id stands twice, the files contradict
@@ -70,8 +73,9 @@ def make_reading(
     collected += _matching_notes(images, lists)
     for said in annotations:
         collected += annotation_notes(images, said)
-    table = _table(images, lists, annotations)
+    table = _table(images, lists, annotations, manual or {})
     refuse_crossing_groups(table, together=("train", "valid"))
+    collected += category_notes(table, manual or {})
     collected += table_notes(table)
     return Reading(
         layout=layout,
@@ -95,7 +99,10 @@ def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
 
 
 def _table(
-    images: Sequence[FoundImage], lists: Mapping[str, ConceptList], said: Sequence[Annotations]
+    images: Sequence[FoundImage],
+    lists: Mapping[str, ConceptList],
+    said: Sequence[Annotations],
+    manual: ManualConcepts,
 ) -> ImageTable:
     ids = tuple(image.image_id for image in images)
     known = {split: concepts.concepts for split, concepts in lists.items()}
@@ -104,16 +111,19 @@ def _table(
         filled = ([one.value(image_id, column) for one in said] for image_id in ids)
         return tuple(next((value for value in row if value), "") for row in filled)
 
-    categories = zip((image.category for image in images), values("category"), strict=True)
+    named = zip((image.category for image in images), values("category"), strict=True)
+    categories = tuple(seen or told for seen, told in named)
+    concepts = tuple(known.get(image.split, {}).get(image.image_id) for image in images)
     table = ImageTable(
         image_ids=ids,
         paths=tuple(str(image.path) for image in images),
-        categories=tuple(seen or named for seen, named in categories),
+        categories=categories,
         splits=tuple(image.split for image in images),
         folds=np.full(len(images), -1, dtype=np.int16),
         groups=tuple(group or i for group, i in zip(values("group"), ids, strict=True)),
-        concepts=tuple(known.get(image.split, {}).get(image.image_id) for image in images),
+        concepts=concepts,
         metadata={name: values(name) for one in said for name in one.columns},
+        taught_categories=taught_categories(ids, categories, concepts=concepts, manual=manual),
     )
     if not table.of(split="train").labelled.any():
         raise CorpusError(

@@ -1,13 +1,15 @@
 """The category of an image as input: given, guessed from its pooled features, or doubted.
 
 One network can serve images with and without a category, since a calibrated posterior stands in
-for a missing one. The posterior also finds images whose features contradict the category given: in
-a real archive some folders are wrong.
+for a missing one. What is known of training images teaches it; where only their concepts tell the
+category, that is no input anywhere: the posterior stands in there as well, by a model that did not
+learn from the image. The posterior also finds images whose features contradict their category: in a
+real archive some folders are wrong.
 """
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from core.embeddings import Embeddings
 from core.errors import MissingStageError
 from core.images import ImageTable
 from core.progress import say
+from core.runs.fused import GUESSED
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import load_array, save_array
 from core.storage.folders import is_complete, new_folder, read_meta
@@ -192,7 +195,7 @@ def guess_categories(
     """The guess for all images that have features; made once, then read again.
 
     Images whose category was guessed or is doubted are counted in a line each and listed in
-    `guessed.csv` and `doubted.csv`.
+    `guessed.csv` and `doubted.csv`; a category that is told by concepts may be doubted as well.
 
     Returns:
         None where fewer than two categories have training images: nothing could be guessed.
@@ -201,7 +204,7 @@ def guess_categories(
     table = corpus.table.take(corpus.table.row_numbers(embeddings.image_ids))
     if not is_complete(home):
         try:
-            _fit(home, embeddings, table)
+            _fit(home, embeddings, table, corpus.fingerprint)
         except MissingStageError as error:
             say(str(error))
             return None
@@ -213,19 +216,24 @@ def guess_categories(
     )
 
 
-def _fit(home: Path, embeddings: Embeddings, table: ImageTable) -> None:
+def _fit(home: Path, embeddings: Embeddings, table: ImageTable, corpus: str) -> None:
     in_train = np.array(table.splits) == "train"
+    to_learn = in_train & table.labelled
+    learnt = table.take(to_learn).as_training_images()
+    told = dict(zip(learnt.image_ids, learnt.categories, strict=True))
+    known = zip(table.image_ids, table.categories, strict=True)
+    table = replace(table, categories=tuple(told.get(i, given) for i, given in known))
     train = table.take(in_train)
     model, of_train = fit_category_model(
         embeddings.values[in_train], train.categories, folds=train.folds
     )
     posterior = model.posterior(embeddings.values)
     posterior[in_train] = of_train
-    given = np.array(table.categories, dtype=np.str_)
-    unknown = given == UNKNOWN
+    unknown = np.array(table.categories, dtype=np.str_) == UNKNOWN
     own = _of_given(posterior, table)
     doubted = ~unknown & (own < DOUBTED)
     meta = {
+        "corpus": corpus,
         "accuracy": model.accuracy,
         "temperature": model.temperature,
         "n_images": int(model.n_of_category.sum()),
@@ -235,7 +243,7 @@ def _fit(home: Path, embeddings: Embeddings, table: ImageTable) -> None:
     with new_folder(home, meta) as draft:
         model.save(draft)
         save_array(draft / "posterior.npy", posterior)
-        _list(draft / "guessed.csv", table, posterior, unknown)
+        _list(draft / GUESSED, table, posterior, unknown)
         _list(draft / "doubted.csv", table, posterior, doubted)
 
 
@@ -264,12 +272,13 @@ def _tell(home: Path, n_guessed: int, n_doubted: int, *, accuracy: float) -> Non
         have = "image has" if n_guessed == 1 else "images have"
         say(
             f"{n_guessed:,} {have} no category: guessed from their features (right for"
-            f" {accuracy:.1%} of train, held out), {home / 'guessed.csv'}"
+            f" {accuracy:.1%} of train, held out), {home / GUESSED}"
         )
     if n_doubted:
-        look = "image looks" if n_doubted == 1 else "images look"
+        one = n_doubted == 1
+        look, own = ("image looks", "its own") if one else ("images look", "their own")
         say(
-            f"{n_doubted:,} {look} like another category than the given one (under {DOUBTED:.0%} by"
+            f"{n_doubted:,} {look} like another category than {own} (under {DOUBTED:.0%} by"
             f" their features); worth a look: {home / 'doubted.csv'}"
         )
 

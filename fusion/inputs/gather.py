@@ -38,8 +38,9 @@ class FusionInputs:
         names: of the embedding folders that they were joined from.
         detectors: the newest finished run of each category and of the global detector.
         encoder: of the metadata columns that take part.
-        network_inputs: the images in the order of the embeddings, a guess where a category is
-            missing.
+        network_inputs: the images in the order of the embeddings, a guess where no category is
+            given: of training images too whose concepts tell it, so that networks learn from such
+            guesses as they will be asked with.
         guess: what the features say of the category; None where it cannot be guessed.
         device: where to compute.
         stops: whether networks hold out a fold of train that chooses their epoch; else they train
@@ -68,17 +69,33 @@ class FusionInputs:
         return [self.corpus.table.metadata[column.name] for column in self.encoder.columns]
 
     def training_images(self) -> ImageTable:
-        """The readable, labelled images that are learnt from."""
-        return self.corpus.labelled_images(self.corpus.learnt_from)
+        """The readable, labelled images that are learnt from, with what their concepts tell."""
+        return self.corpus.training_images()
 
     def rows(self, images: ImageTable) -> Rows:
         """Rows of these images in `network_inputs`."""
         return row_numbers("pooled features", self.embeddings.image_ids, wanted=images.image_ids)
 
+    def known_category(self, rows: Rows) -> Tensor:
+        """(n, 7) category of training images to count concepts by: given, told, else the guess.
+
+        Args:
+            rows: of training images in `network_inputs`.
+        """
+        train = self.training_images()
+        number_of = np.full(len(self.network_inputs.features), -1)
+        number_of[self.rows(train)] = np.arange(len(train))
+        known = torch.from_numpy(one_hot(train.take(number_of[rows]).categories))
+        guessed = self.network_inputs.category[torch.from_numpy(rows)]
+        return torch.where(known.any(dim=1, keepdim=True), known, guessed)
+
     @cached_property
     def without_category(self) -> NetworkInputs | None:
-        """What networks see if no image has a category; None where none can be guessed."""
-        if self.guess is None:
+        """What networks see if no image has a category.
+
+        None where none can be guessed, and where none is given, so that it makes no difference.
+        """
+        if self.guess is None or set(self.corpus.table.categories) == {UNKNOWN}:
             return None
         return replace(self.network_inputs, category=torch.tensor(self.guess.posterior))
 
@@ -111,6 +128,30 @@ class FusionInputs:
             torch.from_numpy(self.rows(images))
         ].numpy()
         return values
+
+    def with_guesses(self, views: "Sequence[FusionInputs]") -> "FusionInputs":
+        """These with what the views guess: an image by the view that holds it out, test by all.
+
+        Nothing is fitted on such inputs, only answers are combined.
+        """
+        posteriors = [view.guess.posterior for view in views if view.guess is not None]
+        if len(posteriors) < len(views):
+            return self
+        table = self.corpus.table.take(self.corpus.table.row_numbers(self.embeddings.image_ids))
+        posterior: npt.NDArray[np.float32] = np.stack(posteriors).mean(axis=0, dtype=np.float32)
+        known = table.labelled & (np.array(table.splits, dtype=np.str_) != "test")
+        for fold, of_view in enumerate(posteriors):
+            held_out = known & (table.folds == fold)
+            posterior[held_out] = of_view[held_out]
+        category = one_hot(table.categories)
+        unknown = np.array(table.categories, dtype=np.str_) == UNKNOWN
+        category[unknown] = posterior[unknown]
+        assert views[0].guess is not None
+        return replace(
+            self,
+            network_inputs=replace(self.network_inputs, category=torch.tensor(category)),
+            guess=replace(views[0].guess, posterior=posterior),
+        )
 
     def of_view(
         self, view: Corpus, metadata: Sequence[str], *, tell: bool = True

@@ -38,10 +38,18 @@ class Training:
     Attributes:
         inputs: features (n, D), category (n, 7) and metadata (n, M).
         targets: (n, L) float, the true concepts.
+        known: (n, 7) category that concepts are counted by where that is not the one of the inputs:
+            of images whose concepts tell it the inputs have a guess.
     """
 
     inputs: HeadInputs
     targets: Tensor
+    known: Tensor | None = None
+
+    @property
+    def counted(self) -> Tensor:
+        """(n, 7) category that concepts are counted by."""
+        return self.inputs[1] if self.known is None else self.known
 
     @property
     def n_concepts(self) -> int:
@@ -64,7 +72,7 @@ class Training:
         The share among all images counts as `strength` further images, so that no share is 0 or 1
         where a concept occurs, and a category without images has the share among all.
         """
-        category, n = self.inputs[1], len(self.targets)
+        category, n = self.counted, len(self.targets)
         rate = (self.targets.sum(dim=0) + 0.5) / (n + 1)
         counts, sizes = category.T @ self.targets, category.sum(dim=0)
         return (counts + strength * rate) / (sizes + strength)[:, None]
@@ -74,7 +82,7 @@ class Training:
 
         A category without training images has seen all.
         """
-        category = self.inputs[1]
+        category = self.counted
         counts = category.T @ self.targets
         none = category.sum(dim=0) == 0
         return ((counts > 0) | none[:, None]).float()

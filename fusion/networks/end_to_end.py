@@ -159,7 +159,9 @@ def _fit(
     truth = torch.from_numpy(targets[np.flatnonzero(member.learnt)].toarray()).float()
     features = _features(backbone, inputs, learnt)
     training = Training(
-        inputs=(features, *fusion_inputs.network_inputs.batch(learnt)[1:]), targets=truth
+        inputs=(features, *fusion_inputs.network_inputs.batch(learnt)[1:]),
+        targets=truth,
+        known=fusion_inputs.known_category(learnt),
     )
     model = FusedDetector(backbone, head(training, settings))
     n_images = int(member.learnt.sum()) * settings.epochs

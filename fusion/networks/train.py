@@ -126,7 +126,12 @@ def _fit(
 
     def new_model(learnt: Rows) -> nn.Module:
         truth = torch.from_numpy(targets[number_of[learnt]].toarray()).float()
-        return head(Training(inputs=network_inputs.batch(learnt), targets=truth), config)
+        training = Training(
+            inputs=network_inputs.batch(learnt),
+            targets=truth,
+            known=fusion_inputs.known_category(learnt),
+        )
+        return head(training, config)
 
     examples = Examples(
         batches=network_inputs.batch,

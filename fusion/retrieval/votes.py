@@ -261,7 +261,7 @@ class Archive:
         if by_category:
             find = partial(
                 find_by_category,
-                query_categories=self.train.take(rows).categories,
+                query_categories=self._asked(self.train.take(rows)),
                 memory_categories=self.train.categories,
             )
         apart = (folds[rows], folds)
@@ -275,6 +275,12 @@ class Archive:
             temperatures=self.config.temperature,
             empty_truth=empty_truth_rule(self.fusion_inputs.corpus.edition),
         )
+
+    def _asked(self, images: ImageTable) -> list[str]:
+        """Categories by which images are looked up: given, else the likeliest guess."""
+        likely = self.fusion_inputs.likely(images)
+        best = [CATEGORIES[column] for column in likely.argmax(axis=1)]
+        return [name if row.any() else UNKNOWN for name, row in zip(best, likely, strict=True)]
 
     def votes(
         self,

@@ -123,6 +123,44 @@ def test_a_saved_table_is_read_back(table: ImageTable, tmp_path: Path) -> None:
     assert read.folds.dtype == np.int16
 
 
+def told(table: ImageTable) -> ImageTable:
+    return replace(table, taught_categories=("", "", "DRUS", ""))
+
+
+def test_a_category_from_labels_counts_for_training_images_alone(table: ImageTable) -> None:
+    taught = told(table)
+    assert taught.categories == table.categories
+    assert len(taught.of(category="DRUS")) == 0
+    learnt = taught.take(taught.labelled).as_training_images()
+    assert learnt.categories == ("DRCT", "DRXR", "DRUS")
+    assert learnt.of(category="DRUS").image_ids == ("c",)
+    assert learnt.as_training_images() is learnt
+    assert taught.take(np.array([2, 0])).taught_categories == ("DRUS", "")
+
+
+def test_images_without_labels_are_none_to_learn_from(table: ImageTable) -> None:
+    with pytest.raises(AlignmentError, match=r"1 of 4 images have no concepts to learn .*'d'"):
+        told(table).as_training_images()
+
+
+def test_a_taught_category_is_one_of_the_seven(table: ImageTable) -> None:
+    with pytest.raises(CorpusError, match=r"unknown category \['CT'\]"):
+        replace(table, taught_categories=("CT", "", "", ""))
+    with pytest.raises(CorpusError, match="differ in length"):
+        replace(table, taught_categories=("DRCT",))
+
+
+def test_taught_categories_are_read_back_and_take_a_column_only_where_there_are_some(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    for name, written in (("with", told(table)), ("without", table)):
+        written.save(tmp_path / name)
+        read = ImageTable.load(tmp_path / name)
+        assert read.taught_categories == written.taught_categories
+        assert read.metadata == table.metadata
+        assert ("taught_category" in (tmp_path / name).read_text()) == (name == "with")
+
+
 def test_saving_twice_gives_equal_bytes(table: ImageTable, tmp_path: Path) -> None:
     table.save(tmp_path / "1.csv")
     ImageTable.load(tmp_path / "1.csv").save(tmp_path / "2.csv")

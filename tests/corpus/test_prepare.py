@@ -111,6 +111,20 @@ def test_the_overview_counts_splits_categories_and_concepts(made: Prepare) -> No
     assert any("1 image known to have no concept" in line for line in lines)
 
 
+def test_categories_that_only_labels_tell_are_kept_apart(made: Prepare, manifest: Path) -> None:
+    plain = made().fingerprint
+    text = manifest.read_text(encoding="utf-8").replace("DRCT", "").replace("DRXR", "")
+    manifest.write_text(text, encoding="utf-8")
+    unnamed = made()
+    assert overview(unnamed)[1].startswith("  train: 6 images (no category 6), ")
+    manifest.write_text(text.replace("C1;C2", "C1;C0040405"), encoding="utf-8")
+    corpus = made()
+    assert overview(corpus)[1].startswith("  train: 6 images (no category 6, to learn by: DRCT 1)")
+    assert set(corpus.table.categories) == {""}
+    assert corpus.training_categories == ("DRCT",)
+    assert len({plain, unnamed.fingerprint, corpus.fingerprint}) == 3
+
+
 def test_an_unreadable_image_is_counted_and_stays_in_the_table(
     made: Prepare, manifest: Path
 ) -> None:

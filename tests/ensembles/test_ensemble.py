@@ -267,7 +267,7 @@ def test_a_specialist_without_images_in_test_or_valid_does_no_harm(
         none.save(home / "predictions" / split)
     made = run(generated, workspace)
     assert list(read_meta(made.folder)["members"]) == ["prior", "global", "DRUS"]
-    assert "left out, no image in valid to weigh it by: DRXR" in capsys.readouterr().err
+    assert "left out, no labelled image to weigh it by: DRXR" in capsys.readouterr().err
     expected = generated.table.of(split="test").image_ids
     assert made.submission is not None
     assert check_submission(made.submission, edition=2020, expected_ids=expected) == []

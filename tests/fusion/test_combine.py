@@ -163,6 +163,34 @@ def test_several_specialists_each_have_their_say() -> None:
     np.testing.assert_allclose(routed.probs[:, 0], [0.91, 0.92, 0.7])
 
 
+def test_where_the_category_is_a_guess_specialists_are_heard_as_it_is_likely() -> None:
+    # By hand, for C1: a is given as CT; b is guessed, 0.4 + 0.5 * (0.8 - 0.4) + 0.25 * (0.2 - 0.4);
+    # of c nothing is known.
+    likely = np.zeros((3, 7), np.float32)
+    likely[0, 2], likely[1, 2], likely[1, 5] = 1, 0.5, 0.25
+    routed = route(
+        GENERAL,
+        [
+            predictions("DRCT", "cba", "C3 C1", [[0.1, 0.5], [0.2, 0.8], [0.3, 0.91]]),
+            predictions("DRUS", "bc", "C1", [[0.2], [0.3]]),
+        ],
+        likely=likely,
+    )
+    np.testing.assert_allclose(routed.probs[:, 0], [0.91, 0.55, 0.7], atol=1e-6)
+    np.testing.assert_array_equal(routed.probs[:, 1], GENERAL.probs[:, 1])  # none knows C2
+    # C3: 0.6 + 0.5 * (0.2 - 0.6)
+    np.testing.assert_allclose(routed.probs[:, 2], [0.3, 0.4, 0.9], atol=1e-6)
+
+
+def test_given_categories_route_to_the_same_bits_as_specialists_alone() -> None:
+    special = predictions("DRCT", "ca", "C3 C1", [[0.01, 0.02], [0.03, 0.04]])
+    likely = np.zeros((3, 7), np.float32)
+    likely[[0, 2], 2], likely[1, 5] = 1, 1
+    np.testing.assert_array_equal(
+        route(GENERAL, [special], likely=likely).probs, route(GENERAL, [special]).probs
+    )
+
+
 def test_without_specialists_the_general_source_speaks() -> None:
     np.testing.assert_array_equal(route(GENERAL, []).probs, GENERAL.probs)
 

@@ -68,7 +68,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     [
         ("a,1,valid,DRCT", "image 'a' has split 'valid', but its folder says 'train'"),
         ("a,1,train,DRMR", "image 'a' has category 'DRMR', but its folder says 'DRCT'"),
-        ("b,1,valid,CT", "image 'b' has category 'CT'; expected one of DRAN, DRCO, DRCT"),
+        ("a,1,train,MRI", "image 'a' has category 'DRMR', but its folder says 'DRCT'"),
     ],
 )
 def test_a_row_that_contradicts_the_folders_is_refused(
@@ -77,6 +77,28 @@ def test_a_row_that_contradicts_the_folders_is_refused(
     (said,) = read_groups(groups(tmp_path, f"image_id,group,split,category\n{row}\n"))
     with pytest.raises(CorpusError, match=f"groups.csv: {message}"):
         annotation_notes(FOUND, said)
+
+
+def test_categories_may_go_by_plain_names_which_is_said(tmp_path: Path) -> None:
+    text = "image_id,group,category\na,1,CT\nb,2,ct\nc,3,Computed Tomography\nd,4,CT\ne,5,\n"
+    (said,) = read_groups(groups(tmp_path, text))
+    assert [said.value(i, "category") for i in "abcde"] == ["DRCT"] * 4 + [""]
+    assert [note.text for note in said.notes] == [
+        "groups.csv: categories by plain names: 'CT' is DRCT (2), 'ct' is DRCT (1),"
+        " 'Computed Tomography' is DRCT (1)"
+    ]
+    assert said.notes[0] in annotation_notes(FOUND, said)
+
+
+@pytest.mark.parametrize("name", ["groups.csv", "metadata.csv"])
+def test_a_name_of_no_category_is_refused_with_its_line_and_the_known_ones(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("image_id,group,category\na,1,MR\nb,1,cat photo\n")
+    with pytest.raises(
+        CorpusError, match=rf"{name}: line 3: category 'cat photo'; expected nothing or one of DRAN"
+    ):
+        read_annotations(tmp_path)
 
 
 def test_images_without_a_row_and_rows_without_an_image_are_counted(tmp_path: Path) -> None:

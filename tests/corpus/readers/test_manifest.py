@@ -87,6 +87,18 @@ def test_rows_without_a_file_are_counted_and_refused_by_a_strict_reading(images:
         read_manifest(path, strict=True)
 
 
+def test_a_manifest_may_name_categories_as_people_do(images: Path) -> None:
+    path = manifest(
+        images, "path,split,category,concepts", "ct/a.jpg,train,CT,C1", "ct/b.jpg,train,x ray,C1"
+    )
+    reading = read_manifest(path)
+    assert reading.table.categories == ("DRCT", "DRXR")
+    assert (
+        "manifest.csv: categories by plain names: 'CT' is DRCT (1), 'x ray' is DRXR (1)"
+        in reading.notes
+    )
+
+
 def test_groups_csv_beside_a_manifest_is_honoured(images: Path) -> None:
     (images / "groups.csv").write_text("image_id,group,site\na,p,S\nb,p,T\n")
     path = manifest(images, "path,split,concepts", "ct/a.jpg,train,C1", "ct/b.jpg,train,C1")
@@ -101,7 +113,10 @@ def test_groups_csv_beside_a_manifest_is_honoured(images: Path) -> None:
         (["path;split", "ct/a.jpg;train"], r"no column \['path', 'split'\]; expected path, split"),
         (["path,split", "ct/a.jpg,training"], "line 2: split 'training'; expected one of train"),
         (["path,split", ",train"], "line 2: no path"),
-        (["path,split,category", "ct/a.jpg,train,CT"], "line 2: category 'CT'; expected one of"),
+        (
+            ["path,split,category", "ct/a.jpg,train,film"],
+            r"line 2: category 'film'; expected nothing or one of DRAN \(angiography, .*X-ray",
+        ),
         (["path,split,concepts", 'ct/a.jpg,train,"C1,C2"'], "line 2: expected concepts as CUI;CUI"),
         (["path,split", "ct/a.jpg,train", "ct/a.jpg,valid"], "line 3: image 'a' stands twice"),
         (["path,split,fold", "ct/a.jpg,train,1"], "column 'fold' is the image table's own"),

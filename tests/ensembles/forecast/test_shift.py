@@ -59,7 +59,7 @@ def test_categories_that_valid_does_not_have_are_named(share: float, other: str)
     now = kind(600, seed=1, share=share, names=("DRCT", other))
     found = shift_between(kind(800, seed=0), now)
     unseen = np.mean(np.array(now.categories) == other)
-    words = f"{unseen:.0%} of its images in categories that valid lacks ({other or 'none given'})"
+    words = f"{unseen:.0%} of its images in categories that those lack ({other or 'none given'})"
     assert found.meaning == [words]
     few = kind(600, seed=1, share=0.98, names=("DRCT", other))
     assert shift_between(kind(800, seed=0), few).meaning == []

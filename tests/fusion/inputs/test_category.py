@@ -139,7 +139,7 @@ def test_a_folder_that_is_wrong_is_doubted_and_kept(
     rows = listed(guess.folder / "doubted.csv")
     assert [(r["image_id"], r["given"], r["guess"]) for r in rows] == [(name, "DRXR", "DRCT")]
     said = capsys.readouterr().err
-    assert "1 image looks like another category than the given one" in said
+    assert "1 image looks like another category than its own" in said
     assert str(guess.folder / "doubted.csv") in said
 
 
@@ -180,6 +180,34 @@ def test_without_categories_in_train_there_is_no_guess(
         guess_categories(none, workspace, embeddings=features_of(corpus), names=("made",)) is None
     )
     assert "categories cannot be guessed" in capsys.readouterr().err
+
+
+def test_categories_that_labels_tell_teach_in_train_and_nowhere_else(
+    corpus: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = corpus.table
+    true = tuple(
+        c if k is not None else "" for c, k in zip(table.categories, table.concepts, strict=True)
+    )
+    wrong = tuple(
+        ("DRXR" if c == "DRCT" else "DRCT") if split == "valid" else c
+        for c, split in zip(true, table.splits, strict=True)
+    )
+    found = []
+    for number, told in enumerate((true, wrong)):
+        unnamed = replace(table, categories=("",) * len(table), taught_categories=told)
+        taught = replace(corpus, table=unnamed, fingerprint=f"taught{number}")
+        guess = guess_categories(taught, workspace, embeddings=features_of(corpus), names=("made",))
+        assert guess is not None
+        assert guess.n_images == 40
+        found.append(guess.posterior)
+        listed_ids = {row["image_id"] for row in listed(guess.folder / "guessed.csv")}
+        assert listed_ids == set(table.image_ids[40:])
+        assert not listed(guess.folder / "doubted.csv")
+    np.testing.assert_array_equal(found[0], found[1])
+    assert "24 images have no category: guessed" in capsys.readouterr().err
+    guesses = [CATEGORIES[column] for column in found[0].argmax(axis=1)]
+    assert guesses == list(table.categories)
 
 
 def test_each_category_has_a_column_of_its_own() -> None:

@@ -10,6 +10,7 @@ from core.embeddings import Embeddings
 from core.errors import MissingStageError
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import now, read_meta, write_json
+from fusion.inputs.category import one_hot
 from fusion.inputs.gather import gather_inputs
 
 
@@ -89,3 +90,32 @@ def test_only_readable_labelled_images_are_learnt_from(corpus: Corpus, trained: 
     )
     given = gather_inputs(replace(corpus, table=table), trained, embeddings=(), device="cpu")
     assert given.training_images().image_ids == table.image_ids[2:40]
+
+
+def test_what_labels_tell_of_the_category_is_counted_by_and_no_input(
+    corpus: Corpus, trained: Workspace
+) -> None:
+    table = corpus.table
+    told = tuple(
+        category if known is not None else ""
+        for category, known in zip(table.categories, table.concepts, strict=True)
+    )
+    unnamed = replace(table, categories=("",) * len(table), taught_categories=told)
+    given = gather_inputs(replace(corpus, table=unnamed), trained, embeddings=(), device="cpu")
+    assert given.guess is not None
+    np.testing.assert_array_equal(given.network_inputs.category, given.guess.posterior)
+    assert given.without_category is None  # every image is guessed anyway
+    train = given.training_images()
+    rows = given.rows(train)[[3, 0, 39]]
+    expected = one_hot([corpus.table.categories[row] for row in (3, 0, 39)])
+    np.testing.assert_array_equal(given.known_category(rows), expected)
+    assert train.categories == table.categories[:40]
+    np.testing.assert_array_equal(
+        given.likely(corpus.images("train")), given.guess.posterior[given.rows(train)]
+    )
+
+
+def test_a_given_category_is_counted_by_as_it_is_seen(corpus: Corpus, trained: Workspace) -> None:
+    given = gather_inputs(corpus, trained, embeddings=(), device="cpu")
+    rows = given.rows(given.training_images())
+    np.testing.assert_array_equal(given.known_category(rows), given.network_inputs.category[rows])
