@@ -2,8 +2,8 @@
 
 In view k the labelled images of fold k are valid, all others train; so what is fitted as on a
 held-out corpus predicts fold k out of sample. The views together predict every labelled image; of
-test their mean is taken, for it errs as what each of them says out of fold, which a second stage
-learns to weigh.
+test their mean is taken. A refit on all images would be one network more, for an answer that no
+fold has tried.
 """
 
 from collections.abc import Mapping, Sequence
