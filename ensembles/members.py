@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.categories import CATEGORIES
+from core.categories import CATEGORIES, UNKNOWN
 from core.errors import ConfigError, LeakageError, MissingStageError, PredictionsError, as_typed
 from core.images import ImageTable
 from core.predictions import AnyPredictions, Predictions, read_predictions, restrict
 from core.progress import say
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs, newest_of_each_preset
-from core.runs.fused import PRIOR, find_fused_sources, find_guesses
+from core.runs.fused import PRIOR, FusedSource, find_fused_sources, find_guesses
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
 from ensembles.stacking.crossfit import check_out_of_sample
@@ -28,9 +28,9 @@ class Member:
 
     Attributes:
         name: as a reader would call it; no two members share one.
-        folder: where it lies, resolved; None for the prior.
-        origin: run folder and when it was made; empty for the prior, which is counted afresh; a
-            digest of what was made elsewhere.
+        folder: where it lies, resolved; None for the prior of given categories.
+        origin: run folder and when it was made; empty for the prior of given categories, which is
+            counted afresh; a digest of what was made elsewhere.
         valid, test: its predictions.
     """
 
@@ -81,7 +81,7 @@ def gather_members(
         for name, run in detectors.items()
         if run.name not in contained
     ]
-    members = [_prior(corpus), *(member for member in found if len(member.valid))]
+    members = [_prior(corpus, sources), *(member for member in found if len(member.valid))]
     members += outside_members(outside, corpus, beside=members)
     say(_line(members, found, runs, contained))
     _check(members, corpus)
@@ -144,7 +144,14 @@ def _of_its_images(
     )
 
 
-def _prior(corpus: Corpus) -> Member:
+def _prior(corpus: Corpus, sources: Sequence[FusedSource]) -> Member:
+    """The category prior: by the given categories, or by guesses of `fuse` where some lack one."""
+    guessed = [run for run in sources if run.strategy == PRIOR]
+    predicted = {
+        c for c, s in zip(corpus.table.categories, corpus.table.splits, strict=True) if s != "train"
+    }
+    if guessed and UNKNOWN in predicted:
+        return _member(PRIOR, guessed[0].folder)
     return Member(
         name=PRIOR,
         folder=None,
