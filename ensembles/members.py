@@ -29,9 +29,9 @@ class Member:
 
     Attributes:
         name: as a reader would call it; no two members share one.
-        folder: where it lies, resolved; None for the prior.
-        origin: run folder and when it was made; empty for the prior, which is counted afresh; a
-            digest of what was made elsewhere.
+        folder: where it lies, resolved; None for the prior of given categories.
+        origin: run folder and when it was made; empty for the prior of given categories, which is
+            counted afresh; a digest of what was made elsewhere.
         scored: its predictions of the images that a second stage is fitted on, out of sample.
         test: its predictions of test.
     """
