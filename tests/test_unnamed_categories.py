@@ -206,7 +206,7 @@ def test_a_specialist_is_a_member_for_the_images_that_are_guessed_to_be_its_own(
     for folder in workspace.fusion.glob("routed-*"):
         shutil.rmtree(folder)
     prior = plain[0]["prior", "valid"]
-    np.testing.assert_array_equal(gather_members(unnamed, workspace)[0].valid.probs, prior.probs)
+    np.testing.assert_array_equal(gather_members(unnamed, workspace)[0].scored.probs, prior.probs)
     members = {member.name: member for member in gather_members(unnamed, workspace)}
     assert set(members["DRCT"].scored.image_ids) == {i for i in valid if guesses[i] == "DRCT"}
     assert members["global"].scored.image_ids == valid
