@@ -4,7 +4,7 @@ import csv
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 import cli
+from core.categories import MODALITY_CONCEPTS
 from core.images import ImageTable
 from core.prior import CategoryPrior
 from core.runs.ensemble import read_scores
@@ -310,14 +311,16 @@ def test_what_cannot_be_read_or_has_no_labels_is_not_trained_on(odd: Odd) -> Non
 # A corpus without categories
 
 
-def write_manifest(path: Path, table: ImageTable, *, n_images: int) -> Path:
+def write_manifest(
+    path: Path, table: ImageTable, *, n_images: int, without: Container[str] = ()
+) -> Path:
     """Every so many-th image with its concepts, as a manifest without categories."""
     step = len(table) // n_images
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "split", "image_id", "category", "group", "concepts"])
         for row in range(0, len(table), step):
-            concepts = ";".join(table.concepts[row] or ())
+            concepts = ";".join(c for c in table.concepts[row] or () if c not in without)
             image = (table.paths[row], table.splits[row], table.image_ids[row])
             writer.writerow([*image, "", table.groups[row], concepts])
     return path
@@ -328,14 +331,28 @@ def test_a_corpus_without_categories_goes_through(finished: Finished, tmp_path: 
     manifest = write_manifest(tmp_path / "images.csv", table, n_images=110)
     workspace = tmp_path / "runs"
     out = run("prepare", manifest, "-w", workspace, *PREPARE).out
-    assert "(no category " in out
-    said = chain(workspace, category="global")
-    assert "not trained yet" not in said["ensemble"].err  # without categories the global one is all
+    assert "(no category 67, to learn by: DRAN 3, " in out
+    said = chain(workspace, category="DRCT")
+    assert "have no category: guessed from their features" in said["fuse"].err
+    assert "not trained yet: global, DRAN" in said["ensemble"].err
     submission = said["ensemble"].last
     assert submission.name == "submission-2025.zip"
     checked = run("check", submission, "--edition", "2025", "-w", workspace)
     n_test = len(corpus_of(workspace).table.of(split="test"))
     assert f"(all {n_test} images)" in checked.out
+
+
+def test_where_no_concept_tells_a_category_the_global_detector_is_all(
+    finished: Finished, tmp_path: Path
+) -> None:
+    table = corpus_of(finished.workspace).table
+    manifest = write_manifest(
+        tmp_path / "images.csv", table, n_images=110, without=MODALITY_CONCEPTS
+    )
+    workspace = tmp_path / "runs"
+    assert "to learn by" not in run("prepare", manifest, "-w", workspace, *PREPARE).out
+    said = chain(workspace, category="global")
+    assert "not trained yet" not in said["ensemble"].err
     result = CliRunner().invoke(
         cli.app, ["train-backbone", "--category=DRCT", "-w", str(workspace)]
     )
