@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     sys.exit(2)
 
 from core.categories import CATEGORIES
-from core.errors import ConceptError, ConfigError, as_typed
+from core.errors import ConceptError, as_typed
 
 app = typer.Typer(
     add_completion=False,
@@ -41,12 +41,7 @@ CheckpointOption = Annotated[
     float, typer.Option(min=0, help="Minutes between two checkpoints within an epoch.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
-ProtocolOption = Annotated[
-    str | None,
-    typer.Option(
-        help="holdout: learn from train, weigh on valid; crossfit: both on folds of the two."
-    ),
-]
+ProtocolOption = Annotated[str | None, typer.Option(help="holdout or crossfit: how valid is used.")]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at what is otherwise counted and reported.")
 ]
@@ -171,50 +166,26 @@ def train_backbone(
     Killed at any moment, the same command resumes. On several GPUs: torchrun --nproc-per-node N
     cli.py train-backbone ...
     """
-    from functools import partial
-
-    from backbones.auto import presets_on, train_by_preset
-    from backbones.detectors.plan import detector_names
     from backbones.detectors.ray import cluster_of
     from backbones.detectors.run import RunOptions
-    from backbones.networks.weights import start_weights
-    from core.config import configured, preset_of
+    from backbones.request import TrainingRequest, train_asked
     from core.runs.workspace import Workspace
-    from corpus.prepare import corpus_or_phantom
-    from training.devices.compute import Compute, joined
-    from training.devices.device import find_device
 
-    names = detector_names(category)  # wrong options are refused before any work is done
-    if weights is not None and start_from is not None:
-        raise ConfigError("--weights, --start-from: either says what networks start from; give one")
-    options = {"folds": folds, "seeds": seeds, "weights": weights}
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    cluster = cluster_of(
-        engine,
-        address=address,
-        device=device,
-        cpus_per_job=cpus_per_job,
-        gpus_per_job=gpus_per_job,
+    request = TrainingRequest(
+        category=category,
+        preset=preset,
+        file=config,
+        given=tuple(settings or ()),
+        options={"folds": folds, "seeds": seeds, "weights": weights},
+        start_from=start_from,
     )
-    # The nodes may have the GPU that this machine lacks; here only features are made.
-    found = find_device(device if cluster is None else "auto")
+    cluster = cluster_of(
+        engine, address=address, device=device, cpus_per_job=cpus_per_job, gpus_per_job=gpus_per_job
+    )
+    options = RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard)
     home = Workspace(workspace)
-    overlaid = partial(configured, file=config, given=[*(settings or ()), *given])
-    overlaid(preset_of(presets_on(found), preset))  # wrong settings too
-    with joined(found) as world:
-        corpus = world.in_turn(lambda: corpus_or_phantom(home))
-        runs = train_by_preset(
-            corpus,
-            home,
-            names=names,
-            preset=preset,
-            settle=lambda base: start_weights(overlaid(base), start_from, corpus, home),
-            compute=Compute(device=found, world=world),
-            options=RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard),
-            cluster=cluster,
-        )
-    if world.first:
-        typer.echo("\n".join(map(str, runs)))
+    for run in train_asked(request, home, device=device, options=options, cluster=cluster):
+        typer.echo(str(run))
 
 
 @app.command()
@@ -254,11 +225,7 @@ def fuse(
         preset=preset,
         device=find_device(device),
     )
-    for fused in made:
-        score = "no labelled valid images" if fused.valid_f1 is None else f"valid {fused.valid_f1}"
-        if fused.labelled_f1 is not None:
-            score += f"  out of fold {fused.labelled_f1}"
-        typer.echo(f"{fused.strategy:<16} {score}  {fused.folder}")
+    typer.echo("\n".join(fused.line for fused in made))
     if not corpus.crossfit and (page := write_comparison(corpus, home)):
         typer.echo(str(page))
 
@@ -282,7 +249,7 @@ def ensemble(
 ) -> Path:
     """Stack all members, tune the decision by cross-fitting, and make the submission."""
     from core.config import configured, preset_of
-    from core.runs.ensemble import ladder_table
+    from core.runs.ladder import ladder_table
     from core.runs.workspace import Workspace
     from ensembles.config import PRESETS
     from ensembles.ensemble import ensemble as run

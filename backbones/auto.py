@@ -239,7 +239,7 @@ def _tell(
         return
     check_weights(config)
     # Decodes the images and probes, both kept for the trainings that follow.
-    inputs = TRAINING_INPUTS[config.regime](corpus, workspace, config, compute)
+    inputs = TRAINING_INPUTS[config.regime](corpus, workspace, config=config, compute=compute)
     n_images = config.epochs * sum(plan.n_train * len(plan.members) for plan in todo)
     rate = inputs.compute.speed.images_per_s
     cost = f"{n_images:,} images to learn from"

@@ -80,7 +80,7 @@ class TrialPlan:
             config=config,
             origin=origin,
             preset=f"paper-{self.number}",
-            home=workspace.reproduced / self.scale / trial_name(self.number, self.stop_on, key),
+            home=workspace.reproduced / self.scale / trial_name(self.number, self.stop_on, key=key),
             extracts=False,
         )
 
@@ -238,7 +238,7 @@ def _end_with_parent() -> None:
 
 def _train(plan: DetectorPlan, workspace: Workspace, *, device: str, options: RunOptions) -> None:
     compute = Compute(device=device)
-    inputs = image_inputs(plan.corpus, workspace, plan.config, compute)
+    inputs = image_inputs(plan.corpus, workspace, config=plan.config, compute=compute)
     for member in plan.members:
-        train_network(plan, member, inputs, options)
-    assemble(plan, inputs, workspace)
+        train_network(plan, member, inputs=inputs, options=options)
+    assemble(plan, inputs, workspace=workspace)

@@ -61,6 +61,8 @@ def train_backbones(
         check_weights(config)
         engine = nullcontext(train_in_order) if cluster is None else on_ray(cluster)
         with engine as train:  # a cluster that does not answer is found out before any work
-            inputs = TRAINING_INPUTS[config.regime](corpus, workspace, config, compute)
-            train(todo, inputs, workspace, options)
+            inputs = TRAINING_INPUTS[config.regime](
+                corpus, workspace, config=config, compute=compute
+            )
+            train(todo, inputs, workspace=workspace, options=options)
     return [plan.home for plan in plans]

@@ -93,7 +93,7 @@ def read(folder: Path, *, augment: str) -> int:
     order = np.random.default_rng(0).permutation(len(ids))
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
-        images.augmented(images(rows)[0], rows, 1)
+        images.augmented(images(rows)[0], rows, epoch=1)
     return len(order)
 
 

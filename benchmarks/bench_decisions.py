@@ -27,8 +27,9 @@ from importlib import metadata
 import numpy as np
 
 from benchmarks.simulated import ROCO, SETTINGS, LabelSets, Setting, read_label_sets, simulate
+from core.editions import EmptyTruth
 from core.errors import PredictionsError
-from core.metrics import EmptyTruth, Interval, ScoredImages, Scores, bootstrap, image_f1
+from core.metrics import Interval, ScoredImages, Scores, bootstrap, image_f1
 from ensembles.calibration.temperature import fit_calibration
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import RuleChoice, choose_rule
@@ -36,7 +37,7 @@ from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import Thresholds, Tuning, tune_by_concept, tune_global
 from ensembles.ensemble import falls_back
 from ensembles.forecast.forecast import Forecast, ForecastModel
-from ensembles.pairs import Floats, Pairs
+from ensembles.pairs import Floats, LabelledPairs
 
 EMPTY_TRUTH: EmptyTruth = "left out"
 CONFIG = EnsembleConfig()
@@ -98,7 +99,7 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
             nomissing=CONFIG.nomissing,
         ),
     )
-    pairs = Pairs.of(drawn.reported[valid], targets)
+    pairs = LabelledPairs.of(drawn.reported[valid], targets)
     threshold = tune_global(pairs, empty_truth=EMPTY_TRUTH)
     here, truth, labels = names[test].tolist(), sets.targets.rows(test), sets.labels
     reported = drawn.reported[test]
@@ -111,7 +112,7 @@ def judge(sets: LabelSets, setting: Setting, *, strength: float, seed: int) -> R
         "by concept": _by_thresholds(_of_concepts(pairs, sets, threshold)),
     }
     try:
-        floored = Pairs.of(drawn.reported[valid], targets, floor=DecisionRule.floor)
+        floored = LabelledPairs.of(drawn.reported[valid], targets, floor=DecisionRule.floor)
         fitted = fit_calibration(floored.probs, floored.true)
         rules["expected F1"] = DecisionRule(
             kind="expected-f1", nomissing=CONFIG.nomissing, calibration=fitted
@@ -170,7 +171,7 @@ def _by_thresholds(thresholds: Thresholds) -> DecisionRule:
     return DecisionRule(kind="thresholds", thresholds=thresholds, nomissing=CONFIG.nomissing)
 
 
-def _of_concepts(pairs: Pairs, sets: LabelSets, threshold: float) -> Thresholds:
+def _of_concepts(pairs: LabelledPairs, sets: LabelSets, threshold: float) -> Thresholds:
     """Thresholds of concepts over one for all, as cautious as the ensemble's."""
     found = tune_by_concept(
         pairs,

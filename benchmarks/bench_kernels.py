@@ -42,7 +42,7 @@ from core.labels import LabelSpace, Targets
 from ensembles.calibration.temperature import Calibration, fit_calibration
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import tune_by_concept, tune_global
-from ensembles.pairs import Pairs
+from ensembles.pairs import LabelledPairs
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -87,7 +87,7 @@ def draw(n_images: int, n_concepts: int, *, seed: int) -> Scores:
 
 def search_exactly(scores: Scores, start: float, *, max_sweeps: int) -> Floats:
     """(L,) thresholds, NaN where a concept keeps the start."""
-    pairs = Pairs.of(scores.probs, scores.targets, floor=FLOOR)
+    pairs = LabelledPairs.of(scores.probs, scores.targets, floor=FLOOR)
     return tune_by_concept(
         pairs,
         start=np.full(len(pairs.n_true), start, dtype=np.float32),
@@ -122,7 +122,7 @@ def swap_columns(scores: Scores, start: float) -> Floats:
 
 def swap_candidates(scores: Scores, start: float) -> Floats:
     """(L,) thresholds by one pass over the concepts, their candidates looked at for each."""
-    pairs = Pairs.of(scores.probs, scores.targets, floor=FLOOR)
+    pairs = LabelledPairs.of(scores.probs, scores.targets, floor=FLOOR)
     n_images, order = len(pairs.n_true), pairs.by_concept
     decided = pairs.probs >= np.float32(start)
     n_decided = np.bincount(pairs.rows[decided], minlength=n_images)
@@ -165,9 +165,9 @@ def recompute(scores: Scores, start: float, true: Bools, decided: Bools, *, n: i
 
 def reached(scores: Scores, thresholds: Floats, start: float) -> float:
     """Sample F1 of these thresholds on the images they were found on."""
-    pairs = Pairs.of(scores.probs, scores.targets, floor=FLOOR)
+    pairs = LabelledPairs.of(scores.probs, scores.targets, floor=FLOOR)
     own = np.where(np.isnan(thresholds), np.float32(start), thresholds)
-    f1 = pairs.image_f1(pairs.probs >= own[pairs.columns], when_empty=0.0)
+    f1 = pairs.image_f1(pairs.probs >= own[pairs.columns], empty_truth="left out")
     return float(f1[pairs.n_true > 0].mean())
 
 
@@ -184,7 +184,9 @@ def timed(call: Callable[[], object], *, n_runs: int) -> tuple[list[float], obje
 
 def search_table(scores: Scores, *, n_runs: int) -> str:
     """A row for each way to find thresholds of concepts."""
-    start = tune_global(Pairs.of(scores.probs, scores.targets, floor=FLOOR), empty_truth="left out")
+    start = tune_global(
+        LabelledPairs.of(scores.probs, scores.targets, floor=FLOOR), empty_truth="left out"
+    )
     n_concepts = scores.probs.shape[1]
     calls: dict[str, tuple[Callable[[], Floats], int]] = {
         "exact, to convergence": (partial(search_exactly, scores, start, max_sweeps=MANY), n_runs),
@@ -222,7 +224,7 @@ def decision_table(valid: Scores, test: Scores, *, n_runs: int) -> str:
     """Calibration on all images, decisions of those of test."""
 
     def calibrate() -> Calibration:
-        pairs = Pairs.of(valid.probs, valid.targets, floor=FLOOR)
+        pairs = LabelledPairs.of(valid.probs, valid.targets, floor=FLOOR)
         return fit_calibration(pairs.probs, pairs.true)
 
     seconds, calibration = timed(calibrate, n_runs=n_runs)
@@ -252,7 +254,7 @@ def main() -> None:
     decision_table(small, small, n_runs=1)
     n_images, n_concepts, n_test = QUICK if given.quick else (N_IMAGES, N_CONCEPTS, N_TEST)
     valid, test = draw(n_images, n_concepts, seed=0), draw(n_test, n_concepts, seed=1)
-    n_pairs = len(Pairs.of(valid.probs, valid.targets, floor=FLOOR))
+    n_pairs = len(LabelledPairs.of(valid.probs, valid.targets, floor=FLOOR))
     print(
         f"{n_images:,} images x {n_concepts:,} concepts, {valid.targets.n_true.mean():.2f} an"
         f" image, {n_pairs:,} candidates of at least {FLOOR:g}\n"

@@ -54,7 +54,7 @@ def peak_of(corpus: Corpus, home: Path) -> int:
 
 def _extract(corpus: Corpus, home: Path) -> int:
     torch.set_num_threads(N_THREADS)
-    frozen_features(corpus, Workspace(home), CONFIG, Compute())
+    frozen_features(corpus, Workspace(home), config=CONFIG, compute=Compute())
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * next(int(s.split()[1]) for s in status.splitlines() if s.startswith("VmHWM"))
 

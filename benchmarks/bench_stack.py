@@ -120,14 +120,14 @@ def run(share: float, kind: str, folder: Path) -> None:
         pairs = make_candidates(
             sources, label_statistics=label_statistics, category_weights=weights
         )
-        found = pairs.true(truth).sum() / truth.n_true.sum()
+        found = pairs.are_true(truth).sum() / truth.n_true.sum()
         each = len(pairs) / n_images
         return pairs, f"{len(pairs):,} pairs, {each:.0f} an image, {found:.1%} of the true ones"
 
     before = peak_mb()
     sources = timed("members read", read)
     pairs = timed("candidates", candidates)
-    true = pairs.true(truth)
+    true = pairs.are_true(truth)
     images = ScoredImages(
         targets=truth,
         labels=LabelSpace(tuple(f"C{c:07d}" for c in range(truth.matrix.shape[1]))),
@@ -139,7 +139,7 @@ def run(share: float, kind: str, folder: Path) -> None:
     for name in ("mean", "logistic", "greedy", "lightgbm"):
 
         def judge(name: str = name) -> tuple[Any, str]:
-            probs = cross_fit(STACKERS[name], pairs, true, folds=folds)
+            probs = cross_fit(STACKERS[name], pairs, targets=true, folds=folds)
             f1 = image_f1_of(pairs, probs, true=true, images=images)
             return None, f"sample F1 {np.nanmean(f1):.5f}"
 

@@ -76,7 +76,7 @@ def sides(n_images: int, config: FitConfig, compute: Compute) -> dict[str, Calla
 
     def new_model(rows: Rows) -> nn.Module:
         standardise = Standardise.fitted(features[torch.from_numpy(rows)])
-        return nn.Sequential(standardise, build_head(N_FEATURES, N_CONCEPTS, config))
+        return nn.Sequential(standardise, build_head(N_FEATURES, N_CONCEPTS, config=config))
 
     def side(fit_all: Callable[..., object]) -> Callable[[], object]:
         return lambda: fit_all(

@@ -91,7 +91,7 @@ def settings(network: str, *, size: int, batch_size: int, epochs: int) -> Backbo
 def new_detector(config: BackboneConfig) -> Detector:
     """A network with random weights that takes images as they lie in the cache."""
     backbone = build_backbone(config)
-    return Detector(backbone, build_head(backbone.n_features, N_CONCEPTS, config))
+    return Detector(backbone, build_head(backbone.n_features, N_CONCEPTS, config=config))
 
 
 def examples_of(cache: ImageCache, config: BackboneConfig) -> Examples:
@@ -100,7 +100,7 @@ def examples_of(cache: ImageCache, config: BackboneConfig) -> Examples:
     images = CachedImages.of(cache, cache.image_ids, augment=config.augment)
 
     def augment(inputs: Inputs, rows: npt.NDArray[np.intp], epoch: int) -> Inputs:
-        return (images.augmented(inputs[0], rows, epoch), *inputs[1:])
+        return (images.augmented(inputs[0], rows, epoch=epoch), *inputs[1:])
 
     return Examples(batches=images, targets=draw_targets(n), rows=np.arange(n), augment=augment)
 

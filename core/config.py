@@ -142,11 +142,28 @@ def preset_of(presets: Mapping[str, C], name: str, *, option: str = "--preset") 
     return presets[name]
 
 
-def configured(config: C, *, file: Path | None, given: Sequence[str]) -> C:
-    """The config under a TOML file under given options."""
+def configured(
+    config: C,
+    *,
+    file: Path | None,
+    given: Sequence[str],
+    options: Mapping[str, Any] | None = None,
+) -> C:
+    """The config under a TOML file under given options.
+
+    Args:
+        config: what is changed.
+        file: a TOML file; None without one.
+        given: settings as `key=value`.
+        options: settings that have an option of their own; None where that was not given.
+
+    Raises:
+        ConfigError: as `overlay`, `read_toml` and `parse_settings`.
+    """
     if file is not None:
         config = overlay(config, read_toml(file), origin=str(file))
-    return overlay(config, parse_settings(given), origin="--set")
+    own = {key: value for key, value in (options or {}).items() if value is not None}
+    return overlay(config, parse_settings(given) | own, origin="--set")
 
 
 def fingerprint(*parts: Any) -> str:

@@ -9,9 +9,16 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from core.errors import ConfigError
-from core.metrics import EmptyTruth
+
+EmptyTruth = Literal["left out", "counted"]
+"""What an image without true concepts does to the mean.
+
+`left out`: nothing, it is no part of it (2017-2020). `counted`: it scores 1 against an empty
+decision and 0 against any other (since 2022, whose evaluators split "" into one empty concept).
+"""
 
 MAX_CONCEPTS = 100
 """Concepts that an image may be given, in every edition."""

@@ -55,7 +55,7 @@ class Embeddings:
         Raises:
             AlignmentError: an image has no features.
         """
-        numbers = row_numbers(self.source, self.image_ids, image_ids)
+        numbers = row_numbers(self.source, self.image_ids, wanted=image_ids)
         return replace(self, image_ids=tuple(image_ids), values=self.values[numbers])
 
     def save(self, folder: Path, **meta: Any) -> None:

@@ -10,24 +10,17 @@ further.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from core.editions import EmptyTruth
 from core.folds import Folds, cross_fitted, in_order
 from core.images import ImageTable
 from core.labels import LabelSpace, Targets
 from core.predictions import Probs
-
-EmptyTruth = Literal["left out", "counted"]
-"""What an image without true concepts does to the mean.
-
-`left out`: nothing, it is no part of it (2017-2020). `counted`: it scores 1 against an empty
-decision and 0 against any other (since 2022, whose evaluators split "" into one empty concept).
-"""
-
 
 Scores = npt.NDArray[np.float64]
 
@@ -53,12 +46,31 @@ def image_f1(targets: Targets, decided: csr_array, *, empty_truth: EmptyTruth) -
     if targets.matrix.shape != decided.shape:
         raise ValueError(f"targets are {targets.matrix.shape}, decisions {decided.shape}")
     n_both = row_sums(targets.matrix.multiply(decided))
-    n_true = targets.n_true
-    n_decided = row_sums(decided)
-    total = n_true + n_decided
-    scores = np.where(total > 0, 2.0 * n_both / np.maximum(total, 1), 1.0)
+    return f1_of_counts(n_both, row_sums(decided), n_true=targets.n_true, empty_truth=empty_truth)
+
+
+def f1_of_counts(
+    n_both: npt.NDArray[Any],
+    n_decided: npt.NDArray[Any],
+    *,
+    n_true: npt.NDArray[Any],
+    empty_truth: EmptyTruth,
+) -> Scores:
+    """F1 of images from their numbers of concepts; the rule of empty truth is applied here alone.
+
+    Args:
+        n_both: (..., N) concepts that are true and decided.
+        n_decided: (..., N) decided concepts.
+        n_true: (N,) true concepts.
+        empty_truth: what an image without true concepts scores.
+
+    Returns:
+        (..., N) in [0, 1], NaN for an image that is left out of the mean.
+    """
+    total = n_decided + n_true
+    scores: Scores = np.where(total > 0, 2.0 * n_both / np.maximum(total, 1), 1.0)
     if empty_truth == "left out":
-        scores[n_true == 0] = np.nan
+        scores[..., n_true == 0] = np.nan
     return scores
 
 
@@ -275,9 +287,7 @@ def f1_by_threshold(probs: Probs, targets: Targets, *, empty_truth: EmptyTruth) 
     scores: Scores = np.empty((len(THRESHOLDS), len(targets)))
     for start in range(0, len(targets), _IMAGES_AT_ONCE):
         block = np.arange(start, min(start + _IMAGES_AT_ONCE, len(targets)))
-        scores[:, block] = _f1_of_block(probs[block], targets.rows(block))
-    if empty_truth == "left out":
-        scores[:, targets.n_true == 0] = np.nan
+        scores[:, block] = _f1_of_block(probs[block], targets.rows(block), empty_truth=empty_truth)
     return scores
 
 
@@ -285,21 +295,21 @@ _IMAGES_AT_ONCE = 1024
 """Images looked at together: 25 MB of bin numbers at 3,047 concepts."""
 
 
-def _f1_of_block(probs: Probs, targets: Targets) -> Scores:
+def _f1_of_block(probs: Probs, targets: Targets, *, empty_truth: EmptyTruth) -> Scores:
     n_images, n_bins = len(targets), len(THRESHOLDS) + 1
     bins = np.searchsorted(THRESHOLDS, probs, side="right").astype(np.int32)
     offset = (np.arange(n_images, dtype=np.int32) * n_bins)[:, None]
     n_decided = np.bincount((bins + offset).ravel(), minlength=n_images * n_bins)
     rows, columns = targets.matrix.nonzero()
     hits = np.bincount(rows * n_bins + bins[rows, columns], minlength=n_images * n_bins)
-    return _f1_of_counts(n_decided, hits, n_true=targets.n_true)
+    return _f1_of_bins(hits, n_decided, targets.n_true, empty_truth=empty_truth)
 
 
 def f1_of_pairs_by_threshold(
     rows: npt.NDArray[np.integer],
     probs: Probs,
-    true: npt.NDArray[np.bool_],
     *,
+    true: npt.NDArray[np.bool_],
     targets: Targets,
     empty_truth: EmptyTruth,
 ) -> Scores:
@@ -320,20 +330,24 @@ def f1_of_pairs_by_threshold(
     places += rows.astype(np.int64) * n_bins
     n_decided = np.bincount(places, minlength=len(targets) * n_bins)
     hits = np.bincount(places[true], minlength=len(targets) * n_bins)
-    scores = _f1_of_counts(n_decided, hits, n_true=targets.n_true)
-    if empty_truth == "left out":
-        scores[:, targets.n_true == 0] = np.nan
-    return scores
+    return _f1_of_bins(hits, n_decided, targets.n_true, empty_truth=empty_truth)
 
 
-def _f1_of_counts(
-    n_decided: npt.NDArray[Any], hits: npt.NDArray[Any], *, n_true: npt.NDArray[Any]
+def _f1_of_bins(
+    hits: npt.NDArray[Any],
+    n_decided: npt.NDArray[Any],
+    n_true: npt.NDArray[Any],
+    *,
+    empty_truth: EmptyTruth,
 ) -> Scores:
-    """(T, N) F1 from numbers of entries by image and bin, of all and of true ones."""
+    """(T, N) F1 from numbers of entries by image and bin, of true ones and of all."""
     n_bins = len(THRESHOLDS) + 1
-    n_both, total = _at_least(hits, n_bins), _at_least(n_decided, n_bins) + n_true
-    scores: Scores = np.where(total > 0, 2.0 * n_both / np.maximum(total, 1), 1.0)
-    return scores
+    return f1_of_counts(
+        _at_least(hits, n_bins),
+        _at_least(n_decided, n_bins),
+        n_true=n_true,
+        empty_truth=empty_truth,
+    )
 
 
 def _at_least(counts: npt.NDArray[Any], n_bins: int) -> npt.NDArray[Any]:
@@ -373,7 +387,7 @@ def decided_at(probs: Probs, threshold: float, *, nomissing: bool = False) -> cs
 
 
 def cross_fitted_f1(
-    probs: Probs, targets: Targets, folds: Folds, *, empty_truth: EmptyTruth
+    probs: Probs, targets: Targets, *, folds: Folds, empty_truth: EmptyTruth
 ) -> Scores:
     """F1 of each image at the threshold that is best on the other folds.
 
@@ -408,7 +422,7 @@ def at_threshold_of_others(scores: Scores, folds: Folds) -> Scores:
 
 
 def cross_fitted_decisions(
-    probs: Probs, targets: Targets, folds: Folds, *, empty_truth: EmptyTruth
+    probs: Probs, targets: Targets, *, folds: Folds, empty_truth: EmptyTruth
 ) -> csr_array:
     """(N, L) boolean: each image at the threshold that is best on the other folds.
 

@@ -80,7 +80,7 @@ class Predictions:
             )
         check_ids(self.source, self.image_ids)
         if self.parts:
-            check_parts(self.source, self.image_ids, self.fitted_on, self.parts)
+            _check_parts(self.source, self.image_ids, self.fitted_on, self.parts)
         if self.probs.size:
             low, high = float(self.probs.min()), float(self.probs.max())
             release(self.probs)  # else every page of twenty mapped files would stay in memory
@@ -146,7 +146,7 @@ class Predictions:
         """
         if tuple(image_ids) == self.image_ids:
             return self
-        numbers = row_numbers(self.source, self.image_ids, image_ids)
+        numbers = row_numbers(self.source, self.image_ids, wanted=image_ids)
         return _of_images(self, tuple(image_ids), self.probs[numbers])
 
     def by_part(self) -> "list[Predictions]":
@@ -239,7 +239,7 @@ def _of_images(
     )
 
 
-def check_parts(
+def _check_parts(
     source: str, image_ids: Sequence[str], fitted_on: frozenset[str], parts: Sequence[Part]
 ) -> None:
     """Refuse parts that do not have every image once, or whose `fitted_on` is not the whole's.
@@ -268,7 +268,7 @@ def check_ids(source: str, image_ids: Collection[str]) -> None:
         raise PredictionsError(f"{source}: images stand twice: {first_few(twice)}")
 
 
-def row_numbers(source: str, have: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.intp]:
+def row_numbers(source: str, have: Sequence[str], *, wanted: Sequence[str]) -> npt.NDArray[np.intp]:
     """Rows of the wanted ids among those at hand.
 
     Raises:
@@ -431,7 +431,7 @@ def read_predictions(folder: Path) -> AnyPredictions:
 
 
 def restrict(
-    predictions: AnyPredictions, image_ids: frozenset[str], labels: LabelSpace
+    predictions: AnyPredictions, image_ids: frozenset[str], *, labels: LabelSpace
 ) -> AnyPredictions:
     """Predictions for these images and concepts alone, in their own order."""
     rows = [r for r, i in enumerate(predictions.image_ids) if i in image_ids]

@@ -1,16 +1,35 @@
 """What the category alone says: how often each concept stands on the training images of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.images import ImageTable
-from core.labels import LabelSpace
+from core.labels import LabelSpace, Targets
 from core.metrics import column_sums
 from core.predictions import Predictions
+
+
+def count_by_category(
+    targets: Targets, categories: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(C, L) images of each category with each concept, and (C,) images, as in `CATEGORIES`.
+
+    Every P(concept | category) is counted here; who needs it smoothed adds to the counts. (A fusion
+    network, whose images may have a posterior in place of a category, adds up certainties instead.)
+
+    Args:
+        targets: the true concepts of N images.
+        categories: N categories; images of unknown category are counted nowhere.
+    """
+    names = np.array(categories, dtype=np.str_)
+    member = csr_array(np.array([names == c for c in CATEGORIES]).astype(np.int64))
+    counts = (member @ targets.matrix.astype(np.int64)).toarray()
+    return counts, np.asarray(member.sum(axis=1), dtype=np.int64).ravel()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +55,18 @@ class CategoryPrior:
     @classmethod
     def of(cls, train: ImageTable, labels: LabelSpace) -> "CategoryPrior":
         """Count the concepts of labelled images."""
-        matrix = train.targets(labels).matrix
-        categories = np.array(train.categories, dtype=np.str_)
-        masks = {category: categories == category for category in CATEGORIES}
-        masks[UNKNOWN] = np.ones(len(train), dtype=np.bool_)
+        targets = train.targets(labels)
+        counts, sizes = count_by_category(targets, train.categories)
+        counts = np.concatenate([counts, [column_sums(targets.matrix)]])
+        n_images = dict(zip((*CATEGORIES, UNKNOWN), [*sizes.tolist(), len(train)], strict=True))
         return cls(
             labels=labels,
             probs={
-                category: (column_sums(matrix[mask]) / mask.sum()).astype(np.float32)
-                for category, mask in masks.items()
-                if mask.any()
+                category: (n_true / n_images[category]).astype(np.float32)
+                for category, n_true in zip(n_images, counts, strict=True)
+                if n_images[category]
             },
-            n_images={category: int(mask.sum()) for category, mask in masks.items()},
+            n_images=n_images,
             fitted_on=frozenset(train.image_ids),
         )
 

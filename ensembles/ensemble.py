@@ -6,33 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import fingerprint
-from core.editions import empty_truth_rule, rules_of
+from core.editions import EmptyTruth, empty_truth_rule, rules_of
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
-from core.metrics import EmptyTruth
 from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import find_detectors, untrained
-from core.runs.ensemble import (
-    RULES,
-    SOURCES,
-    WORTH,
-    LadderStep,
-    climb,
-    describe_rungs,
-    read_rungs,
-    write_scores,
-    write_steps,
-)
+from core.runs.ensemble import DECISION, FALLBACK, FORECAST_RULE, EnsembleRecord, read_run
+from core.runs.ladder import LadderStep, describe_rungs
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import META, is_complete, new_folder, read_meta, reuse, write_json
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
-from ensembles.decisions.thresholds import write_levels
-from ensembles.forecast.forecast import ForecastModel, save_forecast
+from ensembles.forecast.forecast import ForecastModel
 from ensembles.forecast.shift import Shift
 from ensembles.members import Member, gather_members
 from ensembles.second_stage import (
+    SecondStage,
     candidates_of,
     describe,
     fit_second_stage,
@@ -104,8 +94,10 @@ def ensemble(
         reuse(home, what="already stacked")
     else:
         _stack(home, corpus, members, valid, test, config, rule)
-    submission = submit_test(home, corpus, valid, test, edition=edition) if submit else None
-    return Ensemble(folder=home, steps=_ladder(home, valid), submission=submission)
+    submission = (
+        submit_test(home, corpus, valid=valid, test=test, edition=edition) if submit else None
+    )
+    return Ensemble(folder=home, steps=_ladder(home, corpus), submission=submission)
 
 
 def _stack(
@@ -118,8 +110,10 @@ def _stack(
     rule: EmptyTruth,
 ) -> None:
     """Fit the second stage and write its run folder."""
-    fitted = fit_second_stage(corpus, members, valid, config, empty_truth=rule)
-    worth = leave_one_out(corpus, members, valid, config, fitted)
+    fitted = fit_second_stage(corpus, members, valid=valid, config=config, empty_truth=rule)
+    worth = leave_one_out(corpus, members, valid=valid, config=config, fitted=fitted)
+    forecast_model = ForecastModel.of(fitted.choice, fitted.out_of_fold, images=fitted.images)
+    record = _record(fitted, forecast_model, image_ids=valid.image_ids, worth=worth)
     meta = {
         "corpus": corpus.fingerprint,
         "worth_to": quick_stacker(fitted),
@@ -143,24 +137,11 @@ def _stack(
         fitted.choice.rule.save(draft / DECISION)
         if config.fall_back:
             fitted.choice.fallback.save(draft / FALLBACK)
-        save_forecast(
-            draft,
-            fitted.choice,
-            fitted.out_of_fold,
-            image_ids=valid.image_ids,
-            images=fitted.images,
-        )
-        write_scores(
-            draft / SOURCES,
-            image_ids=valid.image_ids,
-            scores={rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])},
-        )
-        write_scores(draft / RULES, image_ids=valid.image_ids, scores=fitted.choice.rungs)
-        write_levels(draft / "thresholds.json", fitted.choice.levels)
-        if worth:
-            write_steps(draft / WORTH, worth)
+        if forecast_model:
+            forecast_model.rule.save(draft / FORECAST_RULE)
+        record.save(draft)
         if len(test):
-            candidates = candidates_of(corpus, members, test, split="test", config=config)
+            candidates = candidates_of(corpus, members, table=test, split="test", config=config)
             Predictions(
                 source="ensemble",
                 image_ids=test.image_ids,
@@ -170,23 +151,43 @@ def _stack(
             ).save(draft / "predictions" / "test")
 
 
-def _ladder(home: Path, valid: ImageTable) -> list[LadderStep]:
+def _record(
+    fitted: SecondStage,
+    forecast_model: ForecastModel | None,
+    *,
+    image_ids: tuple[str, ...],
+    worth: Sequence[LadderStep],
+) -> EnsembleRecord:
+    """How the second stage did on valid; without a forecast nothing is said of probabilities."""
+    choice = fitted.choice
+    record = EnsembleRecord(
+        image_ids=image_ids,
+        scores={rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])},
+        rules=choice.rungs,
+        worth=worth,
+        thresholds=choice.levels.to_json(),
+    )
+    if forecast_model is None or choice.calibrated_model is None:
+        return record
+    return dataclasses.replace(
+        record,
+        reliability=choice.calibrated_model.reliability(),
+        folds=forecast_model.by_fold(fitted.images.folds),
+        forecast=forecast_model.found,
+    )
+
+
+def _ladder(home: Path, corpus: Corpus) -> Sequence[LadderStep]:
     """The ladder of a finished run; its last rung says if test is not decided by it."""
-    meta = read_meta(home)
-    steps = climb(read_rungs(home, meta["ladder"]), groups=valid.groups)
-    if not meta.get("fell_back"):
-        return steps
-    name = f"not used for this test: {meta['decision']}"
-    return [*steps[:-1], dataclasses.replace(steps[-1], name=name, state="not kept")]
-
-
-DECISION = "decision.json"
-FALLBACK = "fallback.json"
-"""The rule that was chosen, and the one for images that differ in kind from valid."""
+    run = read_run(home, corpus)
+    if not run.meta.get("fell_back"):
+        return run.steps
+    name = f"not used for this test: {run.meta['decision']}"
+    return [*run.steps[:-1], dataclasses.replace(run.steps[-1], name=name, state="not kept")]
 
 
 def submit_test(
-    home: Path, corpus: Corpus, valid: ImageTable, test: ImageTable, *, edition: int
+    home: Path, corpus: Corpus, *, valid: ImageTable, test: ImageTable, edition: int
 ) -> Path:
     """Decide the test images, forecast their score, write and check the edition's file.
 
@@ -200,7 +201,9 @@ def submit_test(
     labels = corpus.labels
     probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
     categories, groups = test.categories, test.groups
-    forecast_model = ForecastModel.load(home, valid=valid)
+    forecast_model = ForecastModel.load(
+        home / FORECAST_RULE, EnsembleRecord.load(home), valid=valid
+    )
     shift, made = Shift(), None
     if forecast_model:
         shift = forecast_model.shift(probs, categories=categories, groups=groups, labels=labels)

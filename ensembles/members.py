@@ -40,7 +40,7 @@ class Member:
     valid: AnyPredictions
     test: AnyPredictions
 
-    def source(self, split: str, table: ImageTable, corpus: Corpus) -> Source:
+    def source(self, split: str, table: ImageTable, *, corpus: Corpus) -> Source:
         """What it knows of these images of `valid` or `test`, under its own name."""
         predictions = self.valid if split == "valid" else self.test
         source = Source.of(predictions, image_ids=table.image_ids, labels=corpus.labels)
@@ -197,7 +197,7 @@ def _read(folder: Path, name: str, corpus: Corpus, *, given: Path) -> Member:
     parts = {}
     for split, predictions in whole.items():
         ids = corpus.table.of(split=split).image_ids
-        parts[split] = restrict(predictions, frozenset(ids), corpus.labels)
+        parts[split] = restrict(predictions, frozenset(ids), labels=corpus.labels)
     if not len(parts["valid"]):
         raise PredictionsError(f"--member {given}: no image of valid in it to weigh it by")
     say(_coverage(name, whole, parts, corpus))

@@ -1,7 +1,8 @@
 """Pairs of image and concept, in the orders that searches and decisions need.
 
-`Pairs` are those that a threshold can turn, sorted by probability, by group where asked;
-`CalibratedPairs` have calibrated probabilities, the most probable of an image first.
+`Pairs` are what all have in common. `LabelledPairs` know their truth, for searches that turn
+thresholds; `CalibratedPairs` have calibrated probabilities, for decisions; the candidates of a
+stacker (`ensembles.stacking.candidates`) have features.
 """
 
 from dataclasses import dataclass
@@ -11,13 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from core.editions import EmptyTruth
 from core.labels import Targets
-from core.metrics import Scores
+from core.metrics import Scores, f1_of_counts
 from ensembles.compiled import compiled, in_blocks
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+Floats64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,25 +29,67 @@ class Pairs:
     """n pairs of an image and a concept, ordered by image and then by concept.
 
     Attributes:
-        rows: (n,) image.
-        columns: (n,) concept.
-        probs: (n,) probability, above 0.
-        true: (n,) whether the concept is true.
-        n_true: (N,) true concepts of each image, those without a pair included.
-        n_concepts: L.
+        rows, columns: (n,) image and concept.
+        shape: N images and L concepts.
     """
 
     rows: Ints
     columns: Ints
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_images(self) -> int:
+        """N."""
+        return self.shape[0]
+
+    @property
+    def n_concepts(self) -> int:
+        """L."""
+        return self.shape[1]
+
+    @cached_property
+    def starts(self) -> Counts:
+        """(N + 1,) where the pairs of each image begin."""
+        counts = np.bincount(self.rows, minlength=self.n_images)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    def are_true(self, targets: Targets) -> Bools:
+        """(n,) whether the concept of each pair is true of its image."""
+        width = self.n_concepts
+        images = np.repeat(np.arange(len(targets)), np.diff(targets.matrix.indptr))
+        known = images * width + targets.matrix.indices
+        wanted = self.rows.astype(np.int64) * width + self.columns
+        if not len(known):
+            return np.zeros(len(wanted), dtype=np.bool_)
+        place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        return np.asarray(known[place] == wanted)
+
+    def chosen(self, chosen: Bools) -> csr_array:
+        """(N, L) boolean: the pairs of an (n,) mask."""
+        return to_csr(self.rows[chosen], self.columns[chosen], shape=self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPairs(Pairs):
+    """Pairs whose truth is known, sorted by probability, by concept where asked.
+
+    Attributes:
+        probs: (n,) probability, above 0.
+        true: (n,) whether the concept is true.
+        n_true: (N,) true concepts of each image, those without a pair included.
+    """
+
     probs: Floats
     true: Bools
-    n_true: npt.NDArray[np.int64]
-    n_concepts: int
+    n_true: Counts
 
     @classmethod
     def of(
         cls, probs: Floats, targets: Targets, *, floor: float = 0.0, limit: int = 100
-    ) -> "Pairs":
+    ) -> "LabelledPairs":
         """The pairs with a probability above 0 and not below the floor.
 
         Of an image, the `limit` most probable concepts are kept: the task takes no more, so the
@@ -61,43 +107,43 @@ class Pairs:
             raise ValueError(f"probabilities are {probs.shape}, targets {targets.matrix.shape}")
         lowest = np.full(len(probs), max(floor, np.finfo(np.float32).tiny), dtype=np.float32)
         rows, columns = select(probs, row_thresholds=lowest, limit=limit)
+        pairs = Pairs(rows=rows, columns=columns, shape=probs.shape)
         return cls(
             rows=rows,
             columns=columns,
+            shape=probs.shape,
             probs=probs[rows, columns],
-            true=are_true(targets, rows=rows, columns=columns),
+            true=pairs.are_true(targets),
             n_true=targets.n_true,
-            n_concepts=probs.shape[1],
         )
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def of_images(self, chosen: Bools) -> "Pairs":
+    def of_images(self, chosen: Bools) -> "LabelledPairs":
         """The pairs of some images, by (N,) mask; those images are numbered from 0 again."""
         keep = chosen[self.rows]
         number = (np.cumsum(chosen) - 1).astype(np.int32)
-        return Pairs(
+        return LabelledPairs(
             rows=number[self.rows[keep]],
             columns=self.columns[keep],
+            shape=(int(chosen.sum()), self.n_concepts),
             probs=self.probs[keep],
             true=self.true[keep],
             n_true=self.n_true[chosen],
-            n_concepts=self.n_concepts,
         )
 
-    def image_f1(self, decided: Bools, *, when_empty: float) -> Scores:
+    def image_f1(self, decided: Bools, *, empty_truth: EmptyTruth) -> Scores:
         """(N,) F1 of each image when these of its pairs are decided.
 
         Args:
             decided: (n,) mask.
-            when_empty: F1 of an image with nothing true and nothing decided.
+            empty_truth: what an image without true concepts scores.
+
+        Returns:
+            (N,) in [0, 1], NaN for an image that is left out of the mean.
         """
         n_images = len(self.n_true)
         n_decided = np.bincount(self.rows[decided], minlength=n_images)
         n_hit = np.bincount(self.rows[decided & self.true], minlength=n_images)
-        total = self.n_true + n_decided
-        return np.where(total > 0, 2.0 * n_hit / np.maximum(total, 1), when_empty)
+        return f1_of_counts(n_hit, n_decided, n_true=self.n_true, empty_truth=empty_truth)
 
     def completed(self, decided: Bools) -> Bools:
         """(n,) the same decisions, with the most probable pair of images left without any."""
@@ -127,16 +173,44 @@ class Pairs:
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def are_true(targets: Targets, *, rows: Ints, columns: Ints) -> Bools:
-    """(n,) whether the concept of each pair is true of its image."""
-    width = targets.matrix.shape[1]
-    images = np.repeat(np.arange(len(targets)), np.diff(targets.matrix.indptr))
-    known = images * width + targets.matrix.indices
-    wanted = rows.astype(np.int64) * width + columns
-    if not len(known):
-        return np.zeros(len(wanted), dtype=np.bool_)
-    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.asarray(known[place] == wanted)
+@dataclass(frozen=True, kw_only=True)
+class CalibratedPairs(Pairs):
+    """Pairs with calibrated probabilities; every other concept counts as absent.
+
+    Attributes:
+        probs: (n,) calibrated probability; 1 where a concept is certain.
+    """
+
+    probs: Floats
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.intp]:
+        """(n,) the pairs by image, the most probable first; of equal ones the lower column."""
+        return np.lexsort((-self.probs, self.rows))
+
+    @cached_property
+    def ranked_probs(self) -> Floats64:
+        """(n,) the probabilities in `order`."""
+        return self.probs[self.order].astype(np.float64)
+
+    @property
+    def mass(self) -> Floats64:
+        """(N,) expected number of concepts of each image."""
+        mass: Floats64 = np.bincount(self.rows, weights=self.probs, minlength=self.n_images).astype(
+            np.float64
+        )
+        return mass
+
+    def first(self, sizes: Counts) -> csr_array:
+        """(N, L) boolean: so many of the most probable concepts of each image.
+
+        Args:
+            sizes: (N,).
+        """
+        place = np.arange(len(self.rows)) - np.repeat(self.starts[:-1], np.diff(self.starts))
+        chosen = np.empty(len(self.rows), dtype=np.bool_)
+        chosen[self.order] = place < sizes[self.rows]
+        return self.chosen(chosen)
 
 
 def select(
@@ -278,62 +352,3 @@ def _sort(
     for j in range(len(starts) - 1):
         own = order[starts[j] : starts[j + 1]].copy()
         order[starts[j] : starts[j + 1]] = own[np.argsort(-probs[own], kind="mergesort")]
-
-
-Floats64 = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibratedPairs:
-    """n pairs ordered by image and then by concept; every other concept counts as absent.
-
-    Attributes:
-        rows, columns: (n,) image and concept.
-        probs: (n,) calibrated probability; 1 where a concept is certain.
-        shape: N and L.
-    """
-
-    rows: Ints
-    columns: Ints
-    probs: Floats
-    shape: tuple[int, int]
-
-    @cached_property
-    def order(self) -> npt.NDArray[np.intp]:
-        """(n,) the pairs by image, the most probable first; of equal ones the lower column."""
-        return np.lexsort((-self.probs, self.rows))
-
-    @cached_property
-    def starts(self) -> Counts:
-        """(N + 1,) where the pairs of each image begin."""
-        counts = np.bincount(self.rows, minlength=self.shape[0])
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-    @cached_property
-    def ranked_probs(self) -> Floats64:
-        """(n,) the probabilities in `order`."""
-        return self.probs[self.order].astype(np.float64)
-
-    @property
-    def mass(self) -> Floats64:
-        """(N,) expected number of concepts of each image."""
-        mass: Floats64 = np.bincount(self.rows, weights=self.probs, minlength=self.shape[0]).astype(
-            np.float64
-        )
-        return mass
-
-    def first(self, sizes: Counts) -> csr_array:
-        """(N, L) boolean: so many of the most probable concepts of each image.
-
-        Args:
-            sizes: (N,).
-        """
-        place = np.arange(len(self.rows)) - np.repeat(self.starts[:-1], np.diff(self.starts))
-        chosen = np.empty(len(self.rows), dtype=np.bool_)
-        chosen[self.order] = place < sizes[self.rows]
-        return self.chosen(chosen)
-
-    def chosen(self, chosen: Bools) -> csr_array:
-        """(N, L) boolean: the pairs of an (n,) mask."""
-        return to_csr(self.rows[chosen], self.columns[chosen], shape=self.shape)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from core.editions import EmptyTruth
 from core.images import ImageTable
-from core.metrics import EmptyTruth, ScoredImages, Scores, beats_by_margin, bootstrap, mean_in_order
+from core.metrics import ScoredImages, Scores, beats_by_margin, bootstrap, mean_in_order
 from core.progress import progress
-from core.runs.ensemble import DECISION_RULES, LadderStep, Rung, RungState
+from core.runs.ensemble import DECISION_RULES
 from core.runs.fused import PRIOR
+from core.runs.ladder import LadderStep, Rung, RungState
 from core.runs.workspace import Corpus
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import RuleChoice, choose_rule
@@ -56,9 +58,9 @@ class SecondStage:
 def fit_second_stage(
     corpus: Corpus,
     members: Sequence[Member],
+    *,
     valid: ImageTable,
     config: EnsembleConfig,
-    *,
     empty_truth: EmptyTruth,
 ) -> SecondStage:
     """Choose and fit the second stage on labelled images of valid.
@@ -74,8 +76,8 @@ def fit_second_stage(
         empty_truth: what an image without true concepts scores where the decisions are judged.
     """
     images = ScoredImages.of(valid, corpus.labels, empty_truth=empty_truth)
-    candidates = candidates_of(corpus, members, valid, split="valid", config=config)
-    true = candidates.true(images.targets)
+    candidates = candidates_of(corpus, members, table=valid, split="valid", config=config)
+    true = candidates.are_true(images.targets)
     options: dict[str, Callable[[], Stacker]] = {m.name: _alone(m.name) for m in members}
     options |= {name: STACKERS[name] for name in config.stackers}
 
@@ -83,7 +85,7 @@ def fit_second_stage(
     out_of_fold: dict[str, Floats] = {}  # of the candidates only: dense matrices would not fit
     with progress("stacking", total=len(options), unit="stackers") as advance:
         for name, make in options.items():
-            out_of_fold[name] = cross_fit(make, candidates, true, folds=images.folds)
+            out_of_fold[name] = cross_fit(make, candidates, targets=true, folds=images.folds)
             scores = image_f1_of(candidates, out_of_fold[name], true=true, images=images)
             tried[name] = Rung(name=name, image_f1=scores)
             advance(1)
@@ -107,7 +109,7 @@ def fit_second_stage(
         stacker=options[kept]().fit(candidates, true),
         choice=choice,
         rungs=[
-            *every_rung(ladder, tried, choice, config, words=CALIBRATED),
+            *every_rung(ladder, tried, choice=choice, config=config, words=CALIBRATED),
             Rung(
                 name=SUBMISSION,
                 title=f"submission: {describe(choice)}",
@@ -150,8 +152,8 @@ def label_statistics_of(corpus: Corpus) -> LabelStatistics:
 def candidates_of(
     corpus: Corpus,
     members: Sequence[Member],
-    table: ImageTable,
     *,
+    table: ImageTable,
     split: str,
     config: EnsembleConfig,
     label_statistics: LabelStatistics | None = None,
@@ -159,7 +161,7 @@ def candidates_of(
     """Candidate pairs of images of valid or test; who makes several counts the training once."""
     label_statistics = label_statistics or label_statistics_of(corpus)
     return make_candidates(
-        [member.source(split, table, corpus) for member in members],
+        [member.source(split, table, corpus=corpus) for member in members],
         label_statistics=label_statistics,
         category_weights=label_statistics.category_weights(table.categories),
         floor=config.floor,
@@ -210,6 +212,7 @@ def quick_stacker(fitted: SecondStage) -> str | None:
 def leave_one_out(
     corpus: Corpus,
     members: Sequence[Member],
+    *,
     valid: ImageTable,
     config: EnsembleConfig,
     fitted: SecondStage,
@@ -237,13 +240,13 @@ def leave_one_out(
             pairs = candidates_of(
                 corpus,
                 others,
-                valid,
+                table=valid,
                 split="valid",
                 config=config,
                 label_statistics=label_statistics,
             )
-            true = pairs.true(images.targets)
-            probs = cross_fit(STACKERS[name], pairs, true, folds=images.folds)
+            true = pairs.are_true(images.targets)
+            probs = cross_fit(STACKERS[name], pairs, targets=true, folds=images.folds)
             scores = image_f1_of(pairs, probs, true=true, images=images)
             f1 = bootstrap(scores, groups=images.groups)
             gain = bootstrap(whole - scores, groups=images.groups)
@@ -260,9 +263,9 @@ LEVELS: Mapping[str, str] = {
 def every_rung(
     kept: Sequence[Rung],
     tried: Mapping[str, Rung],
+    *,
     choice: RuleChoice,
     config: EnsembleConfig,
-    *,
     words: Mapping[str, str],
 ) -> list[Rung]:
     """From the prior to the decision, the simplest first, with what did not pay.

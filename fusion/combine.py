@@ -12,10 +12,10 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from core.categories import CATEGORIES
-from core.editions import empty_truth_rule
+from core.editions import EmptyTruth, empty_truth_rule
 from core.folds import Folds, fitted_without
 from core.labels import Targets
-from core.metrics import EmptyTruth, best_threshold, f1_by_threshold
+from core.metrics import best_threshold, f1_by_threshold
 from core.predictions import Predictions, Probs, row_numbers
 from core.prior import CategoryPrior
 from fusion.inputs.gather import FusionInputs
@@ -25,7 +25,7 @@ _CLIP = 1e-3
 
 
 def with_constants(
-    probs: Probs, likely: npt.NDArray[np.float32], prior: CategoryPrior, *, at_least: int
+    probs: Probs, likely: npt.NDArray[np.float32], *, prior: CategoryPrior, at_least: int
 ) -> Probs:
     """The probabilities with constant concepts at least as sure as the category.
 
@@ -45,7 +45,7 @@ def with_constants(
     return np.maximum(probs, np.minimum(sure, 1))
 
 
-def blend(first: Probs, second: Probs, share: float) -> Probs:
+def blend(first: Probs, second: Probs, *, share: float) -> Probs:
     """(N, L) weighted mean of log odds, `share` of them the second's."""
     odds = (1 - share) * _log_odds(first) + share * _log_odds(second)
     blended: Probs = expit(odds).astype(np.float32)
@@ -76,8 +76,8 @@ class VariantChoice:
 def choose_variant(
     variants: Sequence[Probs],
     targets: Targets,
-    folds: Folds,
     *,
+    folds: Folds,
     empty_truth: EmptyTruth,
 ) -> VariantChoice:
     """Choose a variant by sample F1 at its best single threshold, the first of equals.
@@ -122,13 +122,13 @@ def choose_on_valid(fusion_inputs: FusionInputs, variants: Sequence[Probs]) -> V
     return choose_variant(
         [probs[images.labelled] for probs in variants],
         labelled.targets(fusion_inputs.corpus.labels),
-        labelled.folds,
+        folds=labelled.folds,
         empty_truth=empty_truth_rule(fusion_inputs.corpus.edition),
     )
 
 
 def cross_fitted_variants(
-    fusion_inputs: FusionInputs, variants: Variants, choice: VariantChoice
+    fusion_inputs: FusionInputs, variants: Variants, *, choice: VariantChoice
 ) -> dict[str, Probs]:
     """What was chosen on by the variants chosen without its folds, whatever else by the best one.
 
@@ -173,7 +173,7 @@ def route(
     probs = general.probs.copy()
     fitted_on = general.fitted_on
     for specialist in specialists:
-        rows = row_numbers(general.source, general.image_ids, specialist.image_ids)
+        rows = row_numbers(general.source, general.image_ids, wanted=specialist.image_ids)
         columns = general.labels.columns(specialist.labels.cuis)
         known = np.ones(len(columns), dtype=np.bool_)
         if support is not None:

@@ -42,6 +42,14 @@ class FusionRun:
     valid_f1: Interval | None
     labelled_f1: Interval | None = None
 
+    @property
+    def line(self) -> str:
+        """Strategy, scores and folder, for a person."""
+        score = "no labelled valid images" if self.valid_f1 is None else f"valid {self.valid_f1}"
+        if self.labelled_f1 is not None:
+            score += f"  out of fold {self.labelled_f1}"
+        return f"{self.strategy:<16} {score}  {self.folder}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Given:
@@ -123,9 +131,11 @@ def _make(name: str, home: Path, given: _Given, config: FuseConfig) -> FusedResu
     started = time.perf_counter()
     whole, strategy = given.whole, (STRATEGIES | END_TO_END)[name]
     if whole.corpus.crossfit and name not in COMBINING:
-        fused = fit_in_views(strategy, given.views, whole.corpus, config, given.earlier)
+        fused = fit_in_views(
+            strategy, given.views, corpus=whole.corpus, config=config, earlier=given.earlier
+        )
     else:
-        fused = strategy(whole, config, given.earlier)
+        fused = strategy(whole, config, earlier=given.earlier)
     _check(fused, whole.corpus)
     meta = {
         "strategy": name,
@@ -139,9 +149,9 @@ def _make(name: str, home: Path, given: _Given, config: FuseConfig) -> FusedResu
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", dataclasses.asdict(config))
         for split, predictions in fused.predictions.items():
-            save_folds(predictions, draft / "predictions", split)
+            save_folds(predictions, draft / "predictions", name=split)
         for split, predictions in fused.without_category.items():
-            save_folds(predictions, draft / "predictions", split, suffix=WITHHELD)
+            save_folds(predictions, draft / "predictions", name=split, suffix=WITHHELD)
         if fused.weights:
             save_tensors(draft / WEIGHTS, fused.weights)
             _save_encoders(draft, given.views)
@@ -161,7 +171,9 @@ def _check(fused: FusedResult, corpus: Corpus) -> None:
 def _save_encoders(draft: Path, views: Sequence[FusionInputs]) -> None:
     """Write `metadata.json`; of several views one each, by what its own train teaches."""
     for number, view in enumerate(views):
-        name = fold_name("metadata", number, len(views)) if len(views) > 1 else "metadata"
+        name = "metadata"
+        if len(views) > 1:
+            name = fold_name(name, number, n_parts=len(views))
         view.encoder.save(draft / f"{name}.json")
 
 
@@ -189,7 +201,7 @@ def _f1(corpus: Corpus, split: str, predictions: Predictions) -> Interval | None
     scores = cross_fitted_f1(
         predictions.rows(images.image_ids).probs,
         images.targets(corpus.labels),
-        images.folds,
+        folds=images.folds,
         empty_truth=empty_truth_rule(corpus.edition),
     )
     return bootstrap(scores, groups=images.groups)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -42,14 +42,22 @@ class FusedResult:
 Earlier = Mapping[str, FusedResult]
 """Results of the strategies that ran before, by name."""
 
-Strategy = Callable[[FusionInputs, FuseConfig, Earlier], FusedResult]
+
+class Strategy(Protocol):
+    """A function that makes predictions of what is known of the images."""
+
+    def __call__(
+        self, fusion_inputs: FusionInputs, config: FuseConfig, /, *, earlier: Earlier
+    ) -> FusedResult:
+        """What the strategy makes, of the results of those before it where it needs them."""
+        ...
 
 
 def as_predictions(
     name: str,
     fusion_inputs: FusionInputs,
-    probs: Mapping[str, Probs],
     *,
+    probs: Mapping[str, Probs],
     images: Callable[[str], ImageTable] | None = None,
 ) -> dict[str, Predictions]:
     """(N, L) probabilities by split as predictions of something fitted on train alone.

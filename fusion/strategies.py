@@ -36,7 +36,7 @@ _SHARES = (0.5, 0.25, 0.75, 0.0)
 """Shares of the neighbours' votes that are tried; the first of equals is taken."""
 
 
-def prior(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
+def prior(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier) -> FusedResult:
     """How often a concept stands on training images of the category.
 
     Images that cannot be decoded have an answer as well.
@@ -53,7 +53,7 @@ def prior(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> 
             likely = fusion_inputs.likely(images(split), without_category=without_category)
             unsaid = 1 - likely.sum(axis=1, keepdims=True)
             probs[split] = np.clip(np.concatenate([likely, unsaid], axis=1) @ shares, 0, 1)
-        return as_predictions(PRIOR, fusion_inputs, probs, images=images)
+        return as_predictions(PRIOR, fusion_inputs, probs=probs, images=images)
 
     return FusedResult(
         predictions=answer(without_category=False),
@@ -63,7 +63,9 @@ def prior(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> 
     )
 
 
-def constrained(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
+def constrained(
+    fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier
+) -> FusedResult:
     """The one-hot head, with the constant concepts of a category as sure as the category."""
     base = earlier["one-hot"]
 
@@ -76,7 +78,7 @@ def constrained(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlie
                 fusion_inputs.likely(
                     fusion_inputs.corpus.images(split), without_category=without_category
                 ),
-                fusion_inputs.corpus.prior,
+                prior=fusion_inputs.corpus.prior,
                 at_least=config.constant_from,
             )
             for split, of_split in predictions.items()
@@ -84,16 +86,16 @@ def constrained(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlie
 
     return FusedResult(
         predictions=as_predictions(
-            "constrained", fusion_inputs, answer(base.predictions, without_category=False)
+            "constrained", fusion_inputs, probs=answer(base.predictions, without_category=False)
         ),
         without_category=as_predictions(
-            "constrained", fusion_inputs, answer(base.without_category, without_category=True)
+            "constrained", fusion_inputs, probs=answer(base.without_category, without_category=True)
         ),
     )
 
 
 def voted(
-    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, name: str
+    fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier, name: str
 ) -> FusedResult:
     """A network together with the votes of the nearest images: the two parts of `NEEDS`.
 
@@ -102,7 +104,7 @@ def voted(
     seen, votes = (earlier[part] for part in NEEDS[name])
 
     def variants(of: Predictions, other: Predictions) -> list[Probs]:
-        return [blend(of.probs, other.probs, share) for share in _SHARES]
+        return [blend(of.probs, other.probs, share=share) for share in _SHARES]
 
     scored = fusion_inputs.corpus.scored
     known = {s: variants(p, votes.predictions[s]) for s, p in seen.predictions.items()}
@@ -112,12 +114,12 @@ def voted(
     }
     return FusedResult(
         predictions=_in_place(
-            name, seen.predictions, cross_fitted_variants(fusion_inputs, known, choice)
+            name, seen.predictions, cross_fitted_variants(fusion_inputs, known, choice=choice)
         ),
         without_category=_in_place(
             name,
             seen.without_category,
-            cross_fitted_variants(fusion_inputs, without_category, choice),
+            cross_fitted_variants(fusion_inputs, without_category, choice=choice),
         ),
         chosen={"share of the votes": _SHARES[choice.best]},
     )
@@ -130,7 +132,7 @@ def _in_place(
     return {s: replace(p, source=name, probs=probs[s]) for s, p in predictions.items()}
 
 
-def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) -> FusedResult:
+def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier) -> FusedResult:
     """Specialists where they know, elsewhere the global detector, or the fused head without one.
 
     A specialist's say takes training images of the concept; how many, is chosen on valid,
@@ -154,7 +156,7 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier) ->
         ]
     known = {split: [r.probs for r in of_split] for split, of_split in routes.items()}
     choice = choose_on_valid(fusion_inputs, known[corpus.scored])
-    probs = cross_fitted_variants(fusion_inputs, known, choice)
+    probs = cross_fitted_variants(fusion_inputs, known, choice=choice)
     return FusedResult(
         predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
         contains=tuple(run.name for run in specialists),

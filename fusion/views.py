@@ -25,6 +25,7 @@ from training.members import mean_probs
 def fit_in_views(
     strategy: Strategy,
     views: Sequence[FusionInputs],
+    *,
     corpus: Corpus,
     config: FuseConfig,
     earlier: Earlier,
@@ -42,7 +43,9 @@ def fit_in_views(
     """
     alone = replace(config, n_members=1)
     found = [
-        strategy(view, alone, {n: _in_view(result, view.corpus) for n, result in earlier.items()})
+        strategy(
+            view, alone, earlier={n: _in_view(made, view.corpus) for n, made in earlier.items()}
+        )
         for view in views
     ]
     known = [dict(result.predictions) for result in found]

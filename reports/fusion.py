@@ -54,6 +54,7 @@ class Compared:
 def comparison_page(
     corpus: Corpus,
     valid: ImageTable,
+    *,
     found: Sequence[Compared],
     gains: Mapping[str, Interval],
     metas: Sequence[Mapping[str, Any]],
@@ -175,10 +176,12 @@ def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
                 title="What the category adds to the same head",
                 axis="gain in sample F1, paired, with its 95 % interval",
             )
-            save_figure(figure, folder, "fusion_gain")
+            save_figure(figure, folder, name="fusion_gain")
     path = folder / "fusion.md"
     metas = [run.meta for run in runs]
-    path.write_text(comparison_page(corpus, valid, found, gains, metas), encoding="utf-8")
+    path.write_text(
+        comparison_page(corpus, valid, found=found, gains=gains, metas=metas), encoding="utf-8"
+    )
     _write_csv(folder / "fusion.csv", found, gains, valid)
     return path
 
@@ -188,7 +191,7 @@ def _compare(run: FusedSource, corpus: Corpus, valid: ImageTable) -> Compared:
 
     def decide(predictions: Predictions) -> csr_array:
         probs = predictions.rows(valid.image_ids).probs
-        return cross_fitted_decisions(probs, targets, valid.folds, empty_truth=rule)
+        return cross_fitted_decisions(probs, targets, folds=valid.folds, empty_truth=rule)
 
     decided = decide(run.predictions("valid"))
     without_category = run.without_category("valid")
@@ -199,7 +202,7 @@ def _compare(run: FusedSource, corpus: Corpus, valid: ImageTable) -> Compared:
         if without_category is None
         else image_f1(targets, decide(without_category), empty_truth=rule),
         decided=decided,
-        constant=constant_share(corpus, valid, decided),
+        constant=constant_share(corpus, valid, decided=decided),
         seconds=run.meta["seconds"],
         run=run.folder.name,
     )
@@ -210,7 +213,7 @@ def _gain(compared: Compared, base: Compared, valid: ImageTable) -> Interval:
 
 
 def constant_share(
-    corpus: Corpus, images: ImageTable, decided: csr_array, *, at_least: int = 50
+    corpus: Corpus, images: ImageTable, *, decided: csr_array, at_least: int = 50
 ) -> float:
     """Share of the images on which all constant concepts of their category are decided.
 

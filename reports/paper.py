@@ -50,7 +50,7 @@ def write_reproduction(
         title: what the scale changes, in words.
         scores: official F1 of the runs of Table 5, where the truth of test is known.
     """
-    trials = find_trials(corpus, workspace, scale)
+    trials = find_trials(corpus, workspace, scale=scale)
     home = workspace.reports
     home.mkdir(parents=True, exist_ok=True)
     path = home / f"reproduce-{scale}.md"
@@ -93,7 +93,7 @@ def page(
         "The five submitted runs, by the networks that val1 stopped; ours are scored on valid, each"
         " half under the network that the other stopped. `nomissing` gives an image that is left"
         " without a concept its most probable one (the paper does not define it).",
-        table_5(corpus, trials, scores),
+        table_5(corpus, trials, scores=scores),
         "## Figure 6",
         *(f"![{caption}]({file})\n\n{caption}" for file, caption in figures.items()),
         "## How it was made",
@@ -159,7 +159,7 @@ def findings_table(corpus: Corpus, trials: Trials) -> str:
     ]
     rows = []
     for finding in FINDINGS:
-        found = difference(corpus, trials, finding)
+        found = difference(corpus, trials, finding=finding)
         cells = ["not trained", ""] if found is None else [found.signed(), f"{found.n:,}"]
         differing = "" if found is None else _differing(trials, finding)
         says = verdict(finding, found)
@@ -182,9 +182,9 @@ def _start(weights: str) -> str:
     return "random weights" if weights == "none" else "pretrained"
 
 
-def difference(corpus: Corpus, trials: Trials, finding: PaperFinding) -> Interval | None:
+def difference(corpus: Corpus, trials: Trials, *, finding: PaperFinding) -> Interval | None:
     """Sample F1 of the one experiment less that of the other, paired; None without both pairs."""
-    pairs = [score_pair(corpus, trials, n) for n in (finding.better, finding.worse)]
+    pairs = [score_pair(corpus, trials, number=n) for n in (finding.better, finding.worse)]
     better, worse = pairs
     if better is None or worse is None:
         return None
@@ -201,13 +201,13 @@ def verdict(finding: PaperFinding, found: Interval | None) -> str:
     return "does not hold" if above else "it loses" if below else "not contradicted"
 
 
-def table_5(corpus: Corpus, trials: Trials, scores: Mapping[str, float]) -> str:
+def table_5(corpus: Corpus, trials: Trials, *, scores: Mapping[str, float]) -> str:
     """The submitted runs."""
     header = ["run", "theirs, test", "rank of 47", "ours, valid [95 %]", "n", "without a concept"]
     header += ["ours, test"] if scores else []
     rows = []
     for name, run in TABLE_5.items():
-        on = score_pair(corpus, trials, run.experiment, nomissing=run.nomissing)
+        on = score_pair(corpus, trials, number=run.experiment, nomissing=run.nomissing)
         cells = [name, f"{run.f1:.4f}", str(run.rank)]
         if on is None:
             cells += ["not trained", "", ""]
@@ -268,14 +268,14 @@ def draw_curves(trials: Trials, folder: Path, *, name: str) -> dict[str, str]:
     with style():
         if FIGURE_6 in numbers:
             figure = _paper_figure([t for t in finished if t.number == FIGURE_6])
-            save_figure(figure, folder, f"{name}-figure-6")
+            save_figure(figure, folder, name=f"{name}-figure-6")
             captions[f"{name}-figure-6.png"] = (
                 f"Loss and F1 of the stopping images by epoch, experiment {FIGURE_6}"
                 f" ({TABLE_4[FIGURE_6].title}); a dot marks the best epoch."
             )
         if numbers:
             figure = _grid([[t for t in finished if t.number == n] for n in numbers])
-            save_figure(figure, folder, f"{name}-curves")
+            save_figure(figure, folder, name=f"{name}-curves")
             captions[f"{name}-curves.png"] = (
                 "F1 of the stopping images by epoch, all experiments; a dot marks the best epoch."
             )
@@ -374,7 +374,7 @@ def score_half(corpus: Corpus, trial: Trial, *, nomissing: bool = False) -> Scor
 
 
 def score_pair(
-    corpus: Corpus, trials: Trials, number: int, *, nomissing: bool = False
+    corpus: Corpus, trials: Trials, *, number: int, nomissing: bool = False
 ) -> Scored | None:
     """Both halves of valid, each under the network that the other stopped; None without both."""
     pair = [trials.get((number, stop_on)) for stop_on in OTHER_HALF]

@@ -37,6 +37,17 @@ MAX_LINES = 450
 
 MAX_MODULES = 12  # beside `__init__`
 
+MAX_POSITIONAL = 2  # beside `self`
+
+NAMED_BY_TORCH = {"forward", "backward"}
+"""Methods that torch calls, with whatever goes in or comes back, by position."""
+
+DECORATED = {
+    "compiled",  # numba's kernels: called in loops of their own, by position
+    "app.command",  # typer's commands: their arguments are those of the command line
+}
+"""Decorators of functions whose arguments somebody else passes."""
+
 SMALL = 60  # lines: a module that only one other needs belongs into that one
 
 
@@ -55,6 +66,22 @@ def parse(path: Path) -> ast.Module:
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def functions(tree: ast.Module | ast.ClassDef) -> Iterator[tuple[ast.FunctionDef, list[str]]]:
+    """Public functions of a module and methods of its public classes; what goes in by position."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from functions(node)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+            bound = isinstance(tree, ast.ClassDef) and "staticmethod" not in decorators(node)
+            yield node, names[bound:]
+
+
+def decorators(node: ast.FunctionDef) -> set[str]:
+    found = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+    return {ast.unparse(decorator) for decorator in found}
 
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -81,7 +108,7 @@ def test_core_ensembles_and_reports_never_import_torch(path: Path) -> None:
         assert not tops & {"torch", "torchvision", "timm"}
 
 
-@every_module
+@pytest.mark.parametrize("path", [*MODULES, ROOT / "cli.py"], ids=name_of)
 def test_a_module_is_short_and_says_what_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES
@@ -91,6 +118,13 @@ def test_a_module_is_short_and_says_what_it_is(path: Path) -> None:
 @every_module
 def test_a_module_is_named_after_what_it_knows(path: Path) -> None:
     assert path.stem not in {"utils", "util", "helpers", "misc", "common"}
+
+
+@pytest.mark.parametrize("path", [*MODULES, ROOT / "cli.py"], ids=name_of)
+def test_a_public_function_takes_two_arguments_by_position_and_the_rest_by_name(path: Path) -> None:
+    for node, names in functions(parse(path)):
+        if node.name not in NAMED_BY_TORCH and not decorators(node) & DECORATED:
+            assert len(names) <= MAX_POSITIONAL, f"{node.name}, line {node.lineno}"
 
 
 def test_torch_stays_out_of_corpus_but_for_its_images() -> None:

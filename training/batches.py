@@ -114,7 +114,7 @@ def run_of(tensor: Tensor, places: Rows, *, axis: int) -> Tensor:
     return tensor.narrow(axis, int(places[0]), len(places))
 
 
-def split_batch(n_images: int, n_processes: int, micro_batch: int) -> list[list[Rows]]:
+def split_batch(n_images: int, *, n_processes: int, micro_batch: int) -> list[list[Rows]]:
     """Which images of a batch are taken at once, and by which process.
 
     Args:
@@ -138,7 +138,7 @@ def mixing_share(alpha: float, *, seed: int, epoch: int, number: int) -> float:
     return float(np.random.default_rng((seed, epoch, number)).beta(alpha, alpha))
 
 
-def mixed(x: Tensor, z: Tensor, share: float | Tensor) -> Tensor:
+def mixed(x: Tensor, z: Tensor, *, share: float | Tensor) -> Tensor:
     """Inputs or targets, mixed with those of their partners."""
     return share * x.float() + (1 - share) * z
 
@@ -211,7 +211,7 @@ class DeviceExamples:
             partners = places.roll(1, dims=1)
             others = (*self._taken(partners, epoch), self._truth(partners))
             *both, y = (
-                mixed(x, z, shares.view(-1, *[1] * (x.ndim - 1)))
+                mixed(x, z, share=shares.view(-1, *[1] * (x.ndim - 1)))
                 for x, z in zip((*inputs, y), others, strict=True)
             )
             inputs = tuple(both)

@@ -39,7 +39,7 @@ class Standardise(nn.Module):
         return (features - self.mean) / self.std
 
 
-def build_head(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequential:
+def build_head(n_inputs: int, n_concepts: int, *, config: FitConfig) -> nn.Sequential:
     """Fully connected layers from features (B, D) to logits (B, L)."""
     head = _layers(n_inputs, n_concepts, config)
     if config.head_init == "glorot":
@@ -50,7 +50,7 @@ def build_head(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequenti
     return head
 
 
-def start_at_prior(model: nn.Module, positives: Tensor, n_images: int) -> None:
+def start_at_prior(model: nn.Module, positives: Tensor, *, n_images: int) -> None:
     """Set the biases of the last layer to the log odds of each concept.
 
     With p = (n + 1/2) / (N + 1), n of N training images having the concept, so that none starts at

@@ -79,7 +79,7 @@ class Learner:
         """Let the networks at these places go; one by itself shares nothing."""
 
     def mean_losses(
-        self, losses: list[Loss], logits: Tensor, targets: Tensor, *, epoch: int
+        self, losses: list[Loss], logits: Tensor, *, targets: Tensor, epoch: int
     ) -> Tensor:
         """() mean of the one network's loss."""
         return losses[0](logits, targets).mean()

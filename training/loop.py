@@ -190,7 +190,7 @@ class MemberTraining:
         self.train_state = TrainState(total=torch.zeros((), device=self.device))
         counts = np.asarray(self.examples.targets[self.learnt].sum(axis=0), dtype=np.float32)
         if self.config.prior_bias:
-            start_at_prior(self.model, torch.from_numpy(counts), len(self.learnt))
+            start_at_prior(self.model, torch.from_numpy(counts), n_images=len(self.learnt))
         self.positives = torch.from_numpy(counts).to(self.device)
 
     def note(self, entry: dict[str, Any]) -> None:
@@ -209,11 +209,13 @@ class MemberTraining:
         """F1 of the stopping images, over all and by category, and their loss."""
         kinds = tuple(self.examples.kinds[row] for row in self.stopping if self.examples.kinds)
         targets = self.examples.targets[self.stopping]
-        f1, by_kind = stopping_scores(probs, targets, kinds, threshold=self.config.stop_threshold)
+        f1, by_kind = stopping_scores(
+            probs, targets, kinds=kinds, threshold=self.config.stop_threshold
+        )
         scores: dict[str, Any] = {"f1": f1}
         if by_kind:
             scores["f1_by_category"] = by_kind
-        return scores | {"stop_loss": loss_of(probs, targets, self.loss(), device=self.device)}
+        return scores | {"stop_loss": loss_of(probs, targets, loss=self.loss(), device=self.device)}
 
 
 class TrainingLoop:
@@ -355,7 +357,7 @@ class TrainingLoop:
         probs = predict(
             self.learner.scored(place),
             self.step.inputs,
-            member.stopping,
+            rows=member.stopping,
             compute=self.compute,
             batch_size=member.examples.n_at_once,
             between=leave_if_asked,
@@ -383,8 +385,8 @@ class TrainingLoop:
 def stopping_scores(
     probs: npt.NDArray[np.float32],
     targets: csr_array,
-    kinds: tuple[str, ...],
     *,
+    kinds: tuple[str, ...],
     threshold: float = 0.0,
 ) -> tuple[float, dict[str, float]]:
     """Sample F1 at a threshold or at the best of many, and that of each category at the same one.

@@ -202,8 +202,8 @@ def new_members(
 def predict_members(
     models: Sequence[nn.Module],
     batches: Batches,
-    rows: Rows,
     *,
+    rows: Rows,
     n_concepts: int,
     compute: Compute,
 ) -> npt.NDArray[np.float32]:
@@ -211,7 +211,7 @@ def predict_members(
     probs = np.zeros((len(rows), n_concepts), dtype=np.float32)
     for model in models:
         if len(rows):
-            probs += predict(model, batches, rows, compute=compute)
+            probs += predict(model, batches, rows=rows, compute=compute)
     return mean_probs(probs, len(models))
 
 

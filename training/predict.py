@@ -17,8 +17,8 @@ Batches = Callable[[Rows], Inputs]
 def predict(
     model: nn.Module,
     batches: Batches,
-    rows: Rows,
     *,
+    rows: Rows,
     compute: Compute,
     batch_size: int = 256,
     mirror: bool = False,

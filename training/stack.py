@@ -200,7 +200,7 @@ class NetworkStack(Learner):
         return self.models[place]
 
     def mean_losses(
-        self, losses: list[Loss], logits: Tensor, targets: Tensor, *, epoch: int
+        self, losses: list[Loss], logits: Tensor, *, targets: Tensor, epoch: int
     ) -> Tensor:
         """(S,) mean loss of each network, of its own batch alone."""
         if self.config.loss_in(epoch) in CONTEXT_LOSSES:  # each one's knows other training images

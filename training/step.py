@@ -121,7 +121,7 @@ class Step:
         axis = y.ndim - 2  # of the images; before it that of networks, where they are several
         n = y.shape[axis]
         total = torch.zeros(y.shape[:axis], device=self.compute.device)
-        parts = split_batch(n, world.size, learner.micro_batch)
+        parts = split_batch(n, n_processes=world.size, micro_batch=learner.micro_batch)
         for number, places in enumerate(parts):
             # Gradients travel between processes with the last part only.
             silent = world.size > 1 and number < len(parts) - 1
@@ -131,7 +131,7 @@ class Step:
                     logits = learner.forward(*(run_of(x, own, axis=axis) for x in inputs)).float()
                 truth = torch.cat([run_of(y, rows, axis=axis) for rows in places], dim=axis)
                 logits = self._everyones(logits, places)
-                mean = learner.mean_losses(losses, logits, truth, epoch=epoch)
+                mean = learner.mean_losses(losses, logits, targets=truth, epoch=epoch)
                 mean = mean * (truth.shape[axis] / n)
                 # Each process has the loss of all, and what they send is averaged.
                 scaled = learner.scaler.scale(mean * world.size).sum()
@@ -149,7 +149,7 @@ class Step:
         if batch.partners is None:
             return inputs
         others = self._augmented(batch.others, batch.partners, epoch)
-        return tuple(mixed(x, z, batch.share) for x, z in zip(inputs, others, strict=True))
+        return tuple(mixed(x, z, share=batch.share) for x, z in zip(inputs, others, strict=True))
 
     def _augmented(self, inputs: Inputs, chosen: Rows, epoch: int) -> Inputs:
         taken = self.compute.take(inputs)
@@ -162,7 +162,7 @@ class Step:
         """(B, L) of the batch of all processes, on the device."""
         y = self._dense(batch.chosen)
         if batch.partners is not None:
-            y = mixed(y, self._dense(batch.partners), batch.share)
+            y = mixed(y, self._dense(batch.partners), share=batch.share)
         return smoothed(y, self.config.negative_smoothing)
 
     def _dense(self, chosen: Rows) -> Tensor:

@@ -42,7 +42,7 @@ def frozen_names(corpus: Corpus, config: BackboneConfig) -> tuple[str, ...]:
 
 
 def frozen_features(
-    corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
+    corpus: Corpus, workspace: Workspace, *, config: BackboneConfig, compute: Compute
 ) -> Embeddings:
     """Pooled features of all readable images, extracted as far as they are not there yet.
 
@@ -57,17 +57,25 @@ def frozen_features(
         if not compute.world.in_turn(partial(is_complete, folder)):
             torch.manual_seed(0)  # random weights must not differ where an extraction goes on
             backbone = build_backbone(config, size=size)
-            extract(folder, backbone, corpus, workspace, config, size=size, compute=compute)
+            extract(
+                folder,
+                backbone,
+                corpus=corpus,
+                workspace=workspace,
+                config=config,
+                size=size,
+                compute=compute,
+            )
     return join([Embeddings.load(folder) for folder in folders])
 
 
 def extract(
     folder: Path,
     backbone: Backbone,
+    *,
     corpus: Corpus,
     workspace: Workspace,
     config: BackboneConfig,
-    *,
     size: int,
     compute: Compute,
 ) -> None:
@@ -114,8 +122,8 @@ def _open(
     folder: Path, n_images: int, n_features: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     folder.mkdir(parents=True, exist_ok=True)
-    values = open_map(folder / "values.npy", (n_images, n_features), np.float32)
-    return values, open_map(folder / "done.npy", (n_images,), np.uint8)
+    values = open_map(folder / "values.npy", (n_images, n_features), dtype=np.float32)
+    return values, open_map(folder / "done.npy", (n_images,), dtype=np.uint8)
 
 
 def _fastest(

@@ -45,10 +45,10 @@ class TrainingInputs:
 
 
 def frozen_inputs(
-    corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
+    corpus: Corpus, workspace: Workspace, *, config: BackboneConfig, compute: Compute
 ) -> TrainingInputs:
     """Pooled features, extracted where they are not there yet."""
-    embeddings = frozen_features(corpus, workspace, config, compute)
+    embeddings = frozen_features(corpus, workspace, config=config, compute=compute)
     features = torch.tensor(embeddings.values)
 
     def batch(rows: Rows) -> tuple[Tensor]:
@@ -56,7 +56,7 @@ def frozen_inputs(
 
     def new_model(train_rows: Rows, labels: LabelSpace) -> nn.Module:
         standardise = Standardise.fitted(batch(train_rows)[0])
-        head = build_head(features.shape[1], len(labels), config)
+        head = build_head(features.shape[1], len(labels), config=config)
         return nn.Sequential(standardise, head)
 
     return TrainingInputs(
@@ -70,7 +70,7 @@ def frozen_inputs(
 
 
 def image_inputs(
-    corpus: Corpus, workspace: Workspace, config: BackboneConfig, compute: Compute
+    corpus: Corpus, workspace: Workspace, *, config: BackboneConfig, compute: Compute
 ) -> TrainingInputs:
     """The images, decoded where they are not yet, and the fastest way to train on them."""
     size, ids = config.image_sizes[0], corpus.readable_ids
@@ -85,14 +85,14 @@ def image_inputs(
         seeded = CachedImages.of(cache, ids, augment=config.augment, seed=seed)
 
         def apply(inputs: Inputs, rows: Rows, epoch: int) -> Inputs:
-            return (seeded.augmented(inputs[0], rows, epoch), *inputs[1:])
+            return (seeded.augmented(inputs[0], rows, epoch=epoch), *inputs[1:])
 
         return apply
 
     def new_model(train_rows: Rows, labels: LabelSpace) -> Detector:
         backbone = build_backbone(config)
-        detector = Detector(backbone, build_head(backbone.n_features, len(labels), config))
-        start_head(detector.head, labels, config)
+        detector = Detector(backbone, build_head(backbone.n_features, len(labels), config=config))
+        start_head(detector.head, labels, config=config)
         if config.regime == "last":
             unlock_last(detector, config.n_stages)
         return detector

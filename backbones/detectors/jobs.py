@@ -6,11 +6,11 @@ network is a job. A job is told in plain values; who runs it opens the corpus fr
 
 import dataclasses
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -26,11 +26,23 @@ from training.devices.compute import Compute
 from training.devices.device import find_device
 from training.members import MemberPlan
 
-Train = Callable[[Sequence[DetectorPlan], TrainingInputs, Workspace, RunOptions], None]
-"""Trains detectors and puts them together: what `train-backbone` asks of an engine."""
-
 _INTERRUPTED = 130
 """How a training ends that Ctrl-C, or what stands for it, asked to save and stop."""
+
+
+class Train(Protocol):
+    """Trains detectors and puts them together: what `train-backbone` asks of an engine."""
+
+    def __call__(
+        self,
+        plans: Sequence[DetectorPlan],
+        inputs: TrainingInputs,
+        /,
+        *,
+        workspace: Workspace,
+        options: RunOptions,
+    ) -> None:
+        """Until all of the planned detectors are there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +84,9 @@ def network_name(plan: DetectorPlan, member: MemberPlan) -> str:
 def describe_job(
     plan: DetectorPlan,
     member: MemberPlan,
+    *,
     workspace: Workspace,
     options: RunOptions,
-    *,
     device: str,
     threads: int,
 ) -> Job:
@@ -119,7 +131,7 @@ def run_job(job: Job) -> str:
             home=Path(job.home),
         )
         options = RunOptions(checkpoint_s=job.checkpoint_s, tensorboard=job.tensorboard)
-        train_network(plan, plan.members[job.member], inputs, options)
+        train_network(plan, plan.members[job.member], inputs=inputs, options=options)
     except SystemExit as end:
         if end.code != _INTERRUPTED:
             raise
@@ -153,14 +165,18 @@ def _opened(
             " disk that all machines share, under the same path"
         )
     compute = Compute(device=find_device(device))
-    return corpus, TRAINING_INPUTS[config.regime](corpus, workspace, config, compute)
+    return corpus, TRAINING_INPUTS[config.regime](corpus, workspace, config=config, compute=compute)
 
 
 def train_in_order(
-    plans: Sequence[DetectorPlan], inputs: TrainingInputs, workspace: Workspace, options: RunOptions
+    plans: Sequence[DetectorPlan],
+    inputs: TrainingInputs,
+    *,
+    workspace: Workspace,
+    options: RunOptions,
 ) -> None:
     """Train one network after the other; a detector is put together once its last is there."""
     for plan in plans:
         for member in plan.members:
-            train_network(plan, member, inputs, options)
-        assemble(plan, inputs, workspace)
+            train_network(plan, member, inputs=inputs, options=options)
+        assemble(plan, inputs, workspace=workspace)

@@ -51,7 +51,7 @@ class DetectorPlan:
 
         Of a cross-fitted corpus, all labelled ones.
         """
-        return training_images(self.corpus, self.category, self.config)
+        return training_images(self.corpus, self.category, config=self.config)
 
     @cached_property
     def labels(self) -> LabelSpace:
@@ -169,7 +169,7 @@ def check_protocol(corpus: Corpus, config: BackboneConfig) -> None:
 
 def _can_learn(corpus: Corpus, name: str, config: BackboneConfig) -> bool:
     """Whether a detector has images to learn from, in a cross-fitted corpus without any fold."""
-    images = training_images(corpus, name, config)
+    images = training_images(corpus, name, config=config)
     if corpus.crossfit:
         return len(np.unique(images.folds)) > 1
     return "train" in images.splits
@@ -197,7 +197,7 @@ def detector_names(category: str | None) -> tuple[str, ...]:
 
 
 def training_images(
-    corpus: Corpus, category: str, config: BackboneConfig | None = None
+    corpus: Corpus, category: str, *, config: BackboneConfig | None = None
 ) -> ImageTable:
     """Labelled, readable images of train, of a category or of all, and those of valid that stop.
 

@@ -128,7 +128,7 @@ def place_of(ray: Any, cluster: Cluster) -> tuple[str, float]:
     return device, float(device == "cuda") if n_gpus is None else n_gpus
 
 
-def check_room(ray: Any, cluster: Cluster, n_gpus: float) -> None:
+def check_room(ray: Any, cluster: Cluster, *, n_gpus: float) -> None:
     """Refuse jobs that no node could ever take; a cluster may grow, and that is said."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = {"CPU": cluster.cpus_per_job, "GPU": n_gpus}
@@ -192,27 +192,28 @@ def on_ray(cluster: Cluster) -> Iterator[Train]:
         ConfigError: Ray is not installed, or no cluster answers at the address.
     """
     with connected(cluster) as ray:
-        yield partial(train_there, ray, cluster)
+        yield partial(train_there, ray=ray, cluster=cluster)
 
 
 def train_there(
-    ray: Any,
-    cluster: Cluster,
     plans: Sequence[DetectorPlan],
     inputs: TrainingInputs,
+    *,
     workspace: Workspace,
     options: RunOptions,
+    ray: Any,
+    cluster: Cluster,
 ) -> None:
     """All networks as tasks; each detector is put together here once its last network is there."""
     fleet = _Fleet(ray, cluster, plans, workspace, options)
     try:
         for plan in fleet.start():
-            assemble(plan, inputs, workspace)
+            assemble(plan, inputs, workspace=workspace)
         while fleet.running:
             shown = progress("training", total=fleet.n, unit="networks", done=fleet.n_done)
             with shown as bar:  # putting together has a bar of its own
                 plan = fleet.next_complete(bar)
-            assemble(plan, inputs, workspace)
+            assemble(plan, inputs, workspace=workspace)
     except SystemExit:  # SIGTERM's; Ray loses its code on the way through `wait`
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
@@ -233,7 +234,7 @@ class _Fleet:
         self.ray, self.plans, self.workspace, self.options = ray, plans, workspace, options
         self.device, n_gpus = place_of(ray, cluster)
         self.threads = cluster.cpus_per_job
-        check_room(ray, cluster, n_gpus)
+        check_room(ray, cluster, n_gpus=n_gpus)
         # Tried again by `_end`, which says so; Ray would do it in silence.
         self.task = ray.remote(run_job).options(
             num_cpus=self.threads, num_gpus=n_gpus, max_retries=0
@@ -258,7 +259,12 @@ class _Fleet:
 
     def _send(self, plan: DetectorPlan, member: MemberPlan) -> None:
         job = describe_job(
-            plan, member, self.workspace, self.options, device=self.device, threads=self.threads
+            plan,
+            member,
+            workspace=self.workspace,
+            options=self.options,
+            device=self.device,
+            threads=self.threads,
         )
         self.running[self.task.remote(job)] = plan, member
 

@@ -56,7 +56,7 @@ DEFAULT_OPTIONS = RunOptions()
 
 
 def train_network(
-    plan: DetectorPlan, member: MemberPlan, inputs: TrainingInputs, options: RunOptions
+    plan: DetectorPlan, member: MemberPlan, *, inputs: TrainingInputs, options: RunOptions
 ) -> None:
     """Train a network and have it predict; a finished one is kept, an unfinished one resumes.
 
@@ -79,11 +79,11 @@ def train_network(
         if world.first:
             save_tensors(home / WEIGHTS, model.state_dict())
         for name, table in predicted_images(plan, member):
-            rows = row_numbers("prediction inputs", inputs.image_ids, table.image_ids)
+            rows = row_numbers("prediction inputs", inputs.image_ids, wanted=table.image_ids)
             probs = predict(
                 model,
                 inputs.batches,
-                rows,
+                rows=rows,
                 compute=inputs.compute,
                 batch_size=inputs.n_at_once,
                 mirror=plan.config.mirror and plan.config.regime != "frozen",
@@ -114,7 +114,7 @@ def _fit(
     what: str,
 ) -> tuple[nn.Module, Fitted, float]:
     """The trained network, what it reached and the seconds that took, over all starts."""
-    rows = row_numbers("training inputs", inputs.image_ids, plan.table.image_ids)
+    rows = row_numbers("training inputs", inputs.image_ids, wanted=plan.table.image_ids)
     kept = ~member.held_out
     torch.manual_seed(member.seed)
     model = inputs.new_model(rows[member.learnt], plan.labels)
@@ -153,7 +153,7 @@ def _fit(
     return model, fitted, training_log.seconds
 
 
-def assemble(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) -> None:
+def assemble(plan: DetectorPlan, inputs: TrainingInputs, *, workspace: Workspace) -> None:
     """Put a detector's finished networks together; `meta.json` comes last.
 
     The predictions of valid and test are the mean over the networks. Each part of train that
@@ -194,7 +194,7 @@ def _join(plan: DetectorPlan) -> None:
     for part in range(plan.n_parts):
         members = plan.members[part :: plan.n_parts]
         table = plan.table.take(members[0].held_out)
-        folder = home / "predictions" / fold_name(plan.held_out, part, plan.n_parts)
+        folder = home / "predictions" / fold_name(plan.held_out, part, n_parts=plan.n_parts)
         _save(plan, members, table, plan.held_out, folder)
 
 
@@ -243,9 +243,9 @@ def _features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) 
         extract(
             folder,
             detector.backbone.pooling(),
-            plan.corpus,
-            workspace,
-            plan.config,
+            corpus=plan.corpus,
+            workspace=workspace,
+            config=plan.config,
             size=plan.config.image_sizes[0],
             compute=inputs.compute,
         )
@@ -305,7 +305,7 @@ def _out_of_fold_f1(plan: DetectorPlan) -> float:
     scores = cross_fitted_f1(
         probs,
         plan.table.targets(plan.corpus.labels),
-        plan.table.folds,
+        folds=plan.table.folds,
         empty_truth=empty_truth_rule(plan.corpus.edition),
     )
     return mean_in_order(scores) if np.isfinite(scores).any() else float("nan")

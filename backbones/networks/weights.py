@@ -16,14 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from backbones.networks.carriers import (
-    CARRIERS,
-    Carrier,
-    Normalisation,
-    Tensors,
-    file_sha256,
-    read_onnx_tensors,
-)
+from backbones.networks.carriers import CARRIERS, Carrier, Normalisation, Tensors, file_sha256
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
@@ -104,7 +97,7 @@ def check_weights(config: BackboneConfig) -> None:
     """Refuse weights of a package that is missing or broken, before any work is done.
 
     Raises:
-        ConfigError: the package is not there, or its file is not the pinned one.
+        ConfigError: as `Carrier.find`.
     """
     if config.weights == "package":
         carrier_of(config).find()
@@ -130,13 +123,19 @@ def carried_state(carrier: Carrier, network: Tensors) -> Tensors:
         network: its own state.
 
     Raises:
-        ConfigError: the package is not installed, or its file is not the pinned one.
+        ConfigError: as `Carrier.find`.
     """
     path = carrier.find()
-    if path.suffix == ".onnx":
-        arrays = read_onnx_tensors(path)
-        return carrier.rename({n: torch.from_numpy(a) for n, a in arrays.items()}, network)
-    return carrier.rename(read_state(path), network)
+    state = read_initialisers(path) if path.suffix == ".onnx" else read_state(path)
+    return carrier.rename(state, network)
+
+
+def read_initialisers(path: Path) -> Tensors:
+    """The constants of an ONNX file's graph, its weights among them, by name."""
+    import onnx  # needed for one carrier alone, whose `find` looks whether it is there
+
+    constants = onnx.load(path).graph.initializer
+    return {c.name: torch.tensor(onnx.numpy_helper.to_array(c)) for c in constants}
 
 
 _UNREADABLE = (
@@ -174,7 +173,7 @@ _NETWORK, _HEAD = "backbone.network.", "head."
 
 
 def start_weights(
-    config: BackboneConfig, start: str | None, corpus: Corpus, workspace: Workspace
+    config: BackboneConfig, start: str | None, *, corpus: Corpus, workspace: Workspace
 ) -> BackboneConfig:
     """The config with the weights that `--start-from` asks for.
 
@@ -193,7 +192,7 @@ def start_weights(
         return config
     folder = Path(start)
     if start == GLOBAL:
-        found = newest_fine_tuned(config.backbone, corpus, workspace)
+        found = newest_fine_tuned(config.backbone, corpus, workspace=workspace)
         if found is None:
             raise MissingStageError(
                 f"--start-from global: no global detector with {config.backbone} was fine-tuned on"
@@ -205,7 +204,7 @@ def start_weights(
     return replace(config, weights=str(folder))
 
 
-def newest_fine_tuned(backbone: str, corpus: Corpus, workspace: Workspace) -> DetectorRun | None:
+def newest_fine_tuned(backbone: str, corpus: Corpus, *, workspace: Workspace) -> DetectorRun | None:
     """The newest global detector for which this network was fine-tuned; None without one."""
     for run in reversed(find_runs(workspace, corpus.fingerprint, fine_tuned=True)):
         if run.category == GLOBAL:
@@ -246,7 +245,7 @@ def network_state(folder: Path) -> Tensors:
     return _part(folder, _NETWORK)
 
 
-def start_head(head: nn.Module, labels: LabelSpace, config: BackboneConfig) -> None:
+def start_head(head: nn.Module, labels: LabelSpace, *, config: BackboneConfig) -> None:
     """Take over the head of the run that `weights` names, where it names one.
 
     The last layer starts with the rows of the concepts that both know; the layers before it are

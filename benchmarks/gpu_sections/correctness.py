@@ -190,7 +190,7 @@ def _heads(device: str) -> Outcome:
     def probs(fit: Any, place: str) -> npt.NDArray[np.float64]:
         compute = Compute(device=place)
         fitted = fit(
-            lambda rows: build_head(width, n_concepts, config),
+            lambda rows: build_head(width, n_concepts, config=config),
             examples,
             folds=folds,
             config=config,
@@ -198,7 +198,7 @@ def _heads(device: str) -> Outcome:
             log=lambda entry: None,
         )
         batches, rows = examples.batches, examples.rows
-        every = [predict(m, batches, rows, compute=compute) for m, _ in fitted]
+        every = [predict(m, batches, rows=rows, compute=compute) for m, _ in fitted]
         mean: npt.NDArray[np.float64] = np.mean(every, axis=0)
         return mean
 

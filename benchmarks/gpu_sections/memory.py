@@ -98,7 +98,7 @@ def _training(device: str, network: str, size: int, batch_size: int, *, limited:
         rows=np.arange(batch_size),
     )
     backbone = build_backbone(config)
-    model = Detector(backbone, build_head(backbone.n_features, _N_CONCEPTS, config))
+    model = Detector(backbone, build_head(backbone.n_features, _N_CONCEPTS, config=config))
     entries: list[dict[str, Any]] = []
     precision: Any = "bf16" if device.startswith("cuda") else "fp32"
 
@@ -143,9 +143,14 @@ def _extraction(device: str, network: str, size: int) -> Outcome:
             backbone = build_backbone(config)
             with limit, redirect_stderr(said):
                 extract(
-                    workspace.embeddings / "all", backbone, corpus, workspace, config,
-                    size=size, compute=Compute(device=device),
-                )  # fmt: skip
+                    workspace.embeddings / "all",
+                    backbone,
+                    corpus=corpus,
+                    workspace=workspace,
+                    config=config,
+                    size=size,
+                    compute=Compute(device=device),
+                )
             values.append(np.array(Embeddings.load(workspace.embeddings / "all").values))
     lines = [line for line in said.getvalue().splitlines() if line.startswith("out of memory")]
     apart = float(np.abs(values[0] - values[1]).max() / np.abs(values[0]).max())

@@ -132,7 +132,7 @@ def _config(case: Case) -> BackboneConfig:
 
 def _detector(config: BackboneConfig) -> Detector:
     backbone = build_backbone(config)
-    return Detector(backbone, build_head(backbone.n_features, N_CONCEPTS, config))
+    return Detector(backbone, build_head(backbone.n_features, N_CONCEPTS, config=config))
 
 
 def _targets(n: int) -> csr_array:
@@ -153,7 +153,7 @@ def _examples(case: Case) -> Examples:
     images = CachedImages.of(cache, ids, augment="hflip")
 
     def augment(inputs: Inputs, rows: npt.NDArray[np.intp], epoch: int) -> Inputs:
-        return (images.augmented(inputs[0], rows, epoch), *inputs[1:])
+        return (images.augmented(inputs[0], rows, epoch=epoch), *inputs[1:])
 
     return Examples(
         batches=images,

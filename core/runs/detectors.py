@@ -9,7 +9,7 @@ from core.errors import as_typed
 from core.predictions import Predictions
 from core.runs.out_of_fold import load_folds
 from core.runs.workspace import Workspace
-from core.storage.folders import asked, read_meta
+from core.storage.folders import asked
 
 GLOBAL = "global"
 """The name of the detector of all images, beside the seven categories."""
@@ -48,14 +48,13 @@ def find_runs(
 ) -> list[DetectorRun]:
     """All finished runs on this corpus, the newest last.
 
-    Runs on another corpus, or on this one before it was prepared anew, are passed over, and so are
-    detectors that images of valid stopped, whose predictions and features a second stage must not
-    be fitted on; with `fine_tuned` those on the features of a frozen network as well.
+    Detectors that images of valid stopped are passed over: a second stage must not be fitted on
+    their predictions and features. With `fine_tuned`, so are those on features of a frozen network.
     """
     runs = []
-    for folder in workspace.finished_runs(workspace.backbones):
-        meta = read_meta(folder, "corpus", "category", "preset", "made", "embeddings")
-        if meta["corpus"] != corpus_fingerprint or meta.get("stop_on", "train") != "train":
+    keys = ("category", "preset", "embeddings")
+    for folder, meta in workspace.runs_on(workspace.backbones, corpus_fingerprint, *keys):
+        if meta.get("stop_on", "train") != "train":
             continue
         if fine_tuned and meta.get("regime", "frozen") == "frozen":
             continue

@@ -1,46 +1,210 @@
-"""The ensemble's runs: which is the newest, and what each step to its submission is worth.
+"""An ensemble's run folder: what is written of how it was chosen, and read again for the report.
 
-The ladder leads from the category prior to the submission, cross-fitted on valid.
+Beside that the folder holds `config.json`, `meta.json`, the fitted stacker in `stacker/`, the
+decision rules and the predictions of test, which the second stage itself writes and reads.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from core.errors import MissingStageError, as_typed
-from core.metrics import Interval, Scores, bootstrap
+from core.images import ImageTable
+from core.metrics import Scores
+from core.runs.ladder import LadderStep, climb, read_steps, rungs_of, write_steps
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import asked, read_meta
+from core.storage.folders import asked, read_meta, write_json
 
-RungState = Literal["kept", "not kept", "submitted"]
-"""`kept`: the next are compared with it. `submitted`: the last one kept, by another name."""
+DECISION, FALLBACK, FORECAST_RULE = "decision.json", "fallback.json", "belief.json"
+"""Rules of a run: the one that was chosen, the one for images that differ in kind from valid, and
+the calibration and count model that forecasts go by."""
 
-SOURCES, RULES = "valid_f1.csv", "rules_f1.csv"
-"""Files of a run with the F1 of each image: of members and stackers, and of decision rules."""
+_SOURCES, _RULES, _WORTH = "valid_f1.csv", "rules_f1.csv", "members.csv"
+_THRESHOLDS, _RELIABILITY = "thresholds.json", "reliability.csv"
+_FOLDS, _FORECAST = "forecast.csv", "forecast_images.csv"
 
-WORTH = "members.csv"
-"""File of a run with a step a member, where what each is worth was measured."""
+Numbers = npt.NDArray[np.float64]
 
 
-def newest_ensemble(corpus: Corpus, workspace: Workspace) -> Path:
-    """Folder of the newest finished ensemble of the corpus.
+@dataclass(frozen=True, kw_only=True)
+class EnsembleRecord:
+    """How a second stage did on the images it was chosen on, cross-fitted.
+
+    Earlier versions kept less, and not everything can be measured: then a field is empty.
+
+    Attributes:
+        image_ids: the N validation images that were scored.
+        scores: (N,) F1 by source (members, stackers, the submission), NaN where an image is left
+            out.
+        rules: the same by decision rule.
+        worth: a step a member: the stack without it, and the gain by having it.
+        thresholds: `level`, the one that pays, and `levels`, the thresholds of each.
+        reliability: by calibration (`before`, `after`): (bins, 5) low, high, mean, share true, n.
+        folds: (folds, 4) fold, n, forecast, truth.
+        forecast: (N,) `forecast`, `truth`, `mass` and `highest` of the images.
+    """
+
+    image_ids: tuple[str, ...]
+    scores: Mapping[str, Scores]
+    rules: Mapping[str, Scores] = field(default_factory=dict)
+    worth: Sequence[LadderStep] = ()
+    thresholds: Mapping[str, Any] | None = None
+    reliability: Mapping[str, Numbers] = field(default_factory=dict)
+    folds: Numbers | None = None
+    forecast: Mapping[str, Scores] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write a file a field, none for an empty one, into a run folder."""
+        write_scores(folder / _SOURCES, image_ids=self.image_ids, scores=self.scores)
+        if self.rules:
+            write_scores(folder / _RULES, image_ids=self.image_ids, scores=self.rules)
+        if self.worth:
+            write_steps(folder / _WORTH, self.worth)
+        if self.thresholds is not None:
+            write_json(folder / _THRESHOLDS, self.thresholds)
+        if self.reliability:
+            header = ["calibration", "low", "high", "mean_predicted", "share_true", "n"]
+            _write_rows(folder / _RELIABILITY, header, (
+                [name, low, high, f"{mean:.6f}", f"{share:.6f}", int(n)]
+                for name, bins in self.reliability.items()
+                for low, high, mean, share, n in bins.tolist()
+            ))  # fmt: skip
+        if self.folds is not None:
+            _write_rows(folder / _FOLDS, ["fold", "n", "forecast", "truth"], (
+                [int(fold), int(n), f"{forecast:.6f}", f"{truth:.6f}"]
+                for fold, n, forecast, truth in self.folds.tolist()
+            ))  # fmt: skip
+        if self.forecast:
+            write_scores(folder / _FORECAST, image_ids=self.image_ids, scores=self.forecast)
+
+    @classmethod
+    def load(cls, folder: Path) -> "EnsembleRecord":
+        """Read what `save` wrote."""
+        image_ids, scores = read_scores(folder / _SOURCES)
+        worth, thresholds, folds = (folder / name for name in (_WORTH, _THRESHOLDS, _FOLDS))
+        return cls(
+            image_ids=image_ids,
+            scores=scores,
+            rules=_scores_if_there(folder / _RULES),
+            worth=read_steps(worth) if worth.is_file() else (),
+            thresholds=json.loads(thresholds.read_text(encoding="utf-8"))
+            if thresholds.is_file()
+            else None,
+            reliability=_reliability(folder / _RELIABILITY),
+            folds=_numbers(_read_rows(folds)) if folds.is_file() else None,
+            forecast=_scores_if_there(folder / _FORECAST),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleRun:
+    """A finished ensemble.
+
+    Attributes:
+        corpus: what was worked on.
+        folder: its run folder.
+        meta: its `meta.json`.
+        record: how it did on valid.
+        valid: the N images of the record.
+        steps: the ladder.
+    """
+
+    corpus: Corpus
+    folder: Path
+    meta: Mapping[str, Any]
+    record: EnsembleRecord
+    valid: ImageTable
+    steps: Sequence[LadderStep]
+
+    @property
+    def names(self) -> npt.NDArray[np.str_]:
+        """(N,) categories."""
+        return np.array(self.valid.categories, dtype=np.str_)
+
+
+def read_run(folder: Path, corpus: Corpus) -> EnsembleRun:
+    """A finished ensemble of the corpus."""
+    meta, record = read_meta(folder), EnsembleRecord.load(folder)
+    valid = corpus.table.take(corpus.table.row_numbers(record.image_ids))
+    rungs = rungs_of(meta["ladder"], sources=record.scores, rules=record.rules)
+    return EnsembleRun(
+        corpus=corpus,
+        folder=folder,
+        meta=meta,
+        record=record,
+        valid=valid,
+        steps=climb(rungs, groups=valid.groups),
+    )
+
+
+def newest_ensemble(corpus: Corpus, workspace: Workspace) -> EnsembleRun:
+    """The ensemble of the corpus that was last made or asked for.
 
     Raises:
         MissingStageError: there is none; the command is named.
     """
-    runs = workspace.finished_runs(workspace.ensembles)
-    metas = [(read_meta(run, "corpus", "made"), run) for run in runs]
-    found = [(asked(meta), run) for meta, run in metas if meta["corpus"] == corpus.fingerprint]
-    if not found:
+    runs = workspace.runs_on(workspace.ensembles, corpus.fingerprint)
+    if not runs:
         raise MissingStageError(
             f"no ensemble of this corpus in {workspace.ensembles}; run"
             f" `{as_typed(f'ensemble --submit -w {workspace.root}')}` first"
         )
-    return max(found)[1]
+    return read_run(max((asked(meta), folder) for folder, meta in runs)[1], corpus)
+
+
+def write_scores(path: Path, *, image_ids: Sequence[str], scores: Mapping[str, Scores]) -> None:
+    """Write the F1 of each image under each source: a column a source, empty where left out."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image_id", *scores])
+        for row, image_id in enumerate(image_ids):
+            values = [float(f1[row]) for f1 in scores.values()]
+            writer.writerow([image_id, *("" if np.isnan(v) else repr(v) for v in values)])
+
+
+def read_scores(path: Path) -> tuple[tuple[str, ...], dict[str, Scores]]:
+    """Image ids, and the (N,) F1 under each source, to the last bit as they were written."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    columns = list(zip(*rows, strict=True))
+    scores = {
+        name: np.array([float(value or "nan") for value in column])
+        for name, column in zip(header[1:], columns[1:], strict=True)
+    }
+    return columns[0], scores
+
+
+def _scores_if_there(path: Path) -> dict[str, Scores]:
+    return read_scores(path)[1] if path.is_file() else {}
+
+
+def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    """Rows of a file without its header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def _numbers(rows: Sequence[Sequence[str]]) -> Numbers:
+    return np.array([[float(value) for value in row] for row in rows])
+
+
+def _reliability(path: Path) -> dict[str, Numbers]:
+    rows = _read_rows(path) if path.is_file() else []
+    names = dict.fromkeys(row[0] for row in rows)
+    return {name: _numbers([row[1:] for row in rows if row[0] == name]) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,153 +247,3 @@ DECISION_RULES: Mapping[str, RuleWords] = {
     ),
 }
 """All decision rules by name, the simplest first, with their words for people."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One step of the ladder.
-
-    Attributes:
-        name: the source, `prior`, `routed`, `mean`, ..., or the decision rule.
-        image_f1: (N,) cross-fitted F1 of the validation images, NaN where one is left out.
-        title: what it is on the ladder; empty for its name.
-        state: whether it paid.
-        is_rule: whether it is a decision rule, which may be called as a source is.
-    """
-
-    name: str
-    image_f1: Scores
-    title: str = ""
-    state: RungState = "kept"
-    is_rule: bool = False
-
-    @property
-    def mean(self) -> float:
-        """Sample F1."""
-        return float(np.nanmean(self.image_f1))
-
-
-def write_scores(path: Path, *, image_ids: Sequence[str], scores: Mapping[str, Scores]) -> None:
-    """Write the F1 of each image under each source: a column a source, empty where left out."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image_id", *scores])
-        for row, image_id in enumerate(image_ids):
-            values = [float(f1[row]) for f1 in scores.values()]
-            writer.writerow([image_id, *("" if np.isnan(v) else repr(v) for v in values)])
-
-
-def read_scores(path: Path) -> tuple[tuple[str, ...], dict[str, Scores]]:
-    """Image ids, and the (N,) F1 under each source, to the last bit as they were written."""
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file))
-    columns = list(zip(*rows, strict=True))
-    scores = {
-        name: np.array([float(value or "nan") for value in column])
-        for name, column in zip(header[1:], columns[1:], strict=True)
-    }
-    return columns[0], scores
-
-
-def describe_rungs(rungs: Sequence[Rung]) -> list[dict[str, Any]]:
-    """Rungs as plain values, without their scores."""
-    return [
-        {"name": rung.name, "title": rung.title, "state": rung.state, "is_rule": rung.is_rule}
-        for rung in rungs
-    ]
-
-
-def read_rungs(folder: Path, described: Sequence[Any]) -> list[Rung]:
-    """The rungs of a run that `describe_rungs` described, with their scores.
-
-    Earlier versions kept a pair of name and title each, and no rung that did not pay.
-    """
-    _, sources = read_scores(folder / SOURCES)
-    rules = read_scores(folder / RULES)[1] if (folder / RULES).is_file() else {}
-    rungs = []
-    for values in described:
-        if not isinstance(values, dict):
-            values = {"name": values[0], "title": values[1]}
-        scores = rules if values.get("is_rule") else sources
-        rungs.append(Rung(**values, image_f1=scores[values["name"]]))
-    return rungs
-
-
-@dataclass(frozen=True, kw_only=True)
-class LadderStep:
-    """A rung with its score and its gain over the last one before it that was kept.
-
-    Attributes:
-        name: of the rung.
-        f1: its sample F1.
-        gain: paired difference to that one; None for the first, and for what is submitted.
-        state: whether it was kept.
-    """
-
-    name: str
-    f1: Interval
-    gain: Interval | None
-    state: RungState = "kept"
-
-
-def climb(rungs: Sequence[Rung], *, groups: Sequence[str]) -> list[LadderStep]:
-    """Scores and paired gains with 95 % intervals, whole groups resampled.
-
-    Args:
-        rungs: the simplest first, all of the same N images.
-        groups: N groups.
-    """
-    steps: list[LadderStep] = []
-    kept: Scores | None = None
-    for rung in rungs:
-        gain = None
-        if kept is not None and rung.state != "submitted":
-            gain = bootstrap(rung.image_f1 - kept, groups=groups)
-        f1 = bootstrap(rung.image_f1, groups=groups)
-        steps.append(LadderStep(name=rung.title or rung.name, f1=f1, gain=gain, state=rung.state))
-        if rung.state == "kept":
-            kept = rung.image_f1
-    return steps
-
-
-_STEP = ("name", "f1", "f1_low", "f1_high", "gain", "gain_low", "gain_high", "n")
-
-
-def write_steps(path: Path, steps: Sequence[LadderStep]) -> None:
-    """Write steps that all have a gain, a line each: F1 and gain with their intervals, and n."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_STEP)
-        for step in steps:
-            assert step.gain is not None
-            values = [v for i in (step.f1, step.gain) for v in (i.value, i.low, i.high)]
-            writer.writerow([step.name, *map(repr, values), step.f1.n])
-
-
-def read_steps(path: Path) -> list[LadderStep]:
-    """The steps that `write_steps` wrote, to the last bit."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-
-    def interval(row: dict[str, str], key: str) -> Interval:
-        value, low, high = (float(row[key + end]) for end in ("", "_low", "_high"))
-        return Interval(value=value, low=low, high=high, n=int(row["n"]))
-
-    return [
-        LadderStep(name=row["name"], f1=interval(row, "f1"), gain=interval(row, "gain"))
-        for row in rows
-    ]
-
-
-def ladder_table(steps: Sequence[LadderStep]) -> str:
-    """The ladder as aligned text: rung, sample F1, gain over the last one kept, whether it is."""
-    width = max(len(step.name) for step in steps)
-    header = "sample F1 [95 %]          gain over the last one kept"
-    lines = [f"{'cross-fitted on valid':<{width}}  {header}"]
-    for step in steps:
-        gain = "" if step.gain is None else step.gain.signed()
-        lines.append(f"{step.name:<{width}}  {step.f1!s:<24}  {gain:<26}  {step.state}")
-    note = f"n = {steps[0].f1.n:,} images"
-    if any(step.state == "not kept" for step in steps):
-        note += "; what is less simple is kept only where its gain exceeds the margin"
-    return "\n".join([*lines, f"{'':<{width}}  {note}"])

@@ -80,11 +80,11 @@ def find_fused_sources(
     Returns:
         In the order of the strategies' first folders, which stays while runs are made anew.
     """
-    runs = []
-    for folder in workspace.finished_runs(workspace.fusion):
-        run = FusedSource.read(folder)
-        if run.meta["corpus"] == corpus_fingerprint:
-            runs.append(run)
+    keys = ("strategy", "contains", "embeddings")
+    runs = [
+        FusedSource(folder=folder, strategy=meta["strategy"], meta=meta)
+        for folder, meta in workspace.runs_on(workspace.fusion, corpus_fingerprint, *keys)
+    ]
     if comparable and runs:
         features = max(runs, key=_age).meta["embeddings"]
         runs = [run for run in runs if run.meta["embeddings"] == features]

@@ -80,24 +80,24 @@ def prior_out_of_fold(corpus: Corpus) -> Predictions:
     return join_folds(folds)
 
 
-def fold_name(name: str, part: int, n_parts: int) -> str:
+def fold_name(name: str, part: int, *, n_parts: int) -> str:
     """Name of the out-of-fold predictions of a part, counted from 1 for a reader.
 
     Example:
-        >>> fold_name("labelled", 0, 5)
+        >>> fold_name("labelled", 0, n_parts=5)
         'labelled-1of5'
     """
     return f"{name}-{part + 1}of{n_parts}"
 
 
-def save_folds(predictions: Predictions, home: Path, name: str, *, suffix: str = "") -> None:
+def save_folds(predictions: Predictions, home: Path, *, name: str, suffix: str = "") -> None:
     """Write a folder a part, `<name>-<k>of<K><suffix>`; without parts one, `<name><suffix>`."""
     if not predictions.parts:
         predictions.save(home / f"{name}{suffix}")
         return
     parts = predictions.by_part()
     for number, part in enumerate(parts):
-        part.save(home / f"{fold_name(name, number, len(parts))}{suffix}")
+        part.save(home / f"{fold_name(name, number, n_parts=len(parts))}{suffix}")
 
 
 def load_folds(home: Path, name: str, *, suffix: str = "") -> Predictions:
@@ -133,7 +133,7 @@ def fold_folders(home: Path, name: str, *, suffix: str = "") -> list[Path]:
     if whole.exists() or not found:
         return [whole]
     n_parts = int(found[0][1])
-    names = [f"{fold_name(name, part, n_parts)}{suffix}" for part in range(n_parts)]
+    names = [f"{fold_name(name, part, n_parts=n_parts)}{suffix}" for part in range(n_parts)]
     if strange := sorted({match[0] for match in found} - set(names)):
         raise PredictionsError(f"{home / strange[0]}: a fold beside those of {n_parts} folds")
     return [home / each for each in names]

@@ -19,11 +19,11 @@ _NAME = re.compile(r"paper-(\d+)-(val1|val2|valid)-([0-9a-f]+)")
 _CRASH = "crash.json"
 
 
-def trial_name(number: int, stop_on: str, key: str) -> str:
+def trial_name(number: int, stop_on: str, *, key: str) -> str:
     """Name of a network's folder; the networks of a pair share the key, which their settings give.
 
     Example:
-        >>> trial_name(3, "val1", "0a1b2c3d")
+        >>> trial_name(3, "val1", key="0a1b2c3d")
         'paper-03-val1-0a1b2c3d'
     """
     return f"paper-{number:02d}-{stop_on}-{key}"
@@ -89,7 +89,9 @@ Trials = Mapping[tuple[int, str], Trial]
 """By experiment and by what stopped them."""
 
 
-def find_trials(corpus: Corpus, workspace: Workspace, scale: str) -> dict[tuple[int, str], Trial]:
+def find_trials(
+    corpus: Corpus, workspace: Workspace, *, scale: str
+) -> dict[tuple[int, str], Trial]:
     """The networks of each experiment at a scale, on this corpus.
 
     Of an experiment that was trained with several settings (another seed, other weights), those

@@ -246,6 +246,26 @@ class Workspace:
         folders = (meta.parent for meta in folder.rglob("meta.json"))
         return sorted(f for f in folders if is_run(f) and not f.name.startswith("."))  # no drafts
 
+    def runs_on(
+        self, folder: Path, fingerprint: str, *keys: str
+    ) -> list[tuple[Path, dict[str, Any]]]:
+        """Finished runs on a corpus with their `meta.json`, in the order of their paths.
+
+        Runs on another corpus, or on this one before it was prepared anew, are passed over.
+
+        Args:
+            folder: where to look, `backbones`, `fusion` or `ensembles`.
+            fingerprint: of the corpus.
+            keys: entries that the meta of such a run must have.
+
+        Raises:
+            PredictionsError: a run lacks an entry; it was made by another version.
+        """
+        metas = [
+            (run, read_meta(run, "corpus", "made", *keys)) for run in self.finished_runs(folder)
+        ]
+        return [(run, meta) for run, meta in metas if meta["corpus"] == fingerprint]
+
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run of its own, not a part (predictions, embeddings) of one."""

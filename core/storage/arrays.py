@@ -60,7 +60,7 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
         raise _named(error, path) from None
 
 
-def open_map(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def open_map(path: Path, shape: tuple[int, ...], *, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """A writable array mapped from disk, zeros where the file is new.
 
     A file that is there is opened as it is, also when another process is filling it.

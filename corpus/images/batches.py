@@ -48,7 +48,7 @@ class CachedImages:
                 f"{len(gone)} of {len(image_ids)} images cannot be decoded any more, first"
                 f" {cache.errors[gone[0]]}; run `prepare` again"
             )
-        rows = row_numbers("image cache", cache.image_ids, image_ids)
+        rows = row_numbers("image cache", cache.image_ids, wanted=image_ids)
         return cls(cache=cache, rows=rows, augment=augment, seed=seed)
 
     def __call__(self, rows: npt.NDArray[np.intp], epoch: int = 0) -> tuple[Tensor]:
@@ -63,7 +63,7 @@ class CachedImages:
             pixels[these] = pixels[these, :, ::-1]
         return (torch.from_numpy(pixels).permute(0, 3, 1, 2),)
 
-    def augmented(self, images: Tensor, rows: npt.NDArray[np.intp], epoch: int) -> Tensor:
+    def augmented(self, images: Tensor, rows: npt.NDArray[np.intp], *, epoch: int) -> Tensor:
         """The images of these rows as they look in this epoch, where they lie.
 
         A function of seed, epoch and image: training that was interrupted, or is dealt out over

@@ -143,8 +143,8 @@ def _fill(
 ) -> None:
     home.mkdir(parents=True, exist_ok=True)
     n = len(table)
-    pixels = open_map(home / "pixels.npy", (n, size, size, 3), np.uint8)
-    state = open_map(home / "state.npy", (n,), np.uint8)
+    pixels = open_map(home / "pixels.npy", (n, size, size, 3), dtype=np.uint8)
+    state = open_map(home / "state.npy", (n,), dtype=np.uint8)
     errors: dict[int, str] = {}
 
     def load(rows: npt.NDArray[np.intp]) -> int:

@@ -45,12 +45,12 @@ def curve(points: Sequence[Point], *, rng: np.random.Generator, wave: float = 0.
     return [(float(x), float(y)) for x, y in line]
 
 
-def taper(points: Sequence[Point], first: float, last: float) -> list[Piece]:
+def taper(points: Sequence[Point], *, first: float, last: float) -> list[Piece]:
     """The pieces of a vessel that narrows from its first width to its last."""
     return path(points, *np.linspace(first, last, max(1, len(points) - 1)).tolist())
 
 
-def film(scene: Scene, c: Canvas, back: Grey, vessels: Grey, *, strength: float = 0.72) -> Grey:
+def film(scene: Scene, c: Canvas, *, back: Grey, vessels: Grey, strength: float = 0.72) -> Grey:
     """The background seen through the vessels, within the round corners of the detector."""
     look = scene.look
     rng = np.random.default_rng(look.seed)
@@ -74,7 +74,7 @@ def an_brain(scene: Scene) -> Grey:
     siphon = curve(
         ((0.05, 1.3), (0.02, 0.75), (0.1, 0.5), (-0.12, 0.36), (-0.16, 0.2), (0.02, 0.12)), rng=rng
     )
-    pieces = taper(siphon, 0.13, 0.09)
+    pieces = taper(siphon, first=0.13, last=0.09)
     fork = siphon[-1]
     for angle in (-2.3, -1.75, -1.2, -0.6):
         pieces += _tree(fork, angle + rng.normal(0, 0.1), 0.075, 0.36, rng, depth=4)
@@ -87,11 +87,11 @@ def an_brain(scene: Scene) -> Grey:
         mask = union(mask, _tangle(c, f))
     if scene.finding("subtraction"):
         back = c.empty(0.80) + 0.015 * cloud(rng, c.shape, cells=10)
-        return film(scene, c, back, mask, strength=0.85)
+        return film(scene, c, back=back, vessels=mask, strength=0.85)
     skull = c.depth((0.05, -0.08), (0.93, 0.86))
     back = 0.72 - 0.34 * spread(skull, bone=0.05) + 0.04 * cloud(rng, c.shape, cells=6)
     back = back - 0.18 * c.ellipse((-0.2, 0.42), (0.7, 0.14), tilt=-0.15, soft=12)
-    return film(scene, c, back, mask)
+    return film(scene, c, back=back, vessels=mask)
 
 
 def _tree(
@@ -137,7 +137,7 @@ def an_leg(scene: Scene) -> Grey:
     rng = np.random.default_rng(body.seed)
     half = c.half[1]
     main = curve(((-0.12, -half - 0.2), (-0.05, -0.5), (0.06, 0.15)), rng=rng)
-    pieces = taper(main, 0.13, 0.10)
+    pieces = taper(main, first=0.13, last=0.10)
     if f := scene.finding("obstruction"):
         cut = 6 + int(4 * f.u)
         pieces = pieces[:cut] + pieces[cut + 9 :]
@@ -146,23 +146,25 @@ def an_leg(scene: Scene) -> Grey:
             way = (start, (side * 0.35, (start[1] + end[1]) / 2), end)
             pieces += path(curve(way, rng=rng, wave=0.03), 0.03)
     for x in (-0.22, 0.05, 0.28):
-        pieces += taper(curve((main[-1], (x * 0.8, 0.5), (x, half + 0.2)), rng=rng), 0.075, 0.045)
+        pieces += taper(
+            curve((main[-1], (x * 0.8, 0.5), (x, half + 0.2)), rng=rng), first=0.075, last=0.045
+        )
     mask = c.strokes(pieces)
     if scene.finding("subtraction"):
         back = c.empty(0.82) + 0.015 * cloud(rng, c.shape, cells=10)
-        return film(scene, c, back, mask, strength=0.85)
-    soft = c.bone((0, -half - 0.4), (0, half + 0.4), (0.85, 0.7))
+        return film(scene, c, back=back, vessels=mask, strength=0.85)
+    soft = c.bone((0, -half - 0.4), (0, half + 0.4), radii=(0.85, 0.7))
     back = 0.86 - 0.22 * edge(soft, 0.1)
     femur = union(
-        c.bone((0.05, -half - 0.4), (0.05, -0.1), (0.2, 0.26)),
-        c.bone((-0.15, 0.0), (0.25, 0.0), (0.2, 0.2)),
+        c.bone((0.05, -half - 0.4), (0.05, -0.1), radii=(0.2, 0.26)),
+        c.bone((-0.15, 0.0), (0.25, 0.0), radii=(0.2, 0.2)),
     )
     tibia = union(
-        c.bone((0.03, 0.42), (0.0, half + 0.4), (0.24, 0.18)),
-        c.bone((-0.14, 0.36), (0.2, 0.36), (0.16, 0.16)),
+        c.bone((0.03, 0.42), (0.0, half + 0.4), radii=(0.24, 0.18)),
+        c.bone((-0.14, 0.36), (0.2, 0.36), radii=(0.16, 0.16)),
     )
     back = back - 0.26 * union(spread(femur, bone=0.06), spread(tibia, bone=0.06))
-    return film(scene, c, back, mask)
+    return film(scene, c, back=back, vessels=mask)
 
 
 def narrowed(pieces: list[Piece], f: Finding) -> list[Piece]:
@@ -194,26 +196,26 @@ def an_left_coronary(scene: Scene) -> Grey:
     rng = np.random.default_rng(scene.anatomy.seed)
     root = (-0.48, -0.55)
     fork = (-0.22, -0.50)
-    stem = taper(curve((root, fork), rng=rng), 0.11, 0.10)
+    stem = taper(curve((root, fork), rng=rng), first=0.11, last=0.10)
     ends = rng.normal(0, 0.06, size=(6, 2))
     front = curve(
         (fork, (0.15, -0.42), (0.48 + ends[0, 0], -0.05), (0.55 + ends[0, 1], 0.62)), rng=rng
     )
     around = curve((fork, (-0.22, -0.1), (-0.30 + ends[1, 0], 0.35), (-0.1, 0.72)), rng=rng)
-    descending = _treated(scene, taper(front, 0.095, 0.035))
+    descending = _treated(scene, taper(front, first=0.095, last=0.035))
     branches: list[Piece] = []
     for k, at in enumerate(at for at in (6, 11, 16) if at < len(descending)):
         end = (front[at][0] - 0.25 + ends[k, 0], front[at][1] + 0.42 + ends[k, 1])
-        branches += taper(curve((front[at], end), rng=rng), 0.05, 0.02)
+        branches += taper(curve((front[at], end), rng=rng), first=0.05, last=0.02)
     for k, at in enumerate((8, 14)):
         end = (around[at][0] + 0.3 + ends[k + 3, 0], around[at][1] + 0.25)
-        branches += taper(curve((around[at], end), rng=rng), 0.05, 0.02)
-    pieces = descending + taper(around, 0.085, 0.03)
+        branches += taper(curve((around[at], end), rng=rng), first=0.05, last=0.02)
+    pieces = descending + taper(around, first=0.085, last=0.03)
     pieces += stem + branches + _catheter(scene, root, rng)
     mask = c.strokes(pieces)
     if f := scene.finding("stent"):
         mask = union(mask, _stent(c, front, f))
-    return film(scene, c, _heart_back(scene, c), mask)
+    return film(scene, c, back=_heart_back(scene, c), vessels=mask)
 
 
 def an_right_coronary(scene: Scene) -> Grey:
@@ -226,17 +228,19 @@ def an_right_coronary(scene: Scene) -> Grey:
         (root, (-0.38, -0.48 + bend[0]), (-0.50 + bend[1], 0.1), (-0.22, 0.56), (0.35, 0.62)),
         rng=rng,
     )
-    open_part = _treated(scene, taper(main, 0.11, 0.06))
+    open_part = _treated(scene, taper(main, first=0.11, last=0.06))
     branches: list[Piece] = []
     for at, (dx, dy) in ((7, (-0.35, 0.2)), (12, (-0.28, 0.3)), (19, (0.28, 0.22))):
         if at >= len(open_part):
             break
         end = (main[at][0] + dx + bend[2], main[at][1] + dy + bend[3])
-        branches += taper(curve((main[at], end), rng=rng), 0.045, 0.02)
+        branches += taper(curve((main[at], end), rng=rng), first=0.045, last=0.02)
     if not scene.finding("obstruction"):
-        branches += taper(curve((main[-1], (0.62, 0.35 + bend[2])), rng=rng), 0.05, 0.025)
+        branches += taper(
+            curve((main[-1], (0.62, 0.35 + bend[2])), rng=rng), first=0.05, last=0.025
+        )
     pieces = open_part + branches + _catheter(scene, root, rng)
-    return film(scene, c, _heart_back(scene, c), c.strokes(pieces))
+    return film(scene, c, back=_heart_back(scene, c), vessels=c.strokes(pieces))
 
 
 def _treated(scene: Scene, main: list[Piece]) -> list[Piece]:

@@ -22,7 +22,7 @@ Grey = npt.NDArray[np.floating[Any]]
 """(H, W) brightness, attenuation or a mask; (H, W, 3) where it is coloured. float32 as a rule."""
 
 
-def blend(image: Grey, value: float | Grey, mask: Grey) -> Grey:
+def blend(image: Grey, value: float | Grey, *, mask: Grey) -> Grey:
     """The image, with the value where the mask is 1."""
     blended: Grey = image + (value - image) * mask
     return blended
@@ -69,7 +69,7 @@ def blur(image: Grey, sigma: float) -> Grey:
 
 
 def letters(
-    image: Grey, text: str, place: tuple[float, float], *, value: float = 1.0, size: int = 14
+    image: Grey, text: str, *, place: tuple[float, float], value: float = 1.0, size: int = 14
 ) -> Grey:
     """The image with text written at a place given in parts of its width and height."""
     height, width = image.shape
@@ -77,7 +77,7 @@ def letters(
     ImageDraw.Draw(sheet).text(
         (place[0] * width, place[1] * height), text, fill=255, font_size=size
     )
-    return blend(image, value, np.asarray(sheet, dtype=np.float32) / np.float32(255))
+    return blend(image, value, mask=np.asarray(sheet, dtype=np.float32) / np.float32(255))
 
 
 Point = tuple[float, float]
@@ -144,7 +144,7 @@ class Canvas:
         depth: Grey = np.float32(min(radii)) * (1 - np.sqrt(dx))
         return depth
 
-    def bone(self, start: Point, end: Point, radii: Point) -> Grey:
+    def bone(self, start: Point, end: Point, *, radii: Point) -> Grey:
         """How deep within a thick line a pixel lies; its radius runs from one value to another."""
         ax, ay = start
         bx, by = end[0] - ax, end[1] - ay
@@ -154,9 +154,9 @@ class Canvas:
         depth: Grey = radius - np.hypot(dx - t * bx, dy - t * by)
         return depth
 
-    def capsule(self, start: Point, end: Point, radii: Point, *, soft: float = 1.5) -> Grey:
+    def capsule(self, start: Point, end: Point, *, radii: Point, soft: float = 1.5) -> Grey:
         """A thick line with round ends."""
-        return edge(self.bone(start, end, radii), soft * self.px)
+        return edge(self.bone(start, end, radii=radii), soft * self.px)
 
     def around(self, points: Sequence[Point], margin: float) -> tuple[slice, slice]:
         """Rows and columns of a box that holds all points of the canvas within a margin of these.

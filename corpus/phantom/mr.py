@@ -59,35 +59,37 @@ def mr_brain(scene: Scene) -> Grey:
     c = canvas(scene.look, warp=0.025, seed=body.seed)
     rng = np.random.default_rng(body.seed)
     head = c.depth((0, 0), (0.80 + 0.06 * body.wide, 0.99 + 0.08 * body.tall))
-    image = blend(c.empty(), tone.fat, edge(head, 2 * c.px))
-    image = blend(image, tone.cortex * 0.6, edge(head - 0.015, 2 * c.px))
-    image = blend(image, tone.fat, edge(head - 0.03, 2 * c.px))
-    image = blend(image, tone.bone, edge(head - np.float32(0.055), 2 * c.px))
+    image = blend(c.empty(), tone.fat, mask=edge(head, 2 * c.px))
+    image = blend(image, tone.cortex * 0.6, mask=edge(head - 0.015, 2 * c.px))
+    image = blend(image, tone.fat, mask=edge(head - 0.03, 2 * c.px))
+    image = blend(image, tone.bone, mask=edge(head - np.float32(0.055), 2 * c.px))
     inner = head - np.float32(0.12 + 0.02 * body.age)
-    image = blend(image, tone.water, edge(inner + 0.012, 2 * c.px))
+    image = blend(image, tone.water, mask=edge(inner + 0.012, 2 * c.px))
     brain = edge(inner - 0.012, 2 * c.px)
-    image = blend(image, gyri(scene, c, inner, rng), brain)
-    image = blend(image, tone.water, np.exp(-np.square(c.x / 0.016)) * (np.abs(c.y) > 0.45) * brain)
+    image = blend(image, gyri(scene, c, inner=inner, rng=rng), mask=brain)
+    image = blend(
+        image, tone.water, mask=np.exp(-np.square(c.x / 0.016)) * (np.abs(c.y) > 0.45) * brain
+    )
     for side in (-1, 1):
         nucleus = c.ellipse((side * 0.26, -0.02), (0.09, 0.2), tilt=-side * 0.35, soft=4)
-        image = blend(image, tone.cortex, nucleus)
-        image = blend(image, tone.cortex, c.ellipse((side * 0.12, 0.1), (0.08, 0.13), soft=4))
-    image = blend(image, tone.water, ventricles(scene, c))
+        image = blend(image, tone.cortex, mask=nucleus)
+        image = blend(image, tone.cortex, mask=c.ellipse((side * 0.12, 0.1), (0.08, 0.13), soft=4))
+    image = blend(image, tone.water, mask=ventricles(scene, c))
     for finding in scene.findings.values():
         image = _lesion(scene, c, image, finding, brain=brain)
     return receive(scene, image)
 
 
-def gyri(scene: Scene, c: Canvas, inner: Grey, rng: np.random.Generator) -> Grey:
+def gyri(scene: Scene, c: Canvas, *, inner: Grey, rng: np.random.Generator) -> Grey:
     """White matter under a folded cortex, with water in the folds."""
     tone = weighting(scene)
     folds = cloud(rng, c.shape, cells=20)
     ridge = np.abs(folds)
     near = edge(0.26 - inner, 0.14)
     cortex = union(edge(0.06 - inner, 0.03), near * edge(0.42 - ridge, 0.3))
-    image = blend(c.empty(tone.white), tone.cortex, cortex)
+    image = blend(c.empty(tone.white), tone.cortex, mask=cortex)
     sulci = near * edge(0.10 + 0.08 * scene.anatomy.age - ridge, 0.12)
-    return blend(image, tone.water, sulci * np.float32(0.85))
+    return blend(image, tone.water, mask=sulci * np.float32(0.85))
 
 
 def _lesion(scene: Scene, c: Canvas, image: Grey, f: Finding, *, brain: Grey) -> Grey:
@@ -95,24 +97,26 @@ def _lesion(scene: Scene, c: Canvas, image: Grey, f: Finding, *, brain: Grey) ->
     spot = (f.side * (0.30 + 0.12 * f.u), -0.4 + 0.8 * f.v)
     rng = np.random.default_rng(int(1e6 * f.u))
     if f.kind == "contrast" and tone is T1:
-        image = blend(image, 1.0, c.ellipse((0, 0.82), (0.06, 0.04)))
-        return blend(image, 0.95, np.exp(-np.square(c.x / 0.012)) * (np.abs(c.y) > 0.5) * brain)
+        image = blend(image, 1.0, mask=c.ellipse((0, 0.82), (0.06, 0.04)))
+        return blend(
+            image, 0.95, mask=np.exp(-np.square(c.x / 0.012)) * (np.abs(c.y) > 0.5) * brain
+        )
     if f.kind == "meningioma":
         angle = np.pi * (0.15 + 0.7 * f.v) * f.side
         place = (0.58 * np.sin(angle), -0.72 * np.cos(angle))
         r = 0.17 + 0.08 * f.size
         ball = c.ellipse(place, (r, r), soft=2) * edge(brain, 1)
         rim = c.ellipse(place, (r + 0.03, r + 0.03)) * brain
-        image = blend(image, tone.water, rim)
-        return blend(image, 1.0 if bright else (tone.cortex + 0.12), ball)
+        image = blend(image, tone.water, mask=rim)
+        return blend(image, 1.0 if bright else (tone.cortex + 0.12), mask=ball)
     if f.kind == "glioma":
         r = 0.16 + 0.08 * f.size
         rough = np.float32(0.05) * cloud(rng, c.shape, cells=9)
         swelling = edge(c.depth(spot, (r * 1.7, r * 1.9)) + 2 * rough, 0.08)
-        image = blend(image, tone.sick, swelling * brain)
+        image = blend(image, tone.sick, mask=swelling * brain)
         depth = c.depth(spot, (r, r * 1.1)) + rough
-        image = blend(image, 1.0 if bright else tone.cortex, edge(depth, 0.03) * brain)
-        return blend(image, 0.5 * (tone.water + tone.sick), edge(depth - 0.06, 0.03) * brain)
+        image = blend(image, 1.0 if bright else tone.cortex, mask=edge(depth, 0.03) * brain)
+        return blend(image, 0.5 * (tone.water + tone.sick), mask=edge(depth - 0.06, 0.03) * brain)
     if f.kind == "sclerosis":
         plaque = 0.97 if tone is T2 else 0.26
         for _ in range(8 + int(8 * f.size)):
@@ -120,14 +124,16 @@ def _lesion(scene: Scene, c: Canvas, image: Grey, f: Finding, *, brain: Grey) ->
             x = side * (0.2 + 0.22 * rng.random())
             r = rng.uniform(0.035, 0.06)
             oval = c.ellipse((x, y), (1.7 * r, r), tilt=rng.normal(0, 0.4), soft=3)
-            image = blend(image, plaque, oval)
+            image = blend(image, plaque, mask=oval)
         return image
     if f.kind == "infarction":
         wedge = c.ellipse((f.side * 0.6, spot[1]), (0.42, 0.26 + 0.14 * f.size), soft=8)
-        return blend(image, tone.sick, wedge * brain * (c.x * f.side > 0.08) * np.float32(0.85))
+        return blend(
+            image, tone.sick, mask=wedge * brain * (c.x * f.side > 0.08) * np.float32(0.85)
+        )
     if f.kind == "cyst":
         r = 0.14 + 0.09 * f.size
-        return blend(image, tone.water, c.ellipse(spot, (r, r)))
+        return blend(image, tone.water, mask=c.ellipse(spot, (r, r)))
     return image
 
 
@@ -138,65 +144,71 @@ def mr_head(scene: Scene) -> Grey:
     rng = np.random.default_rng(body.seed)
     head = c.depth((0.06, -0.16), (0.84, 0.72 + 0.04 * body.tall))
     face = c.depth((-0.42, 0.34), (0.32, 0.52), tilt=0.1)
-    nose = c.bone((-0.66, 0.06), (-0.80, 0.30), (0.06, 0.06))
-    neck = c.bone((0.18, 0.4), (0.24, 1.4), (0.42, 0.38))
+    nose = c.bone((-0.66, 0.06), (-0.80, 0.30), radii=(0.06, 0.06))
+    neck = c.bone((0.18, 0.4), (0.24, 1.4), radii=(0.42, 0.38))
     outline = union(head, face, nose, neck)
-    image = blend(c.empty(), tone.fat, edge(outline, 2 * c.px))
+    image = blend(c.empty(), tone.fat, mask=edge(outline, 2 * c.px))
     muscle = 0.42 + 0.14 * cloud(rng, c.shape, cells=14)
-    image = blend(image, muscle, edge(outline - 0.05, 0.03))
+    image = blend(image, muscle, mask=edge(outline - 0.05, 0.03))
     image = _face(c, image, tone)
-    image = blend(image, tone.fat, edge(head, 2 * c.px) * (c.y < 0.2))
+    image = blend(image, tone.fat, mask=edge(head, 2 * c.px) * (c.y < 0.2))
     image = blend(
-        image, tone.bone, edge(head - 0.045, 2 * c.px) * edge(0.12 + 0.2 * c.x - c.y, 0.1)
+        image, tone.bone, mask=edge(head - 0.045, 2 * c.px) * edge(0.12 + 0.2 * c.x - c.y, 0.1)
     )
     inner = c.depth((0.06, -0.2), (0.74, 0.60 + 0.04 * body.tall))
     roof = edge(0.12 - c.y - 0.14 * c.x, 0.06)
-    image = blend(image, tone.water, edge(inner, 2 * c.px) * roof)
+    image = blend(image, tone.water, mask=edge(inner, 2 * c.px) * roof)
     brain = edge(inner - 0.02, 2 * c.px) * roof
-    image = blend(image, gyri(scene, c, inner - 0.02, rng), brain)
+    image = blend(image, gyri(scene, c, inner=inner - 0.02, rng=rng), mask=brain)
     image = _middle(scene, c, image, rng)
     for finding in scene.findings.values():
         if finding.kind == "meningioma":
             angle = -1.2 + 2.2 * finding.v
             place = (0.06 + 0.60 * np.sin(angle), -0.2 - 0.46 * np.cos(angle))
             r = 0.16 + 0.08 * finding.size
-            image = blend(image, tone.water, c.ellipse(place, (r + 0.03, r + 0.03)) * brain)
-            image = blend(image, 0.95, c.ellipse(place, (r, r)) * brain)
+            image = blend(image, tone.water, mask=c.ellipse(place, (r + 0.03, r + 0.03)) * brain)
+            image = blend(image, 0.95, mask=c.ellipse(place, (r, r)) * brain)
     return receive(scene, image)
 
 
 def _face(c: Canvas, image: Grey, tone: Weighting) -> Grey:
     """Airways, tongue, jaw and the upper vertebrae."""
-    image = blend(image, 0.03, c.ellipse((-0.44, 0.27), (0.24, 0.05), tilt=0.1, soft=3))
-    image = blend(image, 0.55, c.ellipse((-0.42, 0.52), (0.22, 0.13), soft=4))
-    image = blend(image, 0.03, c.capsule((-0.16, 0.30), (-0.10, 1.3), (0.07, 0.05)))
-    image = blend(image, 0.05, c.ellipse((-0.60, -0.02), (0.1, 0.07)))
+    image = blend(image, 0.03, mask=c.ellipse((-0.44, 0.27), (0.24, 0.05), tilt=0.1, soft=3))
+    image = blend(image, 0.55, mask=c.ellipse((-0.42, 0.52), (0.22, 0.13), soft=4))
+    image = blend(image, 0.03, mask=c.capsule((-0.16, 0.30), (-0.10, 1.3), radii=(0.07, 0.05)))
+    image = blend(image, 0.05, mask=c.ellipse((-0.60, -0.02), (0.1, 0.07)))
     for k in range(5):
         place = (0.10 + 0.025 * k, 0.44 + 0.17 * k)
-        image = blend(image, tone.white * 0.9, c.ellipse(place, (0.09, 0.065)))
-    cord = c.capsule((0.25, 0.2), (0.33, 1.4), (0.10, 0.09))
-    return blend(image, tone.water, cord)
+        image = blend(image, tone.white * 0.9, mask=c.ellipse(place, (0.09, 0.065)))
+    cord = c.capsule((0.25, 0.2), (0.33, 1.4), radii=(0.10, 0.09))
+    return blend(image, tone.water, mask=cord)
 
 
 def _middle(scene: Scene, c: Canvas, image: Grey, rng: np.random.Generator) -> Grey:
     """Corpus callosum, ventricle, brain stem and cerebellum."""
     tone, sick = weighting(scene), scene.finding("hydrocephalus")
     grow = 1.0 + (1.2 + 0.5 * sick.size if sick else 0.0)
-    image = blend(image, tone.water, c.ellipse((0.04, -0.16), (0.30, 0.09 * grow), tilt=0.1))
+    image = blend(image, tone.water, mask=c.ellipse((0.04, -0.16), (0.30, 0.09 * grow), tilt=0.1))
     if not scene.finding("agenesis"):
         outer = c.depth((0.04, -0.13), (0.40, 0.11 + 0.10 * grow), tilt=0.08)
         arch = edge(0.035 - np.abs(outer - 0.03), 2 * c.px) * edge(-0.09 - c.y, 0.06)
-        image = blend(image, min(1.0, tone.white * 1.25), arch)
-    image = blend(image, tone.cortex, c.ellipse((0.06, -0.03), (0.15, 0.10), soft=3))
-    image = blend(image, tone.white, c.capsule((0.14, 0.02), (0.2, 0.36), (0.10, 0.08), soft=3))
-    image = blend(image, tone.white, c.ellipse((0.10, 0.15), (0.11, 0.12), soft=3))
-    image = blend(image, tone.white, c.capsule((0.22, 0.34), (0.33, 1.4), (0.055, 0.045)))
+        image = blend(image, min(1.0, tone.white * 1.25), mask=arch)
+    image = blend(image, tone.cortex, mask=c.ellipse((0.06, -0.03), (0.15, 0.10), soft=3))
+    image = blend(
+        image, tone.white, mask=c.capsule((0.14, 0.02), (0.2, 0.36), radii=(0.10, 0.08), soft=3)
+    )
+    image = blend(image, tone.white, mask=c.ellipse((0.10, 0.15), (0.11, 0.12), soft=3))
+    image = blend(
+        image, tone.white, mask=c.capsule((0.22, 0.34), (0.33, 1.4), radii=(0.055, 0.045))
+    )
     leaf = c.depth((0.46, 0.20), (0.24, 0.19), tilt=0.3)
     radius = np.hypot(c.x - 0.3, c.y - 0.16)
     leaves = 0.5 + 0.5 * np.cos(radius * np.float32(75) + cloud(rng, c.shape, cells=8))
-    image = blend(image, tone.water, edge(leaf + 0.02, 2 * c.px))
-    image = blend(image, tone.cortex + (tone.white - tone.cortex) * leaves, edge(leaf, 2 * c.px))
-    return blend(image, tone.water, c.ellipse((0.30, 0.17), (0.035, 0.07)))
+    image = blend(image, tone.water, mask=edge(leaf + 0.02, 2 * c.px))
+    image = blend(
+        image, tone.cortex + (tone.white - tone.cortex) * leaves, mask=edge(leaf, 2 * c.px)
+    )
+    return blend(image, tone.water, mask=c.ellipse((0.30, 0.17), (0.035, 0.07)))
 
 
 N_VERTEBRAE = 7
@@ -209,13 +221,13 @@ def mr_spine(scene: Scene) -> Grey:
     rng = np.random.default_rng(body.seed)
     half = c.half[1]
     skin = np.float32(0.62) + 0.10 * np.cos(c.y * np.float32(1.6)) - c.x
-    image = blend(c.empty(), tone.fat, edge(skin, 2 * c.px))
+    image = blend(c.empty(), tone.fat, mask=edge(skin, 2 * c.px))
     texture = 0.34 + 0.12 * cloud(rng, c.shape, cells=9)
-    image = blend(image, texture, edge(-0.02 - c.x - 0.1 * np.cos(c.y * 1.6), 0.05))
+    image = blend(image, texture, mask=edge(-0.02 - c.x - 0.1 * np.cos(c.y * 1.6), 0.05))
     stripes = (
         0.3 + 0.16 * np.cos(c.y * np.float32(20) - c.x * 14) + 0.08 * cloud(rng, c.shape, cells=20)
     )
-    image = blend(image, stripes, edge(skin - 0.16 - 0.1 * body.fat, 0.04) * (c.x > 0.25))
+    image = blend(image, stripes, mask=edge(skin - 0.16 - 0.1 * body.fat, 0.04) * (c.x > 0.25))
     step = 2.1 * half / N_VERTEBRAE
     centers = [_place(half, k, step) for k in range(N_VERTEBRAE)]
     image = _canal(c, image, tone, centers)
@@ -234,13 +246,13 @@ def _place(half: float, number: int, step: float) -> Point:
 
 def _canal(c: Canvas, image: Grey, tone: Weighting, centers: list[Point]) -> Grey:
     bend = -0.10 * np.cos(c.y * np.float32(1.6 / c.half[1]))
-    image = blend(image, tone.water, edge(0.085 - np.abs(c.x - 0.29 - bend), 2 * c.px))
+    image = blend(image, tone.water, mask=edge(0.085 - np.abs(c.x - 0.29 - bend), 2 * c.px))
     end = 0.35 * c.half[1]
     taper = np.clip((end - c.y) * 6, 0, 1) * np.float32(0.032) + np.float32(0.008)
-    image = blend(image, 0.5, edge(taper - np.abs(c.x - 0.29 - bend), 2 * c.px))
+    image = blend(image, 0.5, mask=edge(taper - np.abs(c.x - 0.29 - bend), 2 * c.px))
     for x, y in centers:
-        process = c.capsule((x + 0.44, y + 0.06), (x + 0.62, y + 0.16), (0.05, 0.045))
-        image = blend(image, tone.white * 1.1, process)
+        process = c.capsule((x + 0.44, y + 0.06), (x + 0.62, y + 0.16), radii=(0.05, 0.045))
+        image = blend(image, tone.white * 1.1, mask=process)
     return image
 
 
@@ -264,9 +276,9 @@ def _vertebra(
     shell = edge(np.minimum(width - dx, height - dy) + 0.018, 3 * c.px)
     disc = c.ellipse((x, y + step / 2), (width + 0.01, 0.11 * step))
     dry = scene.anatomy.age > 0.6 and number in (3, 4)
-    image = blend(image, 0.3 if tone is not T2 else (0.2 if dry else 0.75), disc)
-    image = blend(image, 0.06, shell)
-    return blend(image, value, body)
+    image = blend(image, 0.3 if tone is not T2 else (0.2 if dry else 0.75), mask=disc)
+    image = blend(image, 0.06, mask=shell)
+    return blend(image, value, mask=body)
 
 
 def _hit(spots: Finding | None) -> set[int]:
@@ -287,7 +299,7 @@ def _herniation(
     """The image with a disc that bulges into the canal."""
     x, y = centers[3 + int(1.99 * f.u)]
     place = (x + 0.24, y + step / 2)
-    image = blend(image, 0.06, c.ellipse((x, y + step / 2), (0.18, 0.07 * step)))
+    image = blend(image, 0.06, mask=c.ellipse((x, y + step / 2), (0.18, 0.07 * step)))
     radii = (0.13 + 0.05 * f.size, 0.09 + 0.03 * f.size)
-    image = blend(image, 0.05, c.ellipse(place, (radii[0] + 0.02, radii[1] + 0.02)))
-    return blend(image, 0.28 if tone is not T2 else 0.22, c.ellipse(place, radii))
+    image = blend(image, 0.05, mask=c.ellipse(place, (radii[0] + 0.02, radii[1] + 0.02)))
+    return blend(image, 0.28 if tone is not T2 else 0.22, mask=c.ellipse(place, radii))

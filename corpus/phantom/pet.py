@@ -54,28 +54,28 @@ def _body(scene: Scene, c: Canvas) -> Grey:
     wide = 0.50 + 0.08 * scene.anatomy.fat
     parts = (
         (c.depth((0, -1.55), (0.24, 0.32)), 0.16),
-        (c.bone((0, -1.3), (0, -1.0), (0.14, 0.2)), 0.16),
-        (c.bone((0, -0.75), (0, 0.35), (wide, wide - 0.05)), 0.15),
+        (c.bone((0, -1.3), (0, -1.0), radii=(0.14, 0.2)), 0.16),
+        (c.bone((0, -0.75), (0, 0.35), radii=(wide, wide - 0.05)), 0.15),
     )
     uptake = c.empty()
     for depth, value in parts:
-        uptake = blend(uptake, value, edge(depth, 0.05))
+        uptake = blend(uptake, value, mask=edge(depth, 0.05))
     for side in (-1, 1):
-        arm = c.bone((side * 0.56, -0.9), (side * 0.74, 0.5), (0.15, 0.08))
-        leg = c.bone((side * 0.24, 0.5), (side * 0.22, 2.4), (0.24, 0.15))
+        arm = c.bone((side * 0.56, -0.9), (side * 0.74, 0.5), radii=(0.15, 0.08))
+        leg = c.bone((side * 0.24, 0.5), (side * 0.22, 2.4), radii=(0.24, 0.15))
         uptake = union(uptake, 0.14 * edge(arm, 0.05))
         uptake = union(uptake, 0.14 * edge(leg, 0.05))
-        uptake = blend(uptake, 0.06, c.ellipse((side * 0.26, -0.55), (0.2, 0.38), soft=6))
-        uptake = blend(uptake, 0.60, c.ellipse((side * 0.24, 0.22), (0.09, 0.15), soft=4))
-    uptake = blend(uptake, 0.30, c.ellipse((-0.24, 0.0), (0.27, 0.17), tilt=-0.2, soft=4))
-    uptake = blend(uptake, 0.24, c.ellipse((0.32, 0.02), (0.11, 0.13), soft=4))
+        uptake = blend(uptake, 0.06, mask=c.ellipse((side * 0.26, -0.55), (0.2, 0.38), soft=6))
+        uptake = blend(uptake, 0.60, mask=c.ellipse((side * 0.24, 0.22), (0.09, 0.15), soft=4))
+    uptake = blend(uptake, 0.30, mask=c.ellipse((-0.24, 0.0), (0.27, 0.17), tilt=-0.2, soft=4))
+    uptake = blend(uptake, 0.24, mask=c.ellipse((0.32, 0.02), (0.11, 0.13), soft=4))
     heart = edge(0.05 - np.abs(c.depth((0.12, -0.38), (0.17, 0.15))), 0.03)
-    uptake = blend(uptake, 0.55, heart)
-    uptake = blend(uptake, 0.85, c.ellipse((0, -1.62), (0.19, 0.21), soft=4))
-    uptake = blend(uptake, 0.55, c.ellipse((0, -1.52), (0.07, 0.1), soft=4))
+    uptake = blend(uptake, 0.55, mask=heart)
+    uptake = blend(uptake, 0.85, mask=c.ellipse((0, -1.62), (0.19, 0.21), soft=4))
+    uptake = blend(uptake, 0.55, mask=c.ellipse((0, -1.52), (0.07, 0.1), soft=4))
     bowel = edge(cloud(np.random.default_rng(scene.anatomy.seed), c.shape, cells=12) - 0.6, 0.4)
-    uptake = blend(uptake, 0.34, bowel * c.ellipse((0, 0.48), (0.36, 0.25), soft=8))
-    return blend(uptake, 0.95, c.ellipse((0, 0.86), (0.12, 0.1), soft=3))
+    uptake = blend(uptake, 0.34, mask=bowel * c.ellipse((0, 0.48), (0.36, 0.25), soft=8))
+    return blend(uptake, 0.95, mask=c.ellipse((0, 0.86), (0.12, 0.1), soft=3))
 
 
 def _hot_spots(c: Canvas, uptake: Grey, f: Finding) -> Grey:
@@ -103,18 +103,18 @@ def pet_brain(scene: Scene) -> Grey:
     c = canvas(scene.look, warp=0.03, seed=body.seed)
     rng = np.random.default_rng(body.seed)
     brain = c.depth((0, 0), (0.70 + 0.05 * body.wide, 0.86 + 0.06 * body.tall))
-    uptake = blend(c.empty(), 0.08, edge(brain + 0.12, 0.05))
-    uptake = blend(uptake, 0.40, edge(brain, 0.03))
+    uptake = blend(c.empty(), 0.08, mask=edge(brain + 0.12, 0.05))
+    uptake = blend(uptake, 0.40, mask=edge(brain, 0.03))
     ribbon = edge(0.20 + 0.05 * cloud(rng, c.shape, cells=14) - brain, 0.08) * edge(brain, 0.03)
-    uptake = blend(uptake, 0.85, ribbon)
+    uptake = blend(uptake, 0.85, mask=ribbon)
     for side in (-1, 1):
-        uptake = blend(uptake, 0.92, c.ellipse((side * 0.22, -0.1), (0.09, 0.17), soft=8))
-        uptake = blend(uptake, 0.85, c.ellipse((side * 0.13, 0.14), (0.1, 0.1), soft=8))
-        uptake = blend(uptake, 0.12, c.ellipse((side * 0.09, -0.28), (0.05, 0.14), soft=6))
+        uptake = blend(uptake, 0.92, mask=c.ellipse((side * 0.22, -0.1), (0.09, 0.17), soft=8))
+        uptake = blend(uptake, 0.85, mask=c.ellipse((side * 0.13, 0.14), (0.1, 0.1), soft=8))
+        uptake = blend(uptake, 0.12, mask=c.ellipse((side * 0.09, -0.28), (0.05, 0.14), soft=6))
     uptake = blend(
         uptake,
         0.3,
-        edge(0.03 - np.abs(c.x), 0.03) * edge(brain - 0.02, 0.03) * (np.abs(c.y) > 0.35),
+        mask=edge(0.03 - np.abs(c.x), 0.03) * edge(brain - 0.02, 0.03) * (np.abs(c.y) > 0.35),
     )
     if f := scene.finding("infarction"):
         cold = c.ellipse((f.side * 0.55, -0.2 + 0.5 * f.v), (0.36, 0.3 + 0.1 * f.size), soft=12)
@@ -136,7 +136,7 @@ def pet_on_ct(scene: Scene) -> Grey:
         uptake = union(uptake, 1.1 * c.ellipse(place, (r, r), soft=6))
     seen = count(scene, uptake, sigma=max(look.shape) / 70)
     alpha = np.clip(seen * np.float32(1.6), 0, 0.75)[..., None]
-    return blend(np.repeat(slice_[..., None], 3, axis=2), hot(seen), alpha)
+    return blend(np.repeat(slice_[..., None], 3, axis=2), hot(seen), mask=alpha)
 
 
 def side_by_side(scene: Scene, drawings: tuple[Callable[[Scene], Grey], ...]) -> Grey:

@@ -53,7 +53,7 @@ def linear(c: Canvas) -> Fan:
     return Fan(depth=depth, angle=angle, inside=inside)
 
 
-def echo(scene: Scene, fan: Fan, tissue: Grey) -> Grey:
+def echo(scene: Scene, fan: Fan, *, tissue: Grey) -> Grey:
     """The image that a probe makes of tissue: speckle, weaker with depth, on black.
 
     Args:
@@ -90,7 +90,7 @@ def _frame(scene: Scene, image: Grey) -> Grey:
         y = int((0.08 + 0.105 * k) * height)
         framed[y : y + 1, width - 6 : width - 2] = 0.8
     text = f"{2 + scene.look.window * 4:.1f}MHz"
-    return letters(framed, text, (0.78, 0.02), value=0.75, size=max(9, height // 22))
+    return letters(framed, text, place=(0.78, 0.02), value=0.75, size=max(9, height // 22))
 
 
 def shadow(fan: Fan, *, angle: float, depth: float, width: float) -> Grey:
@@ -98,7 +98,7 @@ def shadow(fan: Fan, *, angle: float, depth: float, width: float) -> Grey:
     return edge(width - np.abs(fan.angle - angle), 0.05) * edge(fan.depth - depth, 0.02)
 
 
-def place_in(fan: Fan, c: Canvas, point: Point) -> Point:
+def place_in(fan: Fan, c: Canvas, *, point: Point) -> Point:
     """Angle and depth of a point of the canvas, read from the nearest pixel."""
     row, column = np.unravel_index(
         int(np.argmin(np.abs(c.x - point[0]) + np.abs(c.y - point[1]))), c.shape
@@ -106,17 +106,19 @@ def place_in(fan: Fan, c: Canvas, point: Point) -> Point:
     return float(fan.angle[row, column]), float(fan.depth[row, column])
 
 
-def fluid(c: Canvas, fan: Fan, tissue: Grey, center: Point, radii: Point, tilt: float = 0) -> Grey:
+def fluid(
+    c: Canvas, fan: Fan, *, tissue: Grey, center: Point, radii: Point, tilt: float = 0
+) -> Grey:
     """Tissue with a sac of fluid: black, a bright wall, and brighter tissue behind."""
-    angle, depth = place_in(fan, c, center)
+    angle, depth = place_in(fan, c, point=center)
     behind = shadow(fan, angle=angle, depth=depth + radii[1] / 2, width=radii[0] * 0.9)
     tissue = tissue * (1 + np.float32(0.55) * behind)
     wall = (radii[0] + 0.025, radii[1] + 0.025)
-    tissue = blend(tissue, 0.75, c.ellipse(center, wall, tilt=tilt))
-    return blend(tissue, 0.015, c.ellipse(center, radii, tilt=tilt, soft=3))
+    tissue = blend(tissue, 0.75, mask=c.ellipse(center, wall, tilt=tilt))
+    return blend(tissue, 0.015, mask=c.ellipse(center, radii, tilt=tilt, soft=3))
 
 
-def doppler(scene: Scene, c: Canvas, image: Grey, center: Point, size: float) -> Grey:
+def doppler(scene: Scene, c: Canvas, *, image: Grey, center: Point, size: float) -> Grey:
     """(H, W, 3) the image with a box in which flow is red towards the probe and blue away."""
     rng = np.random.default_rng(scene.anatomy.seed + 1)
     dx, dy = np.abs(c.x - center[0]), np.abs(c.y - center[1])
@@ -128,8 +130,8 @@ def doppler(scene: Scene, c: Canvas, image: Grey, center: Point, size: float) ->
     away = (flow < 0)[..., None]
     red = np.array([1.0, 0.25, 0.05], dtype=np.float32)
     blue = np.array([0.1, 0.3, 1.0], dtype=np.float32)
-    colour = blend(colour, np.where(away, blue, red), strength[..., None])
-    return blend(colour, np.array([0.95, 0.95, 0.3], dtype=np.float32), rim[..., None])
+    colour = blend(colour, np.where(away, blue, red), mask=strength[..., None])
+    return blend(colour, np.array([0.95, 0.95, 0.3], dtype=np.float32), mask=rim[..., None])
 
 
 def us_gallbladder(scene: Scene) -> Grey:
@@ -139,33 +141,35 @@ def us_gallbladder(scene: Scene) -> Grey:
     rng = np.random.default_rng(body.seed)
     fan = curved(plain, apex=-1.45, near=0.55, spread=0.62)
     tissue = 0.44 + 0.05 * cloud(rng, c.shape, cells=8)
-    tissue = blend(tissue, 0.75, edge(0.05 - np.abs(fan.depth - 0.05), 0.04))
+    tissue = blend(tissue, 0.75, mask=edge(0.05 - np.abs(fan.depth - 0.05), 0.04))
     for _ in range(5):
         start = (rng.uniform(-0.5, 0.6), rng.uniform(-0.5, 0.3))
         end = (start[0] + rng.uniform(-0.3, 0.3), start[1] + rng.uniform(0.1, 0.35))
-        tube = c.bone(start, end, (0.02, 0.04))
-        tissue = blend(tissue, 0.68, edge(tube + 0.02, 0.02))
-        tissue = blend(tissue, 0.08, edge(tube, 0.02))
+        tube = c.bone(start, end, radii=(0.02, 0.04))
+        tissue = blend(tissue, 0.68, mask=edge(tube + 0.02, 0.02))
+        tissue = blend(tissue, 0.08, mask=edge(tube, 0.02))
     arch = np.exp(-np.square((fan.depth - 0.86 + 0.08 * np.square(fan.angle + 0.4)) / 0.02))
-    tissue = blend(tissue, 1.0, arch * edge(0.5 - fan.angle, 0.2))
+    tissue = blend(tissue, 1.0, mask=arch * edge(0.5 - fan.angle, 0.2))
     if f := scene.finding("ascites"):
         pool = np.float32(0.16 + 0.12 * f.size) + np.float32(0.03) * cloud(rng, c.shape, cells=6)
-        tissue = blend(tissue, 0.015, edge(pool - fan.depth, 0.02) * edge(fan.depth - 0.05, 0.02))
+        tissue = blend(
+            tissue, 0.015, mask=edge(pool - fan.depth, 0.02) * edge(fan.depth - 0.05, 0.02)
+        )
     if f := scene.finding("metastases"):
         tissue = _targets(c, tissue, f)
     center, radii = (0.12 - 0.3 * body.wide, 0.08), (0.34 + 0.08 * body.tall, 0.19)
-    tissue = fluid(c, fan, tissue, center, radii, tilt=0.5)
+    tissue = fluid(c, fan, tissue=tissue, center=center, radii=radii, tilt=0.5)
     if f := scene.finding("gallstones"):
         tissue = _stones(c, fan, tissue, f, center=center)
-    return echo(scene, fan, tissue)
+    return echo(scene, fan, tissue=tissue)
 
 
 def _targets(c: Canvas, tissue: Grey, f: Finding) -> Grey:
     rng = np.random.default_rng(int(1e6 * f.u))
     for _ in range(4 + int(4 * f.size)):
         place, r = (rng.uniform(-0.7, 0.7), rng.uniform(-0.5, 0.55)), rng.uniform(0.09, 0.15)
-        tissue = blend(tissue, 0.10, c.ellipse(place, (r, r * 0.9), soft=4))
-        tissue = blend(tissue, 0.85, c.ellipse(place, (r * 0.6, r * 0.55), soft=4))
+        tissue = blend(tissue, 0.10, mask=c.ellipse(place, (r, r * 0.9), soft=4))
+        tissue = blend(tissue, 0.85, mask=c.ellipse(place, (r * 0.6, r * 0.55), soft=4))
     return tissue
 
 
@@ -173,9 +177,11 @@ def _stones(c: Canvas, fan: Fan, tissue: Grey, f: Finding, *, center: Point) -> 
     for k in range(1 + int(2.5 * f.size)):
         stone = (center[0] + 0.15 - 0.16 * k, center[1] + 0.13 - 0.05 * k)
         r = 0.06 + 0.02 * f.u
-        angle, depth = place_in(fan, c, stone)
+        angle, depth = place_in(fan, c, point=stone)
         tissue = tissue * (1 - 0.95 * shadow(fan, angle=angle, depth=depth, width=1.5 * r))
-        tissue = blend(tissue, 1.3, c.ellipse((stone[0], stone[1] - 0.02), (r, r * 0.7), soft=3))
+        tissue = blend(
+            tissue, 1.3, mask=c.ellipse((stone[0], stone[1] - 0.02), (r, r * 0.7), soft=3)
+        )
     return tissue
 
 
@@ -186,26 +192,30 @@ def us_kidney(scene: Scene) -> Grey:
     rng = np.random.default_rng(body.seed)
     fan = curved(plain, apex=-1.45, near=0.55, spread=0.62)
     tissue = 0.46 + 0.06 * cloud(rng, c.shape, cells=7)
-    tissue = blend(tissue, 0.8, edge(0.05 - np.abs(fan.depth - 0.05), 0.04))
+    tissue = blend(tissue, 0.8, mask=edge(0.05 - np.abs(fan.depth - 0.05), 0.04))
     center, tilt = (0.0, 0.05), 0.25 - 0.5 * body.wide
     radii = (0.62 + 0.08 * body.tall, 0.33)
-    tissue = blend(tissue, 0.85, c.ellipse(center, (radii[0] + 0.03, radii[1] + 0.03), tilt=tilt))
-    tissue = blend(tissue, 0.24, c.ellipse(center, radii, tilt=tilt))
+    tissue = blend(
+        tissue, 0.85, mask=c.ellipse(center, (radii[0] + 0.03, radii[1] + 0.03), tilt=tilt)
+    )
+    tissue = blend(tissue, 0.24, mask=c.ellipse(center, radii, tilt=tilt))
     sinus = c.depth(center, (0.42, 0.16), tilt=tilt) + 0.05 * cloud(rng, c.shape, cells=14)
-    tissue = blend(tissue, 0.85, edge(sinus, 0.06))
+    tissue = blend(tissue, 0.85, mask=edge(sinus, 0.06))
     if f := scene.finding("hydronephrosis"):
         tissue = blend(
-            tissue, 0.015, c.ellipse(center, (0.28 + 0.1 * f.size, 0.13), tilt=tilt, soft=3)
+            tissue, 0.015, mask=c.ellipse(center, (0.28 + 0.1 * f.size, 0.13), tilt=tilt, soft=3)
         )
         for side in (-1, 0, 1):
             calyx = (center[0] + 0.26 * side, center[1] - 0.13 + 0.08 * side * tilt)
-            tissue = blend(tissue, 0.015, c.ellipse(calyx, (0.09, 0.1 + 0.05 * f.size), soft=3))
+            tissue = blend(
+                tissue, 0.015, mask=c.ellipse(calyx, (0.09, 0.1 + 0.05 * f.size), soft=3)
+            )
     if f := scene.finding("cyst"):
         r = 0.15 + 0.10 * f.size
-        tissue = fluid(c, fan, tissue, (f.side * 0.5, 0.0 + 0.15 * f.v), (r, r))
-    image = echo(scene, fan, tissue)
+        tissue = fluid(c, fan, tissue=tissue, center=(f.side * 0.5, 0.0 + 0.15 * f.v), radii=(r, r))
+    image = echo(scene, fan, tissue=tissue)
     if scene.finding("doppler"):
-        return doppler(scene, plain, image, (0.05, 0.05), 0.36)
+        return doppler(scene, plain, image=image, center=(0.05, 0.05), size=0.36)
     return image
 
 
@@ -216,27 +226,27 @@ def us_fetus(scene: Scene) -> Grey:
     rng = np.random.default_rng(body.seed)
     fan = curved(plain, apex=-1.45, near=0.55, spread=0.66)
     tissue = 0.5 + 0.08 * cloud(rng, c.shape, cells=8)
-    tissue = blend(tissue, 0.015, c.ellipse((0.0, 0.1), (0.98, 0.58), soft=4))
+    tissue = blend(tissue, 0.015, mask=c.ellipse((0.0, 0.1), (0.98, 0.58), soft=4))
     placenta = c.ellipse((0.5, -0.42), (0.5, 0.16), tilt=0.35, soft=4)
-    tissue = blend(tissue, 0.6, placenta)
+    tissue = blend(tissue, 0.6, mask=placenta)
     trunk = c.depth((0.48, 0.22), (0.46, 0.27), tilt=-0.25)
-    tissue = blend(tissue, 0.42, edge(trunk, 0.04))
+    tissue = blend(tissue, 0.42, mask=edge(trunk, 0.04))
     for k in range(8):
         bone = (0.22 + 0.08 * k, 0.40 - 0.025 * k)
-        tissue = blend(tissue, 1.1, c.ellipse(bone, (0.025, 0.03)))
-    tissue = blend(tissue, 0.03, c.ellipse((0.46, 0.2), (0.1, 0.07), soft=4))
+        tissue = blend(tissue, 1.1, mask=c.ellipse(bone, (0.025, 0.03)))
+    tissue = blend(tissue, 0.03, mask=c.ellipse((0.46, 0.2), (0.1, 0.07), soft=4))
     place, radii = (-0.36, 0.06), (0.38 + 0.05 * body.wide, 0.29 + 0.04 * body.tall)
     head = c.depth(place, radii, tilt=0.15)
-    tissue = blend(tissue, 0.26, edge(head, 2 * c.px))
+    tissue = blend(tissue, 0.26, mask=edge(head, 2 * c.px))
     middle = edge(0.010 - np.abs(c.y - 0.06 - 0.15 * (c.x + 0.36)), c.px)
-    tissue = blend(tissue, 0.75, middle * edge(head - 0.08, 0.02))
+    tissue = blend(tissue, 0.75, mask=middle * edge(head - 0.08, 0.02))
     if f := scene.finding("hydrocephalus"):
         for side in (-1, 1):
             center = (place[0] + 0.04, place[1] + 0.13 * side)
             sac = c.ellipse(center, (0.22 + 0.05 * f.size, 0.09), tilt=0.15, soft=3)
-            tissue = blend(tissue, 0.01, sac)
-    tissue = blend(tissue, 1.25, edge(0.026 - np.abs(head), 2 * c.px))
-    return echo(scene, fan, tissue)
+            tissue = blend(tissue, 0.01, mask=sac)
+    tissue = blend(tissue, 1.25, mask=edge(0.026 - np.abs(head), 2 * c.px))
+    return echo(scene, fan, tissue=tissue)
 
 
 def us_thyroid(scene: Scene) -> Grey:
@@ -247,26 +257,26 @@ def us_thyroid(scene: Scene) -> Grey:
     fan = linear(plain)
     layers = 0.10 * np.sin(fan.depth * np.float32(70) + cloud(rng, c.shape, cells=4))
     tissue = 0.30 + layers * edge(0.35 - fan.depth, 0.1) + 0.05 * cloud(rng, c.shape, cells=9)
-    tissue = blend(tissue, 0.8, edge(0.06 - fan.depth, 0.03))
+    tissue = blend(tissue, 0.8, mask=edge(0.06 - fan.depth, 0.03))
     for side in (-1, 1):
         lobe = c.ellipse((side * 0.48, -0.02), (0.36, 0.26 + 0.05 * body.tall), tilt=-side * 0.3)
-        tissue = blend(tissue, 0.62, lobe)
-        tissue = fluid(c, fan, tissue, (side * 0.90, 0.12), (0.12, 0.12))
-    tissue = blend(tissue, 0.62, c.ellipse((0, -0.2), (0.3, 0.08)))
+        tissue = blend(tissue, 0.62, mask=lobe)
+        tissue = fluid(c, fan, tissue=tissue, center=(side * 0.90, 0.12), radii=(0.12, 0.12))
+    tissue = blend(tissue, 0.62, mask=c.ellipse((0, -0.2), (0.3, 0.08)))
     ring = c.depth((0, 0.12), (0.24, 0.24))
-    angle, depth = place_in(fan, c, (0.0, -0.1))
+    angle, depth = place_in(fan, c, point=(0.0, -0.1))
     tissue = tissue * (1 - 0.85 * shadow(fan, angle=angle, depth=depth, width=0.2))
-    tissue = blend(tissue, 1.1, edge(0.025 - np.abs(ring), 2 * c.px) * edge(0.1 - c.y, 0.1))
+    tissue = blend(tissue, 1.1, mask=edge(0.025 - np.abs(ring), 2 * c.px) * edge(0.1 - c.y, 0.1))
     for f in scene.findings.values():
         center, r = (f.side * 0.5, -0.05 + 0.1 * f.v), 0.13 + 0.08 * f.size
         if f.kind == "nodule":
-            tissue = blend(tissue, 0.95, c.ellipse(center, (r * 1.3 + 0.025, r + 0.025)))
-            tissue = blend(tissue, 0.16, c.ellipse(center, (r * 1.3, r), soft=3))
+            tissue = blend(tissue, 0.95, mask=c.ellipse(center, (r * 1.3 + 0.025, r + 0.025)))
+            tissue = blend(tissue, 0.16, mask=c.ellipse(center, (r * 1.3, r), soft=3))
         if f.kind == "cyst":
-            tissue = fluid(c, fan, tissue, center, (r, r * 0.85))
-    image = echo(scene, fan, tissue)
+            tissue = fluid(c, fan, tissue=tissue, center=center, radii=(r, r * 0.85))
+    image = echo(scene, fan, tissue=tissue)
     if flow := scene.finding("doppler"):
-        return doppler(scene, plain, image, (flow.side * 0.5, 0.0), 0.38)
+        return doppler(scene, plain, image=image, center=(flow.side * 0.5, 0.0), size=0.38)
     return image
 
 
@@ -279,10 +289,10 @@ def us_heart(scene: Scene) -> Grey:
     tissue = 0.30 + 0.10 * cloud(rng, c.shape, cells=9)
     if f := scene.finding("pericardial"):
         grow = 0.10 + 0.08 * f.size
-        tissue = blend(tissue, 0.9, c.ellipse((0.04, 0.1), (0.69 + grow, 0.78 + grow)))
-        tissue = blend(tissue, 0.01, c.ellipse((0.04, 0.1), (0.66 + grow, 0.75 + grow)))
+        tissue = blend(tissue, 0.9, mask=c.ellipse((0.04, 0.1), (0.69 + grow, 0.78 + grow)))
+        tissue = blend(tissue, 0.01, mask=c.ellipse((0.04, 0.1), (0.66 + grow, 0.75 + grow)))
     wall = c.ellipse((0.04, 0.1), (0.64, 0.74), soft=4)
-    tissue = blend(tissue, 0.62 + 0.1 * cloud(rng, c.shape, cells=20), wall)
+    tissue = blend(tissue, 0.62 + 0.1 * cloud(rng, c.shape, cells=20), mask=wall)
     beat = 0.04 * scene.look.level
     for center, radii in (
         ((0.26, -0.12), (0.22 + beat, 0.38 + beat)),
@@ -290,14 +300,14 @@ def us_heart(scene: Scene) -> Grey:
         ((0.27, 0.52), (0.24 - beat, 0.19)),
         ((-0.21, 0.50), (0.20 - beat, 0.18)),
     ):
-        tissue = blend(tissue, 0.02, c.ellipse(center, radii, soft=4))
+        tissue = blend(tissue, 0.02, mask=c.ellipse(center, radii, soft=4))
     for side, x in ((1, 0.26), (-1, -0.2)):
         for leaf in (-1, 1):
             flap = c.capsule(
-                (x + leaf * 0.19, 0.31), (x + leaf * 0.04 * side, 0.20), (0.016, 0.012)
+                (x + leaf * 0.19, 0.31), (x + leaf * 0.04 * side, 0.20), radii=(0.016, 0.012)
             )
-            tissue = blend(tissue, 1.2, flap)
-    image = echo(scene, fan, tissue)
+            tissue = blend(tissue, 1.2, mask=flap)
+    image = echo(scene, fan, tissue=tissue)
     if scene.finding("doppler"):
-        return doppler(scene, plain, image, (0.24, 0.12), 0.34)
+        return doppler(scene, plain, image=image, center=(0.24, 0.12), size=0.34)
     return image

@@ -214,8 +214,8 @@ def draw(scene: Scene) -> Picture:
     if panels:
         image = side_by_side(scene, tuple(DRAWINGS[name] for name in panels))
         size = max(12, scene.look.shape[0] // 8)
-        image = letters(image, "A", (0.01, 0.82), size=size)
-        image = letters(image, "B", (0.52, 0.82), size=size)
+        image = letters(image, "A", place=(0.01, 0.82), size=size)
+        image = letters(image, "B", place=(0.52, 0.82), size=size)
     else:
         image = DRAWINGS[scene.view](scene)
     pixels = (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)

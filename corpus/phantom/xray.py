@@ -30,7 +30,7 @@ def expose(scene: Scene, image: Grey, *, marker: Point = (0.05, 0.04)) -> Grey:
     image = np.float32(0.9) * image ** np.float32(0.85 + 0.35 * look.window)
     image = image + np.float32(0.008 + 0.02 * look.grain) * grain(rng, look.shape, size=0.5)
     text = "R" if marker[0] < 0.5 else "L"
-    return letters(image, text, marker, value=0.97, size=max(12, look.shape[0] // 13))
+    return letters(image, text, place=marker, value=0.97, size=max(12, look.shape[0] // 13))
 
 
 def xr_chest(scene: Scene) -> Grey:
@@ -39,12 +39,12 @@ def xr_chest(scene: Scene) -> Grey:
     c = canvas(look, warp=0.02, seed=body.seed)
     organs = replace(c, x=-c.x) if scene.finding("situs inversus") else c
     rng = np.random.default_rng(body.seed)
-    trunk = union(c.depth((0, 0.75), (1.02, 1.5)), c.bone((0, -0.6), (0, -1.4), (0.3, 0.26)))
+    trunk = union(c.depth((0, 0.75), (1.02, 1.5)), c.bone((0, -0.6), (0, -1.4), radii=(0.3, 0.26)))
     shoulders = union(
-        c.bone((-0.15, -0.74), (-0.9, -0.62), (0.16, 0.26)),
-        c.bone((0.15, -0.74), (0.9, -0.62), (0.16, 0.26)),
+        c.bone((-0.15, -0.74), (-0.9, -0.62), radii=(0.16, 0.26)),
+        c.bone((0.15, -0.74), (0.9, -0.62), radii=(0.16, 0.26)),
     )
-    image = blend(c.empty(0.02), 0.56, edge(union(trunk, shoulders), 4 * c.px))
+    image = blend(c.empty(0.02), 0.56, mask=edge(union(trunk, shoulders), 4 * c.px))
     image = image + 0.04 * cloud(rng, c.shape, cells=5) * (image > 0.3)
     image = _bones_behind(scene, c, image, rng)
     lungs = chest_lungs(scene, c)
@@ -85,7 +85,7 @@ def _bones_behind(scene: Scene, c: Canvas, image: Grey, rng: np.random.Generator
             [(side * 0.62, -0.62), (side * 0.92, -0.5), (side * 0.66, 0.02), (side * 0.55, -0.3)]
         )
         image = image + 0.05 * blade
-        clavicle = c.bone((side * 0.08, -0.60), (side * 0.78, -0.76), (0.035, 0.04))
+        clavicle = c.bone((side * 0.08, -0.60), (side * 0.78, -0.76), radii=(0.035, 0.04))
         image = image + 0.20 * edge(clavicle, 3 * c.px)
         head = c.depth((side * 0.98, -0.56), (0.16, 0.15))
         image = image + 0.2 * edge(head, 3 * c.px)
@@ -137,7 +137,7 @@ def _heart(scene: Scene, c: Canvas, image: Grey) -> Grey:
     grow = 1.0 + (0.45 + 0.2 * sick.size if sick else 0.08 * scene.anatomy.age)
     left = c.depth((0.15 * grow, 0.32), (0.33 * grow, 0.28 + 0.1 * (grow - 1)), tilt=0.45)
     right = c.depth((-0.06, 0.28), (0.17 * grow, 0.26))
-    stem = c.bone((0.0, -0.55), (0.0, 0.3), (0.10, 0.13))
+    stem = c.bone((0.0, -0.55), (0.0, 0.3), radii=(0.10, 0.13))
     knob = c.depth((0.12, -0.22), (0.10, 0.11))
     shape = union(left, right, stem, knob)
     return image + (0.80 - image) * np.float32(0.82) * edge(shape, 5 * c.px)
@@ -159,29 +159,29 @@ def _in_chest(c: Canvas, image: Grey, f: Finding, *, lungs: Grey, rng: np.random
     if f.kind == "effusion":
         level = 0.34 - 0.30 * f.size
         fluid = edge(c.y + 0.9 * np.square(c.x - f.side * 0.25) - level, 0.05)
-        return blend(image, 0.84, fluid * half * edge(lungs - 0.05, 0.1))
+        return blend(image, 0.84, mask=fluid * half * edge(lungs - 0.05, 0.1))
     if f.kind == "consolidation":
         rough = 0.10 * cloud(rng, c.shape, cells=9)
         depth = c.depth((spot[0], spot[1] + 0.08), (0.26, 0.24 + 0.08 * f.size)) + rough
-        return blend(image, np.maximum(image, 0.68), 0.9 * edge(depth, 0.18) * lungs)
+        return blend(image, np.maximum(image, 0.68), mask=0.9 * edge(depth, 0.18) * lungs)
     if f.kind == "pneumothorax":
         drop = 0.12 + 0.12 * f.size
         lung = c.depth((f.side * (0.36 - drop), 0.15), (0.34, 0.62))
         free = edge(-lung, 3 * c.px) * lungs * half
         line = edge(0.012 - np.abs(lung), c.px) * lungs * half
-        return blend(image, 0.06, 0.9 * free) + 0.25 * line
+        return blend(image, 0.06, mask=0.9 * free) + 0.25 * line
     if f.kind == "pacemaker":
         box = c.depth((0.52, -0.42), (0.16, 0.12 + 0.02 * f.size), tilt=0.3)
         lead = path(
             ((0.48, -0.44), (0.2, -0.56), (0.0, -0.42), (-0.06, 0.0), (-0.02, 0.36), (0.2, 0.48)),
             0.022,
         )
-        return blend(blend(image, 1.05, c.strokes(lead)), 1.1, edge(box, 2 * c.px))
+        return blend(blend(image, 1.05, mask=c.strokes(lead)), 1.1, mask=edge(box, 2 * c.px))
     if f.kind == "catheter":
         tube = path(
             ((f.side * 1.0, -0.50), (f.side * 0.5, -0.66), (-0.02, -0.52), (-0.07, 0.1)), 0.026
         )
-        return blend(image, 1.0, c.strokes(tube))
+        return blend(image, 1.0, mask=c.strokes(tube))
     return image
 
 
@@ -204,14 +204,14 @@ def xr_hand(scene: Scene) -> Grey:
     rng = np.random.default_rng(body.seed)
     bones = [bone for finger in FINGERS for bone in _finger(finger, bent=rng.normal(0, 0.05))]
     soft = union(
-        c.bone((0.02, 0.08), (0.0, 0.36), (0.30, 0.24)),
-        c.bone((0.0, 0.5), (0.02, 1.6), (0.2, 0.27)),
+        c.bone((0.02, 0.08), (0.0, 0.36), radii=(0.30, 0.24)),
+        c.bone((0.0, 0.5), (0.02, 1.6), radii=(0.2, 0.27)),
     )
     for start, end, r in bones:
         box = c.around((start, end), r + 0.12)
-        flesh = c.part(box).bone(start, end, (r + 0.065, r + 0.055))
+        flesh = c.part(box).bone(start, end, radii=(r + 0.065, r + 0.055))
         soft[box] = union(soft[box], flesh)
-    image = blend(c.empty(0.02), 0.34, edge(soft, 0.05))
+    image = blend(c.empty(0.02), 0.34, mask=edge(soft, 0.05))
     broken = scene.finding("fracture")
     for number, (start, end, r) in enumerate(bones):
         if broken and number == _broken_bone(broken):
@@ -224,10 +224,10 @@ def xr_hand(scene: Scene) -> Grey:
     for x, r in ((-0.09, 0.085), (0.14, 0.065)):
         image = _bone(c, image, (x, 0.68), (x * 1.1, 1.7), r)
     if f := scene.finding("plate"):
-        image = plate(c, image, (-0.09, 0.72), (-0.10, 1.18 + 0.1 * f.size), width=0.07)
+        image = plate(c, image, start=(-0.09, 0.72), end=(-0.10, 1.18 + 0.1 * f.size), width=0.07)
     if f := scene.finding("pellet"):
         place = (f.side * 0.15, -0.2 + 0.5 * f.v)
-        image = blend(image, METAL, c.ellipse(place, (0.085, 0.085)))
+        image = blend(image, METAL, mask=c.ellipse(place, (0.085, 0.085)))
     return expose(scene, image, marker=(0.84, 0.86))
 
 
@@ -254,7 +254,7 @@ def _bone(c: Canvas, image: Grey, start: Point, end: Point, radius: float) -> Gr
     box = c.around((start, end), 1.5 * radius)
     small = c.part(box)
     depth = union(
-        small.bone(start, end, (radius * 0.8, radius * 0.8)),
+        small.bone(start, end, radii=(radius * 0.8, radius * 0.8)),
         small.depth(start, (radius * 1.2, radius * 1.1)),
         small.depth(end, (radius * 1.15, radius)),
     )
@@ -276,16 +276,16 @@ def _broken(c: Canvas, image: Grey, bone: tuple[Point, Point, float], f: Finding
     return _bone(c, image, second, end, r)
 
 
-def plate(c: Canvas, image: Grey, start: Point, end: Point, *, width: float) -> Grey:
+def plate(c: Canvas, image: Grey, *, start: Point, end: Point, width: float) -> Grey:
     """The image with a metal plate and the screws that hold it."""
-    image = blend(image, METAL, c.strokes([(start, end, width)]))
+    image = blend(image, METAL, mask=c.strokes([(start, end, width)]))
     n = 5
     screws = []
     for k in range(n):
         t = (k + 0.5) / n
         x, y = start[0] + t * (end[0] - start[0]), start[1] + t * (end[1] - start[1])
         screws.append(((x - 1.6 * width, y), (x + 1.6 * width, y), 0.4 * width))
-    return blend(image, METAL, c.strokes(screws))
+    return blend(image, METAL, mask=c.strokes(screws))
 
 
 def xr_knee(scene: Scene) -> Grey:
@@ -296,10 +296,10 @@ def xr_knee(scene: Scene) -> Grey:
     half = c.half[1]
     thigh = 0.66 + 0.16 * body.fat
     soft = union(
-        c.bone((0, -half - 0.4), (0, 0), (thigh + 0.08, 0.62)),
-        c.bone((0, 0), (0, half + 0.4), (0.62, thigh - 0.1)),
+        c.bone((0, -half - 0.4), (0, 0), radii=(thigh + 0.08, 0.62)),
+        c.bone((0, 0), (0, half + 0.4), radii=(0.62, thigh - 0.1)),
     )
-    image = blend(c.empty(0.02), 0.30 + 0.03 * cloud(rng, c.shape, cells=6), edge(soft, 0.10))
+    image = blend(c.empty(0.02), 0.30 + 0.03 * cloud(rng, c.shape, cells=6), mask=edge(soft, 0.10))
     image = _femur(c, image, half=half)
     tibia = _tibia(c, half=half, broken=scene.finding("fracture"))
     image = union(image, 0.82 * spread(tibia, bone=0.06))
@@ -307,27 +307,27 @@ def xr_knee(scene: Scene) -> Grey:
     image = image + 0.12 * spread(c.depth((0.02, -0.26), (0.2, 0.2)), bone=0.04)
     if f := scene.finding("plate"):
         side = f.side * 0.2
-        image = plate(c, image, (side, 0.28), (side, 0.85 + 0.25 * f.size), width=0.085)
+        image = plate(c, image, start=(side, 0.28), end=(side, 0.85 + 0.25 * f.size), width=0.085)
     return expose(scene, image, marker=(0.05, 0.04))
 
 
 def _tibia(c: Canvas, *, half: float, broken: Finding | None) -> Grey:
     """Depth of the shin bone; broken, its lower part is shifted and turned, across a gap."""
-    top = np.minimum(c.bone((-0.24, 0.24), (0.24, 0.24), (0.19, 0.19)), c.y - 0.10)
+    top = np.minimum(c.bone((-0.24, 0.24), (0.24, 0.24), radii=(0.19, 0.19)), c.y - 0.10)
     if not broken:
-        return union(top, c.bone((0.0, 0.30), (-0.02, half + 0.4), (0.24, 0.19)))
+        return union(top, c.bone((0.0, 0.30), (-0.02, half + 0.4), radii=(0.24, 0.19)))
     cut = c.y - np.float32(0.62 + 0.15 * broken.v) - np.float32(0.8 * broken.side) * c.x
-    upper = np.minimum(c.bone((0.0, 0.30), (-0.02, half + 0.4), (0.24, 0.19)), -cut - 0.02)
+    upper = np.minimum(c.bone((0.0, 0.30), (-0.02, half + 0.4), radii=(0.24, 0.19)), -cut - 0.02)
     shift = broken.side * (0.12 + 0.08 * broken.size)
     start, end = (0.5 * shift, 0.3), (2.0 * shift, half + 0.4)
-    lower = np.minimum(c.bone(start, end, (0.22, 0.19)), cut - 0.04)
+    lower = np.minimum(c.bone(start, end, radii=(0.22, 0.19)), cut - 0.04)
     return union(top, upper, lower)
 
 
 def _femur(c: Canvas, image: Grey, *, half: float) -> Grey:
-    shaft = c.bone((0.0, -half - 0.4), (0.0, -0.30), (0.19, 0.25))
+    shaft = c.bone((0.0, -half - 0.4), (0.0, -0.30), radii=(0.19, 0.25))
     condyles = union(c.depth((-0.22, -0.16), (0.23, 0.22)), c.depth((0.22, -0.16), (0.23, 0.22)))
-    middle = c.bone((-0.2, -0.24), (0.2, -0.24), (0.16, 0.16))
+    middle = c.bone((-0.2, -0.24), (0.2, -0.24), radii=(0.16, 0.16))
     depth = union(shaft, condyles, middle)
     return union(image, 0.82 * spread(depth, bone=0.06))
 
@@ -339,10 +339,10 @@ def xr_pelvis(scene: Scene) -> Grey:
     rng = np.random.default_rng(body.seed)
     trunk = union(
         c.depth((0, -0.5), (1.15 + 0.1 * body.fat, 1.0)),
-        c.bone((-0.58, 0.2), (-0.62, 1.4), (0.5, 0.42)),
-        c.bone((0.58, 0.2), (0.62, 1.4), (0.5, 0.42)),
+        c.bone((-0.58, 0.2), (-0.62, 1.4), radii=(0.5, 0.42)),
+        c.bone((0.58, 0.2), (0.62, 1.4), radii=(0.5, 0.42)),
     )
-    image = blend(c.empty(0.02), 0.34 + 0.05 * cloud(rng, c.shape, cells=7), edge(trunk, 0.1))
+    image = blend(c.empty(0.02), 0.34 + 0.05 * cloud(rng, c.shape, cells=7), mask=edge(trunk, 0.1))
     for k in range(3):
         y = -0.98 + 0.2 * k
         image = union(image, 0.74 * spread(c.depth((0, y), (0.19, 0.1)), bone=0.03))
@@ -375,10 +375,10 @@ def _hip(c: Canvas, image: Grey, side: int, *, broken: Finding | None) -> Grey:
     image = union(image, 0.80 * spread(head, bone=0.04))
     foot = (side * (0.86 + drop), 0.24 - drop)
     if not broken:
-        neck = c.bone((side * 0.60, 0.04), foot, (0.11, 0.13))
+        neck = c.bone((side * 0.60, 0.04), foot, radii=(0.11, 0.13))
         image = union(image, 0.78 * spread(neck, bone=0.04))
     shaft = union(
-        c.bone(foot, (side * (0.80 + drop), 1.5), (0.14, 0.12)), c.depth(foot, (0.15, 0.17))
+        c.bone(foot, (side * (0.80 + drop), 1.5), radii=(0.14, 0.12)), c.depth(foot, (0.15, 0.17))
     )
     return union(image, 0.80 * spread(shaft, bone=0.045))
 
@@ -389,7 +389,7 @@ def _implant(c: Canvas, image: Grey, side: int) -> Grey:
         ((side * 0.82, 0.18), (side * 0.81, 0.62), 0.13),
         ((side * 0.81, 0.62), (side * 0.80, 0.80), 0.08),
     ]
-    image = blend(image, METAL, c.strokes(pieces))
-    image = blend(image, METAL, c.ellipse((side * 0.58, 0.02), (0.15, 0.15)))
+    image = blend(image, METAL, mask=c.strokes(pieces))
+    image = blend(image, METAL, mask=c.ellipse((side * 0.58, 0.02), (0.15, 0.15)))
     cup = c.depth((side * 0.57, 0.0), (0.22, 0.22))
-    return blend(image, 1.1, edge(0.025 - np.abs(cup), 2 * c.px) * edge(0.08 - c.y, 0.1))
+    return blend(image, 1.1, mask=edge(0.025 - np.abs(cup), 2 * c.px) * edge(0.08 - c.y, 0.1))

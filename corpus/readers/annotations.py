@@ -58,7 +58,7 @@ def read_groups(*folders: Path) -> list[Annotations]:
     for path in dict.fromkeys(folder / GROUPS_FILE for folder in folders):
         if path.exists():
             header, rows = read_rows(path, needed=("image_id", "group"))
-            found.append(annotate(path, header, rows, ignored=()))
+            found.append(annotate(path, header=header, rows=rows, ignored=()))
     return found
 
 
@@ -76,12 +76,12 @@ def read_annotations(*folders: Path) -> list[Annotations]:
     for path in dict.fromkeys(folder / METADATA_FILE for folder in folders):
         if path.exists():
             header, rows = read_rows(path, needed=("image_id",))
-            found.append(annotate(path, header, rows, ignored=()))
+            found.append(annotate(path, header=header, rows=rows, ignored=()))
     return found
 
 
 def annotate(
-    path: Path, header: Sequence[str], rows: Mapping[str, Row], *, ignored: Sequence[str]
+    path: Path, *, header: Sequence[str], rows: Mapping[str, Row], ignored: Sequence[str]
 ) -> Annotations:
     """Rows by image id.
 

@@ -100,8 +100,8 @@ def read_manifest(source: Path, *, strict: bool = False) -> Reading:
     missing = [image.image_id for place, (image, _) in rows.items() if place not in here]
     said = annotate(
         path,
-        sheet.header,
-        {
+        header=sheet.header,
+        rows={
             place: {**_plain(row), "image_id": image.image_id}
             for place, (image, row) in here.items()
         },

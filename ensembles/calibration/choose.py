@@ -1,12 +1,11 @@
 """The calibrations by name, which of them pays, and predicted beside observed, bin by bin."""
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from core.errors import ConfigError
 from core.folds import cross_fitted, in_order
@@ -15,7 +14,7 @@ from core.metrics import ScoredImages, Scores, beats_by_margin
 from ensembles.calibration.isotonic import IsotonicCalibration, fit_isotonic
 from ensembles.calibration.temperature import Calibration, Calibrator, fit_calibration
 from ensembles.calibration.vector import VectorCalibration, fit_vector
-from ensembles.pairs import Bools, Floats, Ints, Pairs
+from ensembles.pairs import Bools, Floats, Ints, LabelledPairs
 from ensembles.solvers.logistic import EDGE
 
 
@@ -52,7 +51,7 @@ def from_json(values: Mapping[str, Any]) -> Calibrator:
     return _READERS[kind](given)
 
 
-def fit_kind(kind: str, pairs: Pairs, *, labels: LabelSpace) -> Calibrator:
+def fit_kind(kind: str, pairs: LabelledPairs, *, labels: LabelSpace) -> Calibrator:
     """A calibration of this kind, fitted on the pairs that are not certain.
 
     Raises:
@@ -60,7 +59,7 @@ def fit_kind(kind: str, pairs: Pairs, *, labels: LabelSpace) -> Calibrator:
     """
     free = pairs.probs < 1.0  # neither those of `always` nor other certain ones
     return CALIBRATIONS[kind](
-        pairs.probs[free], pairs.true[free], pairs.columns[free], labels=labels
+        pairs.probs[free], pairs.true[free], columns=pairs.columns[free], labels=labels
     )
 
 
@@ -79,7 +78,9 @@ class CalibrationChoice:
     calibrated: Floats
 
 
-def choose_calibration(pairs: Pairs, images: ScoredImages, *, margin: float) -> CalibrationChoice:
+def choose_calibration(
+    pairs: LabelledPairs, images: ScoredImages, *, margin: float
+) -> CalibrationChoice:
     """The simplest calibration that no other one beats by the margin in cross-fitted log loss.
 
     Args:
@@ -108,7 +109,7 @@ def choose_calibration(pairs: Pairs, images: ScoredImages, *, margin: float) -> 
     return CalibrationChoice(kind=kept[0], log_loss=log_loss, calibrated=kept[1])
 
 
-def _cross_fitted(kind: str, pairs: Pairs, images: ScoredImages) -> Floats:
+def _cross_fitted(kind: str, pairs: LabelledPairs, images: ScoredImages) -> Floats:
     """(n,) probabilities calibrated without the fold of the pair's image."""
 
     def fit(others: Bools) -> Calibrator:
@@ -122,29 +123,16 @@ def _cross_fitted(kind: str, pairs: Pairs, images: ScoredImages) -> Floats:
     return in_order([(held_out[pairs.rows], probs) for held_out, probs in found])
 
 
+Numbers = npt.NDArray[np.float64]
+
 EDGES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Bounds of the bins; finer where most pairs of 3,047 concepts lie."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """Pairs whose probability lies within low <= p < high (the last bin holds 1 too).
+def reliability(probs: Floats, true: Bools, *, edges: tuple[float, ...] = EDGES) -> Numbers:
+    """(bins, 5) pairs by their probability p: low, high, mean p, share that is true, n.
 
-    Attributes:
-        mean: their mean probability.
-        share: the share of them that is true.
-        n: how many they are, 1 or more.
-    """
-
-    low: float
-    high: float
-    mean: float
-    share: float
-    n: int
-
-
-def reliability(probs: Floats, true: Bools, *, edges: tuple[float, ...] = EDGES) -> tuple[Bin, ...]:
-    """The bins that hold any pair, from the lowest up.
+    A bin holds low <= p < high, the last one 1 as well. Bins without a pair are left out.
 
     Args:
         probs: (n,) probabilities.
@@ -153,25 +141,8 @@ def reliability(probs: Floats, true: Bools, *, edges: tuple[float, ...] = EDGES)
     """
     number = np.clip(np.searchsorted(edges, probs, side="right") - 1, 0, len(edges) - 2)
     n = np.bincount(number, minlength=len(edges) - 1)
-    predicted = np.bincount(number, weights=probs, minlength=len(edges) - 1)
-    n_true = np.bincount(number, weights=true, minlength=len(edges) - 1)
-    return tuple(
-        Bin(
-            low=edges[b],
-            high=edges[b + 1],
-            mean=float(predicted[b] / n[b]),
-            share=float(n_true[b] / n[b]),
-            n=int(n[b]),
-        )
-        for b in np.flatnonzero(n)
-    )
-
-
-def write_reliability(path: Path, bins: Mapping[str, tuple[Bin, ...]]) -> None:
-    """Write a row a bin: what the probabilities are (`before`, `after`), bounds, mean, share, n."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["calibration", "low", "high", "mean_predicted", "share_true", "n"])
-        for name, its_bins in bins.items():
-            for b in its_bins:
-                writer.writerow([name, b.low, b.high, f"{b.mean:.6f}", f"{b.share:.6f}", b.n])
+    held = np.flatnonzero(n)
+    mean = np.bincount(number, weights=probs, minlength=len(edges) - 1)[held] / n[held]
+    share = np.bincount(number, weights=true, minlength=len(edges) - 1)[held] / n[held]
+    bounds = np.array(edges)
+    return np.stack([bounds[held], bounds[held + 1], mean, share, n[held]], axis=1)

@@ -101,7 +101,7 @@ class IsotonicCalibration:
 
 
 def fit_isotonic(
-    probs: Floats, true: Bools, columns: Ints, *, labels: LabelSpace
+    probs: Floats, true: Bools, *, columns: Ints, labels: LabelSpace
 ) -> IsotonicCalibration:
     """The rising functions with the least log loss on bins of pairs.
 

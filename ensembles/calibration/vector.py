@@ -78,7 +78,7 @@ class VectorCalibration:
 
 
 def fit_vector(
-    probs: Floats, true: Bools, columns: Ints, *, labels: LabelSpace
+    probs: Floats, true: Bools, *, columns: Ints, labels: LabelSpace
 ) -> VectorCalibration:
     """The calibration of each concept with the highest posterior.
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from core.errors import PredictionsError
-from core.folds import cross_fitted, fitted_without
+from core.folds import cross_fitted, fitted_without, held_out_images
 from core.labels import Concepts
 from core.metrics import (
     THRESHOLDS,
@@ -20,15 +20,21 @@ from core.metrics import (
     mean_in_order,
 )
 from core.progress import say
-from ensembles.calibration.choose import CalibrationChoice, choose_calibration, fit_kind
+from ensembles.calibration.choose import (
+    CalibrationChoice,
+    Numbers,
+    choose_calibration,
+    fit_kind,
+    reliability,
+)
 from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
-from ensembles.decisions.rule import DecisionRule, RuleKind
+from ensembles.decisions.rule import CALIBRATED_RULES, DecisionRule
 from ensembles.decisions.set_sizes import fit_factor
 from ensembles.decisions.thresholds import LevelChoice, Thresholds, Tuning, choose_thresholds
-from ensembles.pairs import Bools, Floats, Pairs, are_true
+from ensembles.pairs import Bools, Floats, LabelledPairs
 
-CALIBRATED: tuple[RuleKind, ...] = ("top-k", "ratio", "expected-f1", "general-f1")
-"""Rules on calibrated probabilities, the simplest first."""
+Always = Mapping[str, Concepts]
+"""By category, the concepts that every image of it gets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +51,16 @@ class CalibratedModel:
     rule: DecisionRule
     by_fold: Sequence[tuple[Bools, DecisionRule]]
     calibration: CalibrationChoice
-    pairs: Pairs
+    pairs: LabelledPairs
+
+    def reliability(self) -> dict[str, Numbers]:
+        """(bins, 5) of `reliability` of the pairs that are not certain, by calibration."""
+        free = self.pairs.probs < 1.0
+        by_calibration = {"before": self.pairs.probs, "after": self.calibration.calibrated}
+        return {
+            name: reliability(probs[free], self.pairs.true[free])
+            for name, probs in by_calibration.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +75,8 @@ class RuleChoice:
         kept: its name in `rungs`.
         rungs: (N,) cross-fitted F1 of the images under every rule that was tried, NaN for an image
             that is left out of the mean: the `plain` threshold, exact `global`, `category` and
-            `concept` thresholds, and those of `CALIBRATED`.
+            `concept` thresholds, and those of
+            `CALIBRATED_RULES`.
         levels: thresholds of every level, kept or not.
         calibrated_model: None where the probabilities cannot be calibrated.
     """
@@ -89,18 +105,22 @@ def choose_rule(
     images: ScoredImages,
     *,
     tuning: Tuning,
-    always: Mapping[str, Concepts] | None = None,
+    always: Always | None = None,
+    always_by_fold: Mapping[int, Always] | None = None,
 ) -> RuleChoice:
     """The simplest rule that no other one beats by the margin.
 
     In this order: one plain threshold of `core.metrics`, which is too coarse to overfit;
-    exact thresholds of the finest level that pays; the rules of `CALIBRATED`, under the calibration
-    that pays. Probabilities that cannot be calibrated are decided by thresholds, and that is said.
+    exact thresholds of the finest level that pays; the rules of `CALIBRATED_RULES`, under the
+    calibration that pays. Probabilities that cannot be calibrated are decided by thresholds, and
+    that is said.
 
     Args:
         probs: (N, L) out-of-fold probabilities.
         images: N of them.
         always: concepts that every image of a category gets; no threshold is spent on them.
+        always_by_fold: those that the images of a fold get while they are judged, where they were
+            counted on images of these folds; None where `always` was counted elsewhere.
 
     Raises:
         AlignmentError: rows or columns do not fit, an image has no fold, or all share one.
@@ -111,9 +131,9 @@ def choose_rule(
         nomissing=tuning.nomissing,
         always=always or {},
     )
-    probs = base.with_always(probs, categories=images.categories, labels=images.labels)
-    levels = choose_thresholds(probs, images, tuning=tuning)
-    trial = _Trial(probs=probs, images=images, base=base)
+    trial = _Trial(probs=probs, images=images, base=base, always_by_fold=always_by_fold)
+    trial = replace(trial, probs=trial.with_always())
+    levels = choose_thresholds(trial.probs, images, tuning=tuning)
     sets = trial.cross_fitted(trial.plain)
     rule = trial.plain(np.ones(len(images), dtype=np.bool_))
     exact, level = levels.thresholds, levels.level
@@ -151,6 +171,25 @@ class _Trial:
     probs: Floats
     images: ScoredImages
     base: DecisionRule
+    always_by_fold: Mapping[int, Always] | None
+
+    def with_always(self) -> Floats:
+        """(N, L) the probabilities with 1 for the concepts that each image always gets."""
+        labels, categories = self.images.labels, self.images.categories
+        if self.always_by_fold is None:
+            return self.base.with_always(self.probs, categories=categories, labels=labels)
+        probs = self.probs.copy()
+        for held_out in held_out_images(self.images.folds):
+            rule, names = self._base(~held_out), self._names[held_out].tolist()
+            probs[held_out] = rule.with_always(probs[held_out], categories=names, labels=labels)
+        return probs
+
+    def _base(self, chosen: Bools) -> DecisionRule:
+        """The rule that is fitted further on these images: all, or all but those of a fold."""
+        if self.always_by_fold is None or chosen.all():
+            return self.base
+        fold = int(self.images.folds[~chosen][0])
+        return replace(self.base, always=self.always_by_fold[fold])
 
     @cached_property
     def _f1_by_threshold(self) -> Scores:
@@ -163,7 +202,8 @@ class _Trial:
     def plain(self, chosen: Bools) -> DecisionRule:
         """The best plain threshold of these images."""
         threshold = float(THRESHOLDS[best_threshold(self._f1_by_threshold[:, chosen])])
-        return replace(self.base, kind="thresholds", thresholds=Thresholds(global_=threshold))
+        rule = self._base(chosen)
+        return replace(rule, kind="thresholds", thresholds=Thresholds(global_=threshold))
 
     def calibrate(self, *, margin: float) -> CalibratedModel:
         """The calibration that pays, with all that rules on calibrated probabilities need.
@@ -171,7 +211,7 @@ class _Trial:
         Raises:
             PredictionsError: the probabilities cannot be calibrated.
         """
-        pairs = Pairs.of(self.probs, self.images.targets, floor=self.base.floor)
+        pairs = LabelledPairs.of(self.probs, self.images.targets, floor=self.base.floor)
         choice = choose_calibration(pairs, self.images, margin=margin)
         return CalibratedModel(
             rule=self._fitted(np.ones(len(self.images), np.bool_), pairs, choice.kind),
@@ -182,30 +222,30 @@ class _Trial:
             pairs=pairs,
         )
 
-    def _fitted(self, chosen: Bools, pairs: Pairs, kind: str) -> DecisionRule:
+    def _fitted(self, chosen: Bools, pairs: LabelledPairs, kind: str) -> DecisionRule:
         """Calibration, number missed, factor and head of these images."""
         fitted = fit_kind(kind, pairs.of_images(chosen), labels=self.images.labels)
-        rule = replace(self.base, calibration=fitted)
+        rule = replace(self._base(chosen), calibration=fitted)
         names = self._names[chosen].tolist()
         ranked = rule.ranked(self.probs[chosen], categories=names, labels=self.images.labels)
         targets = self.images.targets.rows(chosen)
-        true = are_true(targets, rows=ranked.rows, columns=ranked.columns)
+        true = ranked.are_true(targets)
         n_true = np.bincount(ranked.rows[true], minlength=len(targets))
         missed = float((targets.n_true - n_true).mean())
         factor = fit_factor(
             ranked,
             true,
-            targets.n_true,
+            n_true=targets.n_true,
             limit=rule.max_concepts,
             empty_truth=rule.empty_truth,
             missed=missed,
         )
-        head = fit_counts(poisson_binomial(ranked), n_true, names)
+        head = fit_counts(poisson_binomial(ranked), n_true, categories=names)
         return replace(rule, missed=missed, factor=factor, head=head)
 
-    def under(self, calibrated_model: CalibratedModel) -> dict[RuleKind, csr_array]:
+    def under(self, calibrated_model: CalibratedModel) -> dict[str, csr_array]:
         """(N, L) cross-fitted decisions of each rule on calibrated probabilities."""
-        found: dict[RuleKind, list[tuple[Bools, csr_array]]] = {kind: [] for kind in CALIBRATED}
+        found: dict[str, list[tuple[Bools, csr_array]]] = {kind: [] for kind in CALIBRATED_RULES}
         for held_out, rule in calibrated_model.by_fold:
             names, probs = self._names[held_out].tolist(), self.probs[held_out]
             ranked = rule.ranked(probs, categories=names, labels=self.images.labels)

@@ -63,7 +63,7 @@ class CountHead:
 
 
 def fit_counts(
-    pmf: Floats64, n_true: npt.NDArray[np.integer], categories: Sequence[str]
+    pmf: Floats64, n_true: npt.NDArray[np.integer], *, categories: Sequence[str]
 ) -> CountHead:
     """The head with the highest penalised likelihood, by Newton's method.
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import poisson
 
-from core.metrics import EmptyTruth
+from core.editions import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import CalibratedPairs, Counts, Floats64
 

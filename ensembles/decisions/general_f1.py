@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.sparse import csr_array
 
-from core.metrics import EmptyTruth
+from core.editions import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
 from ensembles.decisions.concept_counts import CountHead, add_concepts, poisson_binomial
 from ensembles.decisions.expected_f1 import Expected, reciprocals
@@ -203,7 +203,7 @@ def expected_of(
     return Expected(decided=ranked.chosen(decided), f1=f1, counts=counts)
 
 
-def with_decided(rows: Ints, columns: Ints, decided: csr_array) -> tuple[Ints, Ints, Bools]:
+def with_decided(rows: Ints, columns: Ints, *, decided: csr_array) -> tuple[Ints, Ints, Bools]:
     """The pairs and the decided ones together, ordered, and (n,) which of them are decided."""
     width = decided.shape[1]
     its_rows = np.repeat(np.arange(decided.shape[0]), np.diff(decided.indptr))

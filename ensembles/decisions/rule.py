@@ -1,18 +1,18 @@
 """How probabilities become concept sets."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES, UNKNOWN
+from core.editions import EmptyTruth
 from core.errors import AlignmentError, ConfigError, first_few
 from core.labels import Concepts, LabelSpace
-from core.metrics import EmptyTruth
 from core.storage.folders import write_json
 from ensembles.calibration.choose import from_json
 from ensembles.calibration.temperature import Calibration, Calibrator
@@ -23,7 +23,8 @@ from ensembles.decisions.set_sizes import ratio_sizes, top_sizes
 from ensembles.decisions.thresholds import Thresholds
 from ensembles.pairs import Bools, CalibratedPairs, Floats, Ints, select, to_csr
 
-RuleKind = Literal["thresholds", "top-k", "ratio", "expected-f1", "general-f1"]
+BY_THRESHOLDS = "thresholds"
+"""The kind of rule that needs no calibrated probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +32,10 @@ class DecisionRule:
     """How probabilities become concept sets.
 
     Attributes:
-        kind: `thresholds`, or a rule on calibrated probabilities: `top-k` takes the expected
-            number of concepts, `ratio` those above half of the best plug-in F1, `expected-f1` the
-            set with the highest expected F1 of independent concepts, `general-f1` that of concepts
-            whose number follows `head`.
+        kind: `BY_THRESHOLDS`, or a rule of `CALIBRATED_RULES` on calibrated probabilities: `top-k`
+            takes the expected number of concepts, `ratio` those above half of the best plug-in F1,
+            `expected-f1` the set with the highest expected F1 of independent concepts, `general-f1`
+            that of concepts whose number follows `head`.
         thresholds: for the kind of that name.
         calibration: applied by all other kinds.
         factor: of `top-k`, on the expected number.
@@ -54,7 +55,7 @@ class DecisionRule:
             concept allowed.
     """
 
-    kind: RuleKind
+    kind: str
     thresholds: Thresholds | None = None
     calibration: Calibrator = field(default_factory=Calibration)
     factor: float = 1.0
@@ -67,12 +68,12 @@ class DecisionRule:
     always: Mapping[str, Concepts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(RuleKind):
+        if self.kind not in (BY_THRESHOLDS, *CALIBRATED_RULES):
             raise ConfigError(
                 f"unknown decision rule {self.kind!r};"
-                f" expected one of {', '.join(get_args(RuleKind))}"
+                f" expected one of {', '.join((BY_THRESHOLDS, *CALIBRATED_RULES))}"
             )
-        if self.kind == "thresholds" and self.thresholds is None:
+        if self.kind == BY_THRESHOLDS and self.thresholds is None:
             raise ConfigError("a decision by thresholds needs thresholds")
         if strange := sorted(set(self.always) - {*CATEGORIES, UNKNOWN}):
             raise ConfigError(
@@ -92,7 +93,7 @@ class DecisionRule:
     @property
     def is_one_threshold(self) -> bool:
         """Whether nothing but one threshold for all concepts and images was tuned."""
-        thresholds = self.thresholds if self.kind == "thresholds" else None
+        thresholds = self.thresholds if self.kind == BY_THRESHOLDS else None
         return thresholds is not None and thresholds.level == "global"
 
     def decide(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> csr_array:
@@ -107,7 +108,7 @@ class DecisionRule:
             LabelSpaceError: the rule names a concept that is not in the label space.
         """
         self._check(probs, categories, labels)
-        if self.thresholds is None or self.kind != "thresholds":
+        if self.thresholds is None or self.kind != BY_THRESHOLDS:
             ranked = self.ranked(probs, categories=categories, labels=labels)
             return self.complete(self.of_ranked(ranked, categories), probs)
         forced, kinds = self._forced(categories, labels)
@@ -150,22 +151,7 @@ class DecisionRule:
 
         Images may be left without any: see `complete`.
         """
-        limit, empty, missed = self.max_concepts, self.empty_truth, self.missed
-        if self.kind == "top-k":
-            return ranked.first(top_sizes(ranked, factor=self.factor, limit=limit, missed=missed))
-        if self.kind == "ratio":
-            sizes = ratio_sizes(ranked, limit=limit, empty_truth=empty, missed=missed)
-            return ranked.first(sizes)
-        if self.kind == "expected-f1":
-            return maximise(ranked, limit=limit, empty_truth=empty, missed=missed).decided
-        return maximise_general(
-            ranked,
-            head=self.head,
-            categories=categories,
-            limit=limit,
-            empty_truth=empty,
-            missed=missed,
-        ).decided
+        return CALIBRATED_RULES[self.kind](self, ranked, categories)
 
     def with_always(
         self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
@@ -250,3 +236,50 @@ class DecisionRule:
 
 
 _CONSIDERED = 200
+
+
+def _top_k(rule: DecisionRule, ranked: CalibratedPairs, categories: Sequence[str]) -> csr_array:
+    sizes = top_sizes(ranked, factor=rule.factor, limit=rule.max_concepts, missed=rule.missed)
+    return ranked.first(sizes)
+
+
+def _ratio(rule: DecisionRule, ranked: CalibratedPairs, categories: Sequence[str]) -> csr_array:
+    sizes = ratio_sizes(
+        ranked, limit=rule.max_concepts, empty_truth=rule.empty_truth, missed=rule.missed
+    )
+    return ranked.first(sizes)
+
+
+def _expected_f1(
+    rule: DecisionRule, ranked: CalibratedPairs, categories: Sequence[str]
+) -> csr_array:
+    return maximise(
+        ranked, limit=rule.max_concepts, empty_truth=rule.empty_truth, missed=rule.missed
+    ).decided
+
+
+def _general_f1(
+    rule: DecisionRule, ranked: CalibratedPairs, categories: Sequence[str]
+) -> csr_array:
+    return maximise_general(
+        ranked,
+        head=rule.head,
+        categories=categories,
+        limit=rule.max_concepts,
+        empty_truth=rule.empty_truth,
+        missed=rule.missed,
+    ).decided
+
+
+CALIBRATED_RULES: Mapping[
+    str, Callable[[DecisionRule, CalibratedPairs, Sequence[str]], csr_array]
+] = {
+    "top-k": _top_k,
+    "ratio": _ratio,
+    "expected-f1": _expected_f1,
+    "general-f1": _general_f1,
+}
+"""How rules on calibrated probabilities decide, the simplest first; images have N categories.
+
+Their words for people stand in `core.runs.ensemble.DECISION_RULES`, in the same order.
+"""

@@ -13,7 +13,8 @@ expected number of concepts, times a fitted factor.
 import numpy as np
 import numpy.typing as npt
 
-from core.metrics import EmptyTruth, Scores
+from core.editions import EmptyTruth
+from core.metrics import Scores
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, CalibratedPairs, Counts, Floats64
 
@@ -87,8 +88,8 @@ def top_sizes(ranked: CalibratedPairs, *, factor: float, limit: int, missed: flo
 def fit_factor(
     ranked: CalibratedPairs,
     true: Bools,
-    n_true: npt.NDArray[np.integer],
     *,
+    n_true: npt.NDArray[np.integer],
     limit: int,
     empty_truth: EmptyTruth,
     missed: float = 0.0,

@@ -8,18 +8,17 @@ though, so the sample F1 at all of its values is one pass over the images sorted
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from core.editions import EmptyTruth
 from core.errors import ConfigError, first_few
 from core.folds import cross_fitted, in_order
 from core.labels import LabelSpace
-from core.metrics import EmptyTruth, ScoredImages, Scores, beats_by_margin, mean_in_order
-from core.storage.folders import write_json
-from ensembles.pairs import Bools, Floats, Pairs, to_csr
+from core.metrics import ScoredImages, Scores, beats_by_margin, mean_in_order
+from ensembles.pairs import Bools, Floats, LabelledPairs, to_csr
 from ensembles.solvers.line_search import TIE, best_concept_thresholds, search_threshold
 
 Level = Literal["global", "category", "concept"]
@@ -71,7 +70,9 @@ class Thresholds:
         values[labels.columns(list(self.by_concept))] = list(self.by_concept.values())
         return values
 
-    def decided(self, pairs: Pairs, *, categories: Sequence[str], labels: LabelSpace) -> Bools:
+    def decided(
+        self, pairs: LabelledPairs, *, categories: Sequence[str], labels: LabelSpace
+    ) -> Bools:
         """(n,) whether each pair reaches its threshold."""
         own = self.of_concepts(labels)[pairs.columns]
         shared = self.of_images(categories)[pairs.rows]
@@ -97,19 +98,19 @@ class Thresholds:
         )
 
 
-WHEN_EMPTY: dict[EmptyTruth, float] = {"left out": 0.0, "counted": 1.0}
-"""F1 of an image with nothing true and nothing decided. Where such images are left out they score
-0 whatever is decided, and add nothing to a gain."""
+_WHEN_EMPTY: dict[EmptyTruth, float] = {"left out": 0.0, "counted": 1.0}
+"""What searches take for the F1 of an image with nothing true and nothing decided. Where such
+images are left out they score 0 whatever is decided, and so add nothing to a gain."""
 
 
-def tune_global(pairs: Pairs, *, empty_truth: EmptyTruth) -> float:
+def tune_global(pairs: LabelledPairs, *, empty_truth: EmptyTruth) -> float:
     """The one threshold with the highest sample F1, exact over all distinct probabilities."""
     nothing = np.zeros(len(pairs.n_true))
     return _search(pairs, reference=nothing, caution=0.0, empty_truth=empty_truth)[0]
 
 
 def tune_by_category(
-    pairs: Pairs,
+    pairs: LabelledPairs,
     categories: Sequence[str],
     *,
     start: float,
@@ -127,9 +128,8 @@ def tune_by_category(
     own = {}
     for name in np.unique(names):
         here = pairs.of_images(names == name)
-        start_f1 = here.image_f1(
-            here.probs >= np.float32(start), when_empty=WHEN_EMPTY[empty_truth]
-        )
+        start_f1 = here.image_f1(here.probs >= np.float32(start), empty_truth=empty_truth)
+        start_f1 = np.nan_to_num(start_f1)  # what is left out adds nothing to a gain
         threshold, gain = _search(
             here, reference=start_f1, caution=caution, empty_truth=empty_truth
         )
@@ -139,7 +139,7 @@ def tune_by_category(
 
 
 def tune_by_concept(
-    pairs: Pairs,
+    pairs: LabelledPairs,
     *,
     start: Floats,
     empty_truth: EmptyTruth,
@@ -170,13 +170,13 @@ def tune_by_concept(
         caution,
         min_true,
         max_sweeps,
-        WHEN_EMPTY[empty_truth],
+        _WHEN_EMPTY[empty_truth],
     )
     return thresholds
 
 
 def _search(
-    pairs: Pairs, *, reference: Scores, caution: float, empty_truth: EmptyTruth
+    pairs: LabelledPairs, *, reference: Scores, caution: float, empty_truth: EmptyTruth
 ) -> tuple[float, float]:
     order = pairs.by_prob
     return search_threshold(
@@ -186,7 +186,7 @@ def _search(
         pairs.n_true,
         reference,
         caution,
-        WHEN_EMPTY[empty_truth],
+        _WHEN_EMPTY[empty_truth],
     )
 
 
@@ -209,7 +209,7 @@ class Tuning:
 
 
 def tune(
-    pairs: Pairs,
+    pairs: LabelledPairs,
     images: ScoredImages,
     *,
     levels: tuple[Level, ...],
@@ -260,6 +260,18 @@ class LevelChoice:
     image_f1: Mapping[str, Scores]
     tried: Mapping[str, Thresholds]
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the level that pays, and the thresholds of every level that was tried."""
+        levels = {
+            level: {
+                "global": thresholds.global_,
+                "by_category": dict(thresholds.by_category),
+                "by_concept": dict(thresholds.by_concept),
+            }
+            for level, thresholds in self.tried.items()
+        }
+        return {"level": self.level, "levels": levels}
+
 
 def choose_thresholds(probs: Floats, images: ScoredImages, *, tuning: Tuning) -> LevelChoice:
     """Thresholds of the finest level that pays on images it was not tuned on.
@@ -275,7 +287,7 @@ def choose_thresholds(probs: Floats, images: ScoredImages, *, tuning: Tuning) ->
         AlignmentError: an image has no fold, or all share one.
         ValueError: shapes differ, or no image has a true concept.
     """
-    pairs = Pairs.of(probs, images.targets)
+    pairs = LabelledPairs.of(probs, images.targets)
     names = np.array(images.categories, dtype=np.str_)
 
     def tuned(levels: tuple[Level, ...], others: Bools) -> Thresholds:
@@ -289,10 +301,7 @@ def choose_thresholds(probs: Floats, images: ScoredImages, *, tuning: Tuning) ->
     def judged(levels: tuple[Level, ...]) -> tuple[Scores, Bools]:
         found = cross_fitted(lambda others: tuned(levels, others), decide, folds=images.folds)
         decided: Bools = in_order([(held_out[pairs.rows], its) for held_out, its in found])
-        image_f1 = pairs.image_f1(decided, when_empty=WHEN_EMPTY[images.empty_truth])
-        if images.empty_truth == "left out":
-            image_f1[images.targets.n_true == 0] = np.nan
-        return image_f1, decided
+        return pairs.image_f1(decided, empty_truth=images.empty_truth), decided
 
     kept: tuple[Level, ...] = ("global",)
     best, decided = judged(kept)
@@ -314,16 +323,3 @@ def choose_thresholds(probs: Floats, images: ScoredImages, *, tuning: Tuning) ->
         image_f1=image_f1,
         tried=tried,
     )
-
-
-def write_levels(path: Path, choice: LevelChoice) -> None:
-    """Write the thresholds of every level that was tried, and which of them pays."""
-    levels = {
-        level: {
-            "global": thresholds.global_,
-            "by_category": dict(thresholds.by_category),
-            "by_concept": dict(thresholds.by_concept),
-        }
-        for level, thresholds in choice.tried.items()
-    }
-    write_json(path, {"level": choice.level, "levels": levels})

@@ -15,7 +15,6 @@ where a common cause of deviation 1 moved all their logits; the head alone was o
 so that heads and independence are both tried.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,8 +27,7 @@ from core.folds import Folds
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.metrics import Interval, ScoredImages, Scores, bootstrap, group_numbers
-from core.runs.ensemble import read_scores, write_scores
-from ensembles.calibration.choose import reliability, write_reliability
+from core.runs.ensemble import EnsembleRecord, Numbers
 from ensembles.decisions.choose import RuleChoice
 from ensembles.decisions.concept_counts import CountHead
 from ensembles.decisions.expected_f1 import Expected
@@ -37,6 +35,10 @@ from ensembles.decisions.general_f1 import expected_of, with_decided
 from ensembles.decisions.rule import DecisionRule
 from ensembles.forecast.shift import ImageTraits, Shift, shift_between
 from ensembles.pairs import Bools, CalibratedPairs, Floats, to_csr
+
+COLUMNS = ("forecast", "truth", "mass", "highest")
+"""Values of an image that a forecast goes by: expected F1, true F1, expected number of concepts and
+highest probability."""
 
 _BLOCK = 32  # resamples drawn at once, as `core.metrics.bootstrap` does
 
@@ -79,8 +81,8 @@ class Forecast:
 def expected_scores(
     rule: DecisionRule,
     decided: csr_array,
-    probs: Floats,
     *,
+    probs: Floats,
     categories: Sequence[str],
     labels: LabelSpace,
 ) -> tuple[Expected, dict[str, Scores]]:
@@ -93,7 +95,7 @@ def expected_scores(
         categories: N categories.
     """
     known = rule.ranked(probs, categories=categories, labels=labels)
-    rows, columns, flags = with_decided(known.rows, known.columns, decided)
+    rows, columns, flags = with_decided(known.rows, known.columns, decided=decided)
     calibrated = rule.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
     place = np.searchsorted(
         rows.astype(np.int64) * len(labels) + columns,
@@ -165,7 +167,7 @@ def _cross_fitted(
         expected, kinds = expected_scores(
             rule,
             choice.decided[held_out],
-            probs[held_out],
+            probs=probs[held_out],
             categories=names[held_out].tolist(),
             labels=images.labels,
         )
@@ -175,18 +177,6 @@ def _cross_fitted(
     found["truth"] = choice.image_f1.copy()
     found["forecast"][np.isnan(found["truth"])] = np.nan
     return found
-
-
-def write_by_fold(path: Path, found: Mapping[str, Scores], *, folds: Folds) -> None:
-    """Write a row a fold: its images in the mean, forecast and truth."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["fold", "n", "forecast", "truth"])
-        for fold in np.unique(folds):
-            here = (folds == fold) & ~np.isnan(found["truth"])
-            if here.any():
-                means = (found[name][here].mean() for name in ("forecast", "truth"))
-                writer.writerow([int(fold), int(here.sum()), *(f"{m:.6f}" for m in means)])
 
 
 def forecast(
@@ -234,17 +224,13 @@ def forecast(
     )
 
 
-CALIBRATED_RULE = "belief.json"
-IMAGES = "forecast_images.csv"
-
-
 @dataclass(frozen=True, kw_only=True)
 class ForecastModel:
     """What to forecast by, and how that did on valid.
 
     Attributes:
         rule: calibration, head and number missed.
-        found: (N,) values of `forecast.COLUMNS` of the images of valid, without their fold.
+        found: (N,) values of `COLUMNS` of the images of valid, without their fold.
         categories, groups: N of each.
     """
 
@@ -287,7 +273,9 @@ class ForecastModel:
         """
         none = np.array([], dtype=np.int32)
         nothing = to_csr(none, none, shape=probs.shape)
-        _, now = expected_scores(self.rule, nothing, probs, categories=categories, labels=labels)
+        _, now = expected_scores(
+            self.rule, nothing, probs=probs, categories=categories, labels=labels
+        )
         before = ImageTraits(
             mass=self.found["mass"],
             highest=self.found["highest"],
@@ -314,7 +302,7 @@ class ForecastModel:
             shift: of these images, as `shift` found it.
         """
         expected, _ = expected_scores(
-            self.rule, decided, probs, categories=categories, labels=labels
+            self.rule, decided, probs=probs, categories=categories, labels=labels
         )
         if np.isnan(expected.forecast):
             return None
@@ -326,47 +314,37 @@ class ForecastModel:
             differs=shift.words,
         )
 
+    def by_fold(self, folds: Folds) -> Numbers:
+        """(folds, 4) the record on valid: fold, its images in the mean, forecast and truth.
+
+        Args:
+            folds: (N,) fold of each image.
+        """
+        rows = []
+        for fold in np.unique(folds):
+            here = (folds == fold) & ~np.isnan(self.found["truth"])
+            if here.any():
+                means = [self.found[name][here].mean() for name in ("forecast", "truth")]
+                rows.append([fold, here.sum(), *means])
+        return np.array(rows, dtype=np.float64)
+
     @classmethod
-    def load(cls, folder: Path, *, valid: ImageTable) -> "ForecastModel | None":
-        """What `save_forecast` wrote, if it did."""
-        if not (folder / CALIBRATED_RULE).is_file():
+    def load(
+        cls, path: Path, record: EnsembleRecord, *, valid: ImageTable
+    ) -> "ForecastModel | None":
+        """The model of a finished run; None where it has none.
+
+        Args:
+            path: the run's rule.
+            record: what the run wrote of valid.
+            valid: the images of the record, others beside them.
+        """
+        if not path.is_file():
             return None
-        image_ids, found = read_scores(folder / IMAGES)
-        valid = valid.take(valid.row_numbers(image_ids))
-        rule = DecisionRule.load(folder / CALIBRATED_RULE)
-        return cls(rule=rule, found=found, categories=valid.categories, groups=valid.groups)
-
-
-def save_forecast(
-    folder: Path,
-    choice: RuleChoice,
-    probs: Floats,
-    *,
-    image_ids: Sequence[str],
-    images: ScoredImages,
-) -> None:
-    """Write reliability, the forecast's record on valid by image and by fold, and its rule.
-
-    Nothing is written where the probabilities cannot be calibrated.
-
-    Args:
-        probs: (N, L) out-of-fold probabilities of valid.
-        image_ids: N ids.
-        images: N of them.
-    """
-    forecast_model = ForecastModel.of(choice, probs, images=images)
-    if choice.calibrated_model is None or forecast_model is None:
-        return
-    pairs, free = choice.calibrated_model.pairs, choice.calibrated_model.pairs.probs < 1.0
-    after = choice.calibrated_model.calibration.calibrated
-    bins = {
-        "before": reliability(pairs.probs[free], pairs.true[free]),
-        "after": reliability(after[free], pairs.true[free]),
-    }
-    write_reliability(folder / "reliability.csv", bins)
-    write_by_fold(folder / "forecast.csv", forecast_model.found, folds=images.folds)
-    write_scores(folder / IMAGES, image_ids=image_ids, scores=forecast_model.found)
-    forecast_model.rule.save(folder / CALIBRATED_RULE)
-
-
-COLUMNS = ("forecast", "truth", "mass", "highest")
+        valid = valid.take(valid.row_numbers(record.image_ids))
+        return cls(
+            rule=DecisionRule.load(path),
+            found=record.forecast,
+            categories=valid.categories,
+            groups=valid.groups,
+        )

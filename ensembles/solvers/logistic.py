@@ -3,6 +3,8 @@
 Its sums are the same with any number of threads.
 """
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
@@ -25,11 +27,10 @@ Floats64 = npt.NDArray[np.float64]
 def derivatives(
     features: FeatureRows,
     targets: npt.NDArray[np.bool_],
-    weights: Floats,
+    *,
     standard: Standard,
     penalty: Floats64,
     coef: Floats64,
-    *,
     curved: bool,
 ) -> tuple[float, Floats64, Floats64]:
     """Loss, gradient and Hessian of a logistic regression, the penalty included.
@@ -53,7 +54,6 @@ def derivatives(
                 matrix,
                 places[here],
                 targets[here],
-                weights[here],
                 *standard.numbers,
                 coef,
                 losses[chunk],
@@ -74,7 +74,6 @@ def _add_derivatives(
     matrix: Floats,
     places: Ints,
     targets: npt.NDArray[np.bool_],
-    weights: Floats,
     n_logits: int,
     n_ranks: int,
     mean: Floats,
@@ -92,8 +91,6 @@ def _add_derivatives(
     curvature = np.zeros(_TOGETHER)
     n_waiting = 0
     for k in range(len(places)):
-        if weights[k] == 0.0:
-            continue
         fill_row(matrix[places[k]], n_logits, n_ranks, mean, by, filled)
         own = x[n_waiting]
         for a in range(size - 1):  # an assignment of the whole takes longer
@@ -102,12 +99,12 @@ def _add_derivatives(
         z = _product(own, coef)
         e = np.exp(-abs(z))
         p = 1.0 / (1.0 + e) if z >= 0.0 else e / (1.0 + e)
-        loss[0] += weights[k] * (max(-z if targets[k] else z, 0.0) + np.log1p(e))
-        slope = weights[k] * (p - targets[k])
+        loss[0] += max(-z if targets[k] else z, 0.0) + np.log1p(e)
+        slope = p - targets[k]
         for a in range(size):
             gradient[a] += slope * own[a]
         if curved:
-            curvature[n_waiting] = weights[k] * p * (1.0 - p)
+            curvature[n_waiting] = p * (1.0 - p)
             n_waiting += 1
             if n_waiting == _TOGETHER:
                 _add_products(x, curvature, hessian)
@@ -147,7 +144,7 @@ def _product(x: Floats64, coef: Floats64) -> float:
     return (first + second) + (third + fourth)
 
 
-def logits_of(features: FeatureRows, standard: Standard, coef: Floats64) -> Floats64:
+def logits_of(features: FeatureRows, standard: Standard, *, coef: Floats64) -> Floats64:
     """(n,) log odds of rows under weights and, last, an intercept."""
     matrix, places = with_places(features)
     logits = np.empty(len(places))
@@ -187,14 +184,13 @@ def fit_logistic(
     features: FeatureRows,
     targets: npt.NDArray[np.bool_],
     *,
-    weights: npt.NDArray[np.floating] | None = None,
     ridge: float = 1.0,
     standard: Standard | None = None,
     max_steps: int = 50,
 ) -> Floats64:
     """Weights of the features and, last, the intercept, by Newton's method.
 
-    Minimises the weighted sum of the log losses + ridge/2 |weights|^2, the intercept free; with
+    Minimises the sum of the log losses + ridge/2 |weights|^2, the intercept free; with
     `ridge = 1/C` that is scikit-learn's `LogisticRegression`, which would need the features in
     float64 to solve this system when features are as collinear as those of similar detectors.
 
@@ -206,24 +202,21 @@ def fit_logistic(
     Args:
         features: (n, F), finite, of about unit scale once they are standardised.
         targets: (n,), both values present.
-        weights: (n,) weight of each row, 1 without it.
         ridge: above 0 unless the features are known to be independent.
         standard: how the features are standardised; not at all without it.
         max_steps: the most Newton steps; five to ten are usual.
     """
-    if weights is None:
-        weights = np.ones(len(targets), dtype=np.float32)
     standard = standard or Standard.plain(features.shape[1])
     penalty = np.full(features.shape[1] + 1, ridge)
     penalty[-1] = 0.0
     coef = np.zeros(features.shape[1] + 1)
-    rows = (features, targets, weights.astype(np.float32, copy=False), standard, penalty)
+    rows = (features, targets, standard, penalty)
     if len(targets) < _MANY:
         return _climb(*rows, coef, max_steps=max_steps)
     thin = np.zeros(len(targets), dtype=np.bool_)
     thin[:: len(targets) // _PART] = True
     lighter = penalty * thin.mean()  # weighs against the part as the whole one against all
-    part = (take_rows(features, thin), targets[thin], rows[2][thin], standard, lighter)
+    part = (take_rows(features, thin), targets[thin], standard, lighter)
     coef = _climb(*part, coef, max_steps=max_steps)
     return _climb(*rows, coef, max_steps=max_steps, patient=True)
 
@@ -231,7 +224,6 @@ def fit_logistic(
 def _climb(
     features: FeatureRows,
     targets: npt.NDArray[np.bool_],
-    weights: Floats,
     standard: Standard,
     penalty: Floats64,
     coef: Floats64,
@@ -240,20 +232,20 @@ def _climb(
     patient: bool = False,
 ) -> Floats64:
     """The weights of least loss from `coef` on; patiently, with one Hessian while that does."""
-    rows = (features, targets, weights, standard, penalty)
-    loss, gradient, hessian = derivatives(*rows, coef, curved=True)
+    at = partial(derivatives, features, targets, standard=standard, penalty=penalty)
+    loss, gradient, hessian = at(coef=coef, curved=True)
     promised = np.inf
     for _ in range(max_steps):
         step = np.linalg.solve(hessian, gradient)
         if float(step @ gradient) < 1e-12 * (1.0 + loss):
             return coef - step  # too small to be tried, not to be taken
         if patient and float(step @ gradient) > _SLOW * promised:
-            loss, gradient, hessian = derivatives(*rows, coef, curved=True)
+            loss, gradient, hessian = at(coef=coef, curved=True)
             promised = np.inf
             continue
         promised = float(step @ gradient)
         while True:  # halved until the loss falls, which a full step does but far from the minimum
-            tried = derivatives(*rows, coef - step, curved=not patient)
+            tried = at(coef=coef - step, curved=not patient)
             if tried[0] <= loss or np.abs(step).max() < 1e-12:
                 break
             step = step / 2
@@ -267,32 +259,28 @@ def _climb(
 def fit_offsets(
     groups: npt.NDArray[np.integer],
     logits: npt.NDArray[np.floating],
-    targets: npt.NDArray[np.bool_],
     *,
-    weights: npt.NDArray[np.floating] | None = None,
+    targets: npt.NDArray[np.bool_],
     ridge: float,
     n_groups: int,
     n_steps: int = 30,
 ) -> Floats64:
     """(n_groups,) what to add to the logits of each group, shrunk towards 0.
 
-    Minimises for each group its weighted log losses + ridge/2 offset^2 by Newton's method; a group
+    Minimises for each group its log losses + ridge/2 offset^2 by Newton's method; a group
     without rows gets 0. Steps are held to 1, so that no group overshoots.
 
     Args:
         groups: (n,) group of each row.
         logits: (n,) log odds before the offset.
         targets: (n,).
-        weights: (n,) weight of each row, 1 without it.
         ridge: above 0.
     """
-    if weights is None:
-        weights = np.ones(len(targets), dtype=np.float32)
     offsets = np.zeros(n_groups)
     for _ in range(n_steps):
         probs = expit(logits + offsets[groups])
-        slope = np.bincount(groups, weights * (probs - targets), minlength=n_groups)
-        curvature = np.bincount(groups, weights * probs * (1.0 - probs), minlength=n_groups)
+        slope = np.bincount(groups, probs - targets, minlength=n_groups)
+        curvature = np.bincount(groups, probs * (1.0 - probs), minlength=n_groups)
         step = np.clip((slope + ridge * offsets) / (curvature + ridge), -1.0, 1.0)
         offsets -= step
         if np.abs(step).max() < 1e-9:

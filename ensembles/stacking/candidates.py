@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 from scipy.special import expit
 
 from core.categories import CATEGORIES
 from core.errors import PredictionsError, first_few
 from core.labels import Targets
 from core.metrics import column_sums
+from core.prior import count_by_category
 from ensembles.compiled import compiled, in_blocks
-from ensembles.pairs import Bools, Floats, Ints, are_true
+from ensembles.pairs import Bools, Floats, Ints, Pairs
 from ensembles.solvers.features import FeatureRows, take_rows
 from ensembles.solvers.logistic import logit
 from ensembles.stacking.sources import Source, find_candidates
@@ -56,11 +56,9 @@ class LabelStatistics:
         matrix = targets.matrix.astype(np.float32)
         n_train = column_sums(targets.matrix)
         rate = ((n_train + 0.5) / (len(targets) + 1.0)).astype(np.float32)
-        names = np.array(categories, dtype=np.str_)
-        member = csr_array(np.array([names == c for c in CATEGORIES]).astype(np.float32))
-        size: Floats = np.asarray(member.sum(axis=1), dtype=np.float32).ravel()
-        in_category = (member @ matrix).toarray()
-        prior = (in_category + _IMAGES * rate) / (size[:, None] + _IMAGES)
+        counts, n_images = count_by_category(targets, categories)
+        size = n_images.astype(np.float32)
+        prior = (counts.astype(np.float32) + _IMAGES * rate) / (size[:, None] + _IMAGES)
         together = (matrix.T @ matrix).toarray()
         conditional = (together + _IMAGES * rate) / (n_train[:, None] + _IMAGES)
         return cls(
@@ -84,38 +82,24 @@ _IMAGES = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """n pairs of an image and a concept, ordered by image and then by concept.
+class Candidates(Pairs):
+    """Pairs that a stacker looks at.
 
     Every other pair is decided absent. Of 252 concepts 42 an image stayed, with 96 % of the true
     ones, for six sources at the default floor; a larger label space leaves a smaller share.
 
     Attributes:
-        rows: (n,) image.
-        columns: (n,) concept.
-        n_images, n_concepts: N and L.
         features: (n, F) float32, NaN where a source does not cover the pair.
         feature_names: F names: `logit <source>` and `rank <source>` of each source, then the same
             ones whatever the sources.
     """
 
-    rows: Ints
-    columns: Ints
-    n_images: int
-    n_concepts: int
     features: FeatureRows
     feature_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def feature(self, name: str) -> Floats:
         """(n,) one feature."""
         return self.features[:, self.feature_names.index(name)]
-
-    def true(self, targets: Targets) -> Bools:
-        """(n,) whether the concept of each pair is true of its image."""
-        return are_true(targets, rows=self.rows, columns=self.columns)
 
     def take(self, chosen: Bools) -> "Candidates":
         """Some of the pairs, by (n,) mask; images and concepts keep their numbers.
@@ -131,7 +115,7 @@ class Candidates:
 
     def to_dense(self, values: Floats) -> Floats:
         """(N, L) float32: a value for each pair, 0 elsewhere."""
-        dense = np.zeros((self.n_images, self.n_concepts), dtype=np.float32)
+        dense = np.zeros(self.shape, dtype=np.float32)
         dense[self.rows, self.columns] = values
         return dense
 
@@ -152,7 +136,7 @@ SHARED_FEATURES = (
 def make_candidates(
     sources: Sequence[Source],
     *,
-    label_statistics: LabelStatistics,
+    label_statistics: LabelStatistics | Sequence[tuple[Bools, LabelStatistics]],
     category_weights: Floats,
     floor: float = 0.02,
     top: int = 30,
@@ -175,7 +159,9 @@ def make_candidates(
 
     Args:
         sources: at least one, for the same N images and L concepts.
-        label_statistics: what the training labels say.
+        label_statistics: what the training labels say; where images are among those that others
+            learn from, (N,) masks that cover each image once, with what the labels of images say
+            that are not in the mask.
         category_weights: (N, C) certainty of each image's category, see `LabelStatistics`; a
             posterior where the category is not known.
 
@@ -187,7 +173,10 @@ def make_candidates(
         raise PredictionsError(
             f"expected sources of distinct names; found {first_few(sorted(given), n=20)}"
         )
-    n_images, n_concepts = len(category_weights), len(label_statistics.rate)
+    n_images = len(category_weights)
+    if isinstance(label_statistics, LabelStatistics):
+        label_statistics = [(np.ones(n_images, dtype=np.bool_), label_statistics)]
+    n_concepts = len(label_statistics[0][1].rate)
     rows, columns = find_candidates(
         sources, n_images=n_images, n_concepts=n_concepts, floor=floor, top=top, most=most
     )
@@ -200,25 +189,30 @@ def make_candidates(
     features = np.empty((len(rows), len(names)), dtype=np.float32)
     logs = np.log1p(np.arange(np.diff(starts).max(initial=0) + 1)).astype(np.float32)
 
-    def fill(first_image: int, last_image: int) -> None:
-        for first in range(first_image, last_image, _BLOCK):
-            last = min(first + _BLOCK, last_image)
-            here = slice(starts[first], starts[last])
-            _describe(
-                sources,
-                (rows[here], columns[here], starts[first : last + 1] - starts[first]),
-                label_statistics,
-                category_weights[first:last],
-                logs,
-                features[here],
-            )
+    for mask, statistics in label_statistics:
+        images = np.flatnonzero(mask)
 
-    in_blocks(n_images, fill)
+        def fill(
+            first_image: int,
+            last_image: int,
+            images: npt.NDArray[np.intp] = images,
+            statistics: LabelStatistics = statistics,
+        ) -> None:
+            for first in range(first_image, last_image, _BLOCK):
+                block = images[first : min(first + _BLOCK, last_image)]
+                sizes = starts[block + 1] - starts[block]
+                ends = np.concatenate([[0], np.cumsum(sizes)])
+                here = np.arange(ends[-1]) + np.repeat(starts[block] - ends[:-1], sizes)
+                described = np.empty((len(here), len(names)), dtype=np.float32)
+                pairs = rows[here], columns[here], ends
+                _describe(sources, pairs, statistics, category_weights[block], logs, described)
+                features[here] = described
+
+        in_blocks(len(images), fill)
     return Candidates(
         rows=rows,
         columns=columns,
-        n_images=n_images,
-        n_concepts=n_concepts,
+        shape=(n_images, n_concepts),
         features=features,
         feature_names=names,
     )

@@ -61,7 +61,7 @@ class ConceptLogisticStacker:
         self.coef_ = fit_around(
             np.searchsorted(group[order], np.arange(len(self.concepts_) + 1)),
             self.shared_.standard_.of_rows(take_rows(candidates.features, order)),
-            targets[order],
+            targets=targets[order],
             centre=self.shared_.coef_,
             ridge=self.ridge,
         )
@@ -118,16 +118,15 @@ _CONCEPTS, _COEF = "concepts.npy", "concept_coef.npy"
 def fit_around(
     starts: npt.NDArray[np.integer],
     features: Floats,
-    targets: Bools,
     *,
-    weights: npt.NDArray[np.floating] | None = None,
+    targets: Bools,
     centre: Floats64,
     ridge: float,
     max_steps: int = 30,
 ) -> Floats64:
     """(G, F + 1) weights and, last, intercept of each group, by Newton's method for all at once.
 
-    Minimises for each group the weighted sum of its log losses + ridge/2 |coef - centre|^2, the
+    Minimises for each group the sum of its log losses + ridge/2 |coef - centre|^2, the
     intercept held as well. The Hessians take 8 G (F + 1)^2 bytes: 61 MB for 3,047 concepts and 49
     features.
 
@@ -135,13 +134,11 @@ def fit_around(
         starts: (G + 1,) where the rows of each group begin; a group without rows gets the centre.
         features: (n, F), finite, of about unit scale.
         targets: (n,).
-        weights: (n,) weight of each row, 1 without it.
         centre: (F + 1,).
         ridge: above 0.
         max_steps: the most Newton steps; four to eight are usual.
     """
-    given = np.ones(len(targets), np.float32) if weights is None else weights.astype(np.float32)
-    rows = (starts.astype(np.int64), features, targets, given, centre, float(ridge))
+    rows = (starts.astype(np.int64), features, targets, centre, float(ridge))
     coef = np.tile(centre, (len(starts) - 1, 1))
     moving = np.ones(len(coef), dtype=np.bool_)
     loss, gradient, hessian = _derivatives(*rows, coef, moving)
@@ -171,7 +168,6 @@ def _derivatives(
     starts: npt.NDArray[np.int64],
     features: Floats,
     targets: Bools,
-    weights: Floats,
     centre: Floats64,
     ridge: float,
     coef: Floats64,
@@ -198,9 +194,9 @@ def _derivatives(
                 z += coef[g, a] * x[a]
             p = 1.0 / (1.0 + np.exp(-z))
             sign = -z if targets[k] else z
-            loss[g] += weights[k] * (max(sign, 0.0) + np.log1p(np.exp(-abs(z))))
-            slope = weights[k] * (p - targets[k])
-            curvature = weights[k] * p * (1.0 - p)
+            loss[g] += max(sign, 0.0) + np.log1p(np.exp(-abs(z)))
+            slope = p - targets[k]
+            curvature = p * (1.0 - p)
             for a in range(size):
                 gradient[g, a] += slope * x[a]
                 for b in range(a + 1):

@@ -18,8 +18,8 @@ from ensembles.stacking.stacker import Stacker
 def cross_fit(
     make_stacker: Callable[[], Stacker],
     candidates: Candidates,
-    targets: npt.NDArray[np.bool_],
     *,
+    targets: npt.NDArray[np.bool_],
     folds: Folds,
 ) -> npt.NDArray[np.float32]:
     """(n,) probability of each candidate pair by a stacker fitted without the pair's fold.
@@ -62,7 +62,7 @@ def image_f1_of(
         images: the N images, with true concepts that are no candidate included.
     """
     scores = f1_of_pairs_by_threshold(
-        candidates.rows, probs, true, targets=images.targets, empty_truth=images.empty_truth
+        candidates.rows, probs, true=true, targets=images.targets, empty_truth=images.empty_truth
     )
     return at_threshold_of_others(scores, images.folds)
 

@@ -70,8 +70,8 @@ class LogisticStacker:
         if self.offset_ridge is not None:
             self.offsets_ = fit_offsets(
                 candidates.columns,
-                logits_of(features, self.standard_, self.coef_),
-                targets,
+                logits_of(features, self.standard_, coef=self.coef_),
+                targets=targets,
                 ridge=self.offset_ridge,
                 n_groups=candidates.n_concepts,
             )
@@ -84,7 +84,7 @@ class LogisticStacker:
             AlignmentError: the features are not those of the fit.
         """
         check_features(candidates, self.feature_names_)
-        logits = logits_of(candidates.features, self.standard_, self.coef_)
+        logits = logits_of(candidates.features, self.standard_, coef=self.coef_)
         return np.asarray(expit(logits + self.offsets_[candidates.columns]), dtype=np.float32)
 
     def standardised(self, candidates: Candidates) -> Floats:

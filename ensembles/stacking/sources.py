@@ -79,7 +79,7 @@ class Source:
         if not isinstance(self.probs, csr_array):
             release(self.probs)
 
-    def add_to(self, total: Floats, n_covering: Floats, highest: Floats, *, first: int) -> None:
+    def add_to(self, total: Floats, n_covering: Floats, *, highest: Floats, first: int) -> None:
         """Add the probabilities of consecutive images to running totals of all sources.
 
         Args:
@@ -150,7 +150,7 @@ def _choose(
     """(B, L) whether each pair of the images from `first` on is a candidate."""
     total, n_covering, highest = (np.zeros(shape, dtype=np.float32) for _ in range(3))
     for source in sources:
-        source.add_to(total, n_covering, highest, first=first)
+        source.add_to(total, n_covering, highest=highest, first=first)
         source.release()
     total /= np.maximum(n_covering, 1)
     chosen: Bools = highest >= floor

@@ -24,7 +24,7 @@ def write_paper_runs(corpus: Corpus, workspace: Workspace, *, scale: str) -> dic
     test = corpus.table.of(split="test")
     if not len(test):
         return {}
-    trials = find_trials(corpus, workspace, scale)
+    trials = find_trials(corpus, workspace, scale=scale)
     suffix = rules_of(corpus.edition).suffix
     files = {}
     for name, run in TABLE_5.items():

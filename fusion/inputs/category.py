@@ -79,7 +79,7 @@ class CategoryModel:
 
 
 def fit_category_model(
-    features: Floats, categories: Sequence[str], folds: npt.NDArray[np.integer]
+    features: Floats, categories: Sequence[str], *, folds: npt.NDArray[np.integer]
 ) -> tuple[CategoryModel, Floats]:
     """Fit on training images; those of unknown category teach nothing.
 
@@ -184,9 +184,9 @@ class Guess:
 def guess_categories(
     corpus: Corpus,
     workspace: Workspace,
+    *,
     embeddings: Embeddings,
     names: tuple[str, ...],
-    *,
     tell: bool = True,
 ) -> Guess | None:
     """The guess for all images that have features; made once, then read again.
@@ -216,7 +216,9 @@ def guess_categories(
 def _fit(home: Path, embeddings: Embeddings, table: ImageTable) -> None:
     in_train = np.array(table.splits) == "train"
     train = table.take(in_train)
-    model, of_train = fit_category_model(embeddings.values[in_train], train.categories, train.folds)
+    model, of_train = fit_category_model(
+        embeddings.values[in_train], train.categories, folds=train.folds
+    )
     posterior = model.posterior(embeddings.values)
     posterior[in_train] = of_train
     given = np.array(table.categories, dtype=np.str_)

@@ -73,7 +73,7 @@ class FusionInputs:
 
     def rows(self, images: ImageTable) -> Rows:
         """Rows of these images in `network_inputs`."""
-        return row_numbers("pooled features", self.embeddings.image_ids, images.image_ids)
+        return row_numbers("pooled features", self.embeddings.image_ids, wanted=images.image_ids)
 
     @cached_property
     def without_category(self) -> NetworkInputs | None:
@@ -126,7 +126,9 @@ class FusionInputs:
             tell: whether oddities are said; those of one view are nearly those of the others.
         """
         encoder = MetadataEncoder.fitted(view.labelled_images("train"), metadata)
-        guess = guess_categories(view, self.workspace, self.embeddings, self.names, tell=tell)
+        guess = guess_categories(
+            view, self.workspace, embeddings=self.embeddings, names=self.names, tell=tell
+        )
         network_inputs = _network_inputs(
             view, self.embeddings, encoder, guess, self.network_inputs.features, tell=tell
         )
@@ -180,7 +182,9 @@ def gather_inputs(
     joined = join([Embeddings.load(folder) for folder in folders])
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
     encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
-    guess = None if corpus.crossfit else guess_categories(corpus, workspace, joined, names)
+    guess = None
+    if not corpus.crossfit:
+        guess = guess_categories(corpus, workspace, embeddings=joined, names=names)
     features, tell = torch.tensor(joined.values), not corpus.crossfit
     return FusionInputs(
         corpus=corpus,

@@ -156,7 +156,7 @@ class MetadataEncoder:
             ) from None
 
 
-def with_missing(values: Tensor, blocks: Sequence[Block], dropped: Tensor) -> Tensor:
+def with_missing(values: Tensor, blocks: Sequence[Block], *, dropped: Tensor) -> Tensor:
     """Metadata with some columns of some images replaced by missing values.
 
     Dropped at random in training, it teaches a network what to do without a column, above all with

@@ -53,7 +53,7 @@ class _Inputs:
     def __init__(self, training_inputs: TrainingInputs, fusion_inputs: FusionInputs) -> None:
         self.training_inputs, self.fusion_inputs = training_inputs, fusion_inputs
         ids = fusion_inputs.embeddings.image_ids
-        self._row_of = row_numbers("images to train on", training_inputs.image_ids, ids)
+        self._row_of = row_numbers("images to train on", training_inputs.image_ids, wanted=ids)
 
     def __call__(self, rows: Rows, network_inputs: NetworkInputs) -> Inputs:
         images = self.training_inputs.batches(self._row_of[rows])
@@ -61,7 +61,7 @@ class _Inputs:
 
 
 def end_to_end(
-    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, name: str
+    fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier, name: str
 ) -> FusedResult:
     """One network, fine-tuned together with the head on it.
 
@@ -76,7 +76,7 @@ def end_to_end(
     settings = _settings(fusion_inputs, config)
     compute = Compute(device=fusion_inputs.device)
     training_inputs = TRAINING_INPUTS[settings.regime](
-        fusion_inputs.corpus, fusion_inputs.workspace, settings, compute
+        fusion_inputs.corpus, fusion_inputs.workspace, config=settings, compute=compute
     )
     inputs = _Inputs(training_inputs, fusion_inputs)
     key = fingerprint(
@@ -96,7 +96,7 @@ def end_to_end(
             split: predict(
                 model,
                 lambda rows: inputs(rows, network_inputs),
-                fusion_inputs.rows(fusion_inputs.corpus.images(split)),
+                rows=fusion_inputs.rows(fusion_inputs.corpus.images(split)),
                 compute=training_inputs.compute,
                 batch_size=training_inputs.n_at_once,
                 mirror=settings.mirror,
@@ -107,10 +107,12 @@ def end_to_end(
     source = f"{name}{SUFFIX}"
     without_category = None if name == NO_METADATA else fusion_inputs.without_category
     return FusedResult(
-        predictions=as_predictions(source, fusion_inputs, answer(fusion_inputs.network_inputs)),
+        predictions=as_predictions(
+            source, fusion_inputs, probs=answer(fusion_inputs.network_inputs)
+        ),
         without_category={}
         if without_category is None
-        else as_predictions(source, fusion_inputs, answer(without_category)),
+        else as_predictions(source, fusion_inputs, probs=answer(without_category)),
         weights=numbered([model.state_dict()]),
         chosen={"started from": settings.weights},
         unfinished=(home,),
@@ -128,7 +130,9 @@ def _settings(fusion_inputs: FusionInputs, config: FuseConfig) -> BackboneConfig
     settings = replace(settings, seed=config.seed)
     if config.end_to_end_epochs:
         settings = replace(settings, epochs=config.end_to_end_epochs)
-    start = newest_fine_tuned(settings.backbone, fusion_inputs.corpus, fusion_inputs.workspace)
+    start = newest_fine_tuned(
+        settings.backbone, fusion_inputs.corpus, workspace=fusion_inputs.workspace
+    )
     if start is None:
         return settings
     say(f"starting from {start.name}")

@@ -32,13 +32,13 @@ def first_layers(n_inputs: int, config: FitConfig) -> nn.Sequential:
     """The first hidden layer (B, units) before its activation, from inputs (B, n_inputs)."""
     if not config.hidden:
         raise ConfigError("hidden: this strategy needs at least one hidden layer")
-    return build_head(n_inputs, config.hidden[0], replace(config, hidden=()))
+    return build_head(n_inputs, config.hidden[0], config=replace(config, hidden=()))
 
 
-def further_layers(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequential:
+def further_layers(n_inputs: int, n_concepts: int, *, config: FitConfig) -> nn.Sequential:
     """What follows the first hidden layer: activation and dropout lie before it."""
     return build_head(
-        n_inputs, n_concepts, replace(config, hidden=config.hidden[1:], input_dropout=0)
+        n_inputs, n_concepts, config=replace(config, hidden=config.hidden[1:], input_dropout=0)
     )
 
 
@@ -48,7 +48,7 @@ class NoMetadata(nn.Module):
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
         self.standardise = Standardise.fitted(train.inputs[0])
-        self.layers = build_head(train.n_features, train.n_concepts, config)
+        self.layers = build_head(train.n_features, train.n_concepts, config=config)
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
         """Logits (B, L)."""
@@ -66,7 +66,9 @@ class OneHot(nn.Module):
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
         self.standardise = Standardise.fitted(train.inputs[0])
-        self.layers = build_head(train.n_features + train.n_context, train.n_concepts, config)
+        self.layers = build_head(
+            train.n_features + train.n_context, train.n_concepts, config=config
+        )
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
         """Logits (B, L)."""
@@ -84,7 +86,7 @@ class OneHotLate(nn.Module):
         self.first = first_layers(train.n_features, config)
         self.dropout = nn.Dropout(config.dropout)
         width = config.hidden[0] + train.n_context
-        self.further = further_layers(width, train.n_concepts, config)
+        self.further = further_layers(width, train.n_concepts, config=config)
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
         """Logits (B, L)."""
@@ -104,7 +106,7 @@ class Embedded(nn.Module):
         self.standardise = Standardise.fitted(train.inputs[0])
         self.embed = nn.Linear(train.n_context, _N_EMBEDDED, bias=False)
         nn.init.normal_(self.embed.weight)
-        self.layers = build_head(train.n_features + _N_EMBEDDED, train.n_concepts, config)
+        self.layers = build_head(train.n_features + _N_EMBEDDED, train.n_concepts, config=config)
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
         """Logits (B, L)."""
@@ -131,7 +133,7 @@ class Experts(nn.Module):
         n_categories = train.inputs[1].shape[1]
         self.standardise = Standardise.fitted(train.inputs[0])
         self.first = first_layers(train.n_features + train.n_context, config)
-        self.further = further_layers(config.hidden[0], train.n_concepts, config)
+        self.further = further_layers(config.hidden[0], train.n_concepts, config=config)
         units = max(config.hidden[0] // _SHARE, 1)
         self.units = units
         self.input_dropout = nn.Dropout(config.input_dropout)
@@ -176,7 +178,7 @@ class Film(nn.Module):
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
         self.dropout = nn.Dropout(config.dropout)
-        self.further = further_layers(config.hidden[0], train.n_concepts, config)
+        self.further = further_layers(config.hidden[0], train.n_concepts, config=config)
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
         """Logits (B, L)."""
@@ -203,7 +205,7 @@ class MetaNet(nn.Module):
             nn.Linear(_N_MIDDLE, train.n_features),
             nn.Sigmoid(),
         )
-        self.layers = build_head(train.n_features, train.n_concepts, config)
+        self.layers = build_head(train.n_features, train.n_concepts, config=config)
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
         """Logits (B, L)."""
@@ -230,7 +232,7 @@ class MetaBlock(nn.Module):
         self.scale = nn.Linear(train.n_context, train.n_features)
         self.shift = nn.Linear(train.n_context, train.n_features)
         nn.init.ones_(self.scale.bias)
-        self.layers = build_head(train.n_features, train.n_concepts, config)
+        self.layers = build_head(train.n_features, train.n_concepts, config=config)
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
         """Logits (B, L)."""

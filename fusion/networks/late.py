@@ -8,6 +8,7 @@ did not learn from it: their answers to what they learnt would look surer than t
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,20 @@ from fusion.result import Earlier, FusedResult, as_predictions
 
 Floats = npt.NDArray[np.float32]
 
-LateModel = Callable[[Floats, csr_array, Floats, int], Floats]
-"""(inputs, targets, asked, seed) -> (Q, L) probabilities, NaN in columns it does not model.
 
-Inputs (n, L + 7 + M) are log odds of the network and the metadata, of training images; `asked` the
-same of Q others.
-"""
+class LateModel(Protocol):
+    """A classifier of all concepts, fitted and asked in one.
+
+    Inputs (n, L + 7 + M) are log odds of the network and the metadata, of training images; `asked`
+    the same of Q others.
+    """
+
+    def __call__(
+        self, inputs: Floats, targets: csr_array, /, *, asked: Floats, seed: int
+    ) -> Floats:
+        """(Q, L) probabilities, NaN in columns it does not model."""
+        ...
+
 
 MIN_IMAGES = 5
 """Training images with and without a concept from which on it has a classifier of its own."""
@@ -44,7 +53,7 @@ _LEAVES = 512
 """Leaves of a tree at most: each holds two numbers a concept, 49 kB at 3,047."""
 
 
-def late_logistic(inputs: Floats, targets: csr_array, asked: Floats, seed: int) -> Floats:
+def late_logistic(inputs: Floats, targets: csr_array, *, asked: Floats, seed: int) -> Floats:
     """A logistic regression for each concept."""
 
     def answer(y: npt.NDArray[np.bool_]) -> Floats:
@@ -55,7 +64,7 @@ def late_logistic(inputs: Floats, targets: csr_array, asked: Floats, seed: int) 
     return _each_concept(answer, targets, len(asked))
 
 
-def late_svm(inputs: Floats, targets: csr_array, asked: Floats, seed: int) -> Floats:
+def late_svm(inputs: Floats, targets: csr_array, *, asked: Floats, seed: int) -> Floats:
     """A linear support vector machine for each concept, its margins made probabilities.
 
     By a logistic regression on the margins that machines give to the half of the images that they
@@ -80,7 +89,7 @@ def late_svm(inputs: Floats, targets: csr_array, asked: Floats, seed: int) -> Fl
     return _each_concept(answer, targets, len(asked))
 
 
-def late_trees(inputs: Floats, targets: csr_array, asked: Floats, seed: int) -> Floats:
+def late_trees(inputs: Floats, targets: csr_array, *, asked: Floats, seed: int) -> Floats:
     """Extremely randomised trees for all concepts at once (Geurts et al., 2006)."""
     forest = ExtraTreesClassifier(
         _TREES, max_leaf_nodes=_LEAVES, min_samples_leaf=2, max_features=0.2, n_jobs=-1,
@@ -124,7 +133,7 @@ def _each_concept(
 
 
 def late(
-    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, name: str
+    fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier, name: str
 ) -> FusedResult:
     """A classifier of `LATE`, or the network itself of a concept with too few training images."""
     train = fusion_inputs.training_images()
@@ -140,15 +149,17 @@ def late(
     }
     targets = train.targets(fusion_inputs.corpus.labels).matrix
     learnt = _inputs(fusion_inputs, train, held_out, False)
-    found = LATE[name](learnt, targets, np.concatenate(list(asked.values())), config.seed)
+    found = LATE[name](
+        learnt, targets, asked=np.concatenate(list(asked.values())), seed=config.seed
+    )
     parts = np.split(found, np.cumsum([len(inputs) for inputs in asked.values()])[:-1])
     probs: dict[bool, dict[str, Floats]] = {False: {}, True: {}}
     for (split, without_category), part in zip(asked, parts, strict=True):
         own = np.isnan(part)
         probs[without_category][split] = np.where(own, answers[split], part).astype(np.float32)
     return FusedResult(
-        predictions=as_predictions(name, fusion_inputs, probs[False]),
-        without_category=as_predictions(name, fusion_inputs, probs[True]),
+        predictions=as_predictions(name, fusion_inputs, probs=probs[False]),
+        without_category=as_predictions(name, fusion_inputs, probs=probs[True]),
     )
 
 

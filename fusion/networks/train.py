@@ -58,7 +58,7 @@ _PARTS = 5
 
 
 def network(
-    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, name: str
+    fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier, name: str
 ) -> FusedResult:
     """A shallow network on pooled features and metadata, averaged over members."""
     models = _fit(HEADS[name], fusion_inputs, config, what=f"fusing, {name}")
@@ -68,10 +68,10 @@ def network(
 
     without_category = None if name == NO_METADATA else fusion_inputs.without_category
     return FusedResult(
-        predictions=as_predictions(name, fusion_inputs, answer(fusion_inputs.network_inputs)),
+        predictions=as_predictions(name, fusion_inputs, probs=answer(fusion_inputs.network_inputs)),
         without_category={}
         if without_category is None
-        else as_predictions(name, fusion_inputs, answer(without_category)),
+        else as_predictions(name, fusion_inputs, probs=answer(without_category)),
         weights=numbered(model.state_dict() for model in models),
     )
 
@@ -109,7 +109,7 @@ def _out_of_fold(
     for member, model in zip(members, models, strict=True):
         held_out = member.held_out
         probs[held_out] = predict(
-            model, fusion_inputs.network_inputs.batch, rows[held_out], compute=compute
+            model, fusion_inputs.network_inputs.batch, rows=rows[held_out], compute=compute
         )
     return probs, {
         split: _mean(models, fusion_inputs.network_inputs, fusion_inputs, split) for split in SPLITS
@@ -157,7 +157,7 @@ def _mean(
     return predict_members(
         models,
         network_inputs.batch,
-        fusion_inputs.rows(fusion_inputs.corpus.images(split)),
+        rows=fusion_inputs.rows(fusion_inputs.corpus.images(split)),
         n_concepts=len(fusion_inputs.corpus.labels),
         compute=Compute(device=fusion_inputs.device),
     )
@@ -185,7 +185,7 @@ def forgetting(fusion_inputs: FusionInputs, config: FuseConfig) -> Augment | Non
         if missing:
             lacks = torch.from_numpy(rng.random((len(rows), len(columns))) < missing)
             metadata = with_missing(
-                metadata, fusion_inputs.encoder.blocks, lacks.to(metadata.device)
+                metadata, fusion_inputs.encoder.blocks, dropped=lacks.to(metadata.device)
             )
         return features, category, metadata
 

@@ -11,10 +11,10 @@ import torch
 from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES, UNKNOWN
-from core.editions import empty_truth_rule
+from core.editions import EmptyTruth, empty_truth_rule
 from core.images import ImageTable
 from core.labels import Targets
-from core.metrics import EmptyTruth, Scores, cross_fitted_f1, mean_in_order
+from core.metrics import Scores, cross_fitted_f1, mean_in_order
 from core.predictions import Probs
 from core.progress import say
 from fusion.config import FuseConfig
@@ -181,7 +181,7 @@ def choose_votes(
     for k in sorted(set(ks)):
         for temperature in temperatures:
             probs = vote(neighbours, targets.matrix, k=k, temperature=temperature)
-            f1 = cross_fitted_f1(probs, asked, own, empty_truth=empty_truth)
+            f1 = cross_fitted_f1(probs, asked, folds=own, empty_truth=empty_truth)
             score = scores[k, temperature] = mean_in_order(f1)
             if k not in of_k or score > of_k[k][0]:
                 of_k[k] = score, temperature, f1
@@ -204,7 +204,7 @@ _UNLIKELY = 0.02
 
 
 def retrieval(
-    fusion_inputs: FusionInputs, config: FuseConfig, earlier: Earlier, *, by_category: bool
+    fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier, by_category: bool
 ) -> FusedResult:
     """Concepts of the nearest training images, of the same category or of all.
 
@@ -230,8 +230,8 @@ def retrieval(
 
     guessed = by_category and fusion_inputs.without_category is not None
     return FusedResult(
-        predictions=as_predictions(name, fusion_inputs, answer(without_category=False)),
-        without_category=as_predictions(name, fusion_inputs, answer(without_category=True))
+        predictions=as_predictions(name, fusion_inputs, probs=answer(without_category=False)),
+        without_category=as_predictions(name, fusion_inputs, probs=answer(without_category=True))
         if guessed
         else {},
         chosen={"k": chosen.k, "temperature": chosen.temperature},

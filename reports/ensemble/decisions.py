@@ -5,8 +5,7 @@ from typing import Any
 
 from core.categories import CATEGORIES, Category
 from core.metrics import Interval, bootstrap
-from core.runs.ensemble import DECISION_RULES
-from reports.ensemble.run import EnsembleRun
+from core.runs.ensemble import DECISION_RULES, EnsembleRun
 from reports.pages.figures import draw_gains, shorten
 from reports.pages.markdown import Section, errors, picture, plain, table
 
@@ -30,11 +29,11 @@ def rules_section(run: EnsembleRun) -> Section:
         *(["\n".join(known)] if known else []),
     ]
     heading = "Decision rules"
-    if PLAIN not in run.rules:
+    if PLAIN not in run.record.rules:
         rows = [[name, f"{score:.4f}"] for name, score in scores.items()]
         return Section(heading=heading, paragraphs=[*texts, table(["rule", "sample F1"], rows)])
     kept, groups = run.meta.get("rule", ""), run.valid.groups
-    gains = {name: _gain(run, name, PLAIN) for name in run.rules if name != PLAIN}
+    gains = {name: _gain(run, name, PLAIN) for name in run.record.rules if name != PLAIN}
     rows = [
         [
             name,
@@ -42,7 +41,7 @@ def rules_section(run: EnsembleRun) -> Section:
             gains[name].signed() if name in gains else "",
             "submitted" if name == kept else "",
         ]
-        for name, image_f1 in run.rules.items()
+        for name, image_f1 in run.record.rules.items()
     ]
     figure = draw_gains(
         gains,
@@ -62,8 +61,8 @@ def rules_section(run: EnsembleRun) -> Section:
 
 def threshold_sections(run: EnsembleRun) -> Sequence[Section]:
     """What thresholds of each level gain, and which there are; nothing for earlier runs."""
-    found = run.thresholds
-    if found is None or PLAIN not in run.rules:
+    found = run.record.thresholds
+    if found is None or PLAIN not in run.record.rules:
         return []
     levels: Mapping[str, Any] = found["levels"]
     paying = _paying(found)
@@ -76,7 +75,7 @@ def threshold_sections(run: EnsembleRun) -> Sequence[Section]:
             [
                 level,
                 "1" if level == "global" else f"{n_own:,}",
-                str(bootstrap(run.rules[level], groups=run.valid.groups)),
+                str(bootstrap(run.record.rules[level], groups=run.valid.groups)),
                 _gain(run, level, coarser).signed(),
                 coarser,
                 "yes" if level in paying else "no",
@@ -110,7 +109,7 @@ def _paying(found: Mapping[str, Any]) -> set[str]:
 
 def _used(run: EnsembleRun) -> str:
     rule = run.meta.get("rule", "")
-    if run.thresholds is not None and rule == run.thresholds["level"]:
+    if run.record.thresholds is not None and rule == run.record.thresholds["level"]:
         return f"The submission decides by them, at the level `{rule}`."
     return f"The submission does not decide by them, but by {run.meta['decision']}."
 
@@ -148,7 +147,7 @@ def _tried_only(pays: bool) -> str:
 
 
 def _gain(run: EnsembleRun, name: str, over: str) -> Interval:
-    difference = run.rules[name] - run.rules[over]
+    difference = run.record.rules[name] - run.record.rules[over]
     return bootstrap(difference, groups=run.valid.groups)
 
 

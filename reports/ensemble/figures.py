@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
-from core.runs.ensemble import LadderStep, RungState
+from core.runs.ladder import LadderStep, RungState
 from reports.pages.figures import BLUE, GREEN, GREY, ORANGE, WIDTH, Numbers, percent
 
 _LOOKS: Mapping[RungState, tuple[str, str, bool]] = {

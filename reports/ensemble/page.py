@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.runs.ensemble import EnsembleRun, newest_ensemble
 from core.runs.workspace import Corpus, Workspace
 from reports.ensemble.decisions import rules_section, threshold_sections
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
-from reports.ensemble.run import EnsembleRun, read_ensemble
 from reports.ensemble.scores import ladder_section, sources_section, worth_sections
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
@@ -24,7 +24,7 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     Raises:
         MissingStageError: there is no ensemble of this corpus; the command is named.
     """
-    run = read_ensemble(corpus, workspace)
+    run = newest_ensemble(corpus, workspace)
     title = f"Concept detection on {corpus.name}"
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,12 +32,12 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
         parts = report_sections(run)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
-            save_figure(figure, folder, name)
+            save_figure(figure, folder, name=name)
     svgs = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in figures}
     text = as_markdown(title, parts)
     pages = (folder / "report.md", folder / "report.html")
     pages[0].write_text(text, encoding="utf-8")
-    pages[1].write_text(html_page(title, text, svgs), encoding="utf-8")
+    pages[1].write_text(html_page(title, text, svgs=svgs), encoding="utf-8")
     return pages
 
 
@@ -87,7 +87,7 @@ def _provenance(run: EnsembleRun) -> Section:
     return Section(
         heading="How it was made",
         paragraphs=[
-            f"Run `{run.name}`, {meta['made']}, Python {meta['python']}, {meta['machine']};"
+            f"Run `{run.folder.name}`, {meta['made']}, Python {meta['python']}, {meta['machine']};"
             f" {versions}."
         ],
     )

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.metrics import Interval, bootstrap
+from core.runs.ensemble import EnsembleRun
 from reports.ensemble.figures import draw_deciles, draw_reliability
-from reports.ensemble.run import EnsembleRun
 from reports.pages.figures import percent
 from reports.pages.markdown import Section, picture, table
 
@@ -27,7 +27,7 @@ def calibration_sections(run: EnsembleRun) -> Sequence[Section]:
         " simple is chosen only where it wins by the margin.",
         table(["calibration", "log loss, nats a pair", ""], rows),
     ]
-    if not run.reliability:
+    if not run.record.reliability:
         return [Section(heading="Calibration", paragraphs=paragraphs)]
     alt = "Share of pairs that is true by their probability, before and after calibration"
     paragraphs += [
@@ -35,14 +35,14 @@ def calibration_sections(run: EnsembleRun) -> Sequence[Section]:
         picture("report_reliability", alt),
         _reliability_table(run),
     ]
-    figures = {"report_reliability": draw_reliability(run.reliability)}
+    figures = {"report_reliability": draw_reliability(run.record.reliability)}
     return [Section(heading="Calibration", paragraphs=paragraphs, figures=figures)]
 
 
 def forecast_sections(run: EnsembleRun) -> Sequence[Section]:
     """The forecast and its record on valid; nothing where there is neither."""
     paragraphs, figures = _forecast_lines(run), {}
-    if run.folds is not None:
+    if run.record.folds is not None:
         rows = [
             [
                 f"{fold:.0f}",
@@ -51,7 +51,7 @@ def forecast_sections(run: EnsembleRun) -> Sequence[Section]:
                 f"{truth:.4f}",
                 f"{forecast - truth:+.4f}",
             ]
-            for fold, n, forecast, truth in run.folds
+            for fold, n, forecast, truth in run.record.folds
         ]
         paragraphs += [
             "The record on valid: each fold forecast by what was fitted on the others, without a"
@@ -95,7 +95,7 @@ def _forecast_lines(run: EnsembleRun) -> list[str]:
 def _reliability_table(run: EnsembleRun) -> str:
     bins = {
         name: {(low, high): values for low, high, *values in rows.tolist()}
-        for name, rows in run.reliability.items()
+        for name, rows in run.record.reliability.items()
     }
     edges = sorted({edge for rows in bins.values() for edge in rows})
     header = ["probability"]
@@ -113,9 +113,9 @@ def _reliability_table(run: EnsembleRun) -> str:
 
 def _deciles(run: EnsembleRun) -> list[tuple[float, Interval]]:
     """Mean forecast and F1 reached of images in the order of their forecast, in ten parts."""
-    if not run.forecast:
+    if not run.record.forecast:
         return []
-    forecast, truth = run.forecast["forecast"], run.forecast["truth"]
+    forecast, truth = run.record.forecast["forecast"], run.record.forecast["truth"]
     kept = np.flatnonzero(~np.isnan(truth) & ~np.isnan(forecast))
     n_parts = min(N_DECILES, len(kept) // _LEAST)
     if n_parts == 0:

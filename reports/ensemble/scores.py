@@ -7,9 +7,9 @@ import numpy as np
 from core.categories import CATEGORIES, Category
 from core.images import ImageTable
 from core.metrics import Scores, bootstrap
-from core.runs.ensemble import LadderStep
+from core.runs.ensemble import EnsembleRun
+from core.runs.ladder import LadderStep
 from reports.ensemble.figures import draw_ladder, draw_sources
-from reports.ensemble.run import EnsembleRun
 from reports.pages.figures import draw_gains, shorten
 from reports.pages.markdown import Section, errors, picture, plain, table
 
@@ -36,7 +36,7 @@ def ladder_section(run: EnsembleRun) -> Section:
 
 def sources_section(run: EnsembleRun) -> Section:
     """Every source in every category, as colours and as numbers."""
-    names, scores = run.names, run.scores
+    names, scores = run.names, run.record.scores
     present = [c for c in CATEGORIES if (names == c).any()]
     columns = [np.ones(len(names), dtype=np.bool_), *(names == c for c in present)]
     scored = ~np.isnan(next(iter(scores.values())))  # the rule leaves out the same for every source
@@ -74,15 +74,15 @@ def sources_section(run: EnsembleRun) -> Section:
 
 def worth_sections(run: EnsembleRun) -> Sequence[Section]:
     """What each member is worth; nothing where that is not known."""
-    if not run.worth:
+    if not run.record.worth:
         return []
-    gains = {shorten(step.name): step.gain for step in run.worth if step.gain is not None}
+    gains = {shorten(step.name): step.gain for step in run.record.worth if step.gain is not None}
     figure = draw_gains(
         gains,
         title="What the stack gains by having a member",
         axis="gain in sample F1, paired, with its 95 % interval",
     )
-    rows = [[plain(step.name), str(step.f1), _signed(step)] for step in run.worth]
+    rows = [[plain(step.name), str(step.f1), _signed(step)] for step in run.record.worth]
     return [
         Section(
             heading="What each member is worth",

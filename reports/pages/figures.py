@@ -46,7 +46,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> None:
+def save_figure(figure: Figure, folder: Path, *, name: str) -> None:
     """Write `<name>.svg` and `<name>.png`, without a date in them."""
     figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None})
     figure.set_layout_engine("none")  # it stays as it was laid out

@@ -42,7 +42,7 @@ tbody tr:hover td { background: var(--band); }
 """
 
 
-def html_page(title: str, markdown: str, svgs: Mapping[str, str]) -> str:
+def html_page(title: str, markdown: str, *, svgs: Mapping[str, str]) -> str:
     """The page as one file: no script, and nothing that is read from elsewhere.
 
     Args:

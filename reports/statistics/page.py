@@ -170,7 +170,7 @@ def write_stats(corpus: Corpus, folder: Path) -> list[str]:
     with draft_folder(folder) as draft:
         with style():
             for name, figure in draw(statistics).items():
-                save_figure(figure, draft, name)
+                save_figure(figure, draft, name=name)
         write_tables(statistics, draft)
         (draft / PAGE).write_text(page(statistics), encoding="utf-8")
         files = sorted(path.name for path in draft.iterdir())

@@ -9,8 +9,9 @@ from scipy.sparse import csr_array
 from scipy.special import gammaln, xlogy
 
 from core.categories import CATEGORIES
+from core.editions import EmptyTruth
 from core.labels import LabelSpace, Targets
-from core.metrics import EmptyTruth, Interval, bootstrap, column_sums, image_f1
+from core.metrics import Interval, bootstrap, column_sums, image_f1
 from core.prior import CategoryPrior
 from reports.statistics.labels import Counts, LabelledImages
 

@@ -89,10 +89,10 @@ def test_equal_settings_meet_and_a_cut_training_ends_as_an_uninterrupted_one(
     whole = train(crossfitted, Workspace(tmp_path / "whole"), "global", FULL)
     cut = Workspace(tmp_path / "cut")
 
-    def third_fails(plan: DetectorPlan, member: MemberPlan, *others: Any) -> None:
+    def third_fails(plan: DetectorPlan, member: MemberPlan, **others: Any) -> None:
         if member.number == 2:
             raise KeyboardInterrupt
-        train_network(plan, member, *others)
+        train_network(plan, member, **others)
 
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "train_network", third_fails)
@@ -160,7 +160,9 @@ def test_a_network_elsewhere_is_described_by_its_number(
     workspace = save_prepared(crossfitted, tmp_path / "far")
     (plan,) = plan_detectors(crossfitted, workspace, names=["global"], config=FROZEN, preset="tiny")
     member = plan.members[1]
-    job = jobs.describe_job(plan, member, workspace, RunOptions(), device="cpu", threads=1)
+    job = jobs.describe_job(
+        plan, member, workspace=workspace, options=RunOptions(), device="cpu", threads=1
+    )
     jobs.run_job(job)
     held_out = np.load(plan.member_home(member) / "labelled.npy")
     assert held_out.shape == (int((crossfitted.table.folds == 1).sum()), 7)

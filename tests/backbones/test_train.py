@@ -91,9 +91,9 @@ def test_a_specialist_may_start_from_the_global_detector(
     corpus: Corpus, workspace: Workspace
 ) -> None:
     (general,) = train(corpus, workspace, "global", FULL)
-    config = start_weights(FULL, "global", corpus, workspace)
+    config = start_weights(FULL, "global", corpus=corpus, workspace=workspace)
     assert config.weights == str(general)
-    inputs = TRAINING_INPUTS["full"](corpus, workspace, config, Compute())
+    inputs = TRAINING_INPUTS["full"](corpus, workspace, config=config, compute=Compute())
     rows, labels = np.arange(4), LabelSpace(("C2", "C3", "C99"))
     torch.manual_seed(5)
     model = inputs.new_model(rows, labels).eval()
@@ -124,7 +124,10 @@ def test_a_start_is_the_newest_of_the_same_network(corpus: Corpus, workspace: Wo
         folders[number] = str(folder)
     for backbone, number in (("test_vit", 1), ("test_resnet", 2)):
         config = replace(FULL, backbone=backbone)
-        assert start_weights(config, "global", corpus, workspace).weights == folders[number]
+        assert (
+            start_weights(config, "global", corpus=corpus, workspace=workspace).weights
+            == folders[number]
+        )
 
 
 def test_there_must_be_a_fine_tuned_detector_to_start_from(
@@ -132,11 +135,11 @@ def test_there_must_be_a_fine_tuned_detector_to_start_from(
 ) -> None:
     (frozen,) = train(corpus, workspace, "global", FROZEN)
     with pytest.raises(MissingStageError, match=r"no global detector with test_eff\w+ was fine"):
-        start_weights(FULL, "global", corpus, workspace)
+        start_weights(FULL, "global", corpus=corpus, workspace=workspace)
     with pytest.raises(ConfigError, match="is not the run of a fine-tuned detector"):
-        start_weights(FULL, str(frozen), corpus, workspace)
+        start_weights(FULL, str(frozen), corpus=corpus, workspace=workspace)
     with pytest.raises(PredictionsError, match="no such folder"):
-        start_weights(FULL, str(tmp_path / "nowhere"), corpus, workspace)
+        start_weights(FULL, str(tmp_path / "nowhere"), corpus=corpus, workspace=workspace)
 
 
 def test_a_specialist_knows_its_category_and_its_concepts_only(
@@ -180,7 +183,7 @@ def test_the_weights_on_disk_give_the_predictions_on_disk(
     corpus: Corpus, workspace: Workspace
 ) -> None:
     (folder,) = train(corpus, workspace, "global")
-    inputs = TRAINING_INPUTS["frozen"](corpus, workspace, FROZEN, Compute())
+    inputs = TRAINING_INPUTS["frozen"](corpus, workspace, config=FROZEN, compute=Compute())
     tensors = load_file(folder / "model.safetensors")
     asked = corpus.images("valid").image_ids
     rows = np.array([inputs.image_ids.index(image_id) for image_id in asked])

@@ -137,6 +137,9 @@ def test_options_lie_over_the_file_which_lies_over_the_config(tmp_path: Path) ->
         Settings(epochs=2, rate=0.1, mirror=True), file=tmp_path / "a.toml", given=["epochs=9"]
     )
     assert (config.epochs, config.rate, config.mirror) == (9, 0.5, True)
+    options = {"epochs": 4, "rate": None, "weights": "none"}
+    config = configured(config, file=None, given=["epochs=9", "rate=0.2"], options=options)
+    assert (config.epochs, config.rate, config.weights) == (4, 0.2, None)
 
 
 def test_a_mistake_names_where_it_stands(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.metrics import f1_score
 
+from core.editions import EmptyTruth
 from core.labels import LabelSpace, Targets
 from core.metrics import (
     THRESHOLDS,
-    EmptyTruth,
     Interval,
     beats_by_margin,
     best_threshold,
@@ -272,7 +272,7 @@ def test_pairs_score_what_the_matrix_scores_that_is_0_elsewhere(rule: EmptyTruth
     rows, columns = np.nonzero(probs)
     true = targets.matrix.toarray()[rows, columns]
     found = f1_of_pairs_by_threshold(
-        rows, probs[rows, columns], true, targets=targets, empty_truth=rule
+        rows, probs[rows, columns], true=true, targets=targets, empty_truth=rule
     )
     np.testing.assert_array_equal(found, f1_by_threshold(probs, targets, empty_truth=rule))
 
@@ -348,7 +348,7 @@ def test_cross_fitting_is_a_plain_loop_over_folds(rule: EmptyTruth) -> None:
         best = max(range(49), key=lambda number: (means[number], -number))
         here = np.flatnonzero(folds == fold)
         expected[here] = plain_f1(probs[here], targets.rows(here), rule)[best]
-    found = cross_fitted_f1(probs, targets, folds, empty_truth=rule)
+    found = cross_fitted_f1(probs, targets, folds=folds, empty_truth=rule)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -358,7 +358,7 @@ def test_the_labels_of_a_fold_do_not_choose_its_threshold() -> None:
     changed = targets.matrix.toarray()
     changed[folds == 2] = np.random.default_rng(0).random((10, 7)) < 0.5
     other = Targets(matrix=csr_array(changed), n_outside=targets.n_outside)
-    found = cross_fitted_f1(probs, other, folds, empty_truth="counted")
+    found = cross_fitted_f1(probs, other, folds=folds, empty_truth="counted")
     # The fold's images are decided as before: at the threshold of the other folds' labels.
     chosen = best_threshold(f1_by_threshold(probs, targets, empty_truth="counted")[:, folds != 2])
     decided = csr_array(probs >= THRESHOLDS[chosen])
@@ -369,13 +369,13 @@ def test_the_labels_of_a_fold_do_not_choose_its_threshold() -> None:
 def test_a_held_out_image_changes_the_scores_of_the_others_only() -> None:
     probs, targets = drawn(4)
     folds = np.arange(40) % 4
-    before = cross_fitted_f1(probs, targets, folds, empty_truth="counted")
+    before = cross_fitted_f1(probs, targets, folds=folds, empty_truth="counted")
     changed = targets.matrix.toarray()
     changed[0] = ~changed[0]
     after = cross_fitted_f1(
         probs,
         Targets(matrix=csr_array(changed), n_outside=targets.n_outside),
-        folds,
+        folds=folds,
         empty_truth="counted",
     )
     same_fold = folds == 0
@@ -387,9 +387,9 @@ def test_rows_in_another_order_score_the_same() -> None:
     probs, targets = drawn(5)
     order = np.random.default_rng(0).permutation(40)
     folds = np.arange(40) % 4
-    scores = cross_fitted_f1(probs, targets, folds, empty_truth="left out")
+    scores = cross_fitted_f1(probs, targets, folds=folds, empty_truth="left out")
     shuffled = cross_fitted_f1(
-        probs[order], targets.rows(order), folds[order], empty_truth="left out"
+        probs[order], targets.rows(order), folds=folds[order], empty_truth="left out"
     )
     np.testing.assert_array_equal(shuffled, scores[order])
 
@@ -406,10 +406,10 @@ def test_decided_at_takes_what_reaches_the_threshold_and_fills_what_is_empty() -
 def test_cross_fitted_decisions_have_the_cross_fitted_scores(rule: EmptyTruth) -> None:
     probs, targets = drawn(seed=3)
     folds = np.arange(40) % 3
-    decided = cross_fitted_decisions(probs, targets, folds, empty_truth=rule)
+    decided = cross_fitted_decisions(probs, targets, folds=folds, empty_truth=rule)
     np.testing.assert_array_equal(
         image_f1(targets, decided, empty_truth=rule),
-        cross_fitted_f1(probs, targets, folds, empty_truth=rule),
+        cross_fitted_f1(probs, targets, folds=folds, empty_truth=rule),
     )
 
 

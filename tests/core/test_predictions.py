@@ -240,8 +240,8 @@ def test_a_source_that_saw_its_images_is_refused() -> None:
 @pytest.mark.parametrize("sparse", [False, True])
 def test_images_and_concepts_from_elsewhere_are_cut_off(sparse: bool) -> None:
     given = SparsePredictions.of(WHOLE, at_least=0.1) if sparse else WHOLE
-    assert restrict(given, frozenset("abcd"), WHOLE.labels) is given
-    part = restrict(given, frozenset("ca"), LabelSpace(("C3", "C1", "C9")))
+    assert restrict(given, frozenset("abcd"), labels=WHOLE.labels) is given
+    part = restrict(given, frozenset("ca"), labels=LabelSpace(("C3", "C1", "C9")))
     whole = part if isinstance(part, Predictions) else part.dense
     assert whole.image_ids == ("a", "c")
     assert whole.labels.cuis == ("C1", "C3")

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.editions import EmptyTruth
 from core.folds import Folds
 from core.labels import LabelSpace, Targets
-from core.metrics import EmptyTruth, ScoredImages
+from core.metrics import ScoredImages
 from ensembles.pairs import CalibratedPairs, Floats
 
 

@@ -15,7 +15,7 @@ from core.categories import CATEGORIES
 from core.errors import ConfigError, MissingStageError
 from core.predictions import Predictions
 from core.prior import CategoryPrior
-from core.runs.ensemble import ladder_table, read_steps
+from core.runs.ladder import ladder_table, read_steps
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
 from ensembles.config import EnsembleConfig

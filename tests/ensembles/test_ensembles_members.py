@@ -81,11 +81,11 @@ def test_members_of_one_category_are_sources_of_their_own(
     detector("global", name="finetune-1", noise=4.0)
     members = gather_members(generated, workspace)
     valid = generated.table.of(split="valid")
-    pairs = candidates_of(generated, members, valid, split="valid", config=EnsembleConfig())
+    pairs = candidates_of(generated, members, table=valid, split="valid", config=EnsembleConfig())
     assert pairs.feature_names[:3] == ("logit prior", "logit global/finetune", "logit global/quick")
     for member in members[1:]:
         assert member.valid.source == "global"
-        known = member.source("valid", valid, generated).at(pairs.rows, pairs.columns)
+        known = member.source("valid", valid, corpus=generated).at(pairs.rows, pairs.columns)
         np.testing.assert_allclose(expit(pairs.feature(f"logit {member.name}")), known, atol=1e-5)
 
 
@@ -207,13 +207,13 @@ def test_a_member_knows_which_images_and_concepts_it_covers(
     detector("DRCT")
     special = gather_members(generated, workspace)[1]
     valid = generated.table.of(split="valid")
-    source = special.source("valid", valid, generated)
+    source = special.source("valid", valid, corpus=generated)
     is_ct = np.array(valid.categories) == "DRCT"
     np.testing.assert_array_equal(source.rows >= 0, is_ct)
     covered = [cui in special.valid.labels for cui in generated.labels.cuis]
     np.testing.assert_array_equal(source.columns >= 0, covered)
     test = generated.table.of(split="test")
-    assert special.source("test", test, generated).probs is special.test.probs
+    assert special.source("test", test, corpus=generated).probs is special.test.probs
 
 
 def test_constant_concepts_stand_on_every_training_image_of_a_category(generated: Corpus) -> None:
@@ -264,7 +264,7 @@ def test_the_sparse_form_makes_the_same_candidates(
 
     def features() -> np.ndarray:
         members = gather_members(generated, empty, outside=[far])
-        pairs = candidates_of(generated, members, valid, split="valid", config=CONFIG)
+        pairs = candidates_of(generated, members, table=valid, split="valid", config=CONFIG)
         return np.asarray(pairs.features)
 
     dense = features()
@@ -286,7 +286,7 @@ def test_what_the_corpus_lacks_is_cut_off_and_what_is_missing_is_unknown(
     line = capsys.readouterr().err
     assert "member far: 78 of 80 valid images, 40 of 40 test images, 11 of 12 concepts" in line
     assert "left out 1 images and 1 concepts that the corpus lacks" in line
-    source = member.source("valid", generated.table.of(split="valid"), generated)
+    source = member.source("valid", generated.table.of(split="valid"), corpus=generated)
     assert (source.rows < 0).sum() == 2
     assert (source.columns < 0).sum() == 1
 
@@ -329,8 +329,8 @@ def test_a_run_that_is_passed_over_can_be_named(
     assert "member DRCT/quick-1: " in said
     assert said.endswith("members: prior, routed, DRCT, DRCT/quick-1, routed-1\n")
     valid = generated.table.of(split="valid")
-    pairs = candidates_of(generated, members, valid, split="valid", config=CONFIG)
-    own = members[3].source("valid", valid, generated).at(pairs.rows, pairs.columns)
+    pairs = candidates_of(generated, members, table=valid, split="valid", config=CONFIG)
+    own = members[3].source("valid", valid, corpus=generated).at(pairs.rows, pairs.columns)
     kept = pairs.feature("logit DRCT/quick-1")
     np.testing.assert_array_equal(np.isnan(kept), np.isnan(own))
     assert not np.array_equal(kept, pairs.feature("logit DRCT"), equal_nan=True)

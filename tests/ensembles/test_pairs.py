@@ -3,7 +3,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from core.labels import LabelSpace, Targets
-from ensembles.pairs import Bools, Floats, Pairs, are_true, select, to_csr
+from ensembles.pairs import Bools, Floats, LabelledPairs, Pairs, select, to_csr
 
 LABELS = LabelSpace(("C1", "C2", "C3", "C4"))
 PROBS = np.array([[0.9, 0.2, 0.0, 0.2], [0.1, 0.1, 0.8, 0.3]], dtype=np.float32)
@@ -17,7 +17,7 @@ def chosen(probs: Floats, threshold: float, *, limit: int = 100) -> list[list[in
 
 
 def test_pairs_above_zero_are_kept_with_their_truth() -> None:
-    pairs = Pairs.of(PROBS, TARGETS)
+    pairs = LabelledPairs.of(PROBS, TARGETS)
     assert pairs.rows.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert pairs.columns.tolist() == [0, 1, 3, 0, 1, 2, 3]
     assert pairs.true.tolist() == [True, False, True, False, True, False, False]
@@ -26,7 +26,7 @@ def test_pairs_above_zero_are_kept_with_their_truth() -> None:
 
 
 def test_a_floor_is_kept_itself() -> None:
-    assert Pairs.of(PROBS, TARGETS, floor=float(np.float32(0.2))).columns.tolist() == [
+    assert LabelledPairs.of(PROBS, TARGETS, floor=float(np.float32(0.2))).columns.tolist() == [
         0, 1, 3, 2, 3,
     ]  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_forced_concepts_come_before_more_probable_ones() -> None:
 
 
 def test_orders_run_from_the_most_probable_down_and_ties_keep_theirs() -> None:
-    pairs = Pairs.of(PROBS, TARGETS)
+    pairs = LabelledPairs.of(PROBS, TARGETS)
     assert pairs.by_prob.tolist() == [0, 5, 6, 1, 2, 3, 4]  # .9 .8 .3 .2 .2 .1 .1
     # By concept: C1 .9 .1, C2 .2 .1, C3 .8, C4 .3 .2
     assert pairs.by_concept.tolist() == [0, 3, 1, 4, 5, 6, 2]
@@ -76,21 +76,21 @@ def test_orders_run_from_the_most_probable_down_and_ties_keep_theirs() -> None:
 
 
 def test_images_taken_are_numbered_from_zero() -> None:
-    one = Pairs.of(PROBS, TARGETS).of_images(np.array([False, True]))
+    one = LabelledPairs.of(PROBS, TARGETS).of_images(np.array([False, True]))
     assert one.rows.tolist() == [0, 0, 0, 0]
     assert one.columns.tolist() == [0, 1, 2, 3]
     assert one.n_true.tolist() == [1]
 
 
 def test_f1_of_images_counts_truth_without_a_pair() -> None:
-    pairs = Pairs.of(PROBS, TARGETS)
+    pairs = LabelledPairs.of(PROBS, TARGETS)
     decided = pairs.probs >= np.float32(0.2)
     # Image 0: {C1, C2, C4} against {C1, C4, C9}: 2*2/6. Image 1: {C3, C4} against {C2}: 0.
-    assert pairs.image_f1(decided, when_empty=1.0) == pytest.approx([2 / 3, 0.0])
+    assert pairs.image_f1(decided, empty_truth="counted") == pytest.approx([2 / 3, 0.0])
 
 
 def test_images_left_without_a_concept_get_their_most_probable() -> None:
-    pairs = Pairs.of(PROBS, TARGETS)
+    pairs = LabelledPairs.of(PROBS, TARGETS)
     decided: Bools = pairs.probs >= np.float32(0.85)
     completed = pairs.completed(decided)
     assert pairs.columns[completed].tolist() == [0, 2]
@@ -98,14 +98,15 @@ def test_images_left_without_a_concept_get_their_most_probable() -> None:
 
 
 def test_an_image_without_any_pair_stays_without_one() -> None:
-    pairs = Pairs.of(np.zeros_like(PROBS), TARGETS)
+    pairs = LabelledPairs.of(np.zeros_like(PROBS), TARGETS)
     assert pairs.completed(np.zeros(0, dtype=np.bool_)).tolist() == []
-    assert are_true(TARGETS, rows=pairs.rows, columns=pairs.columns).tolist() == []
+    assert pairs.are_true(TARGETS).tolist() == []
 
 
 def test_nothing_is_true_where_no_image_has_a_concept() -> None:
     zero = np.zeros(1, dtype=np.int32)
-    assert are_true(LABELS.encode([(), ()]), rows=zero, columns=zero).tolist() == [False]
+    pair = Pairs(rows=zero, columns=zero, shape=(2, len(LABELS)))
+    assert pair.are_true(LABELS.encode([(), ()])).tolist() == [False]
 
 
 def test_a_sparse_matrix_of_pairs_has_them_in_their_rows() -> None:
@@ -117,7 +118,7 @@ def test_a_sparse_matrix_of_pairs_has_them_in_their_rows() -> None:
 def test_probabilities_of_another_shape_are_refused() -> None:
     wrong = Targets(matrix=TARGETS.matrix, n_outside=TARGETS.n_outside)
     with pytest.raises(ValueError, match=r"probabilities are \(1, 4\), targets \(2, 4\)"):
-        Pairs.of(PROBS[:1], wrong)
+        LabelledPairs.of(PROBS[:1], wrong)
 
 
 def test_pairs_of_a_concept_fall_in_probability_and_equal_ones_keep_their_order() -> None:
@@ -127,7 +128,7 @@ def test_pairs_of_a_concept_fall_in_probability_and_equal_ones_keep_their_order(
     targets = Targets(
         matrix=csr_array(rng.random(probs.shape) < 0.1), n_outside=np.zeros(400, dtype=np.int32)
     )
-    pairs = Pairs.of(probs, targets)
+    pairs = LabelledPairs.of(probs, targets)
     wanted = np.lexsort((np.arange(len(pairs)), -pairs.probs, pairs.columns))
     np.testing.assert_array_equal(pairs.by_concept, wanted)
     assert np.diff(pairs.concept_starts)[7] == 0

@@ -9,7 +9,7 @@ import pytest
 
 from core.metrics import cross_fitted_f1
 from core.predictions import Predictions
-from core.runs.ensemble import Rung, read_steps, write_steps
+from core.runs.ladder import Rung, read_steps, write_steps
 from core.runs.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
@@ -34,7 +34,11 @@ QUICK = EnsembleConfig(stackers=("mean", "logistic"), constant_from=15)
 def fit(corpus: Corpus, workspace: Workspace, config: EnsembleConfig = QUICK) -> SecondStage:
     valid = corpus.table.of(split="valid")
     return fit_second_stage(
-        corpus, gather_members(corpus, workspace), valid, config, empty_truth="left out"
+        corpus,
+        gather_members(corpus, workspace),
+        valid=valid,
+        config=config,
+        empty_truth="left out",
     )
 
 
@@ -66,7 +70,10 @@ def test_everything_that_was_tried_is_scored_out_of_fold(
     np.testing.assert_array_equal(fitted.rungs[-1].image_f1, fitted.choice.image_f1)
     valid = generated.table.of(split="valid")
     scores = cross_fitted_f1(
-        fitted.out_of_fold, valid.targets(generated.labels), valid.folds, empty_truth="left out"
+        fitted.out_of_fold,
+        valid.targets(generated.labels),
+        folds=valid.folds,
+        empty_truth="left out",
     )
     kept = next(rung for rung in fitted.tried if rung.name == fitted.stacker_name)
     np.testing.assert_array_equal(kept.image_f1, scores)
@@ -135,7 +142,9 @@ def test_the_plain_threshold_has_a_rung_where_constant_concepts_make_a_differenc
     assert rung.mean != below[-1].mean
     tried = {rung.name: rung for rung in fitted.tried}
     same = replace(fitted.choice, rungs={**fitted.choice.rungs, "plain": below[-1].image_f1.copy()})
-    rungs = every_rung(below, tried, same, replace(QUICK, margin=1e6), words=CALIBRATED)
+    rungs = every_rung(
+        below, tried, choice=same, config=replace(QUICK, margin=1e6), words=CALIBRATED
+    )
     assert "plain" not in [rung.name for rung in rungs]
 
 
@@ -231,7 +240,7 @@ def test_candidates_of_test_have_the_features_of_those_of_valid(
     members = gather_members(generated, workspace)
     names = {
         candidates_of(
-            generated, members, generated.table.of(split=split), split=split, config=QUICK
+            generated, members, table=generated.table.of(split=split), split=split, config=QUICK
         ).feature_names
         for split in ("valid", "test")
     }
@@ -275,8 +284,10 @@ def test_the_member_that_knows_is_worth_most_and_the_score_is_that_of_the_others
     fused("retrieval", noise=4.0)
     valid = generated.table.of(split="valid")
     members = gather_members(generated, workspace)
-    fitted = fit_second_stage(generated, members, valid, CONFIG, empty_truth="left out")
-    steps = leave_one_out(generated, members, valid, CONFIG, fitted)
+    fitted = fit_second_stage(
+        generated, members, valid=valid, config=CONFIG, empty_truth="left out"
+    )
+    steps = leave_one_out(generated, members, valid=valid, config=CONFIG, fitted=fitted)
     gains = {step.name: step.gain for step in steps if step.gain is not None}
     assert list(gains) == ["prior", "one-hot", "retrieval"]
     assert gains["one-hot"].low > 0.1
@@ -284,7 +295,7 @@ def test_the_member_that_knows_is_worth_most_and_the_score_is_that_of_the_others
     name = quick_stacker(fitted)
     assert name in CONFIG.stackers
     without = [member for member in members if member.name != "one-hot"]
-    alone = fit_second_stage(generated, without, valid, CONFIG, empty_truth="left out")
+    alone = fit_second_stage(generated, without, valid=valid, config=CONFIG, empty_truth="left out")
     whole, part = (
         next(rung.mean for rung in stage.tried if rung.name == name) for stage in (fitted, alone)
     )
@@ -293,7 +304,7 @@ def test_the_member_that_knows_is_worth_most_and_the_score_is_that_of_the_others
     write_steps(tmp_path / "members.csv", steps)
     assert read_steps(tmp_path / "members.csv") == steps
     quiet = replace(CONFIG, leave_one_out=False)
-    assert not leave_one_out(generated, members, valid, quiet, fitted)
+    assert not leave_one_out(generated, members, valid=valid, config=quiet, fitted=fitted)
 
 
 def test_the_kept_stacker_judges_if_it_is_quick_and_else_the_best_quick_one(
@@ -302,7 +313,9 @@ def test_the_kept_stacker_judges_if_it_is_quick_and_else_the_best_quick_one(
     fused("one-hot")
     valid = generated.table.of(split="valid")
     members = gather_members(generated, workspace)
-    fitted = fit_second_stage(generated, members, valid, CONFIG, empty_truth="left out")
+    fitted = fit_second_stage(
+        generated, members, valid=valid, config=CONFIG, empty_truth="left out"
+    )
     assert quick_stacker(replace(fitted, stacker_name="logistic")) == "logistic"
     better = replace(fitted.tried[-1], image_f1=np.ones(len(valid)))  # of "logistic"
     tried = [*fitted.tried[:-1], better]

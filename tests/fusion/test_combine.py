@@ -24,21 +24,21 @@ from fusion.inputs.gather import FusionInputs, gather_inputs
 def test_the_mean_of_log_odds_lies_between() -> None:
     first, second = np.array([[0.5, 0.9]], np.float32), np.array([[0.9, 0.9]], np.float32)
     # odds 1 and 9: their geometric mean is 3, so 3 / 4
-    np.testing.assert_allclose(blend(first, second, 0.5), [[0.75, 0.9]], atol=1e-6)
-    np.testing.assert_allclose(blend(first, second, 0.0), first, atol=1e-6)
-    np.testing.assert_allclose(blend(first, second, 1.0), second, atol=1e-6)
+    np.testing.assert_allclose(blend(first, second, share=0.5), [[0.75, 0.9]], atol=1e-6)
+    np.testing.assert_allclose(blend(first, second, share=0.0), first, atol=1e-6)
+    np.testing.assert_allclose(blend(first, second, share=1.0), second, atol=1e-6)
 
 
 def test_what_no_neighbour_has_is_not_impossible() -> None:
     sure, none = np.array([[0.999]], np.float32), np.array([[0.0]], np.float32)
-    assert blend(sure, none, 0.5)[0, 0] == pytest.approx(0.5, abs=1e-3)
+    assert blend(sure, none, share=0.5)[0, 0] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_constant_concept_is_as_sure_as_the_category(generated: Corpus) -> None:
     probs = np.full((3, len(generated.labels)), 0.2, np.float32)
     likely = np.zeros((3, 7), np.float32)
     likely[0, 2], likely[1, 2], likely[1, 6] = 1, 0.6, 0.4  # DRCT; perhaps DRXR
-    found = with_constants(probs, likely, generated.prior, at_least=20)
+    found = with_constants(probs, likely, prior=generated.prior, at_least=20)
     columns = generated.labels.columns(["C00", "C01"])  # on every CT, on every X-ray
     np.testing.assert_allclose(found[:, columns], [[1, 0.2], [0.6, 0.4], [0.2, 0.2]])
     untouched = np.setdiff1d(np.arange(probs.shape[1]), columns)
@@ -49,7 +49,7 @@ def test_a_category_of_few_images_makes_nothing_sure(generated: Corpus) -> None:
     probs = np.full((1, len(generated.labels)), 0.2, np.float32)
     likely = np.eye(7, dtype=np.float32)[[2]]
     np.testing.assert_array_equal(
-        with_constants(probs, likely, generated.prior, at_least=999), probs
+        with_constants(probs, likely, prior=generated.prior, at_least=999), probs
     )
 
 
@@ -70,7 +70,9 @@ def test_the_variant_of_the_highest_score_is_chosen_on_the_other_folds() -> None
     truth = targets().matrix.toarray().astype(np.float32)
     upside_down = 1 - truth
     mixed = np.where(np.arange(4)[:, None] < 2, truth, upside_down)  # right in fold 0 alone
-    choice = choose_variant([upside_down, mixed, truth], targets(), FOLDS, empty_truth="left out")
+    choice = choose_variant(
+        [upside_down, mixed, truth], targets(), folds=FOLDS, empty_truth="left out"
+    )
     assert choice.best == 2
     # Without fold 1, on the images of fold 0, `mixed` is as good as the truth and comes first.
     assert choice.by_fold == {0: 2, 1: 1}
@@ -78,9 +80,9 @@ def test_the_variant_of_the_highest_score_is_chosen_on_the_other_folds() -> None
 
 def test_the_first_of_equals_and_of_what_cannot_be_scored_is_taken() -> None:
     truth = targets().matrix.toarray().astype(np.float32)
-    same = choose_variant([truth, truth], targets(), FOLDS, empty_truth="left out")
+    same = choose_variant([truth, truth], targets(), folds=FOLDS, empty_truth="left out")
     assert (same.best, same.by_fold) == (0, {0: 0, 1: 0})
-    lone = choose_variant([1 - truth, truth], targets(), 0 * FOLDS, empty_truth="left out")
+    lone = choose_variant([1 - truth, truth], targets(), folds=0 * FOLDS, empty_truth="left out")
     assert (lone.best, lone.by_fold) == (1, {0: 0})  # no other fold: the first
 
 
@@ -91,7 +93,7 @@ def test_valid_gets_what_was_chosen_without_its_fold_and_test_the_best(
     shape = len(fusion_inputs.corpus.labels)
     variants = {s: [np.full((n[s], shape), v, np.float32) for v in (0.1, 0.2, 0.3)] for s in n}
     choice = VariantChoice(best=2, by_fold={0: 0, 1: 1, 2: 0, 3: 2})
-    found = cross_fitted_variants(fusion_inputs, variants, choice)
+    found = cross_fitted_variants(fusion_inputs, variants, choice=choice)
     assert (found["test"] == np.float32(0.3)).all()
     expected = np.array([0.1, 0.2, 0.1, 0.3], np.float32)[
         fusion_inputs.corpus.images("valid").folds

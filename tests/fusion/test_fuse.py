@@ -47,7 +47,10 @@ def test_every_strategy_is_made_scored_and_written(corpus: Corpus, trained: Work
         )  # fmt: skip
         predictions = Predictions.load(fused.folder / "predictions" / "valid")
         scores = cross_fitted_f1(
-            predictions.probs, valid.targets(corpus.labels), valid.folds, empty_truth="left out"
+            predictions.probs,
+            valid.targets(corpus.labels),
+            folds=valid.folds,
+            empty_truth="left out",
         )
         assert fused.valid_f1 == bootstrap(scores, groups=valid.groups)
         assert fused.valid_f1.n == 16
@@ -88,7 +91,7 @@ def test_two_at_once_make_a_strategy_once(
         times.append(config)
         begun.set()
         assert waits.wait(60)
-        return retrieval(fusion_inputs, config, earlier)
+        return retrieval(fusion_inputs, config, earlier=earlier)
 
     def heard(line: str) -> None:
         say(line)

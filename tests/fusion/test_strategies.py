@@ -41,7 +41,7 @@ def check(fused: FusedResult, fusion_inputs: FusionInputs, source: str) -> None:
 
 
 def test_the_prior_says_what_the_category_says(fusion_inputs: FusionInputs) -> None:
-    fused = prior(fusion_inputs, TINY, {})
+    fused = prior(fusion_inputs, TINY, earlier={})
     check(fused, fusion_inputs, "prior")
     counted = CategoryPrior.of(fusion_inputs.training_images(), fusion_inputs.corpus.labels)
     expected = counted.of_category("DRCT")  # the first of valid is a CT
@@ -55,7 +55,7 @@ def test_the_prior_of_a_guess_is_the_mean_of_what_it_may_be(fusion_inputs: Fusio
     sure = fusion_inputs.guess.posterior[row]
     counted = CategoryPrior.of(fusion_inputs.training_images(), fusion_inputs.corpus.labels)
     expected = sure[2] * counted.of_category("DRCT") + sure[6] * counted.of_category("DRXR")
-    found = prior(fusion_inputs, TINY, {}).without_category["valid"].probs[0]
+    found = prior(fusion_inputs, TINY, earlier={}).without_category["valid"].probs[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -63,7 +63,9 @@ def test_the_prior_of_a_guess_is_the_mean_of_what_it_may_be(fusion_inputs: Fusio
 def test_a_network_learns_from_features_and_category(
     name: str, fusion_inputs: FusionInputs
 ) -> None:
-    fused = network(fusion_inputs, overlay(TINY, {"epochs": 60, "patience": 60}), {}, name=name)
+    fused = network(
+        fusion_inputs, overlay(TINY, {"epochs": 60, "patience": 60}), earlier={}, name=name
+    )
     check(fused, fusion_inputs, name)
     probs, is_ct = fused.predictions["valid"].probs, np.array([1, 1, 1, 1, 0, 0, 0, 0] * 2)
     right = (probs[:, 0] > probs[:, 1]) == is_ct  # C1 on CT, C2 on X-ray
@@ -74,22 +76,24 @@ def test_a_network_learns_from_features_and_category(
 
 def test_a_network_is_told_the_category_or_the_guess(fusion_inputs: FusionInputs) -> None:
     config = overlay(TINY, {"epochs": 2})
-    fused = network(fusion_inputs, config, {}, name="one-hot")
+    fused = network(fusion_inputs, config, earlier={}, name="one-hot")
     known, guessed = fused.predictions["valid"].probs, fused.without_category["valid"].probs
     assert (known != guessed).any()
     assert fusion_inputs.without_category is not None
     as_guessed = network(
         replace(fusion_inputs, network_inputs=fusion_inputs.without_category),
         config,
-        {},
+        earlier={},
         name="one-hot",
     )
     assert as_guessed.predictions["valid"].probs.shape == known.shape
 
 
 def test_constrained_decides_what_is_constant_in_the_category(fusion_inputs: FusionInputs) -> None:
-    earlier = {"one-hot": network(fusion_inputs, overlay(TINY, {"epochs": 1}), {}, name="one-hot")}
-    fused = constrained(fusion_inputs, overlay(TINY, {"constant_from": 10}), earlier)
+    earlier = {
+        "one-hot": network(fusion_inputs, overlay(TINY, {"epochs": 1}), earlier={}, name="one-hot")
+    }
+    fused = constrained(fusion_inputs, overlay(TINY, {"constant_from": 10}), earlier=earlier)
     check(fused, fusion_inputs, "constrained")
     for split in ("valid", "test"):
         is_ct = np.array(fusion_inputs.corpus.images(split).categories) == "DRCT"
@@ -106,22 +110,22 @@ def test_voted_lies_between_its_parts_by_the_share_that_was_chosen(
 ) -> None:
     config = overlay(TINY, {"epochs": 2})
     earlier = {
-        "prior-offset": network(fusion_inputs, config, {}, name="prior-offset"),
-        "retrieval": STRATEGIES["retrieval"](fusion_inputs, config, {}),
+        "prior-offset": network(fusion_inputs, config, earlier={}, name="prior-offset"),
+        "retrieval": STRATEGIES["retrieval"](fusion_inputs, config, earlier={}),
     }
-    fused = voted(fusion_inputs, config, earlier, name="voted")
+    fused = voted(fusion_inputs, config, earlier=earlier, name="voted")
     check(fused, fusion_inputs, "voted")
     share = fused.chosen["share of the votes"]
     assert share in (0, 0.25, 0.5, 0.75)
     seen, votes = (earlier[name].predictions["test"].probs for name in NEEDS["voted"])
-    np.testing.assert_array_equal(fused.predictions["test"].probs, blend(seen, votes, share))
+    np.testing.assert_array_equal(fused.predictions["test"].probs, blend(seen, votes, share=share))
     assert set(fused.without_category) == {"valid", "test"}
 
 
 def test_routed_takes_the_specialists_say_and_the_global_detectors_elsewhere(
     fusion_inputs: FusionInputs,
 ) -> None:
-    fused = routed(fusion_inputs, TINY, {})
+    fused = routed(fusion_inputs, TINY, earlier={})
     check(fused, fusion_inputs, "routed")
     runs = {run.category: run.predictions("valid") for run in fusion_inputs.detectors}
     table, found = fusion_inputs.corpus.table, fused.predictions["valid"]
@@ -135,10 +139,10 @@ def test_routed_takes_the_specialists_say_and_the_global_detectors_elsewhere(
 
 
 def test_routed_says_which_detectors_it_contains(fusion_inputs: FusionInputs) -> None:
-    contained = routed(fusion_inputs, TINY, {}).contains
+    contained = routed(fusion_inputs, TINY, earlier={}).contains
     assert contained == tuple(r.name for r in fusion_inputs.detectors if r.category != "global")
     assert [name.split("/")[0] for name in contained] == ["DRCT", "DRXR"]
-    assert prior(fusion_inputs, TINY, {}).contains == ()
+    assert prior(fusion_inputs, TINY, earlier={}).contains == ()
 
 
 def test_without_a_global_detector_the_fused_head_is_the_general_source(
@@ -146,8 +150,10 @@ def test_without_a_global_detector_the_fused_head_is_the_general_source(
 ) -> None:
     specialists = tuple(run for run in fusion_inputs.detectors if run.category != "global")
     without = replace(fusion_inputs, detectors=specialists)
-    earlier = {"one-hot": network(fusion_inputs, overlay(TINY, {"epochs": 1}), {}, name="one-hot")}
-    found = routed(without, TINY, earlier).predictions["test"]
+    earlier = {
+        "one-hot": network(fusion_inputs, overlay(TINY, {"epochs": 1}), earlier={}, name="one-hot")
+    }
+    found = routed(without, TINY, earlier=earlier).predictions["test"]
     base = earlier["one-hot"].predictions["test"]
     row = found.image_ids.index("test_05")
     assert found.probs[row, 0] == base.probs[row, 0]  # C1, unknown to the X-ray specialist
@@ -159,25 +165,25 @@ def test_routed_without_anything_general_says_what_to_name_before_it(
     fusion_inputs: FusionInputs, earlier: dict[str, FusedResult]
 ) -> None:
     with pytest.raises(ConfigError, match="`routed` needs the global detector, or `one-hot` named"):
-        routed(replace(fusion_inputs, detectors=()), TINY, earlier)
+        routed(replace(fusion_inputs, detectors=()), TINY, earlier=earlier)
 
 
 def test_routing_asks_for_training_images_of_a_concept(fusion_inputs: FusionInputs) -> None:
-    always = routed(fusion_inputs, overlay(TINY, {"support": "0"}), {})
-    never = routed(fusion_inputs, overlay(TINY, {"support": "999"}), {})
+    always = routed(fusion_inputs, overlay(TINY, {"support": "0"}), earlier={})
+    never = routed(fusion_inputs, overlay(TINY, {"support": "999"}), earlier={})
     general = next(run for run in fusion_inputs.detectors if run.category == "global")
     np.testing.assert_array_equal(
         never.predictions["test"].probs, general.predictions("test").probs
     )
     assert (always.predictions["test"].probs != never.predictions["test"].probs).any()
-    chosen = routed(fusion_inputs, overlay(TINY, {"support": "0,999"}), {})
+    chosen = routed(fusion_inputs, overlay(TINY, {"support": "0,999"}), earlier={})
     assert chosen.chosen["support"] in (0, 999)
 
 
 def test_predictions_of_strategies_can_be_lined_up(fusion_inputs: FusionInputs) -> None:
     earlier: dict[str, FusedResult] = {}
     for name, strategy in STRATEGIES.items():
-        earlier[name] = strategy(fusion_inputs, overlay(TINY, {"epochs": 1}), earlier)
+        earlier[name] = strategy(fusion_inputs, overlay(TINY, {"epochs": 1}), earlier=earlier)
     sources: list[Predictions] = [fused.predictions["valid"] for fused in earlier.values()]
     assert len({source.image_ids for source in sources}) == 1
     assert {source.labels for source in sources} == {LabelSpace(fusion_inputs.corpus.labels.cuis)}

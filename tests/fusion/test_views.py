@@ -23,10 +23,10 @@ from core.storage.arrays import write_lines
 from core.storage.folders import read_meta
 from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
-from fusion.inputs.gather import gather_inputs
+from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.inputs.tensors import Training
 from fusion.networks.heads import NoMetadata
-from fusion.result import FusedResult
+from fusion.result import Earlier, FusedResult
 from fusion.strategies import COMBINING, END_TO_END, NEEDS, STRATEGIES
 from fusion.views import fit_in_views
 from tests.conftest import relabelled
@@ -104,7 +104,7 @@ def test_every_strategy_predicts_every_labelled_image_out_of_fold(
         assert test.image_ids == crossfitted.images("test").image_ids
         assert test.fitted_on == set(table.image_ids)
         scores = cross_fitted_f1(
-            found.rows(table.image_ids).probs, table.targets(crossfitted.labels), table.folds,
+            found.rows(table.image_ids).probs, table.targets(crossfitted.labels), folds=table.folds,
             empty_truth="left out",
         )  # fmt: skip
         assert fused.labelled_f1 == bootstrap(scores, groups=table.groups)
@@ -126,8 +126,8 @@ def in_views(corpus: Corpus, workspace: Workspace) -> dict[str, FusedResult]:
     for name in [*FITTED, "film-e2e"]:
         config = replace(TINY, strategies=(name,))
         strategy = (STRATEGIES | END_TO_END)[name]
-        made[name] = fit_in_views(strategy, views, corpus, config, made)
-    made["routed"] = STRATEGIES["routed"](whole, TINY, {})
+        made[name] = fit_in_views(strategy, views, corpus=corpus, config=config, earlier=made)
+    made["routed"] = STRATEGIES["routed"](whole, TINY, earlier={})
     shutil.rmtree(workspace.fusion)
     return made
 
@@ -222,8 +222,10 @@ def test_a_group_that_folds_tear_apart_is_refused(
 def test_a_strategy_that_was_fitted_on_another_view_is_refused(
     crossfitted: Corpus, detected: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def careless(*given: object) -> FusedResult:
-        fused = STRATEGIES["retrieval"](*given)  # type: ignore[arg-type]
+    def careless(
+        fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier
+    ) -> FusedResult:
+        fused = STRATEGIES["retrieval"](fusion_inputs, config, earlier=earlier)
         met = fused.predictions["valid"].image_ids[:1]
         leaks = {
             s: replace(p, fitted_on=p.fitted_on | {*met}) for s, p in fused.predictions.items()

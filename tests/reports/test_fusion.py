@@ -18,7 +18,7 @@ def f1_of(folder: Path, corpus: Corpus, name: str = "valid") -> np.ndarray:
     valid = corpus.labelled_images("valid")
     probs = Predictions.load(folder / "predictions" / name).rows(valid.image_ids).probs
     targets = valid.targets(corpus.labels)
-    return cross_fitted_f1(probs, targets, valid.folds, empty_truth="left out")
+    return cross_fitted_f1(probs, targets, folds=valid.folds, empty_truth="left out")
 
 
 def table_of(path: Path) -> dict[str, dict[str, str]]:
@@ -92,6 +92,8 @@ def test_a_constant_concept_counts_where_it_is_decided_on_images_of_its_category
     decided = np.zeros((len(valid), len(generated.labels)), dtype=np.bool_)
     ct = np.flatnonzero(np.array(valid.categories) == "DRCT")
     decided[ct[: len(ct) // 2], generated.labels.columns(["C00"])[0]] = True
-    share = constant_share(generated, valid, csr_array(decided), at_least=50)  # C00 on CT alone
+    share = constant_share(
+        generated, valid, decided=csr_array(decided), at_least=50
+    )  # C00 on CT alone
     assert share == pytest.approx((len(ct) // 2) / len(ct))
-    assert np.isnan(constant_share(generated, valid, csr_array(decided), at_least=1000))
+    assert np.isnan(constant_share(generated, valid, decided=csr_array(decided), at_least=1000))

@@ -70,31 +70,31 @@ def test_a_network_is_scored_on_the_half_that_did_not_stop_it(
 ) -> None:
     save(workspace, 3, "val1", UNSURE)
     save(workspace, 3, "val2", UNSURE)
-    trials = find_trials(corpus, workspace, "small")
+    trials = find_trials(corpus, workspace, scale="small")
     first = score_half(corpus, trials[3, "val1"])
     assert first.images.image_ids == ("c", "d")
     assert first.image_f1.tolist() == [0.0, 0.0]  # nothing reaches 0.5
     second = score_half(corpus, trials[3, "val2"])
     assert second.image_f1.tolist() == [1.0, pytest.approx(2 / 3)]  # b lacks C2: 2*1 / (1 + 2)
-    both = score_pair(corpus, trials, 3)
+    both = score_pair(corpus, trials, number=3)
     assert both is not None
     assert both.images.image_ids == ("c", "d", "a", "b")
     # With nomissing c gets C1 or C2, whichever is more probable: C2, right; d gets C1, right.
     assert score_half(corpus, trials[3, "val1"], nomissing=True).image_f1.tolist() == [1.0, 1.0]
-    assert score_pair(corpus, trials, 9) is None
+    assert score_pair(corpus, trials, number=9) is None
 
 
 def test_differences_are_paired_over_both_halves(corpus: Corpus, workspace: Workspace) -> None:
     for half in ("val1", "val2"):
         save(workspace, 9, half, RIGHT)
         save(workspace, 3, half, UNSURE)
-    trials = find_trials(corpus, workspace, "small")
-    found = difference(corpus, trials, FINDINGS[0])  # 9 against 3
+    trials = find_trials(corpus, workspace, scale="small")
+    found = difference(corpus, trials, finding=FINDINGS[0])  # 9 against 3
     assert found is not None
     # 1 against 0, 0, 1 and 2/3: a gain of 1, 1, 0 and 1/3
     assert found.value == pytest.approx((1 + 1 + 0 + 1 / 3) / 4)
     assert found.n == 4
-    assert difference(corpus, trials, FINDINGS[1]) is None  # 10 was not trained
+    assert difference(corpus, trials, finding=FINDINGS[1]) is None  # 10 was not trained
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def train(folder: Path, every_s: float, precision: str, *, kill_at: int) -> None
 
     torch.manual_seed(1)
     backbone = build_backbone(CONFIG)
-    model = Detector(backbone, build_head(backbone.n_features, L, CONFIG))
+    model = Detector(backbone, build_head(backbone.n_features, L, config=CONFIG))
     fitted = fit(
         model,
         Examples(

@@ -145,9 +145,9 @@ def test_eight_images_are_learnt_by_heart(loss: Any) -> None:
     examples = Examples(batches=batches, targets=csr_array(dense), rows=eight)
     none = np.zeros(8, dtype=np.bool_)
     fit(model, examples, stop=none, config=config, seed=0, compute=HERE)
-    probs = predict(model, batches, eight, compute=HERE)
+    probs = predict(model, batches, rows=eight, compute=HERE)
     assert f1_score(dense, probs > 0.5, average="samples") == 1.0
-    assert stopping_scores(probs, csr_array(dense), ())[0] == 1.0
+    assert stopping_scores(probs, csr_array(dense), kinds=())[0] == 1.0
 
 
 def test_eight_images_are_learnt_by_heart_by_a_whole_network(
@@ -163,11 +163,11 @@ def test_eight_images_are_learnt_by_heart_by_a_whole_network(
     targets = eight.targets(corpus.labels).matrix
     torch.manual_seed(0)
     backbone = build_backbone(config)
-    model = Detector(backbone, build_head(backbone.n_features, len(corpus.labels), config))
+    model = Detector(backbone, build_head(backbone.n_features, len(corpus.labels), config=config))
     examples = Examples(batches=batches, targets=targets, rows=np.arange(8))
     none = np.zeros(8, dtype=np.bool_)
     fit(model, examples, stop=none, config=config, seed=0, compute=HERE)
-    probs = predict(model, batches, np.arange(8), compute=HERE)
+    probs = predict(model, batches, rows=np.arange(8), compute=HERE)
     assert f1_score(targets.toarray(), probs > 0.5, average="samples") == 1.0
 
 
@@ -340,11 +340,11 @@ def test_the_stopping_score_is_the_best_f1_of_a_single_threshold() -> None:
     probs = np.array([[0.9, 0.6, 0.1], [0.7, 0.2, 0.3], [0.5, 0.5, 0.5]], dtype=np.float32)
     targets = csr_array(np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=np.bool_))
     # From 0.22 to 0.3: images 1 and 2 are right, F1 1; the third has no concept and is left out.
-    assert stopping_scores(probs, targets, ())[0] == 1.0
+    assert stopping_scores(probs, targets, kinds=())[0] == 1.0
     # Below, image 2 gets C2 as well, 2*2/(2+3); above 0.3 it loses C3, 2*1/(2+1).
     only = csr_array(np.array([[True, False]]))
-    assert stopping_scores(probs[1:2, [0, 2]], only, ())[0] == 1.0
-    assert stopping_scores(probs, csr_array((3, 3), dtype=np.bool_), ()) == (0.0, {})
+    assert stopping_scores(probs[1:2, [0, 2]], only, kinds=())[0] == 1.0
+    assert stopping_scores(probs, csr_array((3, 3), dtype=np.bool_), kinds=()) == (0.0, {})
 
 
 def test_categories_are_scored_at_the_threshold_of_all() -> None:
@@ -352,7 +352,7 @@ def test_categories_are_scored_at_the_threshold_of_all() -> None:
     # the score of CT alone would not differ, but that of ultrasound (no concepts) is left out.
     probs = np.array([[0.5, 0.4], [0.2, 0.9], [0.9, 0.9]], dtype=np.float32)
     targets = csr_array(np.array([[1, 0], [0, 1], [0, 0]], dtype=np.bool_))
-    f1, by_kind = stopping_scores(probs, targets, ("DRCT", "DRXR", "DRUS"))
+    f1, by_kind = stopping_scores(probs, targets, kinds=("DRCT", "DRXR", "DRUS"))
     assert f1 == 1.0
     assert by_kind == {"DRCT": 1.0, "DRXR": 1.0}
 
@@ -362,21 +362,25 @@ def test_the_mean_over_images_is_the_weighted_mean_over_categories() -> None:
     probs = rng.random((30, 6)).astype(np.float32)
     targets = csr_array(rng.random((30, 6)) < 0.4)
     kinds = tuple(rng.choice(["DRCT", "DRMR", "DRXR"], 30))
-    f1, by_kind = stopping_scores(probs, targets, kinds)
+    f1, by_kind = stopping_scores(probs, targets, kinds=kinds)
     known = np.diff(targets.indptr) > 0
     weights = {kind: np.sum(known & (np.array(kinds) == kind)) for kind in by_kind}
     mean = sum(by_kind[kind] * weights[kind] for kind in by_kind) / known.sum()
     assert mean == pytest.approx(f1, abs=1e-12)
-    assert stopping_scores(probs, targets, ()) == (f1, {})
+    assert stopping_scores(probs, targets, kinds=()) == (f1, {})
 
 
 def test_a_threshold_that_is_given_is_kept_to() -> None:
     probs = np.array([[0.9, 0.6, 0.1], [0.7, 0.2, 0.3], [0.5, 0.5, 0.5]], dtype=np.float32)
     targets = csr_array(np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=np.bool_))
     # At 0.5 image 1 is right; image 2 lacks C3, 2*1/(1+2); the third has no concept.
-    assert stopping_scores(probs, targets, (), threshold=0.5)[0] == pytest.approx((1 + 2 / 3) / 2)
+    assert stopping_scores(probs, targets, kinds=(), threshold=0.5)[0] == pytest.approx(
+        (1 + 2 / 3) / 2
+    )
     # From 0.6 on is decided: image 1 keeps C2, and image 2 is as before.
-    assert stopping_scores(probs, targets, (), threshold=0.6)[0] == pytest.approx((1 + 2 / 3) / 2)
-    assert stopping_scores(probs, targets, (), threshold=0.7)[0] == pytest.approx(
+    assert stopping_scores(probs, targets, kinds=(), threshold=0.6)[0] == pytest.approx(
+        (1 + 2 / 3) / 2
+    )
+    assert stopping_scores(probs, targets, kinds=(), threshold=0.7)[0] == pytest.approx(
         (2 / 3 + 2 / 3) / 2
     )

@@ -45,7 +45,7 @@ def one_number(optimizer: OptimizerName, value: float) -> tuple[nn.Linear, torch
 
 def test_weights_are_decayed_and_biases_and_normalisation_are_not() -> None:
     head = nn.Sequential(
-        Standardise(4), nn.BatchNorm1d(4), build_head(4, 3, FitConfig(hidden=(5,)))
+        Standardise(4), nn.BatchNorm1d(4), build_head(4, 3, config=FitConfig(hidden=(5,)))
     )
     found = by_name(head, FitConfig(learning_rate=0.01, weight_decay=0.3))
     assert found == {

@@ -41,8 +41,8 @@ class Small(nn.Module):
 
 def test_probabilities_do_not_depend_on_the_batches_and_need_no_dropout() -> None:
     model, rows = new_model(), np.array([5, 0, 23, 5])
-    whole = predict(model, batches, rows, compute=HERE)
-    single = predict(model, batches, rows, compute=HERE, batch_size=1)
+    whole = predict(model, batches, rows=rows, compute=HERE)
+    single = predict(model, batches, rows=rows, compute=HERE, batch_size=1)
     assert whole.shape == (4, L)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole, single, rtol=0, atol=1e-6)
@@ -53,7 +53,7 @@ def test_probabilities_do_not_depend_on_the_batches_and_need_no_dropout() -> Non
 
 
 def test_no_rows_have_no_probabilities() -> None:
-    assert predict(new_model(), batches, np.arange(0), compute=HERE).shape == (0, L)
+    assert predict(new_model(), batches, rows=np.arange(0), compute=HERE).shape == (0, L)
 
 
 def test_mirrored_probabilities_are_the_mean_of_both_sides() -> None:
@@ -63,10 +63,10 @@ def test_mirrored_probabilities_are_the_mean_of_both_sides() -> None:
     rows = np.arange(3)
 
     def given(side: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        return predict(model, lambda rows: (side[torch.from_numpy(rows)],), rows, compute=HERE)
+        return predict(model, lambda rows: (side[torch.from_numpy(rows)],), rows=rows, compute=HERE)
 
     both = predict(
-        model, lambda rows: (images[torch.from_numpy(rows)],), rows, compute=HERE, mirror=True
+        model, lambda rows: (images[torch.from_numpy(rows)],), rows=rows, compute=HERE, mirror=True
     )
     np.testing.assert_allclose(both, (given(images) + given(images.flip(3))) / 2, atol=1e-7)
 
@@ -82,13 +82,13 @@ def test_mirrored_probabilities_are_the_mean_of_both_sides() -> None:
 )  # fmt: skip
 def test_where_memory_runs_out_the_batches_are_halved(error: RuntimeError) -> None:
     model = Small(7, error)
-    probs = predict(model, batches, np.arange(N), compute=HERE, batch_size=16)
+    probs = predict(model, batches, rows=np.arange(N), compute=HERE, batch_size=16)
     assert model.taken == [4] * 6  # 16 and 8 did not fit
     np.testing.assert_allclose(
-        probs, predict(model.layers, batches, np.arange(N), compute=HERE), rtol=0, atol=1e-6
+        probs, predict(model.layers, batches, rows=np.arange(N), compute=HERE), rtol=0, atol=1e-6
     )
     with pytest.raises(RuntimeError, match=r"memory|primitive"):
-        predict(Small(0, error), batches, np.arange(N), compute=HERE)
+        predict(Small(0, error), batches, rows=np.arange(N), compute=HERE)
 
 
 def test_the_processors_own_refusal_is_known_and_other_errors_pass() -> None:
@@ -99,13 +99,13 @@ def test_the_processors_own_refusal_is_known_and_other_errors_pass() -> None:
         torch.zeros(2, 3) @ torch.zeros(2, 3)
     assert not is_out_of_memory(other.value)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        predict(nn.Linear(D + 1, L), batches, np.arange(N), compute=HERE)
+        predict(nn.Linear(D + 1, L), batches, rows=np.arange(N), compute=HERE)
 
 
 def test_after_each_batch_the_caller_is_told() -> None:
     told = []
     predict(
-        new_model(), batches, np.arange(10), compute=HERE, batch_size=4,
+        new_model(), batches, rows=np.arange(10), compute=HERE, batch_size=4,
         between=lambda: told.append(1),
     )  # fmt: skip
     assert len(told) == 3

@@ -57,7 +57,7 @@ FOLDS = (np.arange(N) % 3).astype(np.int16)  # three folds of 8: every member le
 
 
 def new_head(rows: Rows, config: FitConfig = CONFIG) -> nn.Module:
-    return build_head(D, L, config)
+    return build_head(D, L, config=config)
 
 
 def both(
@@ -309,11 +309,11 @@ def test_eight_images_are_learnt_by_heart_by_every_network() -> None:
     dense[:, 0] |= ~dense.any(axis=1)  # every image has a concept
     examples = replace(examples_of(values), targets=csr_array(dense), rows=np.arange(8))
     made = fit_stack(
-        lambda rows: build_head(D, L, config), examples, folds=np.zeros(8, dtype=np.int16),
+        lambda rows: build_head(D, L, config=config), examples, folds=np.zeros(8, dtype=np.int16),
         config=config, compute=HERE, log=lambda entry: None,
     )  # fmt: skip
     for model, fitted in made:
-        probs = predict(model, examples.batches, np.arange(8), compute=HERE)
+        probs = predict(model, examples.batches, rows=np.arange(8), compute=HERE)
         assert f1_score(dense, probs > 0.5, average="samples") == 1.0
         assert fitted == Fitted(epoch=150, f1=None)
 

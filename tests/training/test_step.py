@@ -152,7 +152,7 @@ def test_long_gradients_are_cut_to_their_length() -> None:
 def test_parts_hold_every_image_once_and_meet(
     n_images: int, n_processes: int, micro_batch: int
 ) -> None:
-    parts = split_batch(n_images, n_processes, micro_batch)
+    parts = split_batch(n_images, n_processes=n_processes, micro_batch=micro_batch)
     places = np.concatenate([np.concatenate(part) for part in parts])
     assert sorted(places) == list(range(n_images))
     assert all(len(part) == n_processes for part in parts)

@@ -38,7 +38,7 @@ def test_examples_without_categories_stay_without() -> None:
 
 
 def test_a_batch_is_parted_evenly() -> None:
-    parts = split_batch(10, 2, 3)
+    parts = split_batch(10, n_processes=2, micro_batch=3)
     assert [[len(rows) for rows in part] for part in parts] == [[3, 3], [2, 2]]
 
 

@@ -34,7 +34,7 @@ def test_features_that_are_all_constant_become_0() -> None:
 @pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
 def test_a_head_has_its_layers_and_dropout_after_each(hidden: tuple[int, ...]) -> None:
     config = BackboneConfig(hidden=hidden, dropout=0.25, input_dropout=0.1)
-    head = build_head(32, 5, config)
+    head = build_head(32, 5, config=config)
     widths = [layer.out_features for layer in head if isinstance(layer, nn.Linear)]
     dropped = [layer.p for layer in head if isinstance(layer, nn.Dropout)]
     assert widths == [*hidden, 5]
@@ -43,8 +43,8 @@ def test_a_head_has_its_layers_and_dropout_after_each(hidden: tuple[int, ...]) -
 
 
 def test_a_head_may_start_at_the_share_of_each_concept() -> None:
-    head = build_head(4, 3, BackboneConfig(hidden=(5,))).eval()
-    start_at_prior(head, torch.tensor([0.0, 4.0, 9.0]), 9)
+    head = build_head(4, 3, config=BackboneConfig(hidden=(5,))).eval()
+    start_at_prior(head, torch.tensor([0.0, 4.0, 9.0]), n_images=9)
     # (0 + .5) / 10, (4 + .5) / 10, (9 + .5) / 10 where the features are 0 and so are other biases
     for layer in head.children():
         if isinstance(layer, nn.Linear):
@@ -54,7 +54,9 @@ def test_a_head_may_start_at_the_share_of_each_concept() -> None:
 
 
 def test_glorot_draws_weights_within_its_bound_and_no_biases() -> None:
-    head = build_head(100, 50, BackboneConfig(hidden=(), head_init="glorot", input_dropout=0.0))
+    head = build_head(
+        100, 50, config=BackboneConfig(hidden=(), head_init="glorot", input_dropout=0.0)
+    )
     [layer] = [m for m in head.modules() if isinstance(m, nn.Linear)]
     bound = (6 / 150) ** 0.5
     assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound

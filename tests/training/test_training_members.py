@@ -180,22 +180,22 @@ def test_more_parts_than_folds_are_refused() -> None:
 
 def test_the_members_say_is_their_mean() -> None:
     models, rows = fitted(2)[0], np.array([4, 0, 17])
-    probs = predict_members(models, batches, rows, n_concepts=L, compute=HERE)
-    single = [predict(model, batches, rows, compute=HERE) for model in models]
+    probs = predict_members(models, batches, rows=rows, n_concepts=L, compute=HERE)
+    single = [predict(model, batches, rows=rows, compute=HERE) for model in models]
     np.testing.assert_allclose(probs, (single[0] + single[1]) / 2, rtol=0, atol=1e-7)
     assert probs.dtype == np.float32
 
 
 def test_predictions_of_a_batch_are_those_of_its_images_one_by_one() -> None:
     models, rows = fitted(2)[0], np.array([4, 0, 17, 29])
-    whole = predict_members(models, batches, rows, n_concepts=L, compute=HERE)
+    whole = predict_members(models, batches, rows=rows, n_concepts=L, compute=HERE)
     for row, expected in zip(rows, whole, strict=True):
-        single = predict_members(models, batches, np.array([row]), n_concepts=L, compute=HERE)
+        single = predict_members(models, batches, rows=np.array([row]), n_concepts=L, compute=HERE)
         np.testing.assert_allclose(single[0], expected, rtol=0, atol=1e-6)
 
 
 def test_no_images_have_no_predictions() -> None:
-    probs = predict_members(fitted(1)[0], batches, np.arange(0), n_concepts=L, compute=HERE)
+    probs = predict_members(fitted(1)[0], batches, rows=np.arange(0), n_concepts=L, compute=HERE)
     assert probs.shape == (0, L)
 
 
@@ -203,5 +203,5 @@ def test_certain_members_stay_within_0_and_1() -> None:
     sure = nn.Linear(D, L)
     nn.init.zeros_(sure.weight)
     nn.init.constant_(sure.bias, 100.0)
-    probs = predict_members([sure] * 3, batches, np.arange(N), n_concepts=L, compute=HERE)
+    probs = predict_members([sure] * 3, batches, rows=np.arange(N), n_concepts=L, compute=HERE)
     assert probs.max() == 1.0

@@ -54,10 +54,11 @@ def results(compute: Compute) -> dict[str, Any]:
         images = torch.from_numpy(pixels)
         torch.manual_seed(2)
         if name == "head":
-            source, model = features, nn.Sequential(build_head(D, L, config))
+            source, model = features, nn.Sequential(build_head(D, L, config=config))
         else:
             backbone = build_backbone(config)
-            source, model = images, Detector(backbone, build_head(backbone.n_features, L, config))  # type: ignore[assignment]
+            source = images
+            model = Detector(backbone, build_head(backbone.n_features, L, config=config))  # type: ignore[assignment]
         entries: list[dict[str, Any]] = []
         examples = Examples(
             batches=lambda rows, source=source: (source[torch.from_numpy(rows)],),  # type: ignore[misc]
@@ -69,7 +70,7 @@ def results(compute: Compute) -> dict[str, Any]:
         )  # fmt: skip
         rows = np.arange(N)[::-1].copy()
         found[f"{name}: probs"] = predict(
-            model, examples.batches, rows, compute=compute, batch_size=4, mirror=name != "head"
+            model, examples.batches, rows=rows, compute=compute, batch_size=4, mirror=name != "head"
         )
         for key in ("loss", "f1", "rate"):
             found[f"{name}: {key}"] = np.array([entry[key] for entry in entries])

@@ -55,7 +55,7 @@ class Workload:
         return Outcome(loss=float(centred.square().mean().sqrt()), direction=centred)
 
     def gradients(
-        self, forward: Callable[..., Any], images: Tensor, context: Context, *, scale: float
+        self, forward: Callable[..., Any], images: Tensor, *, context: Context, scale: float
     ) -> Outcome:
         """The loss, and the gradient of the last layer's weights.
 
@@ -270,7 +270,7 @@ def _prepared(work: Workload, speed: Speed, n_images: int, *, device: str) -> Pr
         return partial(work.features, images, context)
     forward = torch.compile(model) if speed.compiled else model
     scale = _LOSS_SCALE if speed.precision == "fp16" else 1.0
-    step = partial(work.gradients, forward, images, context, scale=scale)
+    step = partial(work.gradients, forward, images, context=context, scale=scale)
     if speed.compiled:
         step()  # compiling is not part of a step
     return step

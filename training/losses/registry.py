@@ -74,7 +74,7 @@ def loss_for(name: LossName, context: LossContext, *, temperature: float = 1.0) 
 
 
 def loss_of(
-    probs: npt.NDArray[np.float32], targets: csr_array, loss: Loss, *, device: str = "cpu"
+    probs: npt.NDArray[np.float32], targets: csr_array, *, loss: Loss, device: str = "cpu"
 ) -> float:
     """Mean loss of probabilities that were predicted.
 

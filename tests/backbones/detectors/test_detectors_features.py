@@ -23,7 +23,7 @@ HERE = Compute()
 
 
 def features_of(corpus: Corpus, workspace: Workspace, config: BackboneConfig) -> Embeddings:
-    return frozen_features(corpus, workspace, config, HERE)
+    return frozen_features(corpus, workspace, config=config, compute=HERE)
 
 
 def by_hand(corpus: Corpus, row: int, *, size: int, flip: bool = False) -> npt.NDArray[np.float32]:
@@ -124,7 +124,9 @@ def test_a_network_of_ones_own_is_pooled_into_a_folder(
     torch.manual_seed(5)
     backbone = build_backbone(TINY)
     folder = workspace.embeddings / "own"
-    extract(folder, backbone, corpus, workspace, TINY, size=64, compute=HERE)
+    extract(
+        folder, backbone, corpus=corpus, workspace=workspace, config=TINY, size=64, compute=HERE
+    )
     cache = build_cache(corpus.table, workspace.cache, size=64)
     image = torch.from_numpy(np.array(cache.pixels[:1])).permute(0, 3, 1, 2)
     with torch.inference_mode():

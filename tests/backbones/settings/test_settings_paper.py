@@ -57,7 +57,7 @@ every_experiment = pytest.mark.parametrize("number", sorted(TABLE_4))
 def on_meta(config: BackboneConfig) -> Detector:
     with torch.device("meta"):
         backbone = build_backbone(replace(config, weights="none"))
-        return Detector(backbone, build_head(backbone.n_features, N_CONCEPTS, config))
+        return Detector(backbone, build_head(backbone.n_features, N_CONCEPTS, config=config))
 
 
 @every_experiment

@@ -81,7 +81,7 @@ def test_rows_wider_labels_and_restriction_keep_the_parts(joined: Predictions) -
     assert wide.parts == joined.parts
     assert wide.out_of_sample
     for whole in (joined, SparsePredictions.of(joined, at_least=0.0)):
-        less = restrict(whole, frozenset("bce"), LabelSpace(("C3",)))
+        less = restrict(whole, frozenset("bce"), labels=LabelSpace(("C3",)))
         assert [p.fitted_on for p in less.fitted_parts] == [f.fitted_on for f in FOLDS]
         less.require_out_of_sample()
 
@@ -116,8 +116,8 @@ def test_parts_must_have_every_image_once(joined: Predictions) -> None:
 
 
 def test_folds_on_disk_are_read_as_one(joined: Predictions, tmp_path: Path) -> None:
-    save_folds(joined, tmp_path, "labelled")
-    save_folds(FOLDS[0], tmp_path, "test")
+    save_folds(joined, tmp_path, name="labelled")
+    save_folds(FOLDS[0], tmp_path, name="test")
     names = [f"labelled-{k}of3" for k in (1, 2, 3)]
     assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "test"]
     assert Predictions.load(tmp_path / names[1]).out_of_sample
@@ -141,7 +141,7 @@ def test_sparse_folds_are_read_as_one(joined: Predictions, tmp_path: Path) -> No
     assert isinstance(read, SparsePredictions)
     assert read.fitted_parts == joined.parts
     np.testing.assert_array_equal(read.dense.probs, joined.probs)
-    save_folds(joined, tmp_path / "dense", "labelled")
+    save_folds(joined, tmp_path / "dense", name="labelled")
     assert isinstance(read_folds(tmp_path / "dense", "labelled"), Predictions)
     (tmp_path / "labelled-2of3").rename(tmp_path / "away")
     FOLDS[1].save(tmp_path / "labelled-2of3")
@@ -150,7 +150,7 @@ def test_sparse_folds_are_read_as_one(joined: Predictions, tmp_path: Path) -> No
 
 
 def test_a_missing_fold_is_refused(joined: Predictions, tmp_path: Path) -> None:
-    save_folds(joined, tmp_path, "labelled", suffix="-withheld")
+    save_folds(joined, tmp_path, name="labelled", suffix="-withheld")
     assert len(fold_folders(tmp_path, "labelled", suffix="-withheld")) == 3
     assert fold_folders(tmp_path, "labelled") == [tmp_path / "labelled"]
     (tmp_path / "labelled-2of3-withheld").rename(tmp_path / "away")

@@ -1,112 +1,61 @@
-"""Steps from the prior to the submission, with paired gains."""
+"""What an ensemble's run folder keeps of how it was chosen comes back as it was written."""
 
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from core.metrics import bootstrap
-from core.runs.ensemble import (
-    DECISION_RULES,
-    RULES,
-    SOURCES,
-    Rung,
-    climb,
-    describe_rungs,
-    ladder_table,
-    read_rungs,
-    read_scores,
-    write_scores,
-)
+from core.metrics import Interval
+from core.runs.ensemble import DECISION_RULES, EnsembleRecord, read_scores, write_scores
+from core.runs.ladder import LadderStep
 
-GROUPS = tuple(f"g{i // 2}" for i in range(40))
+SCORES = {"prior": np.array([1 / 3, np.nan, 0.0]), "mean": np.array([0.1 + 0.2, np.nan, 1.0])}
 
 
-def rungs() -> list[Rung]:
-    rng = np.random.default_rng(0)
-    scores = rng.random(40) * 0.5
-    scores[[3, 17]] = np.nan
-    return [
-        Rung(name="prior", image_f1=scores),
-        Rung(name="routed", title="best member: routed", image_f1=scores + 0.1),
-        Rung(name="mean", image_f1=scores + rng.normal(0.1, 0.05, 40)),
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    interval = Interval(value=0.1, low=0.0, high=0.2, n=2)
+    record = EnsembleRecord(
+        image_ids=("a", "b,c", "d"),
+        scores=SCORES,
+        rules={"plain": SCORES["mean"]},
+        worth=[LadderStep(name="routed", f1=interval, gain=interval)],
+        thresholds={"level": "global", "levels": {"global": {"global": 0.3}}},
+        reliability={
+            "before": np.array([[0.0, 0.005, 0.0015, 0.0, 2.0]]),
+            "after": np.array([[0.5, 0.6, 0.525, 0.5, 2.0], [0.9, 1.0, 1.0, 1.0, 1.0]]),
+        },
+        folds=np.array([[0.0, 2.0, 0.75, 0.5], [1.0, 1.0, 0.25, 0.125]]),
+        forecast={"forecast": SCORES["prior"], "truth": SCORES["mean"]},
+    )
+    record.save(tmp_path)
+    found = EnsembleRecord.load(tmp_path)
+    assert found.image_ids == record.image_ids
+    assert found.worth == record.worth
+    assert found.thresholds == record.thresholds
+    np.testing.assert_equal(dict(found.scores), SCORES)
+    np.testing.assert_equal(dict(found.rules), dict(record.rules))
+    np.testing.assert_equal(dict(found.reliability), dict(record.reliability))
+    np.testing.assert_equal(found.folds, record.folds)
+    np.testing.assert_equal(dict(found.forecast), dict(record.forecast))
+    assert (tmp_path / "reliability.csv").read_text().splitlines() == [
+        "calibration,low,high,mean_predicted,share_true,n",
+        "before,0.0,0.005,0.001500,0.000000,2",
+        "after,0.5,0.6,0.525000,0.500000,2",
+        "after,0.9,1.0,1.000000,1.000000,1",
+    ]
+    assert (tmp_path / "forecast.csv").read_text().splitlines() == [
+        "fold,n,forecast,truth",
+        "0,2,0.750000,0.500000",
+        "1,1,0.250000,0.125000",
     ]
 
 
-def test_a_rung_is_scored_over_the_images_that_are_not_left_out() -> None:
-    assert Rung(name="a", image_f1=np.array([0.2, np.nan, 0.6])).mean == pytest.approx(0.4)
-
-
-def test_each_step_has_its_score_and_the_paired_gain_over_the_one_before() -> None:
-    prior, routed, mean = climb(rungs(), groups=GROUPS)
-    assert prior.gain is None
-    assert prior.f1 == bootstrap(rungs()[0].image_f1, groups=GROUPS)
-    assert prior.f1.n == 38
-    assert routed.gain is not None
-    # Every image gains the same 0.1: the difference is known exactly, though the scores are not.
-    assert (routed.gain.value, routed.gain.low, routed.gain.high) == pytest.approx((0.1, 0.1, 0.1))
-    assert routed.f1.high - routed.f1.low > 0.05
-    assert mean.gain == bootstrap(rungs()[2].image_f1 - rungs()[1].image_f1, groups=GROUPS)
-
-
-def test_a_single_rung_is_a_ladder() -> None:
-    (step,) = climb(rungs()[:1], groups=GROUPS)
-    assert step.gain is None
-
-
-def with_one_not_kept() -> list[Rung]:
-    """The prior, a stacker that loses 0.2 on each image, a rule that gains 0.1, the submission."""
-    scores = rungs()[0].image_f1 + 0.3
-    return [
-        Rung(name="prior", image_f1=scores),
-        Rung(name="mean", image_f1=scores - 0.2, state="not kept"),
-        Rung(name="mean", title="decision", image_f1=scores + 0.1, is_rule=True),
-        Rung(name="submission", image_f1=scores + 0.1, state="submitted"),
-    ]
-
-
-def test_gains_are_over_the_last_rung_that_was_kept() -> None:
-    steps = climb(with_one_not_kept(), groups=GROUPS)
-    assert [step.state for step in steps] == ["kept", "not kept", "kept", "submitted"]
-    gains = [None if step.gain is None else step.gain.value for step in steps]
-    # over the prior both times: not +0.3 over the mean, which was not kept
-    assert gains == [None, pytest.approx(-0.2), pytest.approx(0.1), None]
-
-
-def test_the_table_is_aligned_and_says_how_many_images_and_what_was_kept() -> None:
-    lines = ladder_table(climb(with_one_not_kept(), groups=GROUPS)).splitlines()
-    assert len(lines) == 6
-    assert lines[0].startswith("cross-fitted on valid  sample F1 [95 %]")
-    assert lines[2].startswith("mean ")
-    assert lines[2].endswith("  -0.2000 [-0.2000, -0.2000]  not kept")
-    assert lines[3].endswith("  +0.1000 [+0.1000, +0.1000]  kept")
-    assert lines[4].endswith("  submitted")
-    assert lines[-1].strip().startswith("n = 38 images; what is less simple is kept only where")
-    assert len({line.index("0.") for line in lines[1:5]}) == 1
-
-
-def test_without_a_rung_that_was_not_kept_the_margin_is_not_mentioned() -> None:
-    lines = ladder_table(climb(rungs(), groups=GROUPS)).splitlines()
-    assert lines[-1].strip() == "n = 38 images"
-
-
-def test_rungs_are_read_back_from_the_scores_of_sources_and_of_rules(tmp_path: Path) -> None:
-    made = with_one_not_kept()
-    for name, is_rule in ((SOURCES, False), (RULES, True)):  # `mean` is a name in both
-        scores = {rung.name: rung.image_f1 for rung in made if rung.is_rule == is_rule}
-        write_scores(tmp_path / name, image_ids=[f"i{i}" for i in range(40)], scores=scores)
-    found = read_rungs(tmp_path, describe_rungs(made))
-    assert climb(found, groups=GROUPS) == climb(made, groups=GROUPS)
-
-
-def test_rungs_of_earlier_versions_are_read_as_kept(tmp_path: Path) -> None:
-    scores = {"prior": np.array([0.5, 1.0]), "submission": np.array([1.0, 1.0])}
-    write_scores(tmp_path / SOURCES, image_ids=["a", "b"], scores=scores)
-    found = read_rungs(tmp_path, [["prior", ""], ["submission", "decision: expected F1"]])
-    assert [(rung.name, rung.title, rung.state) for rung in found] == [
-        ("prior", "", "kept"),
-        ("submission", "decision: expected F1", "kept"),
-    ]
+def test_what_was_not_measured_has_no_file_and_is_read_as_empty(tmp_path: Path) -> None:
+    EnsembleRecord(image_ids=("a", "b,c", "d"), scores=SCORES).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["valid_f1.csv"]
+    found = EnsembleRecord.load(tmp_path)
+    assert list(map(len, (found.rules, found.worth, found.reliability, found.forecast))) == [0] * 4
+    assert found.thresholds is None
+    assert found.folds is None
 
 
 def test_scores_of_images_come_back_to_the_last_bit(tmp_path: Path) -> None:

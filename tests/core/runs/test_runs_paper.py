@@ -46,12 +46,12 @@ def test_networks_of_an_experiment_are_those_made_last_with_equal_settings(
     save(home / "paper-10-valid-00000004")
     (home / "paper-09-val1-00000005").mkdir()  # under way
     (home / "notes").mkdir()
-    found = find_trials(corpus, workspace, "small")
+    found = find_trials(corpus, workspace, scale="small")
     assert numbers(found) == {(3, "val1"): "1", (10, "valid"): "4"}  # never val1 of 1, val2 of 2
     save(home / "paper-03-val2-00000001", made="2026-04")
-    found = find_trials(corpus, workspace, "small")
+    found = find_trials(corpus, workspace, scale="small")
     assert numbers(found) == {(3, "val1"): "1", (3, "val2"): "1", (10, "valid"): "4"}
-    assert find_trials(corpus, workspace, "full") == {}
+    assert find_trials(corpus, workspace, scale="full") == {}
 
 
 def test_a_crash_is_told_of_this_corpus_until_it_is_tried_again(
@@ -60,12 +60,12 @@ def test_a_crash_is_told_of_this_corpus_until_it_is_tried_again(
     folder = home / "paper-04-val1-00000001"
     note_crash(folder, "RuntimeError: no memory", corpus=corpus.fingerprint)
     note_crash(home / "paper-05-val1-00000001", "RuntimeError: before", corpus="other000")
-    [trial] = find_trials(corpus, workspace, "small").values()
+    [trial] = find_trials(corpus, workspace, scale="small").values()
     assert (trial.number, trial.meta, trial.crash) == (4, {}, "RuntimeError: no memory")
     forget_crash(folder)
     forget_crash(folder)
     assert crash_of(folder) == {}
-    assert find_trials(corpus, workspace, "small") == {}
+    assert find_trials(corpus, workspace, scale="small") == {}
 
 
 def test_the_log_gives_epochs_and_no_events(
@@ -76,7 +76,7 @@ def test_the_log_gives_epochs_and_no_events(
     (home / "paper-03-val1-00000001" / "log.jsonl").write_text(
         "".join(json.dumps(entry) + "\n" for entry in entries)
     )
-    trial = find_trials(corpus, workspace, "small")[3, "val1"]
+    trial = find_trials(corpus, workspace, scale="small")[3, "val1"]
     assert trial.epochs() == entries[1:]
 
 

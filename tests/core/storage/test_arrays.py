@@ -61,20 +61,20 @@ def test_files_that_are_no_plain_array_are_refused_in_one_line(tmp_path: Path) -
 
 def test_a_new_map_is_zeros_and_keeps_what_is_written(tmp_path: Path) -> None:
     path = tmp_path / "map.npy"
-    values = open_map(path, (3, 2), np.float32)
+    values = open_map(path, (3, 2), dtype=np.float32)
     assert values.shape == (3, 2)
     assert not values.any()
     values[1] = 7
     del values
-    again = open_map(path, (3, 2), np.float32)
+    again = open_map(path, (3, 2), dtype=np.float32)
     assert again[1].tolist() == [7, 7]
     np.testing.assert_array_equal(np.load(path), again)
     assert [p.name for p in tmp_path.iterdir()] == ["map.npy"]  # no draft stays behind
 
 
 def test_two_writers_share_one_map(tmp_path: Path) -> None:
-    first = open_map(tmp_path / "map.npy", (4,), np.uint8)
-    second = open_map(tmp_path / "map.npy", (4,), np.uint8)
+    first = open_map(tmp_path / "map.npy", (4,), dtype=np.uint8)
+    second = open_map(tmp_path / "map.npy", (4,), dtype=np.uint8)
     first[0], second[3] = 1, 2
     assert first.tolist() == second.tolist() == [1, 0, 0, 2]
 
@@ -82,13 +82,13 @@ def test_two_writers_share_one_map(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="macOS cannot reserve")
 def test_a_new_map_takes_its_room_at_once(tmp_path: Path) -> None:
     # A file of holes would have 0 blocks; writing into them on a full disk kills the process.
-    open_map(tmp_path / "map.npy", (100_000,), np.uint8)
+    open_map(tmp_path / "map.npy", (100_000,), dtype=np.uint8)
     assert (tmp_path / "map.npy").stat().st_blocks * 512 >= 100_000
 
 
 def test_a_map_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"Invalid argument|too large|No space left"):
-        open_map(tmp_path / "map.npy", (2**62,), np.uint8)
+        open_map(tmp_path / "map.npy", (2**62,), dtype=np.uint8)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,7 +102,7 @@ def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
 
 
 def test_a_released_map_keeps_what_was_written(tmp_path: Path) -> None:
-    array = open_map(tmp_path / "values.npy", (1000, 100), np.float32)
+    array = open_map(tmp_path / "values.npy", (1000, 100), dtype=np.float32)
     array[:] = 7
     release(array)
     assert (array == 7).all()
@@ -118,7 +118,7 @@ def test_a_released_map_takes_no_memory(tmp_path: Path) -> None:
         part = text[text.index(str(tmp_path / "values.npy")) :]
         return int(part[part.index("Rss:") :].split()[1])
 
-    array = open_map(tmp_path / "values.npy", (1000, 1000), np.float32)
+    array = open_map(tmp_path / "values.npy", (1000, 1000), dtype=np.float32)
     array[:] = 7
     assert resident() > 3000
     release(array)

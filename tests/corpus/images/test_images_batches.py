@@ -67,11 +67,13 @@ def test_augmentation_is_decided_by_seed_and_epoch(cache: ImageCache, augment: s
         CachedImages.of(cache, cache.image_ids, augment=augment, seed=seed) for seed in (1, 1, 2)
     )
     (batch,) = first(ROWS)
-    seen = first.augmented(batch, ROWS, 1)
-    first.augmented(batch, ROWS, 2)  # another epoch between them changes nothing
-    assert torch.equal(seen, again.augmented(batch, ROWS, 1))
-    assert any(not torch.equal(seen, first.augmented(batch, ROWS, epoch)) for epoch in range(2, 6))
-    assert any(not torch.equal(seen, other.augmented(batch, ROWS, e)) for e in range(1, 5))
+    seen = first.augmented(batch, ROWS, epoch=1)
+    first.augmented(batch, ROWS, epoch=2)  # another epoch between them changes nothing
+    assert torch.equal(seen, again.augmented(batch, ROWS, epoch=1))
+    assert any(
+        not torch.equal(seen, first.augmented(batch, ROWS, epoch=epoch)) for epoch in range(2, 6)
+    )
+    assert any(not torch.equal(seen, other.augmented(batch, ROWS, epoch=e)) for e in range(1, 5))
 
 
 @pytest.mark.parametrize("augment", ["hflip", "light"])
@@ -79,9 +81,9 @@ def test_an_image_looks_the_same_in_whatever_batch_it_comes(
     cache: ImageCache, augment: str
 ) -> None:
     images = CachedImages.of(cache, cache.image_ids, augment=augment, seed=3)
-    whole = images.augmented(images(ROWS)[0], ROWS, 7)
+    whole = images.augmented(images(ROWS)[0], ROWS, epoch=7)
     for rows in (np.array([4, 1]), np.array([2]), ROWS[::-1].copy()):
-        part = images.augmented(images(rows)[0], rows, 7)
+        part = images.augmented(images(rows)[0], rows, epoch=7)
         assert torch.equal(part, whole[torch.from_numpy(rows)])
 
 
@@ -97,7 +99,7 @@ def test_the_draws_are_those_of_a_generator_keyed_by_seed_and_epoch(cache: Image
 def test_images_that_are_not_augmented_stay_as_they_are(cache: ImageCache) -> None:
     images = CachedImages.of(cache, cache.image_ids, augment="none", seed=1)
     (batch,) = images(ROWS)
-    assert images.augmented(batch, ROWS, 1) is batch
+    assert images.augmented(batch, ROWS, epoch=1) is batch
 
 
 def test_a_batch_may_be_changed_without_changing_the_cache(cache: ImageCache) -> None:

@@ -47,7 +47,7 @@ def test_a_tilted_ellipse_leans_clockwise() -> None:
 
 def test_a_capsule_covers_a_rectangle_and_two_half_discs() -> None:
     c = canvas(PLAIN)
-    area = c.capsule((-0.5, 0.0), (0.5, 0.0), (0.2, 0.2)).sum() / 100**2
+    area = c.capsule((-0.5, 0.0), (0.5, 0.0), radii=(0.2, 0.2)).sum() / 100**2
     assert area == pytest.approx(1.0 * 0.4 + math.pi * 0.04, rel=0.01)
 
 
@@ -55,7 +55,7 @@ def test_strokes_follow_the_canvas_as_shapes_do() -> None:
     look = Look(**{**PLAIN.__dict__, "tilt": 0.4, "dx": 0.2, "dy": -0.1, "zoom": 0.9})
     c = canvas(look)
     stroke = c.strokes([((-0.5, 0.1), (0.4, -0.2), 0.2)])
-    shape = c.capsule((-0.5, 0.1), (0.4, -0.2), (0.1, 0.1))
+    shape = c.capsule((-0.5, 0.1), (0.4, -0.2), radii=(0.1, 0.1))
     both, either = np.minimum(stroke, shape).sum(), np.maximum(stroke, shape).sum()
     # Strokes have no round cap at their start: half a disc of 0.0157 in 0.22 square units.
     assert both / either > 0.88
@@ -70,9 +70,9 @@ def test_a_polygon_covers_its_area() -> None:
 def test_a_part_of_a_canvas_draws_what_the_whole_draws() -> None:
     c = canvas(PLAIN, warp=0.02, seed=4)
     start, end = (0.1, 0.1), (0.5, -0.2)
-    whole = c.capsule(start, end, (0.1, 0.06))
+    whole = c.capsule(start, end, radii=(0.1, 0.06))
     box = c.around((start, end), 0.15)
-    assert np.array_equal(whole[box], c.part(box).capsule(start, end, (0.1, 0.06)))
+    assert np.array_equal(whole[box], c.part(box).capsule(start, end, radii=(0.1, 0.06)))
     assert whole[box].sum() == pytest.approx(whole.sum())
 
 
@@ -97,7 +97,7 @@ def test_the_last_width_goes_for_the_rest_of_a_path() -> None:
 
 def test_blend_and_union_work_pixel_by_pixel() -> None:
     image, mask = np.array([[1.0, 1.0, 1.0]]), np.array([[0.0, 0.5, 1.0]])
-    assert blend(image, 3.0, mask).tolist() == [[1.0, 2.0, 3.0]]
+    assert blend(image, 3.0, mask=mask).tolist() == [[1.0, 2.0, 3.0]]
     assert union(image, 2 * mask, np.array([[0.0, 1.5, 0.0]])).tolist() == [[1.0, 1.5, 2.0]]
 
 
@@ -117,7 +117,7 @@ def test_grain_has_unit_spread(size: float) -> None:
 
 def test_letters_brighten_only_their_place() -> None:
     image = np.zeros((60, 100), dtype=np.float32)
-    written = letters(image, "R", (0.1, 0.1), size=20)
+    written = letters(image, "R", place=(0.1, 0.1), size=20)
     assert written[:35, 10:35].max() == 1.0
     assert written[40:].max() == written[:, 50:].max() == 0.0
     assert image.max() == 0.0

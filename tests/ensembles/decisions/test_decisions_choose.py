@@ -8,7 +8,8 @@ from core.errors import AlignmentError
 from core.labels import LabelSpace, Targets
 from core.metrics import THRESHOLDS, image_f1, sample_f1
 from ensembles.calibration.temperature import Calibration
-from ensembles.decisions.choose import CALIBRATED, RuleChoice, choose_rule
+from ensembles.decisions.choose import RuleChoice, choose_rule
+from ensembles.decisions.rule import CALIBRATED_RULES
 from ensembles.decisions.thresholds import Tuning
 from ensembles.pairs import Floats, to_csr
 from tests.ensembles.made_pairs import scored
@@ -46,7 +47,7 @@ def choose(probs: Floats, targets: Targets, *, margin: float = 0.5) -> RuleChoic
 def test_a_calibrated_rule_is_kept_where_images_differ_in_how_sure_one_can_be() -> None:
     probs, targets = simulated(400, temperature=2.0)
     choice = choose(probs, targets)
-    assert choice.rule.kind in CALIBRATED
+    assert choice.rule.kind in CALIBRATED_RULES
     thresholds = {"plain", "global", "category", "concept"}
     assert set(choice.scores) == {*thresholds, "top-k", "ratio", "expected-f1", "general-f1"}
     assert choice.scores["expected-f1"] > choice.scores["global"]
@@ -119,3 +120,21 @@ def test_categories_of_other_images_are_refused() -> None:
             scored(targets, LABELS, categories=["DRCT"] * 38, folds=np.arange(40) % 4),
             tuning=TUNING,
         )
+
+
+def test_images_are_judged_with_the_constant_concepts_counted_without_their_fold() -> None:
+    probs, targets = simulated(100)
+    images = scored(targets, LABELS, categories=["DRCT"] * 100, folds=np.arange(100) % 4)
+    by_fold = {fold: {"DRCT": (LABELS.cuis[fold],)} for fold in range(4)}
+    choice = choose_rule(
+        probs,
+        images,
+        tuning=TUNING,
+        always={"DRCT": LABELS.cuis[:1]},
+        always_by_fold=by_fold,
+    )
+    assert choice.rule.always == {"DRCT": LABELS.cuis[:1]}
+    decided = choice.decided.toarray()
+    for fold in range(4):
+        assert decided[images.folds == fold, fold].all()
+    assert not decided[:, :4].all()

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from core.metrics import EmptyTruth
+from core.editions import EmptyTruth
 from ensembles.decisions.expected_f1 import Expected, maximise, reciprocals
 from ensembles.pairs import Floats
 from tests.ensembles.made_pairs import ranked

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from core.metrics import EmptyTruth
+from core.editions import EmptyTruth
 from ensembles.decisions.concept_counts import CountHead, fit_counts, poisson_binomial
 from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.general_f1 import (
@@ -131,7 +131,9 @@ def test_the_value_of_any_set_is_that_over_all_outcomes(empty_truth: EmptyTruth)
 def test_the_best_set_is_worth_what_the_maximiser_says() -> None:
     probs = (np.random.default_rng(5).random((50, 30)) ** 3).astype(np.float32)
     best = maximise(ranked(probs), limit=100, empty_truth="left out", missed=0.4)
-    rows, columns, flags = with_decided(ranked(probs).rows, ranked(probs).columns, best.decided)
+    rows, columns, flags = with_decided(
+        ranked(probs).rows, ranked(probs).columns, decided=best.decided
+    )
     pairs = CalibratedPairs(
         rows=rows, columns=columns, probs=probs[rows, columns], shape=probs.shape
     )
@@ -149,7 +151,7 @@ def test_the_best_set_is_worth_what_the_maximiser_says() -> None:
 def test_decided_pairs_join_the_others_once() -> None:
     decided = ranked(np.array([[0, 1, 1], [1, 0, 0]], dtype=np.float32)).chosen(np.ones(3, bool))
     rows, columns, flags = with_decided(
-        np.array([0, 0], np.int32), np.array([0, 1], np.int32), decided
+        np.array([0, 0], np.int32), np.array([0, 1], np.int32), decided=decided
     )
     assert rows.tolist() == [0, 0, 0, 1]
     assert columns.tolist() == [0, 1, 2, 0]
@@ -172,7 +174,7 @@ def test_the_head_finds_how_much_wider_and_higher_numbers_are() -> None:
     truth = CountHead(power=0.4, shift=0.2, empty=1.0, by_category={"DRCT": 0.3, "DRXR": -0.3})
     chance = truth.distribution(pmf, categories)
     n_true = (rng.random((4000, 1)) > np.cumsum(chance, axis=1)).sum(axis=1)
-    found = fit_counts(pmf, n_true, categories)
+    found = fit_counts(pmf, n_true, categories=categories)
     assert found.power == pytest.approx(0.4, abs=0.05)
     difference = found.by_category["DRCT"] - found.by_category["DRXR"]
     assert difference == pytest.approx(0.6, abs=0.1)
@@ -181,10 +183,12 @@ def test_the_head_finds_how_much_wider_and_higher_numbers_are() -> None:
 
 def test_few_images_leave_the_head_near_independence() -> None:
     pmf = poisson_binomial(ranked(np.full((3, 10), 0.3, dtype=np.float32)))
-    found = fit_counts(pmf, np.array([3, 3, 2]), ["DRCT"] * 3)
+    found = fit_counts(pmf, np.array([3, 3, 2]), categories=["DRCT"] * 3)
     np.testing.assert_allclose(found.distribution(pmf, ["DRCT"] * 3), pmf, atol=0.1)
 
 
 def test_a_number_that_certain_concepts_rule_out_says_nothing() -> None:
     pmf = poisson_binomial(ranked(np.array([[1.0, 0.5], [1.0, 0.5]], dtype=np.float32)))
-    assert fit_counts(pmf, np.array([0, 0]), ["", ""]) == CountHead(by_category={"": 0.0})
+    assert fit_counts(pmf, np.array([0, 0]), categories=["", ""]) == CountHead(
+        by_category={"": 0.0}
+    )

@@ -6,12 +6,13 @@ import pytest
 
 from core.errors import AlignmentError, ConfigError, LabelSpaceError
 from core.labels import Concepts, LabelSpace
+from core.runs.ensemble import DECISION_RULES
 from ensembles.calibration.isotonic import IsotonicCalibration
 from ensembles.calibration.temperature import Calibration
 from ensembles.calibration.vector import VectorCalibration
 from ensembles.decisions.concept_counts import CountHead
 from ensembles.decisions.expected_f1 import maximise
-from ensembles.decisions.rule import DecisionRule, RuleKind
+from ensembles.decisions.rule import CALIBRATED_RULES, DecisionRule
 from ensembles.decisions.thresholds import Thresholds
 from ensembles.pairs import CalibratedPairs, Floats
 from ensembles.solvers.line_search import NEVER
@@ -87,9 +88,9 @@ def test_the_set_of_highest_expectation_is_decided_on_calibrated_probabilities()
     assert decided(rule) == LABELS.decode(reference.decided)
 
 
-@pytest.mark.parametrize("kind", ["top-k", "ratio", "expected-f1", "general-f1"])
+@pytest.mark.parametrize("kind", CALIBRATED_RULES)
 def test_every_kind_keeps_the_limit_constant_concepts_and_one_for_each_image(
-    kind: RuleKind,
+    kind: str,
 ) -> None:
     rule = DecisionRule(kind=kind, always={"DRCT": ("C4",)}, max_concepts=2, nomissing=True)
     probs = np.array([[0.9, 0.9, 0.9, 0.0], [0.0, 0.06, 0.05, 0.0]], dtype=np.float32)
@@ -219,3 +220,8 @@ def test_probabilities_of_other_images_or_concepts_are_refused() -> None:
 def test_a_constant_concept_outside_the_label_space_is_refused() -> None:
     with pytest.raises(LabelSpaceError, match=r"\['C9'\]"):
         decided(replace(HALF, always={"DRCT": ("C9",)}))
+
+
+def test_every_rule_has_words_for_people_in_the_same_order() -> None:
+    words = [name for name, rule in DECISION_RULES.items() if rule.calibrated]
+    assert words == list(CALIBRATED_RULES)

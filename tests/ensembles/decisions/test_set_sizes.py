@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from core.metrics import EmptyTruth
+from core.editions import EmptyTruth
 from ensembles.decisions.set_sizes import fit_factor, ratio_sizes, top_sizes
 from tests.ensembles.made_pairs import ranked
 
@@ -45,6 +45,6 @@ def test_the_factor_is_the_one_with_the_highest_score(empty_truth: EmptyTruth) -
     probs = np.tile(np.array([0.99, 0.99, 0.51, 0.51], dtype=np.float32), (20, 1))
     pairs = ranked(probs)
     true = pairs.columns < 2
-    factor = fit_factor(pairs, true, np.full(20, 2), limit=9, empty_truth=empty_truth)
+    factor = fit_factor(pairs, true, n_true=np.full(20, 2), limit=9, empty_truth=empty_truth)
     assert top_sizes(pairs, factor=factor, limit=9).tolist() == [2] * 20
     assert factor == 0.8  # the nearest to 1 that rounds 3 to 2

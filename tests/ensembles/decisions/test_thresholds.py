@@ -1,14 +1,14 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from core.editions import EmptyTruth
 from core.errors import AlignmentError, ConfigError, LabelSpaceError
 from core.labels import LabelSpace, Targets
-from core.metrics import EmptyTruth, sample_f1
+from core.metrics import sample_f1
 from ensembles.decisions.thresholds import (
     LevelChoice,
     Thresholds,
@@ -17,9 +17,8 @@ from ensembles.decisions.thresholds import (
     tune_by_category,
     tune_by_concept,
     tune_global,
-    write_levels,
 )
-from ensembles.pairs import Floats, Pairs, to_csr
+from ensembles.pairs import Floats, LabelledPairs, to_csr
 from ensembles.solvers.line_search import NEVER
 from tests.ensembles.made_pairs import scored
 
@@ -34,7 +33,7 @@ THRESHOLDS = Thresholds(
 
 def test_the_concept_s_own_threshold_comes_before_the_category_s_and_the_global_one() -> None:
     probs = np.array([[0.9, 0.2, 0.6], [0.9, 0.2, 0.8]], dtype=np.float32)
-    pairs = Pairs.of(probs, LABELS.encode([("C1",), ("C2",)]))
+    pairs = LabelledPairs.of(probs, LABELS.encode([("C1",), ("C2",)]))
     decided = THRESHOLDS.decided(pairs, categories=["DRCT", "DRXR"], labels=LABELS)
     # CT: C1 never, C2 from .1, C3 from .7; X-ray: C1 never, C2 from .3, C3 from .7
     assert decided.reshape(2, 3).tolist() == [[False, True, False], [False, False, True]]
@@ -123,7 +122,7 @@ def chosen(
 
 def test_the_global_threshold_beats_a_fine_grid() -> None:
     probs, targets = simulated(200)
-    best = tune_global(Pairs.of(probs, targets), empty_truth="left out")
+    best = tune_global(LabelledPairs.of(probs, targets), empty_truth="left out")
     grid = [score(probs, targets, t) for t in np.linspace(0.01, 0.99, 99)]
     assert score(probs, targets, best) >= max(grid)
 
@@ -132,7 +131,7 @@ def test_a_category_with_shifted_probabilities_gets_its_own_threshold() -> None:
     shift = np.where(np.arange(400) % 2 == 0, 0.0, 3.0)[:, None]
     probs, targets = simulated(400, shift=shift)
     categories = ["DRCT", "DRXR"] * 200
-    pairs = Pairs.of(probs, targets)
+    pairs = LabelledPairs.of(probs, targets)
     own = tune_by_category(pairs, categories, start=0.4, empty_truth="left out", caution=2.0)
     assert "DRXR" in own
     assert own["DRXR"] > 0.6
@@ -143,7 +142,7 @@ def test_a_category_with_shifted_probabilities_gets_its_own_threshold() -> None:
 
 def test_a_category_whose_best_threshold_is_the_start_gets_none() -> None:
     probs, targets = simulated(300)
-    pairs = Pairs.of(probs, targets)
+    pairs = LabelledPairs.of(probs, targets)
     start = tune_global(pairs, empty_truth="left out")
     assert tune_by_category(pairs, ["DRCT"] * 300, start=start, empty_truth="left out") == {}
 
@@ -151,7 +150,7 @@ def test_a_category_whose_best_threshold_is_the_start_gets_none() -> None:
 def test_a_concept_with_shifted_probabilities_gets_its_own_threshold() -> None:
     shift = np.where(np.arange(6) == 2, 4.0, 0.0)[None, :]
     probs, targets = simulated(400, shift=shift)
-    pairs = Pairs.of(probs, targets)
+    pairs = LabelledPairs.of(probs, targets)
     base = np.full(400, 0.4, dtype=np.float32)
     own = tune_by_concept(pairs, start=base, empty_truth="left out", caution=2.0)
     assert own[2] > 0.8
@@ -161,7 +160,7 @@ def test_a_concept_with_shifted_probabilities_gets_its_own_threshold() -> None:
 
 def test_more_caution_leaves_fewer_concepts_with_their_own_threshold() -> None:
     probs, targets = simulated(300)
-    pairs = Pairs.of(probs, targets)
+    pairs = LabelledPairs.of(probs, targets)
     base = np.full(300, 0.3, dtype=np.float32)
     counts = [
         int(
@@ -204,7 +203,7 @@ def test_an_unreachable_margin_keeps_the_global_threshold() -> None:
     assert level == "global"
 
 
-def test_thresholds_of_a_level_that_does_not_pay_are_known_and_written(tmp_path: Path) -> None:
+def test_thresholds_of_a_level_that_does_not_pay_are_known_and_told() -> None:
     shift = np.where(np.arange(6) % 2 == 0, 0.0, 3.0)[None, :]
     probs, targets = simulated(400, shift=shift)
     choice = chosen(probs, targets, [""] * 400, replace(TUNING, margin=1e6))
@@ -212,8 +211,7 @@ def test_thresholds_of_a_level_that_does_not_pay_are_known_and_written(tmp_path:
     assert not choice.thresholds.by_concept
     assert choice.tried["concept"].by_concept
     assert choice.tried["concept"].global_ == choice.thresholds.global_
-    write_levels(tmp_path / "thresholds.json", choice)
-    written = json.loads((tmp_path / "thresholds.json").read_text())
+    written = choice.to_json()
     assert written["level"] == "global"
     assert list(written["levels"]) == ["global", "category", "concept"]
     assert written["levels"]["concept"]["by_concept"] == choice.tried["concept"].by_concept

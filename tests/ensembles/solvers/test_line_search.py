@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from core.editions import EmptyTruth
 from core.labels import Targets
-from core.metrics import EmptyTruth, image_f1
-from ensembles.pairs import Bools, Floats, Pairs, to_csr
+from core.metrics import image_f1
+from ensembles.pairs import Bools, Floats, LabelledPairs, to_csr
 from ensembles.solvers.line_search import NEVER, best_concept_thresholds, search_threshold
 
 WHEN_EMPTY: dict[EmptyTruth, float] = {"left out": 0.0, "counted": 1.0}
@@ -32,7 +33,9 @@ def f1_sum(targets: Targets, decided: Bools, empty_truth: EmptyTruth) -> float:
     return float(np.nansum(image_f1(targets, csr, empty_truth=empty_truth)))
 
 
-def search(pairs: Pairs, reference: Sums, caution: float, when_empty: float) -> tuple[float, float]:
+def search(
+    pairs: LabelledPairs, reference: Sums, caution: float, when_empty: float
+) -> tuple[float, float]:
     order = pairs.by_prob
     return search_threshold(
         pairs.rows[order],
@@ -46,7 +49,13 @@ def search(pairs: Pairs, reference: Sums, caution: float, when_empty: float) -> 
 
 
 def ascend(
-    pairs: Pairs, base: Floats, *, caution: float, min_true: int, sweeps: int, when_empty: float
+    pairs: LabelledPairs,
+    base: Floats,
+    *,
+    caution: float,
+    min_true: int,
+    sweeps: int,
+    when_empty: float,
 ) -> tuple[Floats, int]:
     order = pairs.by_concept
     return best_concept_thresholds(
@@ -70,7 +79,7 @@ def test_the_threshold_of_a_hand_worked_case_lies_between_the_pairs_it_parts() -
     truth = to_csr(
         np.array([0, 1, 1], dtype=np.int32), np.array([0, 0, 1], dtype=np.int32), shape=(2, 2)
     )
-    pairs = Pairs.of(probs, Targets(matrix=truth, n_outside=np.zeros(2, dtype=np.int32)))
+    pairs = LabelledPairs.of(probs, Targets(matrix=truth, n_outside=np.zeros(2, dtype=np.int32)))
     threshold, total = search(pairs, np.zeros(2), 0.0, 0.0)
     assert threshold == pytest.approx(0.45)
     assert total == pytest.approx(2.0)
@@ -80,7 +89,7 @@ def test_the_threshold_of_a_hand_worked_case_lies_between_the_pairs_it_parts() -
 @pytest.mark.parametrize("seed", range(10))
 def test_no_other_threshold_for_all_pairs_scores_higher(seed: int, empty_truth: EmptyTruth) -> None:
     probs, targets = problem(seed)
-    pairs = Pairs.of(probs, targets)
+    pairs = LabelledPairs.of(probs, targets)
     threshold, total = search(pairs, np.zeros(12), 0.0, WHEN_EMPTY[empty_truth])
     values = [NEVER, *np.unique(probs[probs > 0])]
     sums = [f1_sum(targets, probs >= np.float32(v), empty_truth) for v in values]
@@ -93,19 +102,19 @@ def test_nothing_is_decided_where_every_decision_is_wrong() -> None:
     probs = np.array([[0.9]], dtype=np.float32)
     nothing = to_csr(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), shape=(1, 1))
     targets = Targets(matrix=nothing, n_outside=np.array([1], dtype=np.int32))
-    assert search(Pairs.of(probs, targets), np.zeros(1), 0.0, 0.0) == (NEVER, 0.0)
+    assert search(LabelledPairs.of(probs, targets), np.zeros(1), 0.0, 0.0) == (NEVER, 0.0)
 
 
 @pytest.mark.parametrize("caution", [0.5, 1.0, 2.0])
 def test_a_cautious_threshold_maximises_the_gain_less_its_error(caution: float) -> None:
     for seed in range(10):
         probs, targets = problem(seed, n_images=30)
-        pairs = Pairs.of(probs, targets)
-        reference = pairs.image_f1(pairs.probs >= np.float32(0.5), when_empty=1.0)
+        pairs = LabelledPairs.of(probs, targets)
+        reference = pairs.image_f1(pairs.probs >= np.float32(0.5), empty_truth="counted")
         _, best = search(pairs, reference, caution, 1.0)
         objectives = []
         for value in [NEVER, *np.unique(pairs.probs)]:
-            change = pairs.image_f1(pairs.probs >= value, when_empty=1.0) - reference
+            change = pairs.image_f1(pairs.probs >= value, empty_truth="counted") - reference
             objectives.append(change.sum() - caution * np.sqrt((change**2).sum()))
         # the root turns rounding of 1e-15 in a sum that should be 0 into 3e-8
         assert best == pytest.approx(max(objectives), abs=1e-6)
@@ -123,7 +132,7 @@ def test_after_the_ascent_no_threshold_of_one_concept_can_be_bettered(
     seed: int, empty_truth: EmptyTruth
 ) -> None:
     probs, targets = problem(seed)
-    pairs = Pairs.of(probs, targets)
+    pairs = LabelledPairs.of(probs, targets)
     base = np.where(np.arange(12) % 2 == 0, 0.4, 0.6).astype(np.float32)
     own, sweeps = ascend(
         pairs, base, caution=0.0, min_true=0, sweeps=20, when_empty=WHEN_EMPTY[empty_truth]
@@ -146,16 +155,16 @@ def test_one_concept_gets_the_threshold_with_the_best_objective_over_its_base(
 ) -> None:
     for seed in range(20):
         probs, targets = problem(seed, n_images=40, n_concepts=1)
-        pairs = Pairs.of(probs, targets)
+        pairs = LabelledPairs.of(probs, targets)
         base = np.where(np.arange(40) % 2 == 0, 0.2, 0.7).astype(np.float32)
         own, _ = ascend(pairs, base, caution=caution, min_true=0, sweeps=1, when_empty=1.0)
-        start = pairs.image_f1(pairs.probs >= base[pairs.rows], when_empty=1.0)
+        start = pairs.image_f1(pairs.probs >= base[pairs.rows], empty_truth="counted")
 
         def objective(
-            threshold: float, pairs: Pairs = pairs, base: Floats = base, start: Sums = start
+            threshold: float, pairs: LabelledPairs = pairs, base: Floats = base, start: Sums = start
         ) -> float:
             limits = base[pairs.rows] if np.isnan(threshold) else np.float32(threshold)
-            change = pairs.image_f1(pairs.probs >= limits, when_empty=1.0) - start
+            change = pairs.image_f1(pairs.probs >= limits, empty_truth="counted") - start
             return float(change.sum() - caution * np.sqrt((change**2).sum()))
 
         values = [np.nan, NEVER, *np.unique(pairs.probs).tolist()]
@@ -164,7 +173,7 @@ def test_one_concept_gets_the_threshold_with_the_best_objective_over_its_base(
 
 def test_a_concept_with_few_true_pairs_stays_at_the_base() -> None:
     probs, targets = problem(3, n_images=40)
-    pairs = Pairs.of(probs, targets)
+    pairs = LabelledPairs.of(probs, targets)
     base = np.full(40, 0.95, dtype=np.float32)
     counts = np.bincount(pairs.columns[pairs.true], minlength=5)
     least = int(np.sort(counts)[2])
@@ -177,7 +186,7 @@ def test_the_order_of_the_images_changes_no_threshold() -> None:
     base = np.full(40, 0.5, dtype=np.float32)
     shuffled = np.random.default_rng(0).permutation(40)
     found = [
-        ascend(Pairs.of(p, t), base, caution=1.0, min_true=0, sweeps=20, when_empty=0.0)[0]
+        ascend(LabelledPairs.of(p, t), base, caution=1.0, min_true=0, sweeps=20, when_empty=0.0)[0]
         for p, t in ((probs, targets), (probs[shuffled], targets.rows(shuffled)))
     ]
     np.testing.assert_array_equal(found[0], found[1])

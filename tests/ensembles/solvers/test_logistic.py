@@ -10,16 +10,14 @@ from ensembles.solvers.logistic import fit_logistic, fit_offsets, logits_of
 
 
 @pytest.mark.parametrize("ridge", [0.1, 10.0])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_weights_agree_with_scikit_learn(ridge: float, weighted: bool) -> None:
+def test_weights_agree_with_scikit_learn(ridge: float) -> None:
     rng = np.random.default_rng(0)
     features = rng.standard_normal((500, 4)).astype(np.float32)
     features[:, 3] = features[:, 2] + 1e-3 * features[:, 3]  # all but collinear
     targets = rng.random(500) < expit(features @ np.array([1.0, -2.0, 0.5, 0.0]) - 1)
-    weights = rng.random(500).astype(np.float32) if weighted else None
-    found = fit_logistic(features, targets, weights=weights, ridge=ridge)
+    found = fit_logistic(features, targets, ridge=ridge)
     reference = LogisticRegression(C=1 / ridge, tol=1e-10, max_iter=5000)
-    reference.fit(features.astype(np.float64), targets, sample_weight=weights)
+    reference.fit(features.astype(np.float64), targets)
     np.testing.assert_allclose(found[:-1], reference.coef_[0], atol=1e-4)
     assert found[-1] == pytest.approx(reference.intercept_[0], abs=1e-4)
 
@@ -58,23 +56,22 @@ def test_the_part_that_shows_the_way_leads_to_the_same_minimum(
     features[rng.random(40_000) < 0.2, 0] = np.nan
     names = ("logit a", "logit b", "x", "y", "z")
     targets = rng.random(40_000) < expit(features[:, 1] - 0.3 * features[:, 4])
-    weights = rng.random(40_000).astype(np.float32)
     standard = Standard.of(features, names)
     standardised = standard.of_rows(features)
-    plain = fit_logistic(standardised, targets, weights=weights, ridge=2.0)
+    plain = fit_logistic(standardised, targets, ridge=2.0)
     monkeypatch.setattr(logistic, "_MANY", 1000)
     monkeypatch.setattr(logistic, "_PART", 4000)
     found = []
     for n_threads in (1, 2):
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
-        found.append(fit_logistic(features, targets, weights=weights, ridge=2.0, standard=standard))
+        found.append(fit_logistic(features, targets, ridge=2.0, standard=standard))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_allclose(found[0], plain, atol=2e-4)
     reference = LogisticRegression(C=1 / 2, tol=1e-10, max_iter=5000)
-    reference.fit(standardised.astype(np.float64), targets, sample_weight=weights)
+    reference.fit(standardised.astype(np.float64), targets)
     np.testing.assert_allclose(found[0][:-1], reference.coef_[0], atol=5e-4)
     np.testing.assert_allclose(
-        logits_of(features, standard, found[0]),
+        logits_of(features, standard, coef=found[0]),
         standardised @ found[0][:-1] + found[0][-1],
         rtol=1e-5,
         atol=1e-5,
@@ -86,7 +83,7 @@ def test_offsets_agree_with_a_search_on_the_loss_of_each_group() -> None:
     groups = rng.integers(0, 3, 300)
     logits = rng.standard_normal(300)
     targets = rng.random(300) < expit(logits + np.array([2.0, 0.0, -3.0])[groups])
-    found = fit_offsets(groups, logits, targets, ridge=4.0, n_groups=4)
+    found = fit_offsets(groups, logits, targets=targets, ridge=4.0, n_groups=4)
     grid = np.arange(-5, 5, 1e-3)
     for group in range(3):
         here = groups == group
@@ -94,15 +91,3 @@ def test_offsets_agree_with_a_search_on_the_loss_of_each_group() -> None:
         loss = (np.logaddexp(0, z) - targets[here][:, None] * z).sum(axis=0) + 2.0 * grid**2
         assert found[group] == pytest.approx(grid[loss.argmin()], abs=2e-3)
     assert found[3] == 0.0  # a group without rows
-
-
-def test_offsets_see_weights_as_repeated_rows() -> None:
-    groups, logits = np.array([0, 0]), np.zeros(2)
-    targets = np.array([True, False])
-    weighted = fit_offsets(
-        groups, logits, targets, weights=np.array([3.0, 1.0]), ridge=1.0, n_groups=1
-    )
-    repeated = fit_offsets(
-        np.zeros(4, dtype=int), np.zeros(4), np.array([1, 1, 1, 0]) == 1, ridge=1.0, n_groups=1
-    )
-    np.testing.assert_allclose(weighted, repeated, rtol=1e-9)

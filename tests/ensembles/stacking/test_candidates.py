@@ -113,7 +113,7 @@ def test_support_averages_over_the_other_candidates_by_their_probability() -> No
 
 def test_the_truth_of_pairs_is_looked_up_in_the_targets() -> None:
     targets = LABELS.encode([("C2",), ("C2", "C3")])
-    assert CANDIDATES.true(targets).tolist() == [False, True, False, True]
+    assert CANDIDATES.are_true(targets).tolist() == [False, True, False, True]
 
 
 def test_values_of_pairs_become_a_matrix_with_zeros_elsewhere() -> None:
@@ -273,3 +273,24 @@ def test_two_threads_make_the_candidates_of_one(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(made[0].rows, made[1].rows)
     np.testing.assert_array_equal(made[0].columns, made[1].columns)
     np.testing.assert_array_equal(np.asarray(made[0].features), np.asarray(made[1].features))
+
+
+def test_images_go_by_the_label_statistics_of_their_mask() -> None:
+    other = LabelStatistics.of(LABELS.encode([("C3",), ("C1", "C3"), ()]), ["DRCT", "DRXR", ""])
+    first = np.array([True, False])
+    weights = BACKGROUND.category_weights(["DRCT", ""])
+    sources = [GLOBAL, SPECIALIST]
+    mixed = make_candidates(
+        sources,
+        label_statistics=[(first, BACKGROUND), (~first, other)],
+        category_weights=weights,
+        floor=0.1,
+        top=1,
+    )
+    by_other = make_candidates(
+        sources, label_statistics=other, category_weights=weights, floor=0.1, top=1
+    )
+    own = CANDIDATES.rows == 0
+    np.testing.assert_array_equal(np.array(mixed.features)[own], np.array(CANDIDATES.features)[own])
+    np.testing.assert_array_equal(np.array(mixed.features)[~own], np.array(by_other.features)[~own])
+    assert not np.array_equal(np.array(mixed.features)[~own], np.array(CANDIDATES.features)[~own])

@@ -27,8 +27,7 @@ def simulated(n_images: int = 400, *, seed: int = 0) -> tuple[Candidates, Bools]
     pairs = Candidates(
         rows=rows,
         columns=columns,
-        n_images=n_images,
-        n_concepts=5,
+        shape=(n_images, 5),
         features=np.column_stack([a, b, (a + b) / 2]).astype(np.float32),
         feature_names=NAMES,
     )
@@ -39,15 +38,14 @@ def test_each_group_minimises_its_loss_around_the_centre() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(0, 1, (300, 2)).astype(np.float32)
     targets = rng.random(300) < expit(3 * features[:, 0] - 1)
-    weights = rng.random(300).astype(np.float32)
     centre = np.array([0.5, -0.5, 2.0])
     starts = np.array([0, 100, 100, 300])
-    found = fit_around(starts, features, targets, weights=weights, centre=centre, ridge=3.0)
+    found = fit_around(starts, features, targets=targets, centre=centre, ridge=3.0)
 
     def loss(coef: np.ndarray, here: slice) -> float:
         z = features[here].astype(np.float64) @ coef[:2] + coef[2]
         losses = np.logaddexp(0, z) - targets[here] * z
-        return float(weights[here] @ losses + 1.5 * ((coef - centre) ** 2).sum())
+        return float(losses.sum() + 1.5 * ((coef - centre) ** 2).sum())
 
     for g in (0, 2):
         best = minimize(loss, centre, args=(slice(starts[g], starts[g + 1]),), tol=1e-10)
@@ -85,7 +83,7 @@ def test_a_firm_hand_leaves_every_concept_at_the_shared_weights() -> None:
 
 def test_separable_concepts_are_held() -> None:
     starts, features = np.array([0, 40]), np.linspace(-50, 50, 40, dtype=np.float32)[:, None]
-    found = fit_around(starts, features, features[:, 0] > 0, centre=np.zeros(2), ridge=1e-3)
+    found = fit_around(starts, features, targets=features[:, 0] > 0, centre=np.zeros(2), ridge=1e-3)
     assert np.isfinite(found).all()
     assert found[0, 0] > 0.1
 

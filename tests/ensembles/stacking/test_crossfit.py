@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from core.editions import EmptyTruth
 from core.errors import AlignmentError, LeakageError
 from core.images import ImageTable
 from core.labels import LabelSpace
-from core.metrics import EmptyTruth, cross_fitted_f1
+from core.metrics import cross_fitted_f1
 from core.predictions import Predictions
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking.candidates import Candidates
@@ -46,8 +47,7 @@ def candidates(n_images: int = 6) -> Candidates:
     return Candidates(
         rows=np.repeat(np.arange(n_images, dtype=np.int32), 2),
         columns=np.tile(np.arange(2, dtype=np.int32), n_images),
-        n_images=n_images,
-        n_concepts=2,
+        shape=(n_images, 2),
         features=np.tile(logits, 2),
         feature_names=("logit a", "mean logit"),
     )
@@ -58,21 +58,23 @@ def test_no_pair_is_predicted_by_a_stacker_that_saw_its_image() -> None:
     true = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 1, 0], dtype=np.bool_)
     folds = np.array([0, 0, 1, 1, 2, 2])
     # true shares of the other folds: fold 0: 2 of 8; fold 1: 6 of 8; fold 2: 4 of 8
-    found = cross_fit(Memory, pairs, true, folds=folds)
+    found = cross_fit(Memory, pairs, targets=true, folds=folds)
     assert found.tolist() == [0.25] * 4 + [0.75] * 4 + [0.5] * 4
 
 
 def test_a_stacker_that_learns_nothing_gives_what_it_gives_in_one_piece() -> None:
     pairs = candidates()
     true = np.zeros(12, dtype=np.bool_)
-    found = cross_fit(MeanStacker, pairs, true, folds=np.arange(6) % 2)
+    found = cross_fit(MeanStacker, pairs, targets=true, folds=np.arange(6) % 2)
     np.testing.assert_array_equal(found, MeanStacker().fit(pairs, true).predict(pairs))
 
 
 def test_two_runs_agree_to_the_last_bit() -> None:
     pairs = candidates(40)
     true = np.random.default_rng(1).random(80) < 0.5
-    runs = [cross_fit(LogisticStacker, pairs, true, folds=np.arange(40) % 4) for _ in range(2)]
+    runs = [
+        cross_fit(LogisticStacker, pairs, targets=true, folds=np.arange(40) % 4) for _ in range(2)
+    ]
     np.testing.assert_array_equal(runs[0], runs[1])
 
 
@@ -86,7 +88,7 @@ def test_folds_side_by_side_agree_with_one_after_the_other(
     found = []
     for n_threads in (1, 2):
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
-        found.append(cross_fit(STACKERS[name], pairs, true, folds=folds))
+        found.append(cross_fit(STACKERS[name], pairs, targets=true, folds=folds))
     np.testing.assert_array_equal(found[0], found[1])
     for fold in range(4):
         here = folds[pairs.rows] == fold
@@ -104,8 +106,8 @@ def test_pairs_score_what_their_matrix_scores() -> None:
     probs = rng.random(len(some)).astype(np.float32)
     for rule in get_args(EmptyTruth):
         images = scored(targets, labels, folds=folds, empty_truth=rule)
-        found = image_f1_of(some, probs, true=some.true(targets), images=images)
-        expected = cross_fitted_f1(some.to_dense(probs), targets, folds, empty_truth=rule)
+        found = image_f1_of(some, probs, true=some.are_true(targets), images=images)
+        expected = cross_fitted_f1(some.to_dense(probs), targets, folds=folds, empty_truth=rule)
         np.testing.assert_array_equal(found, expected)
 
 
@@ -114,7 +116,7 @@ def test_images_without_a_fold_are_refused() -> None:
         cross_fit(
             MeanStacker,
             candidates(),
-            np.zeros(12, dtype=np.bool_),
+            targets=np.zeros(12, dtype=np.bool_),
             folds=np.array([0, 1, 0, 1, 0, -1]),
         )
 

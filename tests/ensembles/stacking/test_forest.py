@@ -19,8 +19,7 @@ def simulated(n: int = 2000) -> tuple[Candidates, Bools]:
     candidates = Candidates(
         rows=np.arange(n, dtype=np.int32),
         columns=np.zeros(n, dtype=np.int32),
-        n_images=n,
-        n_concepts=1,
+        shape=(n, 1),
         features=np.column_stack([mean, other]),
         feature_names=("mean logit", "support"),
     )

@@ -23,8 +23,7 @@ def candidates(logits: Floats, rows: np.ndarray, *, n_images: int) -> Candidates
     return Candidates(
         rows=rows.astype(np.int32),
         columns=np.zeros(len(rows), dtype=np.int32),
-        n_images=n_images,
-        n_concepts=1,
+        shape=(n_images, 1),
         features=np.column_stack([logits, logits * NAN, mean]).astype(np.float32),
         feature_names=NAMES,
     )

@@ -13,8 +13,7 @@ def candidates(features: list[list[float]], names: tuple[str, ...]) -> Candidate
     return Candidates(
         rows=np.arange(n, dtype=np.int32),
         columns=np.zeros(n, dtype=np.int32),
-        n_images=n,
-        n_concepts=1,
+        shape=(n, 1),
         features=np.array(features, dtype=np.float32),
         feature_names=names,
     )

@@ -32,8 +32,7 @@ def simulated(n_images: int = 300, *, seed: int = 0) -> tuple[Candidates, Bools]
     candidates = Candidates(
         rows=rows,
         columns=columns,
-        n_images=n_images,
-        n_concepts=6,
+        shape=(n_images, 6),
         features=features,
         feature_names=NAMES,
     )

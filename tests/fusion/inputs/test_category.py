@@ -31,7 +31,7 @@ def draw(
 
 def test_a_posterior_is_as_sure_as_it_is_right() -> None:
     features, names, folds = draw(3000)
-    model, of_train = fit_category_model(features, names, folds)
+    model, of_train = fit_category_model(features, names, folds=folds)
     others, true, _ = draw(3000, seed=1)
     for posterior, truth in ((of_train, names), (model.posterior(others), true)):
         np.testing.assert_allclose(posterior.sum(axis=1), 1, atol=1e-5)
@@ -44,9 +44,9 @@ def test_a_posterior_is_as_sure_as_it_is_right() -> None:
 
 def test_no_training_image_is_guessed_by_a_model_that_learnt_from_it() -> None:
     features, names, folds = draw(300)
-    _, before = fit_category_model(features, names, folds)
+    _, before = fit_category_model(features, names, folds=folds)
     wrong = ["DRXR" if fold == 4 else name for fold, name in zip(folds, names, strict=True)]
-    _, after = fit_category_model(features, wrong, folds)
+    _, after = fit_category_model(features, wrong, folds=folds)
     # Folds 4 and 9 are one part: what is said of fold 4 does not change the heads that guess them,
     # but for the temperature, which all share.
     part = np.isin(folds, (4, 9))
@@ -57,7 +57,7 @@ def test_no_training_image_is_guessed_by_a_model_that_learnt_from_it() -> None:
 def test_images_without_a_category_teach_nothing_and_are_guessed() -> None:
     features, names, folds = draw(400)
     some = [name if number % 4 else UNKNOWN for number, name in enumerate(names)]
-    model, posterior = fit_category_model(features, some, folds)
+    model, posterior = fit_category_model(features, some, folds=folds)
     guesses = [CATEGORIES[c] for c in posterior[::4].argmax(axis=1)]
     assert np.mean([g == n for g, n in zip(guesses, names[::4], strict=True)]) > 0.75
     assert model.n_of_category.sum() == 300
@@ -65,7 +65,7 @@ def test_images_without_a_category_teach_nothing_and_are_guessed() -> None:
 
 def test_two_categories_are_told_apart_and_the_others_never_guessed() -> None:
     features, names, folds = draw(400, kinds=2)
-    model, _ = fit_category_model(features, names, folds)
+    model, _ = fit_category_model(features, names, folds=folds)
     posterior = model.posterior(features)
     assert (posterior[:, 2:] == 0).all()
     guesses = [CATEGORIES[c] for c in posterior.argmax(axis=1)]
@@ -75,7 +75,7 @@ def test_two_categories_are_told_apart_and_the_others_never_guessed() -> None:
 def test_a_category_of_a_single_part_of_train_is_no_error() -> None:
     features, names, folds = draw(300)
     names[0], folds[0] = "DRPE", 0
-    model, posterior = fit_category_model(features, names, folds)
+    model, posterior = fit_category_model(features, names, folds=folds)
     assert np.isfinite(posterior).all()
     assert np.isfinite(model.temperature)
 
@@ -84,7 +84,7 @@ def test_a_category_of_a_single_part_of_train_is_no_error() -> None:
 def test_nothing_to_tell_apart_is_said(kinds: int, one_fold: bool) -> None:
     features, names, folds = draw(50, kinds=kinds)
     with pytest.raises(MissingStageError, match="categories cannot be guessed: fewer than two"):
-        fit_category_model(features, names, 0 * folds if one_fold else folds)
+        fit_category_model(features, names, folds=0 * folds if one_fold else folds)
 
 
 def features_of(corpus: Corpus) -> Embeddings:
@@ -117,7 +117,7 @@ def test_images_without_a_category_are_guessed_counted_and_listed(
     corpus: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     partly = with_categories(corpus, valid_00="", test_05="")
-    guess = guess_categories(partly, workspace, features_of(corpus), ("made",))
+    guess = guess_categories(partly, workspace, embeddings=features_of(corpus), names=("made",))
     assert guess is not None
     rows = listed(guess.folder / "guessed.csv")
     assert {(r["image_id"], r["split"], r["given"], r["guess"]) for r in rows} == {
@@ -134,7 +134,7 @@ def test_a_folder_that_is_wrong_is_doubted_and_kept(
     row = generated.table.categories.index("DRCT", 120)  # of valid
     name = generated.table.image_ids[row]
     wrong = with_categories(generated, **{name: "DRXR"})
-    guess = guess_categories(wrong, workspace, features_of(generated), ("made",))
+    guess = guess_categories(wrong, workspace, embeddings=features_of(generated), names=("made",))
     assert guess is not None
     rows = listed(guess.folder / "doubted.csv")
     assert [(r["image_id"], r["given"], r["guess"]) for r in rows] == [(name, "DRXR", "DRCT")]
@@ -146,26 +146,29 @@ def test_a_folder_that_is_wrong_is_doubted_and_kept(
 def test_nothing_odd_is_no_line(
     corpus: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert guess_categories(corpus, workspace, features_of(corpus), ("made",)) is not None
+    assert (
+        guess_categories(corpus, workspace, embeddings=features_of(corpus), names=("made",))
+        is not None
+    )
     assert capsys.readouterr().err == ""
 
 
 def test_a_guess_is_made_once(corpus: Corpus, workspace: Workspace) -> None:
-    first = guess_categories(corpus, workspace, features_of(corpus), ("made",))
+    first = guess_categories(corpus, workspace, embeddings=features_of(corpus), names=("made",))
     assert first is not None
     made = read_meta(first.folder)["made"]
-    again = guess_categories(corpus, workspace, features_of(corpus), ("made",))
+    again = guess_categories(corpus, workspace, embeddings=features_of(corpus), names=("made",))
     assert again is not None
     assert read_meta(again.folder)["made"] == made
     np.testing.assert_array_equal(again.posterior, first.posterior)
     assert again.posterior.shape == (64, len(CATEGORIES))
-    other = guess_categories(corpus, workspace, features_of(corpus), ("others",))
+    other = guess_categories(corpus, workspace, embeddings=features_of(corpus), names=("others",))
     assert other is not None
     assert other.folder != first.folder
 
 
 def test_a_guess_is_no_fusion_run(corpus: Corpus, workspace: Workspace) -> None:
-    guess_categories(corpus, workspace, features_of(corpus), ("made",))
+    guess_categories(corpus, workspace, embeddings=features_of(corpus), names=("made",))
     assert workspace.finished_runs(workspace.fusion) == []
 
 
@@ -173,7 +176,9 @@ def test_without_categories_in_train_there_is_no_guess(
     corpus: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     none = with_categories(corpus, **dict.fromkeys(corpus.table.image_ids, ""))
-    assert guess_categories(none, workspace, features_of(corpus), ("made",)) is None
+    assert (
+        guess_categories(none, workspace, embeddings=features_of(corpus), names=("made",)) is None
+    )
     assert "categories cannot be guessed" in capsys.readouterr().err
 
 

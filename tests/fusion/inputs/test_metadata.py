@@ -106,7 +106,7 @@ def test_without_columns_an_image_has_no_numbers() -> None:
     values = encoder.encode(table_of("valid", **VALID)).values
     assert values.shape == (3, 0)
     dropped = torch.zeros((3, 0), dtype=torch.bool)
-    assert with_missing(torch.from_numpy(values), (), dropped).shape == (3, 0)
+    assert with_missing(torch.from_numpy(values), (), dropped=dropped).shape == (3, 0)
 
 
 def test_images_in_another_order_give_the_same_encoder_and_permuted_rows() -> None:
@@ -202,14 +202,14 @@ def test_dropped_columns_look_as_if_their_cells_were_empty(encoder: MetadataEnco
     }
     values = torch.from_numpy(encoder.encode(table_of("valid", **VALID)).values)
     before = values.clone()
-    found = with_missing(values, encoder.blocks, torch.from_numpy(dropped))
+    found = with_missing(values, encoder.blocks, dropped=torch.from_numpy(dropped))
     assert found.tolist() == encoded(encoder, **cells)
     assert found.dtype == torch.float32
     assert torch.equal(values, before)
     with pytest.raises(ValueError, match=r"\(3, 8\) values and \(3, 2\) dropped do not fit 3"):
-        with_missing(values, encoder.blocks, torch.from_numpy(dropped[:, :2]))
+        with_missing(values, encoder.blocks, dropped=torch.from_numpy(dropped[:, :2]))
     with pytest.raises(ValueError, match=r"\(3, 7\) values and \(3, 3\) dropped do not fit 3"):
-        with_missing(values[:, :7], encoder.blocks, torch.from_numpy(dropped))
+        with_missing(values[:, :7], encoder.blocks, dropped=torch.from_numpy(dropped))
 
 
 def test_the_encoder_is_fitted_on_training_images_alone() -> None:

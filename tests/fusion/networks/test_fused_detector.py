@@ -45,7 +45,7 @@ def fusion_inputs(corpus: Corpus, trained: Workspace) -> FusionInputs:
 
 
 def test_the_head_and_the_network_below_it_learn(fusion_inputs: FusionInputs) -> None:
-    fused = end_to_end(fusion_inputs, CONFIG, {}, name="one-hot")
+    fused = end_to_end(fusion_inputs, CONFIG, earlier={}, name="one-hot")
     for made in (fused.predictions, fused.without_category):
         for split in ("valid", "test"):
             assert made[split].source == "one-hot-e2e"
@@ -54,7 +54,7 @@ def test_the_head_and_the_network_below_it_learn(fusion_inputs: FusionInputs) ->
     probs, is_ct = fused.predictions["valid"].probs, np.array([1, 1, 1, 1, 0, 0, 0, 0] * 2)
     assert ((probs[:, 0] > probs[:, 1]) == is_ct).mean() > 0.8  # C1 on CT, C2 on X-ray
     before = end_to_end(
-        fusion_inputs, overlay(CONFIG, {"end_to_end_epochs": 1}), {}, name="one-hot"
+        fusion_inputs, overlay(CONFIG, {"end_to_end_epochs": 1}), earlier={}, name="one-hot"
     )
     key = next(name for name in fused.weights if name.endswith("conv_stem.weight"))
     assert not torch.equal(fused.weights[key], before.weights[key])
@@ -65,7 +65,7 @@ def test_a_network_that_was_killed_goes_on_to_the_same_end(
     fusion_inputs: FusionInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = overlay(CONFIG, {"end_to_end_epochs": 8})
-    whole = end_to_end(fusion_inputs, config, {}, name="film")
+    whole = end_to_end(fusion_inputs, config, earlier={}, name="film")
     (unfinished,) = whole.unfinished
     shutil.rmtree(unfinished)
     monkeypatch.setattr(fusion.networks.end_to_end, "_CHECKPOINT_S", 0.0)
@@ -79,8 +79,8 @@ def test_a_network_that_was_killed_goes_on_to_the_same_end(
 
     monkeypatch.setattr(Checkpoint, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        end_to_end(fusion_inputs, config, {}, name="film")
-    resumed = end_to_end(fusion_inputs, config, {}, name="film")
+        end_to_end(fusion_inputs, config, earlier={}, name="film")
+    resumed = end_to_end(fusion_inputs, config, earlier={}, name="film")
     np.testing.assert_array_equal(
         resumed.predictions["test"].probs, whole.predictions["test"].probs
     )
@@ -130,7 +130,7 @@ def test_the_start_is_a_fine_tuned_detector_of_the_network_even_if_others_are_ne
             compute=Compute(),
         )  # fmt: skip
     config = overlay(CONFIG, {"end_to_end_epochs": 1})
-    fused = end_to_end(fusion_inputs, config, {}, name="one-hot")
+    fused = end_to_end(fusion_inputs, config, earlier={}, name="one-hot")
     assert fused.chosen == {"started from": str(folders["tiny"])}
 
 
@@ -142,4 +142,4 @@ def test_a_preset_that_does_not_fine_tune_is_refused(
     preset: str, message: str, fusion_inputs: FusionInputs
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        end_to_end(fusion_inputs, replace(CONFIG, end_to_end=preset), {}, name="one-hot")
+        end_to_end(fusion_inputs, replace(CONFIG, end_to_end=preset), earlier={}, name="one-hot")

@@ -37,7 +37,7 @@ def draw(n: int, seed: int) -> tuple[Floats, csr_array]:
 def test_a_classifier_uses_what_the_network_says_and_the_metadata(model: LateModel) -> None:
     x, y = draw(400, seed=0)
     others, truth = draw(200, seed=1)
-    probs = model(x, y, others, 0)
+    probs = model(x, y, asked=others, seed=0)
     for column in (0, 1):
         right = (probs[:, column] > 0.5) == truth.toarray()[:, column]
         assert right.mean() > 0.9
@@ -47,13 +47,15 @@ def test_a_classifier_uses_what_the_network_says_and_the_metadata(model: LateMod
 @every_model
 def test_a_concept_of_too_few_images_is_left_to_the_network(model: LateModel) -> None:
     x, y = draw(400, seed=0)
-    assert np.isnan(model(x, y, x[:5], 0)[:, 2]).all()
+    assert np.isnan(model(x, y, asked=x[:5], seed=0)[:, 2]).all()
 
 
 @every_model
 def test_the_same_seed_gives_the_same_answers(model: LateModel) -> None:
     x, y = draw(100, seed=0)
-    np.testing.assert_array_equal(model(x, y, x[:9], 3), model(x, y, x[:9], 3))
+    np.testing.assert_array_equal(
+        model(x, y, asked=x[:9], seed=3), model(x, y, asked=x[:9], seed=3)
+    )
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def fusion_inputs(corpus: Corpus, trained: Workspace) -> FusionInputs:
 def test_late_fusion_answers_for_valid_and_test_with_and_without_category(
     name: str, fusion_inputs: FusionInputs
 ) -> None:
-    fused = late(fusion_inputs, TINY, {}, name=name)
+    fused = late(fusion_inputs, TINY, earlier={}, name=name)
     for made in (fused.predictions, fused.without_category):
         for split in ("valid", "test"):
             assert made[split].source == name

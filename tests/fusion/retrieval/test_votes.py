@@ -355,17 +355,17 @@ def fusion_inputs(corpus: Corpus, trained: Workspace) -> FusionInputs:
 def test_neighbours_of_the_category_know_what_is_constant_in_it(
     fusion_inputs: FusionInputs,
 ) -> None:
-    fused = retrieval(fusion_inputs, TINY, {}, by_category=True)
+    fused = retrieval(fusion_inputs, TINY, earlier={}, by_category=True)
     assert fused.predictions["valid"].source == "retrieval"
     is_ct = np.array(fusion_inputs.corpus.images("valid").categories) == "DRCT"
     np.testing.assert_allclose(fused.predictions["valid"].probs[:, 0], is_ct, atol=1e-6)
-    everywhere = retrieval(fusion_inputs, TINY, {}, by_category=False)
+    everywhere = retrieval(fusion_inputs, TINY, earlier={}, by_category=False)
     assert everywhere.predictions["valid"].source == "retrieval-global"
     assert everywhere.without_category == {}
 
 
 def test_settings_are_chosen_on_train_and_told(fusion_inputs: FusionInputs) -> None:
-    chosen = retrieval(fusion_inputs, TINY, {}, by_category=True).chosen
+    chosen = retrieval(fusion_inputs, TINY, earlier={}, by_category=True).chosen
     assert chosen["k"] in (3, 5)
     assert chosen["temperature"] == 0.05
     # Other concepts in valid change nothing that is chosen.
@@ -377,7 +377,7 @@ def test_settings_are_chosen_on_train_and_told(fusion_inputs: FusionInputs) -> N
     others = replace(
         fusion_inputs, corpus=replace(fusion_inputs.corpus, table=replace(table, concepts=concepts))
     )
-    assert retrieval(others, TINY, {}, by_category=True).chosen == chosen
+    assert retrieval(others, TINY, earlier={}, by_category=True).chosen == chosen
 
 
 def test_votes_of_likely_categories_are_weighed(fusion_inputs: FusionInputs) -> None:
@@ -402,7 +402,7 @@ def test_an_image_of_which_nothing_is_known_is_compared_with_all(
 
 
 def test_withheld_categories_are_guessed(fusion_inputs: FusionInputs) -> None:
-    fused = retrieval(fusion_inputs, TINY, {}, by_category=True)
+    fused = retrieval(fusion_inputs, TINY, earlier={}, by_category=True)
     assert fusion_inputs.without_category is not None
     sure = fusion_inputs.without_category.category[
         torch.from_numpy(fusion_inputs.rows(fusion_inputs.corpus.images("valid")))
@@ -423,14 +423,14 @@ def test_a_filter_that_no_training_image_excites_does_not_choose_the_neighbours(
         fusion_inputs, network_inputs=replace(fusion_inputs.network_inputs, features=features)
     )
     with_it, without = (
-        retrieval(g, TINY, {}, by_category=True).predictions["valid"].probs
+        retrieval(g, TINY, earlier={}, by_category=True).predictions["valid"].probs
         for g in (wider, fusion_inputs)
     )
     np.testing.assert_allclose(with_it, without, atol=0.02)
 
 
 def test_no_image_is_its_own_neighbour(fusion_inputs: FusionInputs) -> None:
-    fused = retrieval(fusion_inputs, TINY, {}, by_category=True).predictions
+    fused = retrieval(fusion_inputs, TINY, earlier={}, by_category=True).predictions
     assert all(predictions.out_of_sample for predictions in fused.values())
 
 
@@ -438,9 +438,11 @@ def test_a_large_archive_is_searched_approximately(
     fusion_inputs: FusionInputs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("faiss")
-    exact = retrieval(fusion_inputs, TINY, {}, by_category=True)
+    exact = retrieval(fusion_inputs, TINY, earlier={}, by_category=True)
     few = overlay(TINY, {"approximate_from": 10})
-    found = retrieval(fusion_inputs, few, {}, by_category=True)  # one list, so nothing is missed
+    found = retrieval(
+        fusion_inputs, few, earlier={}, by_category=True
+    )  # one list, so nothing is missed
     np.testing.assert_allclose(
         found.predictions["valid"].probs, exact.predictions["valid"].probs, atol=1e-5
     )

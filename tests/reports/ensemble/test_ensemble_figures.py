@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.metrics import Interval
-from core.runs.ensemble import LadderStep, RungState
+from core.runs.ladder import LadderStep, RungState
 from reports.ensemble.figures import draw_deciles, draw_ladder, draw_reliability, draw_sources
 from reports.pages.figures import style
 

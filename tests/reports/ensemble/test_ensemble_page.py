@@ -14,11 +14,11 @@ from core.errors import MissingStageError
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.metrics import Interval
-from core.runs.ensemble import LadderStep, write_scores, write_steps
+from core.runs.ensemble import newest_ensemble, write_scores
+from core.runs.ladder import LadderStep, write_steps
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder, write_json
 from reports.ensemble.page import report_sections, write_report
-from reports.ensemble.run import read_ensemble
 from reports.pages.markdown import as_markdown
 
 IDS = ("t1", "a", "b", "c", "d", "e", "f")
@@ -88,7 +88,7 @@ def rows_of(text: str, first_cell: str) -> dict[str, list[str]]:
 def markdown(workspace: Workspace, *, category: str | None = None) -> str:
     """The page without its figures being saved, which takes seconds."""
     return as_markdown(
-        "made", report_sections(read_ensemble(made_corpus(category=category), workspace))
+        "made", report_sections(newest_ensemble(made_corpus(category=category), workspace))
     )
 
 
@@ -268,7 +268,7 @@ def test_thresholds_that_were_not_kept_are_said_to_be_so(workspace: Workspace) -
 def test_concepts_have_their_names_where_the_corpus_knows_them(workspace: Workspace) -> None:
     save_everything(workspace)
     corpus = replace(made_corpus(), names={"C25": "Chest | wall"})
-    text = as_markdown("made", report_sections(read_ensemble(corpus, workspace)))
+    text = as_markdown("made", report_sections(newest_ensemble(corpus, workspace)))
     assert "| C25 Chest \\| wall" in text
 
 

@@ -26,7 +26,7 @@ def test_a_figure_takes_the_colours_of_the_page_and_names_of_its_own() -> None:
 
 def test_a_page_has_contents_tables_that_scroll_and_figures_with_their_caption() -> None:
     text = '# T\n\n## A & b\n\n![say "it"](one.svg)\n\n| a | b |\n| :- | -: |\n| 1 | <2> |\n'
-    page = html_page("T & T", text, {"one": SVG})
+    page = html_page("T & T", text, svgs={"one": SVG})
     assert "<title>T &amp; T</title>" in page
     assert '<a href="#a-amp-b">A &amp; b</a>' in page
     assert '<h2 id="a-amp-b">A &amp; b</h2>' in page
@@ -38,4 +38,4 @@ def test_a_page_has_contents_tables_that_scroll_and_figures_with_their_caption()
 
 def test_a_figure_that_is_not_there_is_a_bug() -> None:
     with pytest.raises(KeyError, match="two"):
-        html_page("T", "![b](two.svg)", {})
+        html_page("T", "![b](two.svg)", svgs={})

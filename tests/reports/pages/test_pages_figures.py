@@ -26,7 +26,7 @@ def test_a_figure_is_saved_as_svg_and_png_without_date_twice_the_same(tmp_path: 
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         with figures.style():
-            figures.save_figure(made_bars(), tmp_path / folder, "top")
+            figures.save_figure(made_bars(), tmp_path / folder, name="top")
     for ending in ("svg", "png"):
         one, two = ((tmp_path / f / f"top.{ending}").read_bytes() for f in ("one", "two"))
         assert one == two
@@ -45,7 +45,7 @@ def test_the_style_is_gone_after_its_block() -> None:
 def test_a_dollar_in_a_name_is_a_dollar(tmp_path: Path) -> None:
     with figures.style():
         figure = made_bars("C1  $frac{1}$ _x_ \\alpha")
-        figures.save_figure(figure, tmp_path, "top")
+        figures.save_figure(figure, tmp_path, name="top")
     assert "C1  $frac{1}$ _x_ \\alpha" in texts(figure)
 
 
@@ -93,5 +93,5 @@ def test_one_concept_or_thirty_are_drawn(n: int, tmp_path: Path) -> None:
         figure = figures.bars(
             [f"C{k}" for k in range(n)], np.arange(n, 0, -1), total=n, title="t", axis="images"
         )
-        figures.save_figure(figure, tmp_path, "top")
+        figures.save_figure(figure, tmp_path, name="top")
     assert (tmp_path / "top.png").stat().st_size > 1000

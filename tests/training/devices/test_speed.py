@@ -337,7 +337,7 @@ def test_a_step_gives_the_mean_cross_entropy_and_the_gradient_of_the_last_weight
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), Half(), nn.Linear(3 * 32 * 32, 10))
     work = learning(model)
-    found = work.gradients(model, work.images, nullcontext, scale=1.0)
+    found = work.gradients(model, work.images, context=nullcontext, scale=1.0)
     logits = model(work.images)
     p, y = torch.sigmoid(logits), work.targets
     loss = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
@@ -361,7 +361,9 @@ def test_steps_repeat_to_the_bit_and_leave_the_weights_alone(name: str) -> None:
         model.network.set_input_size((32, 32))  # type: ignore[operator]  # a method of timm's
     before = copy.deepcopy(dict(model.named_parameters()))
     work = learning(model)
-    first, second = (work.gradients(model, work.images, nullcontext, scale=1.0) for _ in "ab")
+    first, second = (
+        work.gradients(model, work.images, context=nullcontext, scale=1.0) for _ in "ab"
+    )
     assert first.loss == second.loss  # dropout of one half would change it
     assert torch.equal(first.direction, second.direction)
     assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
@@ -369,8 +371,8 @@ def test_steps_repeat_to_the_bit_and_leave_the_weights_alone(name: str) -> None:
 
 def test_the_scale_of_the_loss_scales_gradients_alone() -> None:
     work = learning(network("test_resnet", 10))
-    once = work.gradients(work.model, work.images, nullcontext, scale=1.0)
-    scaled = work.gradients(work.model, work.images, nullcontext, scale=8.0)
+    once = work.gradients(work.model, work.images, context=nullcontext, scale=1.0)
+    scaled = work.gradients(work.model, work.images, context=nullcontext, scale=8.0)
     assert scaled.loss == once.loss
     torch.testing.assert_close(scaled.direction, 8 * once.direction)
 

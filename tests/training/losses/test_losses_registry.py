@@ -158,13 +158,13 @@ def test_the_loss_of_predictions_is_that_of_their_logits(name: LossName) -> None
     known = loss_of(name)
     probs, targets = PROBS.numpy().astype(np.float32), csr_array(TARGETS.numpy().astype(np.bool_))
     expected = float(known(LOGITS.float(), TARGETS.float()).mean())
-    assert losses.loss_of(probs, targets, known) == pytest.approx(expected, rel=1e-5)
+    assert losses.loss_of(probs, targets, loss=known) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_of_predictions_that_are_sure_is_finite() -> None:
     probs, targets = np.array([[1.0, 0.0]], dtype=np.float32), csr_array([[False, False]])
     # -ln 1e-7 = 16.1 for what is wrongly sure, nothing for the other
-    assert losses.loss_of(probs, targets, bce) == pytest.approx(16.1 / 2, rel=0.02)
+    assert losses.loss_of(probs, targets, loss=bce) == pytest.approx(16.1 / 2, rel=0.02)
 
 
 def test_the_loss_of_many_predictions_is_a_mean_over_images(
@@ -172,9 +172,9 @@ def test_the_loss_of_many_predictions_is_a_mean_over_images(
 ) -> None:
     rng = np.random.default_rng(0)
     probs, truth = rng.random((10, 4)).astype(np.float32), csr_array(rng.random((10, 4)) < 0.3)
-    whole = losses.loss_of(probs, truth, bce)
+    whole = losses.loss_of(probs, truth, loss=bce)
     monkeypatch.setattr(losses, "_AT_ONCE", 4)  # parts of 4, 4 and 2
-    assert losses.loss_of(probs, truth, bce) == pytest.approx(whole, rel=1e-6)
+    assert losses.loss_of(probs, truth, loss=bce) == pytest.approx(whole, rel=1e-6)
 
 
 def test_the_temperature_divides_logits_before_the_loss() -> None:

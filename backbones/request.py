@@ -1,0 +1,103 @@
+"""What is asked of `train-backbone`, and its runs; nothing is done before all of it holds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backbones.auto import presets_on, train_by_preset
+from backbones.detectors.plan import detector_names
+from backbones.detectors.ray import Cluster
+from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
+from backbones.networks.weights import start_weights
+from backbones.settings.config import BackboneConfig
+from core.config import configured, preset_of
+from core.errors import ConfigError
+from core.runs.workspace import Workspace
+from corpus.prepare import corpus_or_phantom
+from training.devices.compute import Compute, joined
+from training.devices.device import find_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """Which detectors are asked for, and what the user set.
+
+    Attributes:
+        category: see `backbones.detectors.plan.detector_names`.
+        preset: a name of `backbones.auto.presets_on`.
+        file: TOML file with settings; None without one.
+        given: settings as `key=value`, which go over the file's.
+        options: settings that have an option of their own, which go over both; None where that was
+            not given.
+        start_from: see `backbones.networks.weights.start_weights`.
+
+    Raises:
+        ConfigError: there is no such category, or two options say what networks start from.
+    """
+
+    category: str | None = None
+    preset: str
+    file: Path | None = None
+    given: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    start_from: str | None = None
+
+    def __post_init__(self) -> None:
+        detector_names(self.category)
+        if self.options.get("weights") is not None and self.start_from is not None:
+            raise ConfigError(
+                "--weights, --start-from: either says what networks start from; give one"
+            )
+
+    def over(self, config: BackboneConfig) -> BackboneConfig:
+        """The config with what the user set, the start from a detector aside.
+
+        Raises:
+            ConfigError: a setting that there is not, or a value that it does not take.
+        """
+        return configured(config, file=self.file, given=self.given, options=self.options)
+
+
+def train_asked(
+    request: TrainingRequest,
+    workspace: Workspace,
+    *,
+    device: str,
+    options: RunOptions = DEFAULT_OPTIONS,
+    cluster: Cluster | None = None,
+) -> list[Path]:
+    """Train what is asked for, on this process or all that torchrun started.
+
+    Args:
+        request: what is asked for.
+        workspace: where the corpus lies, and the runs go; an empty one gets the phantom corpus.
+        device: cpu, cuda, cuda:N or auto.
+        options: what a training writes while it runs.
+        cluster: where networks are trained side by side; None for here, one after the other.
+
+    Returns:
+        The run folders of the asked detectors, on the first process; the others give none.
+
+    Raises:
+        ConfigError: the device is not there, or there is no such preset or setting.
+        As `backbones.auto.train_by_preset` and `backbones.networks.weights.start_weights`.
+    """
+    # The nodes may have the GPU that this machine lacks; here only features are made.
+    found = find_device(device if cluster is None else "auto")
+    request.over(preset_of(presets_on(found), request.preset))
+    with joined(found) as world:
+        corpus = world.in_turn(lambda: corpus_or_phantom(workspace))
+        runs = train_by_preset(
+            corpus,
+            workspace,
+            names=detector_names(request.category),
+            preset=request.preset,
+            settle=lambda c: start_weights(
+                request.over(c), request.start_from, corpus=corpus, workspace=workspace
+            ),
+            compute=Compute(device=found, world=world),
+            options=options,
+            cluster=cluster,
+        )
+    return runs if world.first else []
