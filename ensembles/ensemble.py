@@ -13,6 +13,7 @@ from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import find_detectors, untrained
 from core.runs.ensemble import DECISION, FALLBACK, FORECAST_RULE, EnsembleRecord, read_run
+from core.runs.fused import find_guesses, with_guesses
 from core.runs.ladder import LadderStep, describe_rungs
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import META, is_complete, new_folder, read_meta, reuse, write_json
@@ -60,7 +61,8 @@ def ensemble(
 ) -> Ensemble:
     """Choose stacker and decision by cross-fitting on labelled images, refit on all, decide test.
 
-    Those are the images that every source predicts out of sample: `Corpus.scored`.
+    Those are the images that every source predicts out of sample: `Corpus.scored`. An image whose
+    category is not given goes by the one that `fuse` guessed, if it did.
 
     Args:
         corpus: the prepared corpus.
@@ -79,7 +81,10 @@ def ensemble(
         raise ConfigError(f"stackers: unknown {unknown[0]!r}; known: {', '.join(STACKERS)}")
     edition = edition or corpus.edition
     rules_of(edition)
-    scored, test = corpus.table.of(split=corpus.scored), corpus.table.of(split="test")
+    guesses = find_guesses(workspace, corpus)
+    scored, test = (
+        with_guesses(corpus.table.of(split=split), guesses) for split in (corpus.scored, "test")
+    )
     scored = scored.take(scored.labelled)
     if not len(scored):
         raise MissingStageError(f"{corpus.name}: no labelled image in valid to fit an ensemble on")
@@ -90,7 +95,9 @@ def ensemble(
     if line := untrained(detectors, corpus.training_categories):
         say(line)
     rule = empty_truth_rule(edition)
-    key = fingerprint(corpus.fingerprint, config, [member.origin for member in members], rule)
+    origins = [member.origin for member in members]
+    decided_by = [sorted(guesses.items())] if guesses else []
+    key = fingerprint(corpus.fingerprint, config, origins, rule, *decided_by)
     home = workspace.ensembles / f"stack-{key}"
     if is_complete(home):
         reuse(home, what="already stacked")

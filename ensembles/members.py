@@ -15,7 +15,7 @@ from core.predictions import AnyPredictions, read_predictions, restrict
 from core.progress import say
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs, newest_of_each_preset
 from core.runs.fused import PRIOR, FusedSource, find_fused_sources, find_guesses
-from core.runs.out_of_fold import fold_folders, join_folds, load_folds, read_folds
+from core.runs.out_of_fold import fold_folders, load_folds, prior_out_of_fold, read_folds
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
 from ensembles.stacking.crossfit import check_out_of_sample
@@ -169,15 +169,9 @@ def _prior(corpus: Corpus, sources: Sequence[FusedSource]) -> Member:
         name=PRIOR,
         folder=None,
         origin="",
-        scored=join_folds([view.prior.predict(_held_out(view, corpus)) for view in corpus.views]),
+        scored=prior_out_of_fold(corpus),
         test=corpus.prior.predict(corpus.table.of(split="test")),
     )
-
-
-def _held_out(view: Corpus, corpus: Corpus) -> ImageTable:
-    """The scored images that a view has not learnt from."""
-    images = view.table.of(split="valid")
-    return images.take(images.labelled) if corpus.crossfit else images
 
 
 def constant_concepts(corpus: Corpus, *, at_least: int) -> dict[str, tuple[str, ...]]:

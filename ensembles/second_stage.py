@@ -152,7 +152,7 @@ def _covers(member: Member, scored: ImageTable) -> bool:
 def label_statistics_of(corpus: Corpus) -> LabelStatistics:
     """What the labels say of the images that sources learn from."""
     learnt = corpus.table.of(split=corpus.learnt_from)
-    learnt = learnt.take(learnt.labelled)
+    learnt = learnt.take(learnt.labelled).as_training_images()
     return LabelStatistics.of(learnt.targets(corpus.labels), learnt.categories)
 
 

@@ -2,10 +2,12 @@
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.categories import UNKNOWN
+from core.images import ImageTable
 from core.predictions import Predictions
 from core.runs.out_of_fold import fold_folders, load_folds
 from core.runs.workspace import Corpus, Workspace
@@ -98,6 +100,17 @@ def find_fused_sources(
 
 GUESSED = "guessed.csv"
 """Images without a category and what their features say of it, in the folder of the guess."""
+
+
+def with_guesses(table: ImageTable, guesses: Mapping[str, str]) -> ImageTable:
+    """The images with the guess in place of a category that is not given, where there is one.
+
+    Args:
+        table: any images.
+        guesses: of `find_guesses`.
+    """
+    known = zip(table.image_ids, table.categories, strict=True)
+    return replace(table, categories=tuple(own or guesses.get(i, UNKNOWN) for i, own in known))
 
 
 def find_guesses(workspace: Workspace, corpus: Corpus) -> dict[str, str]:
