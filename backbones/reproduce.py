@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from backbones.detectors.inputs import image_inputs
-from backbones.detectors.plan import DetectorPlan, check_protocol
+from backbones.detectors.plan import DetectorPlan
 from backbones.detectors.run import RunOptions, assemble, train_network
 from backbones.networks.weights import check_weights, origin_of
 from backbones.settings.config import BackboneConfig, StopOn
@@ -67,11 +67,11 @@ class TrialPlan:
         """The detector to train.
 
         Raises:
-            ConfigError: its weights cannot be found, or the corpus is cross-fitted.
+            ConfigError: its weights cannot be found.
+            MissingStageError: train and valid share a group.
         """
         config = self.config
-        corpus, origin = workspace.open_corpus(), origin_of(config)
-        check_protocol(corpus, config)
+        corpus, origin = workspace.open_corpus().as_holdout(), origin_of(config)
         shared = replace(config, weights=origin.identity, stop_on="train")
         key = fingerprint(corpus.fingerprint, shared)
         return DetectorPlan(

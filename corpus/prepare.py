@@ -50,7 +50,7 @@ class PrepareConfig:
         phantom_images: size of the phantom corpus, drawn where no other is given.
     """
 
-    protocol: Protocol = "holdout"
+    protocol: Protocol = "crossfit"
     train_folds: int = 10
     valid_folds: int = 5
     folds: int = 5

@@ -68,7 +68,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unnamed(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """The same without categories, prepared."""
     home = tmp_path_factory.mktemp("unnamed")
-    config = PrepareConfig(train_folds=4, valid_folds=3, image_size=64)
+    config = PrepareConfig(protocol="holdout", train_folds=4, valid_folds=3, image_size=64)
     return prepare(lay_as_2025(drawn, home / "release"), Workspace(home / "runs"), config=config)
 
 
@@ -189,7 +189,7 @@ def test_a_list_of_the_test_truth_changes_nothing_at_all(
 ) -> None:
     release = lay_as_2025(drawn, tmp_path / "release")
     (release / "test_concepts.csv").unlink()
-    config = PrepareConfig(train_folds=4, valid_folds=3, image_size=64)
+    config = PrepareConfig(protocol="holdout", train_folds=4, valid_folds=3, image_size=64)
     without = prepare(release, Workspace(tmp_path / "runs"), config=config)
     assert without.fingerprint == unnamed.fingerprint
 

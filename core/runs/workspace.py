@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.categories import CATEGORIES
-from core.errors import MissingStageError, as_typed
+from core.errors import MissingStageError, as_typed, first_few
 from core.images import LABELLED, ImageTable
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
@@ -95,6 +95,29 @@ class Corpus:
             self,
             table=replace(self.table, splits=splits),
             fingerprint=f"{self.fingerprint}-{fold + 1}",
+            protocol="holdout",
+        )
+
+    def as_holdout(self) -> "Corpus":
+        """The same images under `holdout`, for the paper's experiments, which valid images stop.
+
+        The label space is that of train, and folds stay as they are.
+
+        Raises:
+            MissingStageError: train and valid share a group, as only `crossfit` allows.
+        """
+        if not self.crossfit:
+            return self
+        train, valid = (self.table.of(split=split) for split in ("train", "valid"))
+        if shared := sorted({*train.groups} & {*valid.groups}):
+            raise MissingStageError(
+                f"{self.name}: groups with images in train and in valid: {first_few(shared)}; deal"
+                " whole groups to one split, and run `prepare` again"
+            )
+        return replace(
+            self,
+            labels=LabelSpace.of(concepts or () for concepts in train.concepts),
+            fingerprint=f"{self.fingerprint}-holdout",
             protocol="holdout",
         )
 

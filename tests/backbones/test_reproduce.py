@@ -31,10 +31,27 @@ def run(trials: list[TrialPlan], workspace: Workspace) -> list[TrialPlan]:
     return reproduce(trials, workspace, device="cpu", options=RunOptions())
 
 
-def test_a_cross_fitted_corpus_is_refused(crossfitted: Corpus, tmp_path: Path) -> None:
+def test_of_a_cross_fitted_corpus_train_alone_is_learnt_from(
+    crossfitted: Corpus, tmp_path: Path
+) -> None:
     workspace = save_prepared(crossfitted, tmp_path / "runs")
-    with pytest.raises(ConfigError, match=r"stop_on val1: .* prepare it with the protocol holdout"):
-        run(plan_trials((3,), scale="small"), workspace)
+    (trial, _) = plan_trials((3,), scale="small")
+    plan = trial.plan(workspace)
+    assert {*plan.table.of(split="train").image_ids} == {
+        *crossfitted.labelled_images("train").image_ids
+    }
+    assert plan.labels.cuis == tuple(
+        sorted({c for cuis in crossfitted.table.of(split="train").concepts for c in cuis or ()})
+    )
+    torn = tuple(
+        "train_0" if split == "valid" else group
+        for split, group in zip(crossfitted.table.splits, crossfitted.table.groups, strict=True)
+    )
+    corpus = replace(crossfitted, table=replace(crossfitted.table, groups=torn))
+    with pytest.raises(
+        MissingStageError, match="groups with images in train and in valid: \\['train_0'\\]"
+    ):
+        corpus.as_holdout()
 
 
 def test_without_numbers_all_ten_are_trained_as_pairs() -> None:

@@ -21,7 +21,7 @@ from corpus.prepare import (
     refuse_other_corpus,
 )
 
-CONFIG = PrepareConfig(train_folds=2, valid_folds=2, image_size=32)
+CONFIG = PrepareConfig(protocol="holdout", train_folds=2, valid_folds=2, image_size=32)
 
 ROWS = {
     "train": ["C1;C2", "C1", "C1;C3", "C2", "", "C1"],
@@ -158,7 +158,7 @@ def test_a_change_makes_another_corpus(change: str, made: Prepare, manifest: Pat
         manifest.write_text(text.replace("train0.png,train,DRCT", "train0.png,train,DRMR"))
     elif change == "picture":
         Image.new("L", (40, 40)).save(manifest.with_name("train0.png"))
-    config = PrepareConfig(train_folds=3 if change == "folds" else 2, valid_folds=2, image_size=32)
+    config = replace(CONFIG, train_folds=3 if change == "folds" else 2)
     assert made(config=config).fingerprint != first
 
 
@@ -174,7 +174,7 @@ def test_a_changed_age_is_no_other_corpus_to_detectors_that_never_see_it(
 
 
 def test_the_size_of_the_cache_is_no_part_of_the_corpus(made: Prepare) -> None:
-    larger = PrepareConfig(train_folds=2, valid_folds=2, image_size=48)
+    larger = replace(CONFIG, image_size=48)
     assert made(config=larger).fingerprint == made().fingerprint
 
 
@@ -206,7 +206,7 @@ def test_train_without_any_concept_is_refused(made: Prepare, manifest: Path) -> 
 
 def test_more_folds_than_groups_are_refused(made: Prepare) -> None:
     with pytest.raises(CorpusError, match="valid: 4 groups of labelled images cannot fill 5"):
-        made(config=PrepareConfig(train_folds=2, valid_folds=5, image_size=32))
+        made(config=replace(CONFIG, valid_folds=5))
 
 
 def test_names_that_a_line_cannot_hold_are_refused(made: Prepare, manifest: Path) -> None:
