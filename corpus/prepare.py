@@ -59,9 +59,10 @@ class PrepareConfig:
     phantom_images: int = 600
 
     def __post_init__(self) -> None:
-        for name in ("train_folds", "valid_folds", "folds"):
-            if getattr(self, name) < 2:
-                raise ConfigError(f"{name}: expected at least 2, found {getattr(self, name)}")
+        # Where one of three folds is left out, two are left along which choices are cross-fitted.
+        for name, least in (("train_folds", 2), ("valid_folds", 2), ("folds", 3)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: expected at least {least}, found {getattr(self, name)}")
         if not 32 <= self.image_size <= _LARGEST:
             raise ConfigError(f"image_size: expected 32 to {_LARGEST}, found {self.image_size}")
         if self.seed < 0:

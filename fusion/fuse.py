@@ -89,10 +89,7 @@ def fuse(
         say(line)
     views = [whole]
     if corpus.crossfit:
-        views = [
-            whole.of_view(view, config.metadata, tell=view is corpus.views[0])
-            for view in corpus.views
-        ]
+        views = [whole.of_view(number, config.metadata) for number in range(len(corpus.views))]
         whole = whole.with_guesses(views)
     given = _Given(whole=whole, views=views, earlier={}, preset=preset)
     return [_fuse_one(name, given, config) for name in names]

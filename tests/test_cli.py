@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[1]
 
 COMMANDS = sorted(get_group(cli.app).commands)
 
-SMALL = ("--set", "train_folds=2", "--set", "valid_folds=2", "--set", "image_size=32")
+HOLDOUT = ("--protocol", "holdout", "--set", "train_folds=2", "--set", "valid_folds=2")
+
+SMALL = (*HOLDOUT, "--set", "image_size=32")
 
 N_IMAGES = {"train": 8, "valid": 6, "test": 4}
 

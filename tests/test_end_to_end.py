@@ -21,7 +21,9 @@ from core.runs.ensemble import read_scores
 from core.runs.workspace import Corpus, Workspace
 
 N_IMAGES = 330
-PREPARE = ("--set", "image_size=64", "--set", "train_folds=4", "--set", "valid_folds=3")
+HOLDOUT = ("--protocol", "holdout", "--set", "train_folds=4", "--set", "valid_folds=3")
+
+PREPARE = ("--set", "image_size=64", *HOLDOUT)
 TRAIN = tuple(f"--set={s}" for s in ("image_sizes=64", "epochs=3", "n_members=1", "probe=false"))
 FUSE = ("--set", "epochs=3", "--set", "n_members=1")
 
@@ -362,15 +364,34 @@ def test_where_no_concept_tells_a_category_the_global_detector_is_all(
     assert "DRAN, DRCO, DRCT, DRMR, DRPE, DRUS, DRXR" in every.err
 
 
-def test_the_phantom_corpus_cross_fitted_from_files_to_fused_predictions(tmp_path: Path) -> None:
+def test_the_phantom_corpus_cross_fitted_from_files_to_the_report(tmp_path: Path) -> None:
     settings = ("--set", "phantom_images=200", "--set", "image_size=64", "--set", "folds=3")
-    said = run("prepare", "--protocol", "crossfit", "-w", tmp_path, *settings)
+    said = run("prepare", "-w", tmp_path, *settings)
     assert "concepts in train and valid, 3 folds of both" in said.out.splitlines()[0]
     said = run("train-backbone", "--category", "DRCT", "-w", tmp_path, *TRAIN)
     assert "DRCT: " in said.err
     assert "out-of-fold F1 0." in said.err
     names = {path.name for path in (said.last / "predictions").iterdir()}
     assert names == {"labelled-1of3", "labelled-2of3", "labelled-3of3", "test"}
-    lines = run("fuse", "-w", tmp_path, *FUSE).out.splitlines()
+    *lines, page = run("fuse", "-w", tmp_path, *FUSE).out.splitlines()
     assert [line.split()[0] for line in lines] == ["one-hot", "retrieval", "routed", "prior"]
     assert all("  valid 0." in line and "  labelled 0." in line for line in lines)
+    corpus = corpus_of(tmp_path)
+    n_labelled = len(corpus.table.of(split="labelled"))
+    assert f"{n_labelled} images of train and valid" in Path(page).read_text()
+    said = run("ensemble", "--submit", "-w", tmp_path)
+    headers = [line for line in said.out.splitlines() if line.startswith("cross-fitted on ")]
+    assert [line.split()[2] for line in headers] == ["labelled", "valid"]
+    counts = [int(n) for n in re.findall(r"n = (\d+) images", said.out)]
+    assert counts == [n_labelled, len(corpus.table.of(split="valid"))]
+    assert set(read_submission(said.last)) == set(corpus.table.of(split="test").image_ids)
+    run_folder = said.last.parent
+    image_ids, scores = read_scores(run_folder / "valid_f1.csv")
+    assert set(image_ids) == set(corpus.table.of(split="labelled").image_ids)
+    assert "submission" in scores
+    again = run("ensemble", "--submit", "-w", tmp_path)
+    assert again.out == said.out
+    text = run("report", "-w", tmp_path).out.splitlines()[0]
+    report = Path(text).read_text()
+    assert "labelled images, train and valid together" in report
+    assert "## On the validation images alone" in report

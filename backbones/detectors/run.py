@@ -220,26 +220,32 @@ def _features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) 
     """Names of the pooled features that go with the detector.
 
     Those of a fine-tuned network for all images are extracted from the first of its networks. On a
-    cross-fitted corpus there are none: each network has met other images, so no two views could
-    share them.
+    cross-fitted corpus each network has met other images: there are features a fold, by the first
+    network that left the fold out, and what predicts the fold learns from those.
     """
     if plan.config.regime == "frozen":
         return list(frozen_names(plan.corpus, plan.config))
     if plan.category != GLOBAL or not plan.extracts:
         return []
-    if plan.corpus.crossfit:
-        if inputs.compute.world.first:
-            say(
-                f"{plan.category}: no pooled features for `fuse`, since each network leaves out"
-                " other images; those of a frozen network are shared: train-backbone --preset quick"
-            )
-        return []
-    folder, weights = workspace.embeddings / f"{GLOBAL}-{plan.home.name}", plan.home / WEIGHTS
+    name = f"{GLOBAL}-{plan.home.name}"
+    if not plan.corpus.crossfit:
+        return [_extracted(plan, inputs, workspace, name=name, number=0)]
+    return [
+        _extracted(plan, inputs, workspace, name=fold_name(name, k, n_parts=plan.n_parts), number=k)
+        for k in range(plan.n_parts)
+    ]
+
+
+def _extracted(
+    plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace, *, name: str, number: int
+) -> str:
+    """The name, once the features that network `number` makes of all images lie under it."""
+    folder, weights = workspace.embeddings / name, plan.home / WEIGHTS
     inputs.compute.world.in_turn(lambda: _clear_others(folder, file_sha256(weights)))
     if not inputs.compute.world.everyone(is_complete(folder))[0]:
         detector = inputs.new_model(np.arange(len(plan.table)), plan.labels)
         assert isinstance(detector, Detector)
-        detector.load_state_dict(load_network(weights, 0))
+        detector.load_state_dict(load_network(weights, number))
         extract(
             folder,
             detector.backbone.pooling(),
@@ -249,7 +255,7 @@ def _features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) 
             size=plan.config.image_sizes[0],
             compute=inputs.compute,
         )
-    return [folder.name]
+    return name
 
 
 def _clear_others(folder: Path, identity: str) -> None:
@@ -280,6 +286,7 @@ def _meta(plan: DetectorPlan, inputs: TrainingInputs, embeddings: list[str]) -> 
         "device": inputs.compute.device,
         "speed": metas[0]["speed"],
         "stopping_f1": [meta["f1"] for meta in metas],
+        "out_of_fold_f1": _out_of_fold_f1(plan) if plan.corpus.crossfit else None,
         "best_epoch": [meta["epoch"] for meta in metas],
         "seconds": round(sum(meta["seconds"] for meta in metas), 1),
     }
@@ -289,7 +296,7 @@ def _summary(plan: DetectorPlan, meta: dict[str, Any]) -> str:
     reached = [f1 for f1 in meta["stopping_f1"] if f1 is not None]
     f1 = f"stopping F1 {np.mean(reached):.3f}" if reached else "no image to stop on"
     if plan.corpus.crossfit:
-        f1 = f"out-of-fold F1 {_out_of_fold_f1(plan):.3f}"
+        f1 = f"out-of-fold F1 {meta['out_of_fold_f1']:.3f}"
     if plan.config.stop_on != "train":
         f1 += f" on {plan.config.stop_on}, so no part of any fusion or ensemble"
     return (

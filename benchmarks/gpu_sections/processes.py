@@ -51,7 +51,7 @@ def run(device: str, *, tiny: bool) -> None:
 
 
 def _prepare(home: Path, n_images: int) -> Outcome:
-    given = settings(phantom_images=n_images, image_size=64, train_folds=4)
+    given = settings(phantom_images=n_images, image_size=64, folds=3)
     command("prepare", "-w", home / "source", *given)
     return Outcome(ok=True, result=f"{n_images} images")
 
@@ -73,9 +73,9 @@ def _training(runs: Path, device: str, *, seed: int = 0) -> list[str | Path]:
 
 
 def _probs(printed: tuple[str, str]) -> npt.NDArray[np.float32]:
-    """What the detector whose folder a command printed says of valid."""
+    """What the detector whose folder a command printed says of test."""
     folder = Path(printed[0].splitlines()[-1])
-    return Predictions.load(folder / "predictions" / "valid").probs
+    return Predictions.load(folder / "predictions" / "test").probs
 
 
 def _apart(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:

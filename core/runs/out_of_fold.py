@@ -93,6 +93,17 @@ def fold_name(name: str, part: int, *, n_parts: int) -> str:
     return f"{name}-{part + 1}of{n_parts}"
 
 
+def names_of_fold(names: Sequence[str], part: int) -> tuple[str, ...]:
+    """Those of some names that are of no fold, and those of this one.
+
+    Example:
+        >>> names_of_fold(["b0-224px", "global-1of2", "global-2of2"], 1)
+        ('b0-224px', 'global-2of2')
+    """
+    found = ((name, re.search(r"-(\d+)of\d+$", name)) for name in names)
+    return tuple(name for name, fold in found if fold is None or int(fold[1]) == part + 1)
+
+
 def save_folds(predictions: Predictions, home: Path, *, name: str, suffix: str = "") -> None:
     """Write a folder a part, `<name>-<k>of<K><suffix>`; without parts one, `<name><suffix>`."""
     if not predictions.parts:

@@ -16,6 +16,7 @@ from core.images import ImageTable
 from core.predictions import row_numbers
 from core.progress import say
 from core.runs.detectors import DetectorRun, find_runs, newest_of_each_category
+from core.runs.out_of_fold import names_of_fold
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
 from fusion.inputs.category import Guess, guess_categories, one_hot
@@ -35,7 +36,9 @@ class FusionInputs:
         corpus: the prepared corpus.
         workspace: where it lies.
         embeddings: pooled features of the readable images.
-        names: of the embedding folders that they were joined from.
+        names: of the embedding folders that they were joined from. Those of a fine-tuned network
+            are of a fold each (`-1of5`); each view then has its own, and the whole those of the
+            first, from which nothing is learnt.
         detectors: the newest finished run of each category and of the global detector.
         encoder: of the metadata columns that take part.
         network_inputs: the images in the order of the embeddings, a guess where no category is
@@ -153,35 +156,43 @@ class FusionInputs:
             guess=replace(views[0].guess, posterior=posterior),
         )
 
-    def of_view(
-        self, view: Corpus, metadata: Sequence[str], *, tell: bool = True
-    ) -> "FusionInputs":
-        """What a view of a cross-fitted corpus starts from: the features of all, the rest its own.
+    def of_view(self, number: int, metadata: Sequence[str]) -> "FusionInputs":
+        """What a view of a cross-fitted corpus starts from.
 
-        Metadata and categories are encoded and guessed by what its own train teaches. It is given
-        no detector, for those have met its valid.
+        Features of frozen networks are those of all; of fine-tuned ones, those by the network that
+        has not met the view's valid. Metadata and categories are encoded and guessed by what its
+        own train teaches. It is given no detector, for those have met its valid.
 
         Args:
-            view: one of the corpus' views.
+            number: of the view.
             metadata: columns of the image table that take part beside the category.
-            tell: whether oddities are said; those of one view are nearly those of the others.
         """
+        view, tell = self.corpus.views[number], number == 0  # oddities of one are those of all
+        names, embeddings = names_of_fold(self.names, number), self.embeddings
+        features = self.network_inputs.features
+        if names != names_of_fold(self.names, 0):
+            embeddings = _joined(self.workspace, names).rows(embeddings.image_ids)
+            features = torch.tensor(embeddings.values)
         encoder = MetadataEncoder.fitted(view.labelled_images("train"), metadata)
         guess = guess_categories(
-            view, self.workspace, embeddings=self.embeddings, names=self.names, tell=tell
+            view, self.workspace, embeddings=embeddings, names=names, tell=tell
         )
-        network_inputs = _network_inputs(
-            view, self.embeddings, encoder, guess, self.network_inputs.features, tell=tell
-        )
+        network_inputs = _network_inputs(view, embeddings, encoder, guess, features, tell=tell)
         return replace(
             self,
             corpus=view,
+            embeddings=embeddings,
+            names=names,
             detectors=(),
             encoder=encoder,
             network_inputs=network_inputs,
             guess=guess,
             stops=False,
         )
+
+
+def _joined(workspace: Workspace, names: Sequence[str]) -> Embeddings:
+    return join([Embeddings.load(workspace.embeddings / name) for name in names])
 
 
 def gather_inputs(
@@ -218,9 +229,9 @@ def gather_inputs(
         what = f"pooled features {missing[0]}" if missing else "pooled features of this corpus"
         raise MissingStageError(
             f"{what} not found in {workspace.embeddings}; run"
-            f" `{as_typed(f'train-backbone{_frozen(corpus)} -w {workspace.root}')}` first"
+            f" `{as_typed(f'train-backbone -w {workspace.root}')}` first"
         )
-    joined = join([Embeddings.load(folder) for folder in folders])
+    joined = _joined(workspace, names_of_fold(names, 0))
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")
     encoder = MetadataEncoder.fitted(corpus.labelled_images("train"), metadata)
     guess = (
@@ -240,11 +251,6 @@ def gather_inputs(
         guess=guess,
         device=device,
     )
-
-
-def _frozen(corpus: Corpus) -> str:
-    """The option that makes pooled features on any device; see `backbones.detectors.run`."""
-    return " --preset quick" if corpus.crossfit else ""
 
 
 def _network_inputs(

@@ -13,6 +13,7 @@ from backbones.detectors.run import RunOptions, train_network
 from backbones.settings.config import BackboneConfig
 from backbones.train import train_backbones
 from core.config import overlay
+from core.embeddings import Embeddings
 from core.errors import ConfigError, MissingStageError
 from core.predictions import Predictions
 from core.runs.detectors import find_detectors
@@ -111,14 +112,20 @@ def test_equal_settings_meet_and_a_cut_training_ends_as_an_uninterrupted_one(
     assert (resumed / "model.safetensors").stat().st_mtime_ns == made
 
 
-def test_a_fine_tuned_detector_has_no_pooled_features(
-    crossfitted: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+def test_a_fine_tuned_detector_has_pooled_features_a_fold_that_its_labels_do_not_reach(
+    crossfitted: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = train(crossfitted, workspace, "global", FULL)
-    assert read_meta(folder)["embeddings"] == []
-    said = capsys.readouterr().err
-    assert "global: no pooled features for `fuse`, since each network leaves out other" in said
-    assert "global: 56 images, 7 concepts, out-of-fold F1 0." in said
+    found = []
+    for name, corpus in {"before": crossfitted, "after": relabelled(crossfitted, 1)}.items():
+        workspace = Workspace(tmp_path / name)
+        folder = train(corpus, workspace, "global", FULL)
+        names = [f"global-{folder.name}-{k}of3" for k in (1, 2, 3)]
+        assert read_meta(folder)["embeddings"] == names
+        found.append([Embeddings.load(workspace.embeddings / name) for name in names])
+    assert found[0][0].image_ids == crossfitted.readable_ids
+    equal = [np.array_equal(*(of.values for of in pair)) for pair in zip(*found, strict=True)]
+    assert equal == [False, True, False]  # the second network has not met the fold
+    assert "global: 56 images, 7 concepts, out-of-fold F1 0." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

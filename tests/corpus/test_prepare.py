@@ -257,7 +257,7 @@ def test_the_demo_does_not_replace_a_corpus_of_the_user(
         refuse_other_corpus(workspace)
 
 
-CROSSFIT = PrepareConfig(protocol="crossfit", folds=2, image_size=32)
+CROSSFIT = PrepareConfig(protocol="crossfit", folds=3, image_size=32)
 
 
 def test_crossfit_deals_train_and_valid_together(made: Prepare, workspace: Workspace) -> None:
@@ -266,17 +266,17 @@ def test_crossfit_deals_train_and_valid_together(made: Prepare, workspace: Works
     assert any(note == "1 concept in valid only: part of the label space" for note in corpus.notes)
     labelled = corpus.images(corpus.scored)
     assert len(labelled) == 10
-    assert [(labelled.folds == fold).sum() for fold in (0, 1)] == [5, 5]
+    assert sorted((labelled.folds == fold).sum() for fold in (0, 1, 2)) == [3, 3, 4]
     assert set(corpus.table.of(split="test").folds) == {-1}
     assert set(corpus.table.splits) == {"train", "valid", "test"}
     assert corpus.prior.n_images[""] == 10
     opened = workspace.open_corpus()
-    assert (opened.protocol, opened.n_folds) == ("crossfit", 2)
+    assert (opened.protocol, opened.n_folds) == ("crossfit", 3)
     assert [view.fingerprint for view in opened.views] == [
-        f"{corpus.fingerprint}-{k}" for k in (1, 2)
+        f"{corpus.fingerprint}-{k}" for k in (1, 2, 3)
     ]
     assert overview(corpus)[0] == (
-        "small (manifest): 12 images, 4 concepts in train and valid, 2 folds of both"
+        "small (manifest): 12 images, 4 concepts in train and valid, 3 folds of both"
     )
 
 

@@ -14,9 +14,11 @@ from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
 from backbones.train import train_backbones
 from core.config import overlay
-from core.errors import LeakageError, MissingStageError
+from core.embeddings import Embeddings
+from core.errors import LeakageError
 from core.metrics import bootstrap, cross_fitted_f1
 from core.predictions import Predictions
+from core.runs.detectors import find_detectors
 from core.runs.fused import find_fused_sources
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import write_lines
@@ -121,7 +123,7 @@ def test_every_strategy_predicts_every_labelled_image_out_of_fold(
 def in_views(corpus: Corpus, workspace: Workspace) -> dict[str, FusedResult]:
     """What every strategy that is fitted makes of the views."""
     whole = gather_inputs(corpus, workspace, embeddings=(), device="cpu")
-    views = [whole.of_view(view, ()) for view in corpus.views]
+    views = [whole.of_view(number, ()) for number in range(len(corpus.views))]
     made: dict[str, FusedResult] = {}
     for name in [*FITTED, "film-e2e"]:
         config = replace(TINY, strategies=(name,))
@@ -253,11 +255,23 @@ def test_heads_train_their_full_length_on_all_of_a_view(
     assert n_learnt == [36, 36, 40]
 
 
-def test_without_pooled_features_the_preset_that_makes_them_is_named(
-    crossfitted: Corpus, workspace: Workspace
+def test_a_view_learns_from_features_by_a_network_that_left_its_fold_out(
+    crossfitted: Corpus, detected: Workspace
 ) -> None:
-    with pytest.raises(MissingStageError, match="train-backbone --preset quick"):
-        run(crossfitted, workspace, "prior")
+    (frozen,) = find_detectors(detected, crossfitted.fingerprint)[0].embeddings
+    given = Embeddings.load(detected.embeddings / frozen)
+    names = [frozen, *(f"global-finetune-{k}of3" for k in (1, 2, 3))]
+    for k, name in enumerate(names[1:]):
+        values = np.full((len(given), 2), k, dtype=np.float32)
+        replace(given, source=name, values=values).save(detected.embeddings / name)
+    whole = gather_inputs(crossfitted, detected, embeddings=names, device="cpu")
+    assert whole.names == tuple(names)
+    for k in range(3):
+        view = whole.of_view(k, ())
+        assert view.names == (frozen, names[k + 1])
+        features = view.network_inputs.features.numpy()
+        np.testing.assert_array_equal(features[:, :-2], given.values)
+        assert (features[:, -2:] == k).all()
 
 
 def test_what_is_odd_is_said_of_one_view_alone(
