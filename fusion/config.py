@@ -31,7 +31,14 @@ class FuseConfig(FitConfig):
         end_to_end_epochs: in place of the preset's; 0 for those.
     """
 
-    strategies: tuple[str, ...] = ("one-hot", "retrieval", "routed", "prior")
+    strategies: tuple[str, ...] = (
+        "one-hot",
+        "prior-offset",
+        "retrieval",
+        "voted",
+        "routed",
+        "prior",
+    )
     embeddings: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     guess_share: float = 0.1

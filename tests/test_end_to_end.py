@@ -374,7 +374,8 @@ def test_the_phantom_corpus_cross_fitted_from_files_to_the_report(tmp_path: Path
     names = {path.name for path in (said.last / "predictions").iterdir()}
     assert names == {"labelled-1of3", "labelled-2of3", "labelled-3of3", "test"}
     *lines, page = run("fuse", "-w", tmp_path, *FUSE).out.splitlines()
-    assert [line.split()[0] for line in lines] == ["one-hot", "retrieval", "routed", "prior"]
+    made = [line.split()[0] for line in lines]
+    assert made == ["one-hot", "prior-offset", "retrieval", "voted", "routed", "prior"]
     assert all("  valid 0." in line and "  labelled 0." in line for line in lines)
     corpus = corpus_of(tmp_path)
     n_labelled = len(corpus.table.of(split="labelled"))
