@@ -74,7 +74,8 @@ def _opening(run: EnsembleRun) -> Section:
         )
     counts = [f"{len(corpus.table.of(split=s)):,} {s}" for s in ("train", "valid", "test")]
     lines.append(
-        f"{', '.join(counts)} images; {len(corpus.labels):,} concepts in {corpus.learnt_from}"
+        f"{', '.join(counts)} images; {len(corpus.labels):,} concepts in train"
+        f"{' and valid' if corpus.crossfit else ''}"
     )
     return Section(
         heading="",
