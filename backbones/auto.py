@@ -139,9 +139,10 @@ def train_by_preset(
     """Train the asked detectors; under `auto` as the device suggests, and say what that is.
 
     With a GPU specialists then start from the global detector, which is trained first where it is
-    not there yet. Networks that hold out parts of train (`folds`) start from the installed weights,
-    since the global detector has seen what they hold out; and those that are told to start from
-    another detector start from that.
+    not there yet; on a cross-fitted corpus each network from the one that left out the same fold.
+    Networks that hold out parts of train (`folds`) start from the installed weights, since the
+    global detector has seen what they hold out; and those that are told to start from another
+    detector start from that.
 
     Args:
         corpus: a prepared corpus.
@@ -185,8 +186,8 @@ def train_by_preset(
     present = [plan.category for plan in plans]
     specialists = [name for name in present if name != GLOBAL]
     tell = partial(_tell, corpus, workspace, compute, card=card)
-    holds_out = corpus.crossfit or config.folds > 0  # what the global detector has met
-    starts_elsewhere = holds_out or is_detector_run(config.weights)
+    # With `folds` the global detector has met what its specialists hold out.
+    starts_elsewhere = config.folds > 0 or is_detector_run(config.weights)
     if not specialists or config.regime == "frozen" or starts_elsewhere:
         tell(plans, config)
         return train(present, config, AUTO)

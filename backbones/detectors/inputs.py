@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,17 @@ from training.heads import Standardise, build_head
 from training.predict import Batches, Rows
 
 
+class NewNetwork(Protocol):
+    """A fresh network."""
+
+    def __call__(self, rows: Rows, labels: LabelSpace, /, *, start: int = 0) -> nn.Module:
+        """For these training rows and these concepts.
+
+        Where its weights are those of a detector, `start` is which of its networks is taken.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingInputs:
     """Inputs of a detector for the readable images of a corpus.
@@ -31,7 +43,7 @@ class TrainingInputs:
         image_ids: the images; rows below count in them.
         batches: inputs as they are.
         augment: for a seed, what training inputs undergo; None for nothing.
-        new_model: a fresh network for these training rows and these concepts.
+        new_model: a fresh network.
         compute: where and how to train and predict.
         n_at_once: images at once where nothing is learnt.
     """
@@ -39,7 +51,7 @@ class TrainingInputs:
     image_ids: tuple[str, ...]
     batches: Batches
     augment: Callable[[int], Augment | None]
-    new_model: Callable[[Rows, LabelSpace], nn.Module]
+    new_model: NewNetwork
     compute: Compute
     n_at_once: int
 
@@ -54,7 +66,7 @@ def frozen_inputs(
     def batch(rows: Rows) -> tuple[Tensor]:
         return (features[torch.from_numpy(rows)],)
 
-    def new_model(train_rows: Rows, labels: LabelSpace) -> nn.Module:
+    def new_model(train_rows: Rows, labels: LabelSpace, *, start: int = 0) -> nn.Module:
         standardise = Standardise.fitted(batch(train_rows)[0])
         head = build_head(features.shape[1], len(labels), config=config)
         return nn.Sequential(standardise, head)
@@ -89,10 +101,10 @@ def image_inputs(
 
         return apply
 
-    def new_model(train_rows: Rows, labels: LabelSpace) -> Detector:
-        backbone = build_backbone(config)
+    def new_model(train_rows: Rows, labels: LabelSpace, *, start: int = 0) -> Detector:
+        backbone = build_backbone(config, start=start)
         detector = Detector(backbone, build_head(backbone.n_features, len(labels), config=config))
-        start_head(detector.head, labels, config=config)
+        start_head(detector.head, labels, config=config, number=start)
         if config.regime == "last":
             unlock_last(detector, config.n_stages)
         return detector

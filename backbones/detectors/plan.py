@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backbones.detectors.start import Start
 from backbones.networks.build import check_network
 from backbones.networks.weights import Origin, origin_of
 from backbones.settings.config import BackboneConfig
@@ -69,6 +70,15 @@ class DetectorPlan:
         if self.config.stop_on != "train":
             return stopped_together(np.array(self.table.splits) == "valid", self.config)
         return plan_members(self.table.folds, self.config, n_folds=self.config.folds)
+
+    @cached_property
+    def start(self) -> Start | None:
+        """The detector that its networks start from; None for other weights."""
+        return Start.of(self.config)
+
+    def started_from(self, member: MemberPlan) -> int:
+        """Which network of that detector a network starts from: the first, unless cross-fitted."""
+        return self.start.network(member.number) if self.start and self.corpus.crossfit else 0
 
     @property
     def n_train(self) -> int:
@@ -135,11 +145,15 @@ def plan_detectors(
     Raises:
         MissingStageError: none has training images.
         ConfigError: timm has no such network, its weights are missing, a setting has no meaning on
-            a cross-fitted corpus, or a category has too few folds.
+            a cross-fitted corpus, the detector to start from may have met what is held out, or a
+            category has too few folds.
+        PredictionsError: what the detector to start from has met is not known.
     """
     check_network(config)
     check_protocol(corpus, config)
     origin = origin_of(config)
+    if start := Start.of(config):
+        start.check(corpus, config)
     present = [name for name in names if _can_learn(corpus, name, config)]
     if missing := [name for name in names if name not in present]:
         reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
@@ -182,11 +196,6 @@ def check_protocol(corpus: Corpus, config: BackboneConfig) -> None:
                 f"{name}: {own}, whose {corpus.n_folds} folds every detector is trained along;"
                 f" leave {name} out"
             )
-    if Path(config.weights).is_dir():
-        raise ConfigError(
-            f"weights: {config.weights} has learnt from images that the networks hold out, for"
-            f" {own}; start from other weights"
-        )
 
 
 def _can_learn(corpus: Corpus, name: str, config: BackboneConfig) -> bool:

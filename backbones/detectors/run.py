@@ -117,7 +117,8 @@ def _fit(
     rows = row_numbers("training inputs", inputs.image_ids, wanted=plan.table.image_ids)
     kept = ~member.held_out
     torch.manual_seed(member.seed)
-    model = inputs.new_model(rows[member.learnt], plan.labels)
+    start = plan.started_from(member)
+    model = inputs.new_model(rows[member.learnt], plan.labels, start=start)
     if rank := inputs.compute.world.rank:  # dropout of its own for each process
         torch.manual_seed(member.seed + 1_000_003 * rank)
     examples = Examples(
@@ -201,9 +202,15 @@ def _join(plan: DetectorPlan) -> None:
 def _save(
     plan: DetectorPlan, members: Sequence[MemberPlan], table: ImageTable, name: str, folder: Path
 ) -> None:
-    """The mean of what these networks say of the images."""
+    """The mean of what these networks say of the images.
+
+    They were fitted on what they learnt from and on what the networks had met that they started
+    from.
+    """
     total: npt.NDArray[np.float32] = np.zeros((len(table), len(plan.labels)), dtype=np.float32)
     fitted_on: set[str] = set()
+    if plan.start is not None:  # held-out networks of the start lie under the same names
+        fitted_on |= plan.start.met(folder.name if plan.corpus.crossfit else "test")
     for member in members:
         total += load_array(plan.member_home(member) / f"{name}.npy")
         fitted_on |= set(plan.table.take(~member.held_out).image_ids)

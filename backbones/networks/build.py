@@ -158,12 +158,13 @@ def check_network(config: BackboneConfig) -> None:
         raise ConfigError(f"backbone: {error}") from None
 
 
-def build_backbone(config: BackboneConfig, *, size: int | None = None) -> Backbone:
+def build_backbone(config: BackboneConfig, *, size: int | None = None, start: int = 0) -> Backbone:
     """The config's network with its weights, without a classifier.
 
     Args:
         config: network and weights.
         size: of the images, for transformers, which are built for one; None for the config's first.
+        start: which network of the detector that the weights are of, where they are a detector's.
 
     Raises:
         ConfigError: timm has no such network, or its weights cannot be had.
@@ -189,7 +190,7 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None) -> Backbo
         network.pre_logits = nn.Identity()
     if is_detector_run(config.weights):  # a transformer that was resized before it learnt
         _resize(network, size)
-        _load_weights(network, config)
+        _load_weights(network, config, start=start)
     else:
         _load_weights(network, config)
         _resize(network, size)
@@ -215,13 +216,13 @@ def _resize(network: nn.Module, size: int) -> None:
         resize(img_size=(size, size))
 
 
-def _load_weights(network: nn.Module, config: BackboneConfig) -> None:
+def _load_weights(network: nn.Module, config: BackboneConfig, *, start: int = 0) -> None:
     if config.weights in ("none", "hub"):
         return
     if config.weights == "package":
         state = carried_state(carrier_of(config), network.state_dict())
     elif is_detector_run(config.weights):
-        state = network_state(Path(config.weights))
+        state = network_state(Path(config.weights), start)
     else:
         state = read_state(Path(config.weights))
     own = network.state_dict()

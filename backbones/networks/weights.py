@@ -240,22 +240,30 @@ def run_normalisation(folder: Path) -> Normalisation | None:
     return None if noted is None else Normalisation(tuple(noted["mean"]), tuple(noted["std"]))
 
 
-def network_state(folder: Path) -> Tensors:
-    """Weights of the run's first network, by timm's names."""
-    return _part(folder, _NETWORK)
+def network_state(folder: Path, number: int) -> Tensors:
+    """Weights of one of the run's networks, by timm's names."""
+    return _part(folder, _NETWORK, number=number)
 
 
-def start_head(head: nn.Module, labels: LabelSpace, *, config: BackboneConfig) -> None:
+def start_head(
+    head: nn.Module, labels: LabelSpace, *, config: BackboneConfig, number: int = 0
+) -> None:
     """Take over the head of the run that `weights` names, where it names one.
 
     The last layer starts with the rows of the concepts that both know; the layers before it are
     taken where their widths are equal. Of another number of layers nothing is taken.
+
+    Args:
+        head: is changed.
+        labels: the concepts of its last layer.
+        config: names the run.
+        number: which of the run's networks.
     """
     if not is_detector_run(config.weights):
         return
     folder = Path(config.weights)
     known = LabelSpace.load(folder / "labels.txt")
-    theirs, own = _part(folder, _HEAD), head.state_dict()
+    theirs, own = _part(folder, _HEAD, number=number), head.state_dict()
     if theirs.keys() != own.keys():
         return
     *_, last_weight, last_bias = own
@@ -269,6 +277,6 @@ def start_head(head: nn.Module, labels: LabelSpace, *, config: BackboneConfig) -
             value.copy_(theirs[name])
 
 
-def _part(folder: Path, prefix: str) -> Tensors:
-    tensors = load_network(weights_file(folder), 0)
+def _part(folder: Path, prefix: str, *, number: int) -> Tensors:
+    tensors = load_network(weights_file(folder), number)
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

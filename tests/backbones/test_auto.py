@@ -14,6 +14,7 @@ from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
 from core.config import overlay
 from core.errors import ConfigError, MissingStageError
+from core.runs.out_of_fold import load_folds
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
 from training.devices.compute import Compute
@@ -163,9 +164,17 @@ def test_other_presets_are_what_they_were(corpus: Corpus, workspace: Workspace) 
     assert config == PRESETS["finetune"]
 
 
-def test_on_a_gpu_specialists_of_a_cross_fitted_corpus_do_not_start_from_the_global_detector(
-    crossfitted: Corpus, workspace: Workspace, card: Card
+def test_on_a_gpu_specialists_of_a_cross_fitted_corpus_start_from_the_global_detector(
+    crossfitted: Corpus, workspace: Workspace, card: Card, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (home,) = train(crossfitted, workspace, "DRCT")
-    assert weights_of(home) == "none"
-    assert not (workspace.backbones / "global").exists()
+    homes = train(crossfitted, workspace, None)
+    assert [home.parent.name for home in homes] == ["global", "DRCT", "DRXR"]
+    assert [weights_of(home) for home in homes] == ["none", str(homes[0]), str(homes[0])]
+    said = capsys.readouterr().err
+    assert "preset auto: fine-tunes test_efficientnet at 64 px for 1 epochs" in said
+    for home in homes[1:]:
+        joined = load_folds(home / "predictions", "labelled")
+        joined.require_out_of_sample()
+        assert joined.fitted_on == set(crossfitted.labelled_images("labelled").image_ids)
+    assert train(crossfitted, workspace, "DRCT") == homes[1:2]
+    assert "expected" not in capsys.readouterr().err

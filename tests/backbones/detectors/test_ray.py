@@ -8,23 +8,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backbones.detectors import ray as ray_engine
+from backbones.detectors.inputs import image_inputs
 from backbones.detectors.jobs import Train, train_in_order
-from backbones.detectors.plan import DetectorPlan
+from backbones.detectors.plan import DetectorPlan, plan_detectors
 from backbones.detectors.ray import Cluster, on_ray
 from backbones.detectors.run import RunOptions
 from backbones.train import train_backbones
 from core.config import overlay
 from core.errors import ConceptError, ConfigError
 from core.predictions import Predictions
-from core.runs.workspace import Workspace
+from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
 from tests.backbones.detectors.test_jobs import CONFIG, Prepared, planned
+from tests.conftest import save_prepared
 from training.devices.compute import Compute
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'radfuse[cluster]'")
@@ -136,6 +139,30 @@ def test_networks_of_a_node_that_dies_are_finished_elsewhere_to_the_same_last_bi
     assert said.count("DRCT, network 1 of 2: lost with its process or node") == 1
     assert said.count(" of 2: F1 ") == 2
     assert_same_detectors(serial, spread)
+
+
+@pytest.mark.slow
+def test_networks_of_a_cross_fitted_corpus_start_there_from_what_they_start_from_here(
+    crossfitted: Corpus, train: Train, tmp_path: Path
+) -> None:
+    here, there = (save_prepared(crossfitted, tmp_path / name) for name in ("here", "there"))
+    config = overlay(CONFIG, {"regime": "full", "hidden": "", "epochs": 1})
+    (general,) = train_backbones(
+        crossfitted, here, names=["global"], config=config, preset="tiny", compute=Compute()
+    )
+    config = replace(config, weights=str(general))
+    homes = []
+    for workspace, engine in ((here, train_in_order), (there, train)):
+        plans = plan_detectors(crossfitted, workspace, names=["DRCT"], config=config, preset="tiny")
+        inputs = image_inputs(crossfitted, workspace, config=config, compute=Compute())
+        engine(plans, inputs, workspace=workspace, options=RunOptions())
+        homes.append(plans[0].home)
+    for name in (
+        "model.safetensors",
+        *(f"predictions/labelled-{k}of3/probs.npy" for k in (1, 2, 3)),
+    ):
+        one, other = ((home / name).read_bytes() for home in homes)
+        assert one == other
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Late fusion: classifiers on log odds and metadata."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -56,6 +57,21 @@ def test_the_same_seed_gives_the_same_answers(model: LateModel) -> None:
     np.testing.assert_array_equal(
         model(x, y, asked=x[:9], seed=3), model(x, y, asked=x[:9], seed=3)
     )
+
+
+@pytest.mark.parametrize("name", ["late-logistic", "late-svm"])
+def test_two_runs_are_equal_with_fewer_images_than_numbers_and_many_threads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There liblinear would solve the dual, in an order drawn from one source for all threads."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 300)).astype(np.float32)
+    y = csr_array(x[:, :24] + rng.normal(size=(80, 24)) > 0.5)
+    first = LATE[name](x, y, asked=x, seed=3)
+    assert np.isfinite(first).all()
+    for _ in range(3):
+        np.testing.assert_array_equal(LATE[name](x, y, asked=x, seed=3), first)
 
 
 @pytest.fixture
