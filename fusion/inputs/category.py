@@ -206,7 +206,8 @@ def guess_categories(
         try:
             _fit(home, embeddings, table, corpus.fingerprint)
         except MissingStageError as error:
-            say(str(error))
+            if tell:
+                say(str(error))
             return None
     meta, posterior = read_meta(home), load_array(home / "posterior.npy")
     if tell:
