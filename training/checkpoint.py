@@ -16,7 +16,7 @@ from types import FrameType
 from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -221,8 +221,7 @@ def join_networks(path: Path, parts: list[Path]) -> None:
 
 
 def load_network(path: Path, number: int) -> dict[str, Tensor]:
-    """One network of a file of several, by its own names; the others are not read."""
+    """One network of a file of several, by its own names."""
     prefix = f"{number}."
-    with safe_open(path, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-        return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    tensors = load_file(path)
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
