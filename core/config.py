@@ -56,8 +56,15 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return _convert_one(value, option)
         except ValueError:
             continue
-    expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    expected = " or ".join(map(_in_words, options))
     raise ConfigError(f"{where}: expected {expected}, found {value!r}")
+
+
+def _in_words(option: Any) -> str:
+    """A type as a message names it; of a choice, what there is to choose from."""
+    if typing.get_origin(option) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(option)))}"
+    return getattr(option, "__name__", str(option))
 
 
 def _convert_one(value: Any, option: Any) -> Any:

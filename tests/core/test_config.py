@@ -160,3 +160,10 @@ def test_a_fingerprint_changes_with_every_part() -> None:
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_a_mapping() -> None:
     assert fingerprint({"a": 1, "b": Path("x")}) == fingerprint({"b": Path("x"), "a": 1})
+
+
+def test_of_a_choice_a_message_says_what_there_is_to_choose_from() -> None:
+    with pytest.raises(ConfigError, match="test: loss: expected one of bce, asl, found 'bse'"):
+        overlay(Settings(), {"loss": "bse"}, origin="test")
+    with pytest.raises(ConfigError, match="size: expected one of 224, 450, found '300'"):
+        overlay(Settings(), {"size": "300"}, origin="test")
