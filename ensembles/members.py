@@ -15,10 +15,15 @@ from core.predictions import AnyPredictions, read_predictions, restrict
 from core.progress import say
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs, newest_of_each_preset
 from core.runs.fused import PRIOR, FusedSource, find_fused_sources, find_guesses
-from core.runs.out_of_fold import fold_folders, load_folds, prior_out_of_fold, read_folds
+from core.runs.out_of_fold import (
+    check_out_of_sample,
+    fold_folders,
+    load_folds,
+    prior_out_of_fold,
+    read_folds,
+)
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
-from ensembles.stacking.crossfit import check_out_of_sample
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.sources import Source
 

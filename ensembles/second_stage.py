@@ -19,6 +19,7 @@ from core.runs.ladder import LadderStep, Rung, RungState
 from core.runs.workspace import Corpus
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import RuleChoice, choose_rule
+from ensembles.decisions.rule import BY_THRESHOLDS
 from ensembles.decisions.thresholds import Tuning
 from ensembles.members import Member, constant_concepts
 from ensembles.pairs import Floats
@@ -44,6 +45,7 @@ class SecondStage:
             what is submitted.
         tried: stackers and single members that were tried, by name.
         images: the N images that it was fitted and judged on.
+        statistics: what labels of other images say of them, see `statistics_of_scored`.
         out_of_fold: (N, L) probabilities of the kept stacker on them, fitted without the fold.
     """
 
@@ -53,6 +55,7 @@ class SecondStage:
     rungs: Sequence[Rung]
     tried: Sequence[Rung]
     images: ScoredImages
+    statistics: Sequence[LabelStatistics]
     out_of_fold: Floats
 
 
@@ -77,7 +80,10 @@ def fit_second_stage(
         empty_truth: what an image without true concepts scores where the decisions are judged.
     """
     images = ScoredImages.of(scored, corpus.labels, empty_truth=empty_truth)
-    candidates = candidates_of(corpus, members, table=scored, split=corpus.scored, config=config)
+    statistics = statistics_of_scored(corpus)
+    candidates = candidates_of(
+        corpus, members, table=scored, split=corpus.scored, config=config, statistics=statistics
+    )
     true = candidates.are_true(images.targets)
     options: dict[str, Callable[[], Stacker]] = {m.name: _alone(m.name) for m in members}
     options |= {name: STACKERS[name] for name in config.stackers}
@@ -116,7 +122,7 @@ def fit_second_stage(
         stacker=options[kept]().fit(candidates, true),
         choice=choice,
         rungs=[
-            *every_rung(ladder, tried, choice=choice, config=config, words=CALIBRATED),
+            *every_rung(ladder, tried, choice=choice, config=config),
             Rung(
                 name=SUBMISSION,
                 title=f"submission: {describe(choice)}",
@@ -126,6 +132,7 @@ def fit_second_stage(
         ],
         tried=list(tried.values()),
         images=images,
+        statistics=statistics,
         out_of_fold=probs,
     )
 
@@ -199,18 +206,13 @@ def candidates_of(
 def describe(choice: RuleChoice) -> str:
     """The decision rule in words."""
     rule = choice.rule
-    if rule.thresholds is None or rule.kind != "thresholds":
-        return CALIBRATED[rule.kind]
+    if rule.thresholds is None or rule.kind != BY_THRESHOLDS:
+        return DECISION_RULES[rule.kind].title
     if rule.thresholds.level == "concept":
         return f"thresholds, {len(rule.thresholds.by_concept)} concepts with their own"
     if rule.thresholds.level == "category":
         return f"thresholds, {len(rule.thresholds.by_category)} categories with their own"
     return f"one threshold, {rule.thresholds.global_:.2f}"
-
-
-CALIBRATED: Mapping[str, str] = {
-    name: rule.title for name, rule in DECISION_RULES.items() if rule.calibrated
-}
 
 
 def _alone(name: str) -> Callable[[], Stacker]:
@@ -258,7 +260,6 @@ def leave_one_out(
         return []
     whole = next(rung.image_f1 for rung in fitted.tried if rung.name == name)
     images = fitted.images
-    statistics = statistics_of_scored(corpus)
     steps = []
     with progress("leaving out", total=len(members), unit="members") as advance:
         for member in members:
@@ -269,7 +270,7 @@ def leave_one_out(
                 table=scored,
                 split=corpus.scored,
                 config=config,
-                statistics=statistics,
+                statistics=fitted.statistics,
             )
             true = pairs.are_true(images.targets)
             probs = cross_fit(STACKERS[name], pairs, targets=true, folds=images.folds)
@@ -292,7 +293,6 @@ def every_rung(
     *,
     choice: RuleChoice,
     config: EnsembleConfig,
-    words: Mapping[str, str],
 ) -> list[Rung]:
     """From the prior to the decision, the simplest first, with what did not pay.
 
@@ -304,7 +304,6 @@ def every_rung(
         tried: members and stackers by name.
         choice: the decision rule.
         config: settings.
-        words: rules on calibrated probabilities in words.
     """
     paid = [rung.name for rung in kept]
     shown = {"mean", *paid}
@@ -316,7 +315,7 @@ def every_rung(
             title = "mean of the members" if name == "mean" else f"stacker: {name}"
             rungs.append(replace(tried[name], title=title, state=_state(name in paid)))
     thresholds = _thresholds(choice, margin=config.margin, below=kept[-1].image_f1)
-    return [*rungs, *thresholds, *_calibrated(choice, words)]
+    return [*rungs, *thresholds, *_calibrated(choice)]
 
 
 def _thresholds(choice: RuleChoice, *, margin: float, below: Scores) -> list[Rung]:
@@ -349,7 +348,7 @@ def _thresholds(choice: RuleChoice, *, margin: float, below: Scores) -> list[Run
     return rungs
 
 
-def _calibrated(choice: RuleChoice, words: Mapping[str, str]) -> list[Rung]:
+def _calibrated(choice: RuleChoice) -> list[Rung]:
     """The rule on calibrated probabilities that was kept, else the best one; none of none."""
     rules = [name for name in choice.rungs if name not in ("plain", *LEVELS)]
     if not rules or choice.calibrated_model is None:
@@ -360,7 +359,7 @@ def _calibrated(choice: RuleChoice, words: Mapping[str, str]) -> list[Rung]:
     return [
         Rung(
             name=name,
-            title=f"decision: {words.get(name, name)} ({kind} calibration)",
+            title=f"decision: {DECISION_RULES[name].title} ({kind} calibration)",
             image_f1=choice.rungs[name],
             state=_state(pays),
             is_rule=True,

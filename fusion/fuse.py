@@ -15,7 +15,7 @@ from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import untrained
 from core.runs.fused import WITHHELD, FusedSource
-from core.runs.out_of_fold import fold_name, save_folds
+from core.runs.out_of_fold import check_out_of_sample, fold_name, save_folds
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete, locked, new_folder, reuse, write_json
 from fusion.config import FuseConfig
@@ -132,7 +132,8 @@ def _make(name: str, home: Path, given: _Given, config: FuseConfig) -> FusedResu
         )
     else:
         fused = strategy(whole, config, earlier=given.earlier)
-    _check(fused, whole.corpus)
+    made = (*fused.predictions.values(), *fused.without_category.values())
+    check_out_of_sample(made, whole.corpus.table)
     meta = {
         "strategy": name,
         "preset": given.preset,
@@ -154,14 +155,6 @@ def _make(name: str, home: Path, given: _Given, config: FuseConfig) -> FusedResu
     for unfinished in fused.unfinished:
         shutil.rmtree(unfinished, ignore_errors=True)
     return fused
-
-
-def _check(fused: FusedResult, corpus: Corpus) -> None:
-    """Refuse predictions of images that they were fitted on, or of others of their groups."""
-    group_of = dict(zip(corpus.table.image_ids, corpus.table.groups, strict=True))
-    for predictions in (*fused.predictions.values(), *fused.without_category.values()):
-        predictions.require_out_of_sample()
-        predictions.require_groups_apart(group_of)
 
 
 def _save_encoders(draft: Path, views: Sequence[FusionInputs]) -> None:

@@ -148,7 +148,8 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier)
             "strategies: `routed` needs the global detector, or `one-hot` named before it"
         )
     corpus = fusion_inputs.corpus
-    supports = {c.fingerprint: _support(c) for c in (corpus, *corpus.views)}
+    counted = (corpus, *corpus.views) if corpus.crossfit else (corpus,)
+    supports = {each.fingerprint: _support(each) for each in counted}
     routes: dict[str, list[Predictions]] = {}
     table, guessed = corpus.table, UNKNOWN in corpus.images(corpus.scored).categories
     for split in fusion_inputs.splits:

@@ -73,7 +73,7 @@ def plan_members(
     return members
 
 
-def leave_one_out(
+def cross_fitted_members(
     folds: npt.NDArray[np.int16], config: FitConfig, *, n_folds: int
 ) -> list[MemberPlan]:
     """A network a fold and seed: network k never meets fold k, and trains its full length.

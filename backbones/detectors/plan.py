@@ -19,7 +19,7 @@ from core.labels import LabelSpace
 from core.progress import say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Corpus, Workspace
-from training.members import MemberPlan, leave_one_out, plan_members, stopped_together
+from training.members import MemberPlan, cross_fitted_members, plan_members, stopped_together
 
 EACH = "each"
 
@@ -66,7 +66,7 @@ class DetectorPlan:
     def members(self) -> list[MemberPlan]:
         """Its networks."""
         if self.corpus.crossfit:
-            return leave_one_out(self.table.folds, self.config, n_folds=self.n_parts)
+            return cross_fitted_members(self.table.folds, self.config, n_folds=self.n_parts)
         if self.config.stop_on != "train":
             return stopped_together(np.array(self.table.splits) == "valid", self.config)
         return plan_members(self.table.folds, self.config, n_folds=self.config.folds)

@@ -234,25 +234,30 @@ def _features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) 
         return list(frozen_names(plan.corpus, plan.config))
     if plan.category != GLOBAL or not plan.extracts:
         return []
-    name = f"{GLOBAL}-{plan.home.name}"
-    if not plan.corpus.crossfit:
-        return [_extracted(plan, inputs, workspace, name=name, number=0)]
-    return [
-        _extracted(plan, inputs, workspace, name=fold_name(name, k, n_parts=plan.n_parts), number=k)
-        for k in range(plan.n_parts)
-    ]
+    names = [f"{GLOBAL}-{plan.home.name}"]
+    if plan.corpus.crossfit:
+        n_parts = plan.n_parts
+        names = [fold_name(names[0], part, n_parts=n_parts) for part in range(n_parts)]
+    identity = file_sha256(plan.home / WEIGHTS)
+    for number, name in enumerate(names):
+        _extract_by(plan, inputs, workspace.embeddings / name, workspace, number, identity)
+    return names
 
 
-def _extracted(
-    plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace, *, name: str, number: int
-) -> str:
-    """The name, once the features that network `number` makes of all images lie under it."""
-    folder, weights = workspace.embeddings / name, plan.home / WEIGHTS
-    inputs.compute.world.in_turn(lambda: _clear_others(folder, file_sha256(weights)))
+def _extract_by(
+    plan: DetectorPlan,
+    inputs: TrainingInputs,
+    folder: Path,
+    workspace: Workspace,
+    number: int,
+    identity: str,
+) -> None:
+    """Features of all images by network `number`, of the weights of this identity."""
+    inputs.compute.world.in_turn(lambda: _clear_others(folder, identity))
     if not inputs.compute.world.everyone(is_complete(folder))[0]:
         detector = inputs.new_model(np.arange(len(plan.table)), plan.labels)
         assert isinstance(detector, Detector)
-        detector.load_state_dict(load_network(weights, number))
+        detector.load_state_dict(load_network(plan.home / WEIGHTS, number))
         extract(
             folder,
             detector.backbone.pooling(),
@@ -262,7 +267,6 @@ def _extracted(
             size=plan.config.image_sizes[0],
             compute=inputs.compute,
         )
-    return name
 
 
 def _clear_others(folder: Path, identity: str) -> None:

@@ -8,6 +8,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -127,24 +128,25 @@ class EnsembleRun:
         """(N,) categories."""
         return np.array(self.scored.categories, dtype=np.str_)
 
-    @property
-    def ladders(self) -> dict[str, Sequence[LadderStep]]:
-        """The ladder on all scored images; beside it, where those are not valid, on valid alone."""
-        everywhere: Sequence[LadderStep] = climb(self.rungs, groups=self.scored.groups)
-        ladders = {self.corpus.scored: everywhere}
-        if self.corpus.scored != "valid":
-            valid = np.array(self.scored.splits, dtype=np.str_) == "valid"
-            if any(not np.isnan(rung.image_f1[valid]).all() for rung in self.rungs):
-                ladders["valid"] = climb(
-                    [replace(rung, image_f1=rung.image_f1[valid]) for rung in self.rungs],
-                    groups=self.scored.take(valid).groups,
-                )
-        return ladders
-
-    @property
+    @cached_property
     def steps(self) -> Sequence[LadderStep]:
         """The ladder on all scored images."""
-        return self.ladders[self.corpus.scored]
+        return climb(self.rungs, groups=self.scored.groups)
+
+    @cached_property
+    def steps_on_valid(self) -> Sequence[LadderStep] | None:
+        """The ladder on valid alone; None where nothing else was scored, or nothing of valid."""
+        valid = np.array(self.scored.splits, dtype=np.str_) == "valid"
+        rungs = [replace(rung, image_f1=rung.image_f1[valid]) for rung in self.rungs]
+        if self.corpus.scored == "valid" or all(np.isnan(r.image_f1).all() for r in rungs):
+            return None
+        return climb(rungs, groups=self.scored.take(valid).groups)
+
+    @property
+    def ladders(self) -> dict[str, Sequence[LadderStep]]:
+        """Both by the name of their images, that on all scored ones first."""
+        ladders = {self.corpus.scored: self.steps}
+        return ladders | ({"valid": self.steps_on_valid} if self.steps_on_valid else {})
 
 
 def read_run(folder: Path, corpus: Corpus) -> EnsembleRun:

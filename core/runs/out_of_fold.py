@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from core.errors import LabelSpaceError, LeakageError, PredictionsError, first_few, repeated
+from core.images import ImageTable
 from core.predictions import AnyPredictions, Predictions, SparsePredictions, read_predictions
 from core.runs.workspace import Corpus
 
@@ -81,6 +82,27 @@ def prior_out_of_fold(corpus: Corpus) -> Predictions:
         valid = view.table.of(split="valid")
         folds.append(view.prior.predict(valid.take(valid.labelled)))
     return join_folds(folds)
+
+
+def check_out_of_sample(sources: Sequence[AnyPredictions], table: ImageTable) -> None:
+    """Refuse sources that were fitted on an image they predict, or on one of the same group.
+
+    Images of a patient or study resemble each other: a detector that saw one of them knows the
+    others too well. An image that is not in the table has no known group; only its id is compared.
+    A group without a name ("") holds nothing together.
+
+    Args:
+        table: the images of all splits.
+
+    Raises:
+        LeakageError: a source was fitted on such an image; the source and the images are named.
+        AlignmentError: a source predicts an image that is not in the table.
+    """
+    group_of = dict(zip(table.image_ids, table.groups, strict=True))
+    for source in sources:
+        source.require_out_of_sample()
+        table.row_numbers(source.image_ids)
+        source.require_groups_apart(group_of)
 
 
 def fold_name(name: str, part: int, *, n_parts: int) -> str:

@@ -1,14 +1,12 @@
 """Second-stage models judged on images they were not fitted on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from core.folds import Folds, Mask, cross_fitted, in_order
-from core.images import ImageTable
 from core.metrics import ScoredImages, Scores, at_threshold_of_others, f1_of_pairs_by_threshold
-from core.predictions import AnyPredictions
 from ensembles.compiled import n_cores
 from ensembles.stacking.candidates import Candidates
 from ensembles.stacking.stacker import Stacker
@@ -64,24 +62,3 @@ def image_f1_of(
         candidates.rows, probs, true=true, targets=images.targets, empty_truth=images.empty_truth
     )
     return at_threshold_of_others(scores, images.folds)
-
-
-def check_out_of_sample(sources: Sequence[AnyPredictions], table: ImageTable) -> None:
-    """Refuse sources that were fitted on an image they predict, or on one of the same group.
-
-    Images of a patient or study resemble each other: a detector that saw one of them knows the
-    others too well. An image that is not in the table has no known group; only its id is compared.
-    A group without a name ("") holds nothing together.
-
-    Args:
-        table: the images of all splits.
-
-    Raises:
-        LeakageError: a source was fitted on such an image; the source and the images are named.
-        AlignmentError: a source predicts an image that is not in the table.
-    """
-    group_of = dict(zip(table.image_ids, table.groups, strict=True))
-    for source in sources:
-        source.require_out_of_sample()
-        table.row_numbers(source.image_ids)
-        source.require_groups_apart(group_of)

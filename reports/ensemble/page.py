@@ -63,7 +63,7 @@ def _opening(run: EnsembleRun) -> Section:
         f"**{submitted.value:.4f}** [{submitted.low:.4f}, {submitted.high:.4f}]: sample F1 of the"
         f" submission on {submitted.n:,} {_scored(corpus)}"
     ]
-    if valid := run.ladders.get("valid") if corpus.crossfit else None:
+    if valid := run.steps_on_valid:
         lines.append(
             f"**{valid[-1].f1}**: the same on the {valid[-1].f1.n:,} validation images alone"
         )

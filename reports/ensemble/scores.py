@@ -36,8 +36,8 @@ def ladder_section(run: EnsembleRun) -> Section:
 
 def valid_section(run: EnsembleRun) -> Sequence[Section]:
     """The ladder on the validation images alone, where others were scored beside them."""
-    steps = run.ladders.get("valid")
-    if steps is None or not run.corpus.crossfit:
+    steps = run.steps_on_valid
+    if steps is None:
         return []
     rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in steps]
     header = [f"n = {steps[0].f1.n:,}", "sample F1", "gain over the last one kept", ""]

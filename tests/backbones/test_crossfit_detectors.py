@@ -84,16 +84,18 @@ def test_labels_of_a_fold_do_not_reach_what_predicts_it(
         assert np.array_equal(one, other) == (number == 2)
 
 
+def third_fails(plan: DetectorPlan, member: MemberPlan, **others: Any) -> None:
+    """As `train_network`, but for the third network, which is interrupted."""
+    if member.number == 2:
+        raise KeyboardInterrupt
+    train_network(plan, member, **others)
+
+
 def test_equal_settings_meet_and_a_cut_training_ends_as_an_uninterrupted_one(
     crossfitted: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(crossfitted, Workspace(tmp_path / "whole"), "global", FULL)
     cut = Workspace(tmp_path / "cut")
-
-    def third_fails(plan: DetectorPlan, member: MemberPlan, **others: Any) -> None:
-        if member.number == 2:
-            raise KeyboardInterrupt
-        train_network(plan, member, **others)
 
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "train_network", third_fails)

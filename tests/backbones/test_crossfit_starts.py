@@ -4,15 +4,14 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from backbones.detectors import jobs
-from backbones.detectors.plan import DetectorPlan, plan_detectors
-from backbones.detectors.run import RunOptions, train_network
+from backbones.detectors.plan import plan_detectors
+from backbones.detectors.run import RunOptions
 from backbones.detectors.start import Start
 from backbones.networks.weights import start_weights
 from backbones.settings.config import BackboneConfig
@@ -23,10 +22,9 @@ from core.runs.detectors import find_detectors
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import read_lines, write_lines
 from core.storage.folders import read_meta
-from tests.backbones.test_crossfit_detectors import FROZEN, FULL, train
+from tests.backbones.test_crossfit_detectors import FROZEN, FULL, third_fails, train
 from tests.conftest import relabelled, save_prepared
 from training.checkpoint import load_network
-from training.members import MemberPlan
 
 FOLDS = ("labelled-1of3", "labelled-2of3", "labelled-3of3")
 STILL = overlay(FULL, {"learning_rate": 1e-12, "weight_decay": 0.0})
@@ -195,11 +193,6 @@ def test_a_cut_training_goes_on_from_the_same_starts(
 ) -> None:
     cut = Workspace(shutil.copytree(started.root, tmp_path / "cut"))
     whole = specialist(started, crossfitted)
-
-    def third_fails(plan: DetectorPlan, member: MemberPlan, **others: Any) -> None:
-        if member.number == 2:
-            raise KeyboardInterrupt
-        train_network(plan, member, **others)
 
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "train_network", third_fails)

@@ -12,11 +12,10 @@ from core.predictions import Predictions
 from core.runs.ladder import Rung, read_steps, write_steps
 from core.runs.workspace import Corpus, Workspace
 from ensembles.config import EnsembleConfig
-from ensembles.decisions.rule import DecisionRule
+from ensembles.decisions.rule import CALIBRATED_RULES, DecisionRule
 from ensembles.decisions.thresholds import Thresholds
 from ensembles.members import gather_members
 from ensembles.second_stage import (
-    CALIBRATED,
     SecondStage,
     candidates_of,
     describe,
@@ -125,7 +124,7 @@ def test_every_kind_of_thing_that_was_tried_has_a_rung_kept_or_not(
     np.testing.assert_array_equal(last_kept.image_f1, choice.image_f1)
     for rung in fitted.rungs[-3:-1]:
         np.testing.assert_array_equal(rung.image_f1, choice.rungs[rung.name])
-    best = max(choice.scores[name] for name in CALIBRATED)
+    best = max(choice.scores[name] for name in CALIBRATED_RULES)
     if fitted.rungs[-2].state == "not kept":
         assert fitted.rungs[-2].mean == pytest.approx(best)
 
@@ -142,9 +141,7 @@ def test_the_plain_threshold_has_a_rung_where_constant_concepts_make_a_differenc
     assert rung.mean != below[-1].mean
     tried = {rung.name: rung for rung in fitted.tried}
     same = replace(fitted.choice, rungs={**fitted.choice.rungs, "plain": below[-1].image_f1.copy()})
-    rungs = every_rung(
-        below, tried, choice=same, config=replace(QUICK, margin=1e6), words=CALIBRATED
-    )
+    rungs = every_rung(below, tried, choice=same, config=replace(QUICK, margin=1e6))
     assert "plain" not in [rung.name for rung in rungs]
 
 

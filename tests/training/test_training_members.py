@@ -13,8 +13,8 @@ from training.batches import Examples
 from training.config import FitConfig
 from training.devices.compute import Compute
 from training.members import (
+    cross_fitted_members,
     fit_members,
-    leave_one_out,
     plan_members,
     predict_members,
     stopping_images,
@@ -165,7 +165,7 @@ def test_without_stopping_images_a_network_learns_from_all_it_does_not_hold_out(
 
 def test_left_out_one_by_one_each_fold_has_a_network_that_never_meets_it() -> None:
     folds = folds_of(0, 2, 2, 0)
-    members = leave_one_out(folds, FitConfig(n_members=7, seeds=2, seed=3), n_folds=3)
+    members = cross_fitted_members(folds, FitConfig(n_members=7, seeds=2, seed=3), n_folds=3)
     assert [(m.number, m.seed) for m in members] == [(k, 3 + k) for k in range(6)]
     for member in members:
         np.testing.assert_array_equal(member.held_out, folds == member.number % 3)

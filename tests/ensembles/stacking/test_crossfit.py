@@ -13,9 +13,10 @@ from core.images import ImageTable
 from core.labels import LabelSpace
 from core.metrics import cross_fitted_f1
 from core.predictions import Predictions
+from core.runs.out_of_fold import check_out_of_sample
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking.candidates import Candidates
-from ensembles.stacking.crossfit import check_out_of_sample, cross_fit, image_f1_of
+from ensembles.stacking.crossfit import cross_fit, image_f1_of
 from ensembles.stacking.linear import LogisticStacker, MeanStacker
 from ensembles.stacking.registry import STACKERS
 from tests.ensembles.made_pairs import scored
