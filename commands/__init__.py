@@ -1,0 +1,1 @@
+"""The command line: each command parses, overlays settings and calls one function."""

@@ -1,0 +1,131 @@
+"""Commands that learn from images: train-backbone, fuse."""
+
+from typing import Annotated
+
+import typer
+
+from commands.options import (
+    RUNS,
+    CheckpointOption,
+    ConfigOption,
+    DeviceOption,
+    PresetOption,
+    SetOption,
+    WorkspaceOption,
+)
+from core.categories import CATEGORIES
+
+
+def train_backbone(
+    category: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(CATEGORIES)}; global; each (all seven)."
+            " Without it: the global detector and all seven."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = RUNS,
+    preset: Annotated[
+        str,
+        typer.Option(help="Named settings to start from; auto: fine-tune on a GPU, else quick."),
+    ] = "auto",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    folds: Annotated[
+        int | None, typer.Option(help="K networks that predict train out of fold.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Times each network is trained.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="What networks start from: package, hub, none (random), or a file."),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Start from a fine-tuned detector: global, or its run folder."),
+    ] = None,
+    device: DeviceOption = "auto",
+    checkpoint_minutes: CheckpointOption = 10.0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's events.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="serial: one network after the other; ray: side by side.")
+    ] = "serial",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster that shares the workspace's disk; none: this machine."),
+    ] = None,
+    cpus_per_job: Annotated[
+        int | None, typer.Option(help="With ray: cores, and threads, of each network; none: 1.")
+    ] = None,
+    gpus_per_job: Annotated[
+        float | None,
+        typer.Option(help="With ray: GPUs of each network, parts count; none: 1 for cuda."),
+    ] = None,
+) -> None:
+    """Train CNN concept detectors, per category and for all images.
+
+    Killed at any moment, the same command resumes. On several GPUs: torchrun --nproc-per-node N
+    cli.py train-backbone ...
+    """
+    from backbones.detectors.ray import cluster_of
+    from backbones.detectors.run import RunOptions
+    from backbones.request import TrainingRequest, train_asked
+    from core.runs.workspace import Workspace
+
+    request = TrainingRequest(
+        category=category,
+        preset=preset,
+        file=config,
+        given=tuple(settings or ()),
+        options={"folds": folds, "seeds": seeds, "weights": weights},
+        start_from=start_from,
+    )
+    cluster = cluster_of(
+        engine, address=address, device=device, cpus_per_job=cpus_per_job, gpus_per_job=gpus_per_job
+    )
+    options = RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard)
+    home = Workspace(workspace)
+    for run in train_asked(request, home, device=device, options=options, cluster=cluster):
+        typer.echo(str(run))
+
+
+def fuse(
+    workspace: WorkspaceOption = RUNS,
+    preset: PresetOption = "quick",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="What is made, or all; may be repeated. None: those of the preset."),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help="Further column that networks are given; may be repeated."),
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Fuse image evidence with the category and other metadata, and compare the ways to do it."""
+    from core.config import configured, preset_of
+    from core.runs.workspace import Workspace
+    from fusion.config import PRESETS
+    from fusion.fuse import fuse as run
+    from reports.fusion import write_comparison
+    from training.devices.device import find_device
+
+    options = {"strategies": strategy, "metadata": metadata}
+    given = [f"{key}={','.join(values)}" for key, values in options.items() if values]
+    home = Workspace(workspace)
+    corpus = home.open_corpus()
+    made = run(
+        corpus,
+        home,
+        config=configured(
+            preset_of(PRESETS, preset), file=config, given=[*(settings or ()), *given]
+        ),
+        preset=preset,
+        device=find_device(device),
+    )
+    typer.echo("\n".join(map(str, made)))
+    if page := write_comparison(corpus, home):
+        typer.echo(str(page))

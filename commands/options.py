@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("-w", "--workspace", help="Folder with the corpus and all that is made.")
+]
+PresetOption = Annotated[str, typer.Option(help="Named settings to start from.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, key=value; may be repeated.")
+]
+CheckpointOption = Annotated[
+    float, typer.Option(min=0, help="Minutes between two checkpoints within an epoch.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option(help="holdout: valid is not learnt from; crossfit: it is, by folds.")
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Stop at what is otherwise counted and reported.")
+]
+RUNS = Path("runs")

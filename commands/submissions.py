@@ -1,0 +1,103 @@
+"""Commands that make and judge submissions: ensemble, score, check."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.options import RUNS, ConfigOption, PresetOption, SetOption, WorkspaceOption
+
+
+def ensemble(
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Write and check the submission of the test images.")
+    ] = False,
+    edition: Annotated[
+        int | None, typer.Option(help="Year of the submission's format; none: the corpus' own.")
+    ] = None,
+    member: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of predictions made elsewhere, or of a run; may be repeated."),
+    ] = None,
+    workspace: WorkspaceOption = RUNS,
+    preset: PresetOption = "quick",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+) -> Path:
+    """Stack all members, tune the decision by cross-fitting, and make the submission."""
+    from core.config import configured, preset_of
+    from core.runs.ladder import ladder_table
+    from core.runs.workspace import Workspace
+    from ensembles.config import PRESETS
+    from ensembles.ensemble import ensemble as run
+
+    made = run(
+        Workspace(workspace).open_corpus(),
+        Workspace(workspace),
+        config=configured(preset_of(PRESETS, preset), file=config, given=settings or ()),
+        submit=submit,
+        edition=edition,
+        outside=member or (),
+    )
+    ladders = (ladder_table(steps, images=images) for images, steps in made.ladders.items())
+    typer.echo("\n".join(ladders))
+    path = made.submission or made.folder
+    typer.echo(str(path))
+    return path
+
+
+def score(
+    submission: Annotated[Path, typer.Argument(help="The file to score.")],
+    truth: Annotated[Path, typer.Option(help="The true concepts, in the edition's format.")],
+    edition: Annotated[int, typer.Option(help="Year whose rule applies.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    public_script: Annotated[
+        bool,
+        typer.Option(
+            "--public-script",
+            help="2017-2020: the number of the public script, which lets faults pass.",
+        ),
+    ] = False,
+) -> None:
+    """Give the official score of a submission, bit for bit."""
+    import json
+
+    from ensembles.submission.check import first_lines
+    from ensembles.submission.score import score_submission
+
+    result = score_submission(submission, truth=truth, edition=edition, public_script=public_script)
+    if result.warnings:
+        typer.echo("\n".join(first_lines(result.warnings)), err=True)
+    if as_json:
+        typer.echo(json.dumps({"f1": result.f1, "n_images": result.n_images}))
+        return
+    typer.echo(f"F1 {result.f1!r} over {result.n_images:,} images ({edition} rule)")
+    if result.secondary_f1 is not None:
+        typer.echo(f"secondary F1 {result.secondary_f1!r} over {result.n_secondary:,} images")
+
+
+def check(
+    submission: Annotated[Path, typer.Argument(help="The file to check.")],
+    edition: Annotated[int, typer.Option(help="Year whose evaluator would read it.")],
+    truth: Annotated[
+        Path | None, typer.Option(help="Truth file whose images the submission must have.")
+    ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option("-w", "--workspace", help="Corpus whose test images it must have."),
+    ] = None,
+) -> None:
+    """Say whether the evaluator would take a submission, and if not, where and why."""
+    from core.errors import SubmissionError
+    from core.runs.workspace import Workspace
+    from ensembles.submission.check import verdict_on
+    from ensembles.submission.truth import expected_ids
+
+    prepared = None if workspace is None else Workspace(workspace)
+    ids = expected_ids(truth, edition=edition, workspace=prepared)
+    verdict = verdict_on(submission, edition=edition, expected_ids=ids)
+    if verdict.lines:
+        typer.echo("\n".join(verdict.lines))
+    if not verdict.is_taken:
+        raise SubmissionError(verdict.sentence)
+    typer.echo(verdict.sentence)
