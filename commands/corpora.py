@@ -52,10 +52,13 @@ def stats(
     names: Annotated[
         Path | None, typer.Option(help="File with names of concepts: CUI, TAB or comma, name.")
     ] = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Also draw examples of every kind of image file.")
+    ] = False,
 ) -> None:
     """Count a corpus: tables and figures of images, concepts, categories, and of train and valid.
 
-    Images are not opened, and a SOURCE need not be prepared.
+    Images are opened for --sheet alone, and a SOURCE need not be prepared.
     """
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
@@ -64,9 +67,14 @@ def stats(
 
     home = Workspace(workspace)
     if source is None:
-        lines = write_stats(named(corpus_or_phantom(home), names), home.reports / "stats")
+        corpus, name = named(corpus_or_phantom(home), names), "stats"
     else:
         corpus = read_unprepared(source, layout=layout, names=names)
         name = f"stats-{source.resolve().stem}-{corpus.fingerprint}"
-        lines = write_stats(corpus, home.reports / name)
+    lines = write_stats(corpus, home.reports / name)
+    if sheet:
+        from corpus.images.sheet import read_remarks, write_sheet
+
+        remarks = read_remarks(home.corpus) if source is None else None
+        lines += write_sheet(corpus, home.reports / f"{name}-sheet.png", remarks=remarks)
     typer.echo("\n".join(lines))

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from core.errors import ImageError
 from core.runs.decoding import USUAL, Background, Decoding, Frame, frame_index
 from core.storage.packed import read_bytes
-from corpus.images.deep import DeepImage, read_deep, refuse_huge
+from corpus.images.deep import DeepImage, deep_kind, read_deep, refuse_huge
 from corpus.images.scale import bilinear
 from corpus.images.window import between, window
 
@@ -163,9 +163,28 @@ def _kind(image: Image.Image, content: bytes) -> str:
     words = _MODES.get(image.mode, image.mode)
     if image.format == "PNG" and image.mode in ("L", "P") and content[24] < 8:
         words += f" {content[24]}-bit"
+    if image.format == "TIFF" and image.tag_v2.get(262) == 0 and image.mode != "1":
+        words += ", 0 is white"
     if "transparency" in image.info:
         words += ", a transparent colour"
     return f"{image.format} {words}"
+
+
+def kind_of(path: Path) -> str:
+    """Format, colours and bits of a file in words, by its header alone where that tells them."""
+    _silence()
+    try:
+        content = read_bytes(path)
+        if (deep := deep_kind(content)) is not None:
+            return deep
+        with Image.open(BytesIO(content)) as image:
+            return _kind(image, content)
+    except ImageError:
+        return "damaged"
+    except FileNotFoundError:
+        return "missing"
+    except _BROKEN:  # of them is what Pillow does not know
+        return "unknown"
 
 
 def _to_frame(image: Image.Image, frame: Frame) -> tuple[str, ...]:
@@ -180,8 +199,9 @@ def _to_frame(image: Image.Image, frame: Frame) -> tuple[str, ...]:
 
 
 def _frame_remark(frame: Frame, n_frames: int) -> str:
-    which = f"page {frame} or the last" if isinstance(frame, int) else f"{frame} page"
-    return f"{which} of several, or frame of an animation (of {n_frames})"
+    if isinstance(frame, int):
+        return f"page or frame {frame} of several, or the last (of {n_frames})"
+    return f"{frame} page or frame of several (of {n_frames})"
 
 
 def _orientation(image: Image.Image) -> int:

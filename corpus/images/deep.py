@@ -5,7 +5,7 @@ know all the types of a TIFF. Here PNG, TIFF and JPEG 2000 are read by libpng, l
 through imagecodecs; Pillow still reads the headers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -30,6 +30,9 @@ _WIDTH, _HEIGHT = 256, 257
 _MIN_IS_WHITE, _RGB, _CMYK = 0, 2, 5
 _COLOURS = {_MIN_IS_WHITE: 1, 1: 1, _RGB: 3, _CMYK: 4}
 """Channels of a photometric interpretation, beside transparency."""
+
+_CHANNELS = {2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}
+_PNG_COLOURS = {2: _CHANNELS[3], 4: _CHANNELS[2], 6: _CHANNELS[4]}
 
 _TYPES = {1: "", 2: "signed ", 3: "float "}
 _MOST_PAGES = 100_000
@@ -60,6 +63,37 @@ class DeepImage:
     n_frames: int = 1
 
 
+def deep_kind(content: bytes, *, frame: Frame = "first") -> str | None:
+    """Format, colours and bits of an image that Pillow would not give whole; None of any other.
+
+    The header is read, nothing is decoded.
+    """
+    if content.startswith(_PNG_START):
+        is_deep = len(content) > 25 and content[24] == 16 and content[25] in _PNG_COLOURS
+        return f"PNG {_PNG_COLOURS[content[25]]} 16-bit" if is_deep else None
+    if content.startswith(_TIFF_STARTS):
+        pages = _tiff_pages(content)
+        return _tiff_kind(pages[frame_index(frame, len(pages))]) if pages else None
+    if content.startswith(_JPEG2000_STARTS):
+        start = content.find(_SIZ)
+        if start >= 0 and len(content) > start + 42:
+            n_channels = int.from_bytes(content[start + 40 : start + 42], "big")
+            n_bits = (content[start + 42] & 127) + 1
+            if n_bits > 8 and n_channels in _CHANNELS:
+                return f"JPEG2000 {_CHANNELS[n_channels]} {n_bits}-bit"
+    return None
+
+
+def _tiff_kind(tags: Tags) -> str | None:
+    formats, bits = (_sequence(tags.get(tag, 1)) for tag in (_FORMAT, _BITS))
+    if not (set(formats) - {1} or set(bits) & {16, 32, 64}):
+        return None
+    words = {_MIN_IS_WHITE: "grey, 0 is white,", _RGB: "RGB", _CMYK: "CMYK"}
+    colours = words.get(tags.get(_PHOTOMETRIC, 1), "grey")
+    clear = " with transparency" if set(_sequence(tags.get(_EXTRA, 0))) & {1, 2} else ""
+    return f"TIFF {colours}{clear} {_TYPES.get(formats[0], '')}{bits[0]}-bit"
+
+
 def read_deep(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage | None:
     """The values of an image that Pillow would not give whole; None of any other.
 
@@ -72,57 +106,33 @@ def read_deep(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage | 
         ImageError: the image is too large, or its kind is not read.
         RuntimeError, ValueError: the file is broken; as imagecodecs has it.
     """
-    if content.startswith(_PNG_START):
-        is_deep = len(content) > 25 and content[24] == 16 and content[25] in (2, 4, 6)
-        return _read_png(content, most_pixels) if is_deep else None
-    if content.startswith(_TIFF_STARTS):
-        pages = _tiff_pages(content)
-        if not pages:
-            return None
-        tags = pages[frame_index(frame, len(pages))]
-        formats = set(_sequence(tags.get(_FORMAT, 1))) - {1}
-        if formats or set(_sequence(tags.get(_BITS, 1))) & {16, 32, 64}:
-            return _read_tiff(content, pages, frame=frame, most_pixels=most_pixels)
+    kind = deep_kind(content, frame=frame)
+    if kind is None:
         return None
-    if not content.startswith(_JPEG2000_STARTS):
-        return None
-    start = content.find(_SIZ)
-    if start >= 0 and len(content) > start + 42:
-        n_bits = (content[start + 42] & 127) + 1
-        if n_bits > 8 and content[start + 40 : start + 42] > b"\0\1":
-            return _read_jpeg2000(content, n_bits, most_pixels)
-    return None
+    if kind.startswith("TIFF"):
+        return _read_tiff(content, kind, frame=frame, most_pixels=most_pixels)
+    return _read_channels(content, kind, most_pixels)
 
 
-def _read_png(content: bytes, most_pixels: int) -> DeepImage:
+def _read_channels(content: bytes, kind: str, most_pixels: int) -> DeepImage:
+    """A PNG or JPEG 2000, whose last channel of two or four is its transparency."""
     import imagecodecs
 
     with Image.open(BytesIO(content)) as header:
         refuse_huge(header.size, most_pixels)
         clear = header.info.get("transparency")
-    values = imagecodecs.png_decode(content)
-    kind = f"PNG {_colour_words(values)} 16-bit"
+    is_png = kind.startswith("PNG")
+    values = imagecodecs.png_decode(content) if is_png else imagecodecs.jpeg2k_decode(content)
     if isinstance(clear, tuple):
         alpha = (values != np.array(clear, values.dtype)).any(axis=2).astype(np.float32)
-        return DeepImage(values=values, alpha=alpha, kind=f"{kind}, a transparent colour")
-    if values.shape[2] in (2, 4):
-        colours = values[..., 0] if values.shape[2] == 2 else values[..., :3]
-        return DeepImage(values=colours, alpha=_alpha(values[..., -1]), kind=kind)
-    return DeepImage(values=values, kind=kind)
-
-
-def _read_jpeg2000(content: bytes, n_bits: int, most_pixels: int) -> DeepImage:
-    import imagecodecs
-
-    with Image.open(BytesIO(content)) as header:
-        refuse_huge(header.size, most_pixels)
-    values = imagecodecs.jpeg2k_decode(content)
-    kind = f"JPEG2000 {_colour_words(values)} {n_bits}-bit"
-    if values.shape[-1] in (2, 4):
-        colours = values[..., 0] if values.shape[2] == 2 else values[..., :3]
-        alpha = values[..., -1].astype(np.float32) / ((1 << n_bits) - 1)
-        return DeepImage(values=colours, alpha=alpha, kind=kind)
-    return DeepImage(values=values, kind=kind)
+        return DeepImage(values=values, alpha=alpha, kind=kind)
+    n_channels = values.shape[2] if values.ndim == 3 else 1
+    if n_channels not in (2, 4):
+        return DeepImage(values=values, kind=kind)
+    n_bits = int(kind.rpartition(" ")[2].removesuffix("-bit"))
+    colours = values[..., 0] if n_channels == 2 else values[..., :3]
+    alpha = _share(values[..., -1], (1 << n_bits) - 1)
+    return DeepImage(values=colours, alpha=alpha, kind=kind)
 
 
 def _tiff_pages(content: bytes) -> list[Tags]:
@@ -140,11 +150,10 @@ def _tiff_pages(content: bytes) -> list[Tags]:
     return pages
 
 
-def _read_tiff(
-    content: bytes, pages: Sequence[Tags], *, frame: Frame, most_pixels: int
-) -> DeepImage:
+def _read_tiff(content: bytes, kind: str, *, frame: Frame, most_pixels: int) -> DeepImage:
     import imagecodecs
 
+    pages = _tiff_pages(content)
     index = frame_index(frame, len(pages))
     tags = pages[index]
     refuse_huge((int(tags[_WIDTH]), int(tags[_HEIGHT])), most_pixels)
@@ -157,15 +166,13 @@ def _read_tiff(
         values = np.moveaxis(values, 0, -1)
     if values.dtype.kind not in "uif" or values.ndim != 2 + (n_samples > 1):
         raise ImageError(f"a TIFF with pixels of {values.dtype} and {n_samples} channels")
-    sign = _TYPES.get(_sequence(tags.get(_FORMAT, 1))[0], "")
-    words = {_MIN_IS_WHITE: "grey, 0 is white,", _RGB: "RGB", _CMYK: "CMYK"}
-    kind = f"TIFF {words.get(photometric, 'grey')} {sign}{n_bits}-bit"
     n_colours = _COLOURS[photometric]
     alpha = None
     if n_samples > n_colours:
         extra = _sequence(tags.get(_EXTRA, 0))[0]
         if extra in (1, 2):
-            alpha = _alpha(values[..., n_colours])
+            most = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+            alpha = _share(values[..., n_colours], most)
         colours = values[..., :n_colours]
         if alpha is not None and extra == 1:  # colours were multiplied with it
             colours = colours / np.maximum(alpha, 1e-6)[..., None] * (alpha > 0)[..., None]
@@ -173,7 +180,7 @@ def _read_tiff(
     return DeepImage(
         values=values,
         alpha=alpha,
-        kind=kind if alpha is None else f"{kind}, transparency",
+        kind=kind,
         inverted=photometric == _MIN_IS_WHITE,
         is_cmyk=photometric == _CMYK,
         orientation=int(tags.get(_ORIENTATION, 1)),
@@ -197,13 +204,6 @@ def _sequence(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _alpha(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    if values.dtype.kind == "f":
-        return np.clip(np.nan_to_num(values.astype(np.float32)), 0, 1)
-    opaque = np.iinfo(values.dtype).max  # type: ignore[type-var]
-    return np.clip(values.astype(np.float64) / opaque, 0, 1).astype(np.float32)
-
-
-def _colour_words(values: npt.NDArray[np.generic]) -> str:
-    n = values.shape[2] if values.ndim == 3 else 1
-    return {1: "grey", 2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}[n]
+def _share(values: npt.NDArray[np.generic], most: int) -> npt.NDArray[np.float32]:
+    """Values as shares of the largest, from 0 to 1."""
+    return np.clip(np.nan_to_num(values.astype(np.float64) / most), 0, 1).astype(np.float32)
