@@ -20,9 +20,9 @@ from PIL import Image, UnidentifiedImageError
 from core.errors import ImageError
 from core.runs.decoding import USUAL, Background, Decoding, Frame, frame_index
 from core.storage.packed import read_bytes
-from corpus.images.deep import DeepImage, deep_kind, read_deep, refuse_huge
+from corpus.images.deep import DeepImage, deep_kind, read_deep, read_unknown, refuse_huge
 from corpus.images.scale import bilinear
-from corpus.images.window import between, window
+from corpus.images.window import window
 
 Pixels = npt.NDArray[np.uint8]
 Resample = Literal["bilinear", "nearest"]
@@ -141,7 +141,14 @@ def _read(content: bytes, *, draft: int | None, decoding: Decoding) -> Decoded:
     page: Frame = decoding.frame or "first"
     if deep := read_deep(content, frame=page, most_pixels=_MOST_PIXELS):
         return _shown(deep, content, page, background=decoding.background)
-    with Image.open(BytesIO(content)) as image:
+    try:
+        image = Image.open(BytesIO(content))
+    except UnidentifiedImageError:
+        unknown = read_unknown(content, frame=page, most_pixels=_MOST_PIXELS)
+        if unknown is None:
+            raise
+        return _shown(unknown, content, page, background=decoding.background)
+    with image:
         refuse_huge(image.size, _MOST_PIXELS)
         if draft is not None:
             image.draft("RGB", (draft, draft))
@@ -280,14 +287,8 @@ def _over(
 def _shown(deep: DeepImage, content: bytes, frame: Frame, *, background: Background) -> Decoded:
     """The picture of a file whose values have more than 8 bits."""
     remarks = () if deep.n_frames < 2 else (_frame_remark(frame, deep.n_frames),)
-    if deep.is_cmyk:
-        most = np.iinfo(deep.values.dtype).max if deep.values.dtype.kind in "ui" else 1
-        inks = between(deep.values, low=0, high=float(most)).astype(np.uint16)
-        found = ((255 - inks[..., :3]) * (255 - inks[..., 3:]) + 127) // 255
-        pixels, further = found.astype(np.uint8), ("inks of more than 8 bits as RGB",)
-    else:
-        seen = None if deep.alpha is None or not deep.alpha.any() else deep.alpha > 0
-        pixels, further = window(deep.values, used=seen, inverted=deep.inverted)
+    seen = None if deep.alpha is None or not deep.alpha.any() else deep.alpha > 0
+    pixels, further = window(deep.values, used=seen, inverted=deep.inverted)
     if deep.alpha is not None:
         pixels, composed = _over(pixels, deep.alpha, background)
         further = (*further, *composed)

@@ -5,6 +5,7 @@ know all the types of a TIFF. Here PNG, TIFF and JPEG 2000 are read by libpng, l
 through imagecodecs; Pillow still reads the headers.
 """
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -28,7 +29,7 @@ _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR = 258, 262, 274, 277, 284
 _EXTRA, _FORMAT = 338, 339
 _WIDTH, _HEIGHT = 256, 257
 _MIN_IS_WHITE, _RGB, _CMYK = 0, 2, 5
-_COLOURS = {_MIN_IS_WHITE: 1, 1: 1, _RGB: 3, _CMYK: 4}
+_COLOURS = {_MIN_IS_WHITE: 1, 1: 1, _RGB: 3}
 """Channels of a photometric interpretation, beside transparency."""
 
 _CHANNELS = {2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}
@@ -45,11 +46,10 @@ class DeepImage:
     """What a file holds.
 
     Attributes:
-        values: (H, W) or (H, W, 3), or (H, W, 4) where they are inks.
+        values: (H, W) or (H, W, 3).
         alpha: (H, W) in [0, 1]; None where nothing is transparent.
         kind: format, colours and bits, in words.
         inverted: whether the largest value is black.
-        is_cmyk: whether the values are inks.
         orientation: as in EXIF.
         n_frames: pages of the file.
     """
@@ -58,7 +58,6 @@ class DeepImage:
     kind: str
     alpha: npt.NDArray[np.float32] | None = None
     inverted: bool = False
-    is_cmyk: bool = False
     orientation: int = 1
     n_frames: int = 1
 
@@ -86,9 +85,9 @@ def deep_kind(content: bytes, *, frame: Frame = "first") -> str | None:
 
 def _tiff_kind(tags: Tags) -> str | None:
     formats, bits = (_sequence(tags.get(tag, 1)) for tag in (_FORMAT, _BITS))
-    if not (set(formats) - {1} or set(bits) & {16, 32, 64}):
-        return None
-    words = {_MIN_IS_WHITE: "grey, 0 is white,", _RGB: "RGB", _CMYK: "CMYK"}
+    if not (set(formats) - {1} or set(bits) & {16, 32, 64}) or tags.get(_PHOTOMETRIC) == _CMYK:
+        return None  # of inks the upper 8 bits are enough: they are never windowed
+    words = {_MIN_IS_WHITE: "grey, 0 is white,", _RGB: "RGB"}
     colours = words.get(tags.get(_PHOTOMETRIC, 1), "grey")
     clear = " with transparency" if set(_sequence(tags.get(_EXTRA, 0))) & {1, 2} else ""
     return f"TIFF {colours}{clear} {_TYPES.get(formats[0], '')}{bits[0]}-bit"
@@ -112,6 +111,42 @@ def read_deep(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage | 
     if kind.startswith("TIFF"):
         return _read_tiff(content, kind, frame=frame, most_pixels=most_pixels)
     return _read_channels(content, kind, most_pixels)
+
+
+def read_unknown(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage | None:
+    """The values of an image that Pillow does not know at all; None where nothing here does.
+
+    They are JPEG of 12 bits or without losses, and further types of TIFF.
+
+    Raises:
+        ImageError: the image is too large, or its kind is not read.
+        RuntimeError, ValueError: the file is broken; as imagecodecs has it.
+    """
+    import imagecodecs
+
+    if content.startswith(_TIFF_STARTS) and _tiff_pages(content):
+        return _read_tiff(content, "TIFF of its own kind", frame=frame, most_pixels=most_pixels)
+    if frame_of := _jpeg_frame(content):
+        n_bits, height, width = frame_of
+        refuse_huge((width, height), most_pixels)
+        values = imagecodecs.jpeg_decode(content)
+        return DeepImage(values=values, kind=f"JPEG {n_bits}-bit")
+    return None
+
+
+def _jpeg_frame(content: bytes) -> tuple[int, int, int] | None:
+    """Bits, height and width of a JPEG, of the kinds that Pillow does not know."""
+    place = 2
+    while content.startswith(b"\xff\xd8") and place + 9 <= len(content):
+        if content[place] != 0xFF:
+            return None
+        marker = content[place + 1]
+        length = int.from_bytes(content[place + 2 : place + 4], "big")
+        if marker in (0xC0, 0xC1, 0xC2, 0xC3):
+            bits, height, width = struct.unpack_from(">BHH", content, place + 4)
+            return (bits, height, width) if bits != 8 or marker == 0xC3 else None
+        place += 2 + length
+    return None
 
 
 def _read_channels(content: bytes, kind: str, most_pixels: int) -> DeepImage:
@@ -182,7 +217,6 @@ def _read_tiff(content: bytes, kind: str, *, frame: Frame, most_pixels: int) -> 
         alpha=alpha,
         kind=kind,
         inverted=photometric == _MIN_IS_WHITE,
-        is_cmyk=photometric == _CMYK,
         orientation=int(tags.get(_ORIENTATION, 1)),
         n_frames=len(pages),
     )
