@@ -150,17 +150,16 @@ def _jpeg_frame(content: bytes) -> tuple[int, int, int] | None:
 
 
 def _read_channels(content: bytes, kind: str, most_pixels: int) -> DeepImage:
-    """A PNG or JPEG 2000, whose last channel of two or four is its transparency."""
+    """A PNG or JPEG 2000, whose last channel of two or four is its transparency.
+
+    A transparent colour of a PNG comes as such a channel.
+    """
     import imagecodecs
 
     with Image.open(BytesIO(content)) as header:
         refuse_huge(header.size, most_pixels)
-        clear = header.info.get("transparency")
     is_png = kind.startswith("PNG")
     values = imagecodecs.png_decode(content) if is_png else imagecodecs.jpeg2k_decode(content)
-    if isinstance(clear, tuple):
-        alpha = (values != np.array(clear, values.dtype)).any(axis=2).astype(np.float32)
-        return DeepImage(values=values, alpha=alpha, kind=kind)
     n_channels = values.shape[2] if values.ndim == 3 else 1
     if n_channels not in (2, 4):
         return DeepImage(values=values, kind=kind)
