@@ -9,6 +9,7 @@ import numpy as np
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
+from corpus.dicom.headers import read_headers
 from corpus.readers.annotations import Annotations, annotation_notes
 from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage, natural_key
@@ -50,7 +51,8 @@ def make_reading(
     """Join images, concepts and annotations.
 
     An image is labelled when the list of its split has its id; images of a split without a list
-    (test) are not. An image without a group is a group of its own.
+    (test) are not. An image without a group is a group of its own. The headers of DICOM files are
+    asked last: what folders and tables say counts before them.
 
     Args:
         found: every image file.
@@ -73,7 +75,12 @@ def make_reading(
     collected += _matching_notes(images, lists)
     for said in annotations:
         collected += annotation_notes(images, said)
-    table = _table(images, lists, annotations, manual or {})
+    headers = read_headers(images)
+    told = [*annotations, *([headers.annotations] if headers else [])]
+    table = _table(images, lists, told, manual or {})
+    if headers:
+        collected += headers.notes
+        collected += headers.contradictions(zip(table.image_ids, table.categories, strict=True))
     refuse_crossing_groups(table, together=("train", "valid"))
     collected += category_notes(table, manual or {})
     collected += table_notes(table)
