@@ -77,6 +77,10 @@ def open_dataset(content: bytes) -> "FileDataset":
     return dataset
 
 
+def _is_past(tag: int, _vr: str | None, _length: int) -> bool:
+    return int.__gt__(tag, _LAST_KEPT)  # pydicom's own comparison takes ten times as long
+
+
 def open_header(file: BinaryIO) -> "FileDataset | None":
     """The first groups of a file, up to what describes pixels; None where they cannot be read.
 
@@ -86,6 +90,6 @@ def open_header(file: BinaryIO) -> "FileDataset | None":
 
     _silence()
     try:
-        return read_partial(file, stop_when=lambda tag, _vr, _n: tag > _LAST_KEPT, force=True)
+        return read_partial(file, stop_when=_is_past, force=True)
     except BROKEN:
         return None

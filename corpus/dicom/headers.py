@@ -7,7 +7,7 @@ that cannot be turned back: see docs/dicom.md.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -63,6 +63,9 @@ _AGE = re.compile(r"(\d{1,3})\s*([DWMY]?)")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
 _SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F", "O": "O", "OTHER": "O"}
 
+_HEADER = 1 << 15  # bytes: nearly every header ends before
+_AHEAD = 256  # files whose first bytes are in memory at a time
+
 _PLAIN = re.compile(r"[A-Z0-9][A-Z0-9 _./-]{0,31}")
 
 
@@ -109,24 +112,27 @@ def read_headers(images: Sequence[FoundImage]) -> Headers | None:
     and ending; where one of these is DICOM, all are looked at. A header takes half a millisecond.
     """
     places = _to_look_at(images)
-    with ThreadPoolExecutor() as pool:
-        looks = pool.map(_head_is_dicom, (image.path for image in places))
-        found = [image for image, is_one in zip(places, looks, strict=True) if is_one]
+    headers: dict[str, _Header] = {}
+    found, unread = [], []
+    with progress("reading DICOM headers", total=len(places), unit="files") as advance:
+        for image, start in _starts(places):
+            advance(1)
+            if not is_dicom(start):
+                continue
+            found.append(image.image_id)
+            if not can_read():
+                continue
+            header = _header(image.path, start)
+            if header is None:
+                unread.append(image.image_id)
+            else:
+                headers[image.image_id] = header
     if not found:
         return None
     if not can_read():
         text = f"{count(len(found), 'DICOM file')} not read: {NEEDS}"
         nothing = Annotations(path=Path("DICOM headers"), columns=(), rows={})
         return Headers(annotations=nothing, notes=(Note(text, grave=True),))
-    headers: dict[str, _Header] = {}
-    with (
-        ThreadPoolExecutor() as pool,
-        progress("reading DICOM headers", total=len(found), unit="files") as advance,
-    ):
-        for image, header in zip(found, pool.map(_header, found), strict=True):
-            advance(1)
-            if header is not None:
-                headers[image.image_id] = header
     groups, notes = _groups(headers, is_all=len(headers) == len(images))
     rows = {i: {**header.row, "group": groups.get(i, "")} for i, header in headers.items()}
     columns = tuple(c for c in COLUMNS if any(row[c] for row in rows.values()))
@@ -136,7 +142,7 @@ def read_headers(images: Sequence[FoundImage]) -> Headers | None:
         f"DICOM: headers of {count(len(rows), 'file')}: {', '.join(columns) or 'nothing of use'};"
         f" categories told: {kinds}"
     )
-    if unread := [image.image_id for image in found if image.image_id not in headers]:
+    if unread:
         text += f"; {count(len(unread), 'header')} cannot be read: {first_few(unread)}"
     said = Annotations(path=Path("DICOM headers"), columns=columns, rows=rows)
     return Headers(annotations=said, notes=(Note(text), *notes))
@@ -154,40 +160,46 @@ def _to_look_at(images: Sequence[FoundImage]) -> list[FoundImage]:
             chosen.update(image.image_id for image in several)
             continue
         some = {0, len(several) // 2, len(several) - 1}
-        if any(_head_is_dicom(several[place].path) for place in some):
+        if any(is_dicom(_start(several[place].path, HEAD)) for place in some):
             chosen.update(image.image_id for image in several)
     return [image for image in images if image.image_id in chosen]
 
 
-def _head_is_dicom(path: Path) -> bool:
+def _starts(images: Sequence[FoundImage]) -> Iterator[tuple[FoundImage, bytes]]:
+    """Images with the first bytes of their files, which threads read ahead of whoever takes them.
+
+    The headers themselves are read by one thread: Python has several take turns, which is slower.
+    """
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, len(images), _AHEAD):
+            some = images[first : first + _AHEAD]
+            starts = pool.map(lambda image: _start(image.path, _HEADER), some)
+            yield from zip(some, starts, strict=True)
+
+
+def _start(path: Path, n_bytes: int) -> bytes:
+    """The first bytes of a file; of a packed one all, of a missing one none."""
     try:
-        with path.open("rb") as file:
-            return is_dicom(file.read(HEAD))
-    except NotADirectoryError:  # packed
-        return is_dicom(_packed(path))
+        with path.open("rb", buffering=0) as file:
+            return file.read(n_bytes)
+    except NotADirectoryError:
+        pass
     except OSError:
-        return False
-
-
-def _packed(path: Path) -> bytes:
+        return b""
     try:
         return read_bytes(path)
     except OSError:
         return b""
 
 
-def _header(image: FoundImage) -> _Header | None:
+def _header(path: Path, start: bytes) -> _Header | None:
+    """What is kept of a header; None where it cannot be read."""
+    file = BytesIO(start)
+    dataset = open_header(file)
+    if file.tell() == len(start) == _HEADER:  # it goes on
+        dataset = open_header(BytesIO(_start(path, -1)))
     try:
-        with image.path.open("rb") as file:
-            dataset = open_header(file)
-    except NotADirectoryError:
-        dataset = open_header(BytesIO(_packed(image.path)))
-    except OSError:
-        return None
-    if dataset is None:
-        return None
-    try:
-        return _kept(dataset)
+        return None if dataset is None else _kept(dataset)
     except BROKEN:
         return None
 

@@ -1,4 +1,4 @@
-"""Pixels of a DICOM file as they are meant to be seen: 0 black, 255 white.
+"""Levels of a DICOM file as they are meant to be seen: 0 black, 255 white.
 
 Stored values are made into quantities by the modality's rescale or table, these into grey levels
 by the table or the window for the values of interest (`corpus.dicom.tones`), and MONOCHROME1 is
@@ -8,11 +8,11 @@ turned over. Overlays are not burnt in. Every picture with colours ends as RGB.
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from core.errors import ImageError
 from corpus.dicom.datasets import BROKEN, open_dataset
-from corpus.dicom.tones import Tones, robust_window
+from corpus.dicom.tones import Levels, Mask, Stored, Tones
+from corpus.images.window import window
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 Frame = Literal["first", "middle", "last"] | int
 """Which frame of several; a number counts from 1, and one past the end is the last."""
-
-Pixels = npt.NDArray[np.uint8]
-
-Stored = npt.NDArray[Any]
-"""Values as a file stores them: whole ones of 8 to 32 bits, signed or not, or floating ones."""
 
 _LARGEST = 178_956_970  # pixels of a frame: where Pillow refuses a picture, too
 
@@ -39,7 +34,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def read_pixels(content: bytes, *, frame: Frame = "middle") -> tuple[Pixels, tuple[str, ...]]:
+def read_pixels(content: bytes, *, frame: Frame = "middle") -> tuple[Levels, tuple[str, ...]]:
     """One frame of a DICOM file, and in fixed words what was done to show it.
 
     Args:
@@ -125,7 +120,7 @@ def _decoded(dataset: "FileDataset", index: int) -> Stored:
     return np.asarray(values, dtype=values.dtype.newbyteorder("="))
 
 
-def _grey(dataset: "FileDataset", index: int) -> tuple[Pixels, tuple[str, ...]]:
+def _grey(dataset: "FileDataset", index: int) -> tuple[Levels, tuple[str, ...]]:
     raw = _decoded(dataset, index)
     if raw.ndim != 2:
         raise ImageError("DICOM that is grey by its header and has several values a pixel")
@@ -133,15 +128,14 @@ def _grey(dataset: "FileDataset", index: int) -> tuple[Pixels, tuple[str, ...]]:
     left_out = _is_padding(raw, dataset) | _is_padding(stored, dataset)
     if stored.dtype.kind == "f":
         left_out |= ~np.isfinite(stored)
-    tones = Tones.of(dataset, index)
-    shown, remarks = tones.levels(stored, left_out=left_out)
+    shown, remarks = Tones.of(dataset, index).levels(stored, left_out=left_out)
     if _photometric(dataset) == "MONOCHROME1":
         shown = 255 - shown
         remarks = (*remarks, "DICOM: MONOCHROME1, turned over")
     if left_out.any():
         shown[left_out] = 0
         remarks = (*remarks, "DICOM: pixel padding painted black")
-    return np.rint(shown).astype(np.uint8), remarks
+    return shown, remarks
 
 
 def _used_bits(raw: Stored, dataset: "FileDataset") -> Stored:
@@ -159,7 +153,7 @@ def _used_bits(raw: Stored, dataset: "FileDataset") -> Stored:
     return np.asarray(np.left_shift(raw, allocated - 1 - high) >> (allocated - stored))
 
 
-def _is_padding(values: Stored, dataset: "Dataset") -> npt.NDArray[np.bool_]:
+def _is_padding(values: Stored, dataset: "Dataset") -> Mask:
     """(H, W) whether a value stands for no measurement (PS3.3, C.7.5.1.1.2).
 
     A value written with the wrong sign is taken for its bits: -2000 is 63536 in 16 of them.
@@ -184,7 +178,7 @@ def _wrapped(value: object, dtype: np.dtype[Any]) -> int:
     return number - (1 << bits) if number > info.max else number
 
 
-def _coloured(dataset: "FileDataset", index: int) -> tuple[Pixels, tuple[str, ...]]:
+def _coloured(dataset: "FileDataset", index: int) -> tuple[Levels, tuple[str, ...]]:
     """RGB of 8 bits, of a palette, of YBR or of RGB itself."""
     values = _decoded(dataset, index)
     remarks: tuple[str, ...] = ()
@@ -198,9 +192,5 @@ def _coloured(dataset: "FileDataset", index: int) -> tuple[Pixels, tuple[str, ..
         raise ImageError("DICOM in colours by its header without three values a pixel")
     if values.dtype == np.uint8 and int(dataset.BitsStored) == 8:
         return values, remarks
-    nothing = np.zeros(values.shape, np.bool_)
-    shown = robust_window(values.astype(np.float64), left_out=nothing)
-    return np.rint(shown).astype(np.uint8), (
-        *remarks,
-        "DICOM: colours of more than 8 bits windowed",
-    )
+    shown, further = window(values)
+    return shown, (*remarks, *further)

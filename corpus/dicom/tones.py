@@ -7,15 +7,20 @@ than 8 bits gets.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from corpus.images.window import between, window
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 Floats = npt.NDArray[np.float64]
+Levels = npt.NDArray[np.uint8]
+Stored = npt.NDArray[Any]
+"""Values as a file stores them: whole ones of 8 to 32 bits, signed or not, or floating ones."""
 Mask = npt.NDArray[np.bool_]
 Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
@@ -125,14 +130,12 @@ class Tones:
             bits=bits,
         )
 
-    def quantity(self, stored: npt.NDArray[np.generic]) -> Floats:
+    def quantity(self, stored: Stored) -> Floats:
         """Values in the unit that the window is given in."""
         values = stored.astype(np.float64)
         return self.modality.of(values) if self.modality else values * self.slope + self.intercept
 
-    def levels(
-        self, stored: npt.NDArray[np.generic], *, left_out: Mask
-    ) -> tuple[Floats, tuple[str, ...]]:
+    def levels(self, stored: Stored, *, left_out: Mask) -> tuple[Levels, tuple[str, ...]]:
         """(H, W) grey levels, 0 to 255, and by which way they were made.
 
         A window that makes one grey of values that differ is not believed: it is meant for another
@@ -143,38 +146,30 @@ class Tones:
             left_out: (H, W) pixels that decide nothing, and whose levels are arbitrary.
         """
         values = self.quantity(np.where(left_out, 0, stored) if left_out.any() else stored)
-        seen = values[~left_out]
+        levels: Stored = values
+        by = ""
         if self.interest is not None:
-            white = self.interest.highest
-            levels = np.minimum(self.interest.of(values) * (255 / white), 255)
-            if _differ(levels[~left_out]) or not _differ(seen):
-                return levels, ("DICOM: through the table of its header",)
+            levels = np.minimum(self.interest.of(values) * (255 / self.interest.highest), 255)
+            by = "table"
         elif self.window is not None and self.window.is_usable:
-            levels = self.window.of(values)
-            if _differ(levels[~left_out]) or not _differ(seen):
-                return levels, ("DICOM: through the window of its header",)
+            levels, by = self.window.of(values), "window"
+        if by and (_differ(levels[~left_out]) or not _differ(values[~left_out])):
+            return np.rint(levels).astype(np.uint8), (f"DICOM: through the {by} of its header",)
         told = self.interest is not None or self.window is not None
-        why = "window of its header shows nothing" if told else "no window"
         if not told and self.stored is not None and self.bits <= 8:
             ends = self.quantity(np.array(self.stored))
-            return (values - ends.min()) * (255 / (ends.max() - ends.min())), ()
-        levels = robust_window(values, left_out=left_out)
-        return levels, (f"DICOM: {why}, shown from the 0.5th to the 99.5th percentile",)
+            low, high = float(ends.min()), float(ends.max())
+            return between(values, low=low, high=high), ()
+        why = "the window of its header shows nothing" if told else "no window in its header"
+        if self.modality is not None:
+            levels, remarks = window(values, used=~left_out)
+        else:  # the unit makes no difference, and 8 bits within more are known by stored values
+            levels, remarks = window(stored, used=~left_out, inverted=self.slope < 0)
+        return levels, (f"DICOM: {why}", *remarks)
 
 
 def _differ(values: Floats) -> bool:
     return bool(values.size) and float(values.max()) - float(values.min()) >= 1e-9
-
-
-def robust_window(values: Floats, *, left_out: Mask) -> Floats:
-    """Values as 0 to 255 from their 0.5th to their 99.5th percentile."""
-    seen = values[~left_out]
-    if not seen.size:
-        return np.zeros(values.shape)
-    low, high = np.percentile(seen, [0.5, 99.5])
-    if high <= low:
-        low, high = float(seen.min()), float(seen.max())
-    return np.asarray(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255)
 
 
 def _of_frame(dataset: "Dataset", index: int) -> list["Dataset"]:
