@@ -1,7 +1,9 @@
-"""Which files are DICOM, told by their content, and the image ids of their names."""
+"""Which files are DICOM, told by their content."""
 
 import struct
 from pathlib import Path
+
+from core.storage.packed import read_bytes
 
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
 """Endings of DICOM files, in any case; many have none, or end in a part of a UID."""
@@ -90,24 +92,24 @@ def looks_like_dicom(path: Path) -> bool:
         return True
     if name == "dicomdir" or name.endswith(_OTHER + _RASTER):
         return False
+    return is_dicom(first_bytes(path, HEAD))
+
+
+def first_bytes(path: Path, n_bytes: int) -> bytes:
+    """The first bytes of a file, or all of -1; of a packed one all, of a missing one none."""
     try:
-        with path.open("rb") as file:
-            return is_dicom(file.read(HEAD))
+        with path.open("rb", buffering=0) as file:
+            return file.read(n_bytes)
+    except NotADirectoryError:
+        pass
     except OSError:
-        return False
+        return b""
+    try:
+        return read_bytes(path)
+    except OSError:
+        return b""
 
 
 def is_raster_name(name: str) -> bool:
     """Whether a file's name ends as a picture's that is not DICOM."""
     return name.lower().endswith(_RASTER)
-
-
-def image_id_of(path: Path) -> str:
-    """The file's name without its ending, which only a known one is.
-
-    Example:
-        >>> [image_id_of(Path(n)) for n in ("a.DCM", "1.2.840.113", "1.2.840.dcm", "b.c.jpg")]
-        ['a', '1.2.840.113', '1.2.840', 'b.c']
-    """
-    known = path.suffix.lower() in (*ENDINGS, *_RASTER)
-    return path.stem if known else path.name

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 from core.categories import UNKNOWN, Category
 from core.errors import first_few
 from core.progress import progress
-from core.storage.packed import read_bytes
 from corpus.dicom.datasets import BROKEN, NEEDS, can_read, open_header
-from corpus.dicom.files import ENDINGS, HEAD, is_dicom, is_raster_name
+from corpus.dicom.files import ENDINGS, HEAD, first_bytes, is_dicom, is_raster_name
 from corpus.readers.annotations import Annotations
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
@@ -160,7 +159,7 @@ def _to_look_at(images: Sequence[FoundImage]) -> list[FoundImage]:
             chosen.update(image.image_id for image in several)
             continue
         some = {0, len(several) // 2, len(several) - 1}
-        if any(is_dicom(_start(several[place].path, HEAD)) for place in some):
+        if any(is_dicom(first_bytes(several[place].path, HEAD)) for place in some):
             chosen.update(image.image_id for image in several)
     return [image for image in images if image.image_id in chosen]
 
@@ -173,23 +172,8 @@ def _starts(images: Sequence[FoundImage]) -> Iterator[tuple[FoundImage, bytes]]:
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(images), _AHEAD):
             some = images[first : first + _AHEAD]
-            starts = pool.map(lambda image: _start(image.path, _HEADER), some)
+            starts = pool.map(lambda image: first_bytes(image.path, _HEADER), some)
             yield from zip(some, starts, strict=True)
-
-
-def _start(path: Path, n_bytes: int) -> bytes:
-    """The first bytes of a file; of a packed one all, of a missing one none."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            return file.read(n_bytes)
-    except NotADirectoryError:
-        pass
-    except OSError:
-        return b""
-    try:
-        return read_bytes(path)
-    except OSError:
-        return b""
 
 
 def _header(path: Path, start: bytes) -> _Header | None:
@@ -197,7 +181,7 @@ def _header(path: Path, start: bytes) -> _Header | None:
     file = BytesIO(start)
     dataset = open_header(file)
     if file.tell() == len(start) == _HEADER:  # it goes on
-        dataset = open_header(BytesIO(_start(path, -1)))
+        dataset = open_header(BytesIO(first_bytes(path, -1)))
     try:
         return None if dataset is None else _kept(dataset)
     except BROKEN:
