@@ -90,6 +90,7 @@ def open_header(file: BinaryIO) -> "FileDataset | None":
 
     _silence()
     try:
-        return read_partial(file, stop_when=_is_past, force=True)
+        dataset = read_partial(file, stop_when=_is_past, force=True)
     except BROKEN:
         return None
+    return dataset if len(dataset) else None

@@ -67,14 +67,16 @@ def _begins_with_elements(head: bytes, *, order: str, explicit: bool) -> bool:
             name = head[place + 4 : place + 6]
             if name not in _VR:
                 return False
-            if name in _LONG_VR:
-                return n_read + 1 >= _ENOUGH  # a sequence: what is within need not rise
-            (length,) = struct.unpack_from(f"{order}H", head, place + 6)
+            wide = name in _LONG_VR  # two empty bytes, then a length of four
+            place += 12 if wide else 8
+            if place > len(head):
+                return False
+            code, size = ("I", 4) if wide else ("H", 2)
+            (length,) = struct.unpack_from(f"{order}{code}", head, place - size)
         else:
-            (length,) = struct.unpack_from(f"{order}I", head, place + 4)
-            if length == 0xFFFFFFFF or length > 1024:
-                return n_read + 1 >= _ENOUGH
-        last, n_read, place = tag, n_read + 1, place + 8 + length
+            place += 8
+            (length,) = struct.unpack_from(f"{order}I", head, place - 4)
+        last, n_read, place = tag, n_read + 1, place + length
         if n_read >= _ENOUGH:
             return True
     return False

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.config import disable_value_validation
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -88,8 +89,9 @@ def made(
         content = values.astype(values.dtype.newbyteorder(order)).tobytes()
         dataset.PixelData = content + bytes(len(content) % 2)
         dataset["PixelData"].VR = "OW" if bits > 8 or syntax == ImplicitVRLittleEndian else "OB"
-    for name, value in elements.items():
-        setattr(dataset, name, value)
+    with disable_value_validation():
+        for name, value in elements.items():
+            setattr(dataset, name, value)
     return dataset
 
 
