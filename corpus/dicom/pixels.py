@@ -5,11 +5,12 @@ by the table or the window for the values of interest (`corpus.dicom.tones`), an
 turned over. Overlays are not burnt in. Every picture with colours ends as RGB.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.errors import ImageError
+from core.runs.decoding import Frame, frame_index
 from corpus.dicom.datasets import BROKEN, open_dataset
 from corpus.dicom.tones import Levels, Mask, Stored, Tones
 from corpus.images.window import window
@@ -17,9 +18,6 @@ from corpus.images.window import window
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
     from pydicom.uid import UID
-
-Frame = Literal["first", "middle", "last"] | int
-"""Which frame of several; a number counts from 1, and one past the end is the last."""
 
 _LARGEST = 178_956_970  # pixels of a frame: where Pillow refuses a picture, too
 
@@ -86,10 +84,8 @@ def _chosen(dataset: "Dataset", frame: Frame) -> tuple[int, tuple[str, ...]]:
     n_frames = int(dataset.get("NumberOfFrames") or 1)
     if n_frames < 2:
         return 0, ()
-    places = {"first": 0, "middle": n_frames // 2, "last": n_frames - 1}
-    if isinstance(frame, str):
-        return places[frame], (f"DICOM: {frame} frame of several",)
-    return min(max(frame, 1), n_frames) - 1, (f"DICOM: frame {frame} of several, or the last",)
+    which = f"frame {frame}, or the last," if isinstance(frame, int) else f"{frame} frame"
+    return frame_index(frame, n_frames), (f"DICOM: {which} of several (of {n_frames})",)
 
 
 def _decoded(dataset: "FileDataset", index: int) -> Stored:
