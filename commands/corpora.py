@@ -22,6 +22,10 @@ def prepare(
     workspace: WorkspaceOption = RUNS,
     layout: Annotated[str | None, typer.Option(help="Layout, where recognising fails.")] = None,
     protocol: ProtocolOption = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(help="Metadata column whose values are the groups, such as PMCID."),
+    ] = None,
     config: ConfigOption = None,
     settings: SetOption = None,
     strict: StrictOption = False,
@@ -32,7 +36,7 @@ def prepare(
     from corpus.prepare import PrepareConfig, overview
     from corpus.prepare import prepare as run
 
-    options = {"protocol": protocol}
+    options = {"protocol": protocol, "group_by": group_by}
     chosen = configured(PrepareConfig(), file=config, given=settings or (), options=options)
     corpus = run(source, Workspace(workspace), config=chosen, layout=layout, strict=strict)
     typer.echo("\n".join(overview(corpus)))

@@ -16,6 +16,7 @@ from core.labels import LabelSpace
 from core.progress import progress, say
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
 from core.storage.folders import META, new_folder
+from core.storage.packed import file_state
 from corpus.folds import assign_folds
 from corpus.images.cache import build_cache
 from corpus.phantom.write import draw_corpus
@@ -48,6 +49,7 @@ class PrepareConfig:
         seed: decides which groups share a fold, and what the phantom corpus shows.
         image_size: pixels of the cache that is built at once; others follow when they are needed.
         phantom_images: size of the phantom corpus, drawn where no other is given.
+        group_by: metadata column whose values are the groups; "" for the groups that are given.
     """
 
     protocol: Protocol = "crossfit"
@@ -57,6 +59,7 @@ class PrepareConfig:
     seed: int = 0
     image_size: int = 224
     phantom_images: int = 600
+    group_by: str = ""
 
     def __post_init__(self) -> None:
         # Where one of three folds is left out, two are left along which choices are cross-fitted.
@@ -103,7 +106,7 @@ def prepare(
         n = config.phantom_images
         with progress("drawing", total=n, unit="images") as advance:
             source = draw_corpus(workspace.phantom, n_images=n, seed=config.seed, advance=advance)
-    reading = read_corpus(source, layout=layout, strict=strict)
+    reading = read_corpus(source, layout=layout, strict=strict, group_by=config.group_by)
     table = reading.table
     _refuse_names(table)
     labels = _concepts(table.of(split="train"))
@@ -123,6 +126,7 @@ def prepare(
     table = _halve_valid(table, seed=config.seed)
     cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
     table = _mark_readable(table, set(cache.errors))
+    _refuse_unreadable(table, cache.errors)
     corpus = Corpus(
         name=PHANTOM if drawn else f"{source.stem} ({reading.layout})",
         table=table,
@@ -220,6 +224,16 @@ def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:
     return replace(table, metadata={**table.metadata, "readable": marks})
 
 
+def _refuse_unreadable(table: ImageTable, errors: dict[str, str]) -> None:
+    """Refuse a corpus of which no training image can be decoded: there is nothing to learn from."""
+    train = table.of(split="train").image_ids
+    if all(image_id in errors for image_id in train):
+        raise CorpusError(
+            f"none of {count(len(train), 'training image')} can be decoded, for example"
+            f" {errors[train[0]]}"
+        )
+
+
 def _notes(errors: dict[str, str]) -> list[str]:
     if not errors:
         return []
@@ -239,10 +253,17 @@ def _fingerprint(table: ImageTable, protocol: Protocol) -> str:
     folds = [int(fold) for fold in table.folds]
     marks, halves = table.metadata["readable"], table.metadata[HALF]
     taught = [table.taught_categories] if table.taught_categories else []
-    sizes = [path.stat().st_size if path.exists() else -1 for path in map(Path, table.paths)]
+    sizes = [_size(path) for path in map(Path, table.paths)]
     parts = (table.image_ids, table.categories, table.splits, folds, table.concepts)
     other = [*taught, *([] if protocol == "holdout" else [protocol])]
     return fingerprint(*parts, marks, halves, sizes, *other)
+
+
+def _size(path: Path) -> int:
+    try:
+        return file_state(path).st_size
+    except FileNotFoundError:
+        return -1
 
 
 def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import CorpusError
-from corpus.readers.imageclef import (
+from corpus.readers.releases.imageclef import (
     EDITION_2022,
     EDITION_2023,
     EDITION_2025,
@@ -17,7 +17,7 @@ from corpus.readers.imageclef import (
     read_imageclef_2026,
 )
 
-RADBENCH = Path(__file__).parents[4] / "shared" / "radbench"
+RADBENCH = Path(__file__).parents[5] / "shared" / "radbench"
 
 
 @pytest.fixture
