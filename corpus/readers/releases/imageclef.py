@@ -263,10 +263,9 @@ def _images_of(
 
 def _holders(home: Path) -> list[Path]:
     """Where the images of several splits lie together: `images/`, else `images.zip`."""
-    if (home / "images").is_dir():
+    if (home / "images").is_dir() or not home.is_dir():
         return [home / "images"]
-    archive = find_file(home, "images.zip")
-    return [archive] if archive is not None and archive.stem.lower() == "images" else []
+    return [path for path in home.iterdir() if path.name.lower() == "images.zip"]
 
 
 def _told(path: Path, lists: Mapping[str, ConceptList]) -> FoundImage:
