@@ -1,4 +1,4 @@
-"""Commands that read corpora: prepare, stats."""
+"""Commands that read corpora: prepare, stats, deal."""
 
 from pathlib import Path
 from typing import Annotated
@@ -66,3 +66,32 @@ def stats(
         name = f"stats-{source.resolve().stem}-{corpus.fingerprint}"
         lines = write_stats(corpus, home.reports / name)
     typer.echo("\n".join(lines))
+
+
+def deal(
+    source: Annotated[
+        Path, typer.Argument(help="Manifest, or folder of images with one concept list.")
+    ],
+    out: Annotated[Path, typer.Option(help="The manifest to write, a .csv.")],
+    valid: Annotated[float, typer.Option(help="Share of valid, 0 for none.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of test, 0 for none.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Decides ties: another one, another deal.")] = 0,
+    concepts: Annotated[
+        Path | None, typer.Option(help="The concept list, where the folder has not just one.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a manifest that is there.")
+    ] = False,
+    strict: StrictOption = False,
+) -> None:
+    """Deal an archive into train, valid and test: whole groups, by category and concept."""
+    from corpus.deal import DealConfig, dealt_lines, refuse_overwriting, write_manifest
+    from corpus.deal import deal as run
+    from corpus.readers.unsplit import read_archive
+
+    config = DealConfig(valid=valid, test=test, seed=seed)
+    refuse_overwriting(out, overwrite=overwrite)
+    reading = read_archive(source, concepts=concepts, strict=strict)
+    table = run(reading, config=config)
+    write_manifest(table, out)
+    typer.echo("\n".join([*dealt_lines(reading, table, config=config), str(out)]))

@@ -1,6 +1,6 @@
 """What every reader makes of a corpus' files: one image table and all that was strange about it."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ import numpy as np
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
+from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from corpus.readers.annotations import Annotations, annotation_notes
 from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage, natural_key
@@ -65,8 +66,8 @@ def make_reading(
 
     Raises:
         CorpusError: there is no labelled training image, an id stands twice, the files contradict
-            each other, a group of test has images in train or valid, or the reading is strict
-            and labels or images are lost.
+            each other, or the reading is strict and labels or images are lost or a group has
+            images in more than one split.
     """
     images = _in_order(found)
     collected = [*notes, *(note for concepts in lists.values() for note in concepts.notes)]
@@ -74,7 +75,7 @@ def make_reading(
     for said in annotations:
         collected += annotation_notes(images, said)
     table = _table(images, lists, annotations, manual or {})
-    refuse_crossing_groups(table, together=("train", "valid"))
+    collected += crossing_notes(table, strict=strict)
     collected += category_notes(table, manual or {})
     collected += table_notes(table)
     return Reading(
@@ -198,21 +199,24 @@ def _unseen_concepts(table: ImageTable) -> Iterable[Note]:
         )
 
 
-def refuse_crossing_groups(table: ImageTable, *, together: Sequence[str] = ()) -> None:
-    """Images of a group resemble each other: no later score would mean anything.
+def crossing_notes(table: ImageTable, *, strict: bool = False) -> Iterable[Note]:
+    """What crosses the splits: images of a group resemble each other.
 
     Args:
         table: the images.
-        together: splits that count as one, for they are dealt into folds together.
-
-    Raises:
-        CorpusError: a group has images in more than one split.
+        strict: the note is to refuse them, so it says what to do.
     """
-    splits_of: dict[str, set[str]] = defaultdict(set)
-    for group, split in zip(table.groups, table.splits, strict=True):
-        splits_of[group].add(together[0] if split in together else split)
-    if crossing := sorted((g for g, s in splits_of.items() if len(s) > 1), key=natural_key):
-        raise CorpusError(
-            f"{count(len(crossing), 'group')} with images in more than one split:"
-            f" {first_few(crossing)}; deal whole groups to one split, or leave the groups out"
-        )
+    crossing = CrossingGroups.of(table)
+    if not len(crossing):
+        return
+    text = f"{count(len(crossing), 'group')} with images in more than one split"
+    some = f"{first_few(sorted(crossing.images, key=natural_key))}; {crossing.counted()}"
+    kept = "the split stays as it is, folds keep groups whole, scores are given without them too"
+    listed = f"{kept}; `prepare` lists them in corpus/{CROSSING_FILE}"
+    yield Note(f"{text}: {some}; {REMEDIES if strict else listed}", grave=True)
+
+
+REMEDIES = (
+    "deal whole groups to one split (`deal` does), take the groups out of the corpus' tables, or"
+    " leave --strict away to keep the split"
+)
