@@ -48,10 +48,13 @@ def stats(
     names: Annotated[
         Path | None, typer.Option(help="File with names of concepts: CUI, TAB or comma, name.")
     ] = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Look for near-duplicate images across splits.")
+    ] = False,
 ) -> None:
     """Count a corpus: tables and figures of images, concepts, categories, and of train and valid.
 
-    Images are not opened, and a SOURCE need not be prepared.
+    Images are opened only to look for near-duplicates, and a SOURCE need not be prepared.
     """
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
@@ -60,11 +63,17 @@ def stats(
 
     home = Workspace(workspace)
     if source is None:
-        lines = write_stats(named(corpus_or_phantom(home), names), home.reports / "stats")
+        corpus, found = named(corpus_or_phantom(home), names), home.duplicates
+        lines = write_stats(corpus, home.reports / "stats")
     else:
         corpus = read_unprepared(source, layout=layout, names=names)
         name = f"stats-{source.resolve().stem}-{corpus.fingerprint}"
+        found = home.reports / name.replace("stats", "duplicates", 1)
         lines = write_stats(corpus, home.reports / name)
+    if duplicates:
+        from corpus.duplicates.found import write_duplicates
+
+        lines += write_duplicates(corpus, found, cache=home.cache)
     typer.echo("\n".join(lines))
 
 

@@ -58,6 +58,10 @@ def score(
             help="2017-2020: the number of the public script, which lets faults pass.",
         ),
     ] = False,
+    workspace: Annotated[
+        Path | None,
+        typer.Option("-w", "--workspace", help="Score also without images like those of train."),
+    ] = None,
 ) -> None:
     """Give the official score of a submission, bit for bit."""
     import json
@@ -68,12 +72,24 @@ def score(
     result = score_submission(submission, truth=truth, edition=edition, public_script=public_script)
     if result.warnings:
         typer.echo("\n".join(first_lines(result.warnings)), err=True)
+    apart = None
+    if workspace is not None:
+        from core.runs.workspace import Workspace
+        from ensembles.submission.apart import score_apart
+
+        home = Workspace(workspace)
+        apart = score_apart(
+            submission, truth=truth, edition=edition, workspace=home, public_script=public_script
+        )
     if as_json:
-        typer.echo(json.dumps({"f1": result.f1, "n_images": result.n_images}))
+        both = {"apart": {"f1": apart.f1, "n_images": apart.n_images}} if apart else {}
+        typer.echo(json.dumps({"f1": result.f1, "n_images": result.n_images, **both}))
         return
     typer.echo(f"F1 {result.f1!r} over {result.n_images:,} images ({edition} rule)")
     if result.secondary_f1 is not None:
         typer.echo(f"secondary F1 {result.secondary_f1!r} over {result.n_secondary:,} images")
+    if apart is not None:
+        typer.echo(apart.sentence)
 
 
 def check(
