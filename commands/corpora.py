@@ -26,6 +26,10 @@ def prepare(
         str | None,
         typer.Option(help="Metadata column whose values are the groups, such as PMCID."),
     ] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(help="Page or frame of files with several: first, middle, last, or a number."),
+    ] = None,
     config: ConfigOption = None,
     settings: SetOption = None,
     strict: StrictOption = False,
@@ -36,7 +40,7 @@ def prepare(
     from corpus.prepare import PrepareConfig, overview
     from corpus.prepare import prepare as run
 
-    options = {"protocol": protocol, "group_by": group_by}
+    options = {"protocol": protocol, "group_by": group_by, "frames": frames}
     chosen = configured(PrepareConfig(), file=config, given=settings or (), options=options)
     corpus = run(source, Workspace(workspace), config=chosen, layout=layout, strict=strict)
     typer.echo("\n".join(overview(corpus)))

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from core.errors import ConfigError, CorpusError, as_typed, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
+from core.runs.decoding import Background, Decoding, parse_frame
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
 from corpus.deal import NO_VALID, deal_valid
 from corpus.folds import assign_folds
-from corpus.images.cache import build_cache
+from corpus.images.cache import ImageCache, build_cache
+from corpus.images.decode import changes_pixels, remark_kind
 from corpus.phantom.write import draw_corpus
 from corpus.readers.layouts import read_corpus
 from corpus.readers.notes import count
@@ -30,7 +33,10 @@ PHANTOM = "phantom corpus"
 
 _LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
 
-_FILES = {"images.csv", "labels.txt", "names.csv", CROSSING_FILE, META}
+UNREADABLE, REMARKS = "unreadable.csv", "remarks.csv"
+"""Beside the prepared corpus: images that cannot be decoded, and why; what was done to others."""
+
+_FILES = {"images.csv", "labels.txt", "names.csv", CROSSING_FILE, UNREADABLE, REMARKS, META}
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the last: bytes that are not UTF-8
 
@@ -51,6 +57,9 @@ class PrepareConfig:
         image_size: pixels of the cache that is built at once; others follow when they are needed.
         phantom_images: size of the phantom corpus, drawn where no other is given.
         group_by: metadata column whose values are the groups; "" for the groups that are given.
+        background: what transparent pixels are put on, black or white.
+        frames: which page of a TIFF, frame of an animation or of a DICOM series is read: first,
+            middle, last, or a number from 1 on; `usual` is the middle of a series, else the first.
     """
 
     protocol: Protocol = "crossfit"
@@ -61,6 +70,8 @@ class PrepareConfig:
     image_size: int = 224
     phantom_images: int = 600
     group_by: str = ""
+    background: Background = "black"
+    frames: str = "usual"
 
     def __post_init__(self) -> None:
         # Where one of three folds is left out, two are left along which choices are cross-fitted.
@@ -73,6 +84,12 @@ class PrepareConfig:
             raise ConfigError(f"seed: expected 0 or more, found {self.seed}")
         if self.phantom_images < 1:
             raise ConfigError(f"phantom_images: expected at least 1, found {self.phantom_images}")
+        _ = self.decoding  # checks the rest
+
+    @property
+    def decoding(self) -> Decoding:
+        """How files are read that leave a choice."""
+        return Decoding(background=self.background, frame=parse_frame(self.frames))
 
 
 def prepare(
@@ -129,7 +146,8 @@ def prepare(
         n_folds = {split: k for split, k in splits.items() if split in table.splits}
     table = table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
     table = _halve_valid(table, seed=config.seed)
-    cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
+    size, decoding = config.image_size, config.decoding
+    cache = build_cache(table, workspace.cache, size=size, decoding=decoding, strict=strict)
     table = _mark_readable(table, set(cache.errors))
     _refuse_unreadable(table, cache.errors)
     corpus = Corpus(
@@ -138,11 +156,12 @@ def prepare(
         labels=labels,
         names=reading.names,
         edition=reading.edition,
-        fingerprint=_fingerprint(table, config.protocol),
-        notes=(*notes, *_notes(cache.errors)),
+        fingerprint=_fingerprint(table, config.protocol, cache, decoding),
+        notes=(*notes, *_notes(cache, workspace.corpus)),
         protocol=config.protocol,
+        decoding=decoding,
     )
-    _save(corpus, workspace.corpus, source=source)
+    _save(corpus, workspace.corpus, source=source, cache=cache)
     return corpus
 
 
@@ -249,21 +268,34 @@ def _refuse_unreadable(table: ImageTable, errors: dict[str, str]) -> None:
         )
 
 
-def _notes(errors: dict[str, str]) -> list[str]:
-    if not errors:
-        return []
-    return [
-        f"{len(errors)} images cannot be decoded and are left out of training; in the test split"
-        f" they get what their category alone says: {first_few(errors.values(), n=3)}"
-    ]
+def _notes(cache: ImageCache, folder: Path) -> list[str]:
+    """What decoding met, a line a kind."""
+    notes = []
+    if errors := cache.errors:
+        notes.append(
+            f"{len(errors)} images cannot be decoded and are left out of training; in the test"
+            f" split they get what their category alone says: {first_few(errors.values(), n=3)};"
+            f" all are listed in {folder / UNREADABLE}"
+        )
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for image_id in cache.image_ids:
+        for remark in cache.remarks.get(image_id, ()):
+            by_kind[remark_kind(remark)].append(image_id)
+    for kind, ids in sorted(by_kind.items(), key=lambda found: -len(found[1])):
+        notes.append(f"{count(len(ids), 'image')}: {kind}: {first_few(ids, n=3)}")
+    return notes
 
 
-def _fingerprint(table: ImageTable, protocol: Protocol) -> str:
+def _fingerprint(
+    table: ImageTable, protocol: Protocol, cache: ImageCache, decoding: Decoding
+) -> str:
     """What later stages recognise the corpus by, wherever it lies.
 
     The sizes of the files stand for what the images show. Further columns are no part of it: most
     detectors never see them, and what does, names them in its own fingerprint. The protocol is a
-    part of it only where it is not `holdout`, the only one that earlier versions knew.
+    part of it only where it is not `holdout`, the only one that earlier versions knew. So are how
+    files are read that leave a choice, and which images are shown otherwise than by their bare
+    bytes: only where there are such.
     """
     folds = [int(fold) for fold in table.folds]
     marks, halves = table.metadata["readable"], table.metadata[HALF]
@@ -271,6 +303,8 @@ def _fingerprint(table: ImageTable, protocol: Protocol) -> str:
     sizes = [_size(path) for path in map(Path, table.paths)]
     parts = (table.image_ids, table.categories, table.splits, folds, table.concepts)
     other = [*taught, *([] if protocol == "holdout" else [protocol])]
+    shown = [i for i, met in sorted(cache.remarks.items()) if any(map(changes_pixels, met))]
+    other += [*([decoding.changes] if decoding.changes else []), *([shown] if shown else [])]
     return fingerprint(*parts, marks, halves, sizes, *other)
 
 
@@ -281,12 +315,14 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:
+def _save(corpus: Corpus, folder: Path, *, source: Path, cache: ImageCache) -> None:
+    changes = corpus.decoding.changes
     meta = {
         "name": corpus.name,
         "edition": corpus.edition,
         "fingerprint": corpus.fingerprint,
         "protocol": corpus.protocol,
+        **({"decoding": changes} if changes else {}),
         "n_images": len(corpus.table),
         "n_concepts": len(corpus.labels),
         "has_categories": any(c != UNKNOWN for c in corpus.table.categories),
@@ -298,5 +334,14 @@ def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:
         corpus.labels.save(draft / "labels.txt")
         if len(crossing := CrossingGroups.of(corpus.table)):
             crossing.save(draft / CROSSING_FILE)
-        with (draft / "names.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(sorted(corpus.names.items()))
+        _write_rows(draft / "names.csv", sorted(corpus.names.items()))
+        if cache.errors:
+            _write_rows(draft / UNREADABLE, cache.errors.items())
+        if remarks := cache.remarks:
+            rows = [(i, remark) for i in cache.image_ids for remark in remarks.get(i, ())]
+            _write_rows(draft / REMARKS, rows)
+
+
+def _write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
