@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from core.config import overlay
 from core.errors import ConfigError, CorpusError, ImageError
 from core.runs.workspace import Corpus, Workspace
+from corpus.images.cache import build_cache
 from corpus.prepare import (
     PrepareConfig,
     corpus_or_phantom,
@@ -331,3 +333,62 @@ def test_a_group_may_cross_train_and_valid_only_where_they_are_dealt_together(
     manifest.write_text("\n".join(lines)[:-1] + "a\n", encoding="utf-8")
     with pytest.raises(CorpusError, match="more than one split"):
         made(config=CROSSFIT)
+
+
+def test_a_corpus_without_a_readable_training_image_is_refused(
+    manifest: Path, workspace: Workspace
+) -> None:
+    for number in range(6):
+        (manifest.parent / f"train{number}.png").write_bytes(b"no image")
+    with pytest.raises(
+        CorpusError,
+        match=r"^none of 6 training images can be decoded, for example .*train0\.png: not an im",
+    ):
+        prepare(manifest, workspace, config=CONFIG)
+    assert not workspace.has_corpus()
+
+
+def test_a_column_makes_the_groups_where_it_is_asked_for(
+    manifest: Path, workspace: Workspace
+) -> None:
+    lines = manifest.read_text(encoding="utf-8").splitlines()
+    articles = ["PMCID", "PMC1", "PMC1", "PMC2", "PMC2", "", "PMC3", *"abcd", "x", "y"]
+    pairs = zip(lines, articles, strict=True)
+    manifest.write_text("".join(f"{line},{article}\n" for line, article in pairs), "utf-8")
+    plain = prepare(manifest, workspace, config=CONFIG)
+    assert plain.table.groups == plain.table.image_ids
+    corpus = prepare(manifest, workspace, config=overlay(CONFIG, {"group_by": "pmcid"}))
+    assert corpus.table.groups[:6] == ("PMC1", "PMC1", "PMC2", "PMC2", "train4", "PMC3")
+    folds = corpus.table.of(split="train").folds
+    assert folds[0] == folds[1]
+    assert folds[2] == folds[3]
+    assert "groups by PMCID: 9 groups" in corpus.notes
+    assert (
+        "groups by PMCID: 1 image without a value, each a group of its own: ['train4']"
+        in corpus.notes
+    )
+
+
+def test_the_same_images_zipped_are_the_same_corpus(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    plain, packed = tmp_path / "plain", tmp_path / "packed"
+    packed.mkdir()
+    for split in ROWS:
+        (plain / f"{split}_images").mkdir(parents=True)
+        with zipfile.ZipFile(packed / f"{split}_images.zip", "w") as archive:
+            for number in range(4):
+                path = plain / f"{split}_images" / f"{split}{number}.png"
+                Image.fromarray(rng.integers(0, 255, (40, 40), dtype=np.uint8)).save(path)
+                archive.write(path, f"{split}/{path.name}")
+        listed = "".join(f"{split}{n},C{n // 2}\n" for n in range(4))
+        for folder in (plain, packed):
+            (folder / f"{split}_concepts.csv").write_text(f"ID,CUIs\n{listed}", encoding="utf-8")
+    made, pixels = [], []
+    for folder in (plain, packed):
+        home = Workspace(folder / "runs")
+        made.append(prepare(folder, home, config=CONFIG))
+        pixels.append(build_cache(made[-1].table, home.cache, size=32).pixels)
+    assert made[0].fingerprint == made[1].fingerprint
+    assert made[1].table.paths[0] == str(packed / "train_images.zip/train/train0.png")
+    assert made[1].table.metadata["readable"] == ("1",) * 12
+    assert np.array_equal(pixels[0], pixels[1])

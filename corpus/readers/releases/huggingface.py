@@ -126,7 +126,7 @@ def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
         text = f"{count(len(found.nothing), 'image')} whose only concept is a word for none"
         notes.append(Note(f"{text}, taken for no concept: {first_few(found.nothing)}"))
     first = shards["train"][0] if "train" in shards else folder
-    lists = {
+    lists: dict[str, ConceptList] = {
         split: ConceptList(
             path=shards[split][0],
             concepts=found.concepts[split],

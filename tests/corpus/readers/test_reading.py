@@ -9,7 +9,7 @@ from corpus.readers.annotations import Annotations
 from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note
-from corpus.readers.reading import Reading, make_reading
+from corpus.readers.reading import Reading, make_reading, regrouped
 
 CATEGORIES = ("DRAN", "DRCO", "DRCT", "DRMR", "DRPE", "DRUS", "DRXR")
 
@@ -198,3 +198,38 @@ def test_notes_of_the_files_come_before_those_of_the_table() -> None:
     reading = read([image("a")], {"a": ()}, notes=[Note("first")])
     assert reading.notes[0] == "first"
     assert reading.notes[1].startswith("train: 1 image known to have no concept")
+
+
+def test_a_column_becomes_the_groups() -> None:
+    found = [image("a"), image("b"), image("c", "valid"), image("d", "test")]
+    rows = {"a": {"PMCID": "P1"}, "b": {"PMCID": "P1"}, "c": {"PMCID": ""}, "d": {"PMCID": "P2"}}
+    reading = read(
+        found, {"a": ("C1",), "b": ("C1",)}, {"c": ("C1",)}, annotations=[said(rows, "PMCID")]
+    )
+    assert reading.table.groups == ("a", "b", "c", "d")
+    grouped = regrouped(reading, "pmcid", strict=True)
+    assert grouped.table.groups == ("P1", "P1", "c", "P2")
+    assert grouped.notes[len(reading.notes) :] == (
+        "groups by PMCID: 2 groups",
+        "groups by PMCID: 1 image without a value, each a group of its own: ['c']",
+    )
+    with pytest.raises(CorpusError, match=r"--group-by study: no such column; .* \['PMCID'\]"):
+        regrouped(reading, "study", strict=False)
+
+
+def test_groups_by_a_column_that_cross_the_splits_are_counted() -> None:
+    found = [image("a"), image("b", "test")]
+    rows = {"a": {"PMCID": "P1"}, "b": {"PMCID": "P1"}}
+    reading = read(found, {"a": ("C1",)}, annotations=[said(rows, "PMCID")])
+    assert (
+        "1 group with images in more than one split"
+        in regrouped(reading, "PMCID", strict=False).notes[-1]
+    )
+    with pytest.raises(CorpusError, match="refused by a strict reading: 1 group with images in"):
+        regrouped(reading, "PMCID", strict=True)
+
+
+def test_a_column_without_a_value_makes_no_groups() -> None:
+    reading = read([image("a")], {"a": ("C1",)}, annotations=[said({"a": {"x": ""}}, "x")])
+    with pytest.raises(CorpusError, match="--group-by x: no image has a value in that column"):
+        regrouped(reading, "x", strict=False)
