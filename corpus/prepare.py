@@ -134,7 +134,7 @@ def prepare(
     labels = _concepts(table.of(split="train"))
     if not len(labels):
         raise CorpusError(f"{source}: no image of the training split has concepts")
-    notes = [note for note in reading.notes if not (dealt and note == NO_VALID)] + dealt
+    notes = [note for note in reading.notes if not (dealt and note.startswith(NO_VALID))] + dealt
     if config.protocol == "crossfit":
         n_folds = {LABELLED: config.folds}
         labels, of_train = _concepts(table.of(split=LABELLED)), labels
@@ -143,7 +143,7 @@ def prepare(
     else:
         _refuse_crossing_valid(table)
         splits = {"train": config.train_folds, "valid": config.valid_folds}
-        n_folds = {split: k for split, k in splits.items() if split in table.splits}
+        n_folds = {split: k for split, k in splits.items() if split in _labelled_splits(table)}
     table = table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
     table = _halve_valid(table, seed=config.seed)
     size, decoding = config.image_size, config.decoding
@@ -247,10 +247,14 @@ def _halve_valid(table: ImageTable, *, seed: int) -> ImageTable:
     The paper drew images at random; here whole groups are dealt, like folds, for the images of a
     patient in the other half would flatter the score.
     """
-    n_folds = {"valid": 2} if "valid" in table.splits else {}
+    n_folds = {"valid": 2} if "valid" in _labelled_splits(table) else {}
     halves = assign_folds(table, n_folds=n_folds, seed=seed)
     names = tuple("" if half < 0 else f"val{half + 1}" for half in halves)
     return replace(table, metadata={**table.metadata, HALF: names})
+
+
+def _labelled_splits(table: ImageTable) -> set[str]:
+    return set(table.take(table.labelled).splits)
 
 
 def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:

@@ -392,3 +392,18 @@ def test_the_same_images_zipped_are_the_same_corpus(tmp_path: Path) -> None:
     assert made[1].table.paths[0] == str(packed / "train_images.zip/train/train0.png")
     assert made[1].table.metadata["readable"] == ("1",) * 12
     assert np.array_equal(pixels[0], pixels[1])
+
+
+def test_valid_images_without_labels_are_prepared(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        for number in range(6):
+            name = tmp_path / split / f"{split}{number}.png"
+            Image.fromarray(np.full((9, 9), number, np.uint8)).save(name)
+    rows = "".join(f"train{n},C{n % 2}\n" for n in range(6))
+    (tmp_path / "train_concepts.csv").write_text(f"ID,CUIs\n{rows}", encoding="utf-8")
+    for protocol in ("crossfit", "holdout"):
+        config = overlay(CONFIG, {"protocol": protocol, "folds": 3})
+        corpus = prepare(tmp_path, Workspace(tmp_path / protocol), config=config)
+        assert corpus.table.splits == ("train",) * 6 + ("valid",) * 6
+        assert corpus.table.concepts[6:] == (None,) * 6

@@ -316,7 +316,7 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
     both = read_concept_list(home / "concepts.csv", COMMA_LIST)
     lists, notes = _divide(both)
     names, noted = read_names(find_file(home, "cui_mapping.csv"))
-    found, test_places = [], places_of(folder)
+    found, test_places = [], places_of(folder, home)
     notes = [*notes, *noted, *test_places.notes]
     for place in _holders(home):
         paths, ignored = image_files(place)

@@ -92,6 +92,28 @@ def test_linked_folders_and_files_are_followed_and_broken_links_counted(tmp_path
     )
 
 
+def test_links_that_go_round_in_a_circle_are_broken_ones(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "b").symlink_to("c")
+    (tmp_path / "c").symlink_to("b")
+    paths, (note,) = image_files(tmp_path)
+    assert [path.name for path in paths] == ["a.jpg"]
+    assert note.text == f"{tmp_path}: 2 links to a file that is not there, left out: ['b', 'c']"
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(folder)
+
+    monkeypatch.setattr("corpus.readers.files.os.scandir", refuse)
+    with pytest.raises(
+        CorpusError, match=rf"^{tmp_path}: may not be read; change its permissions$"
+    ):
+        image_files(tmp_path)
+
+
 def test_two_categories_on_the_way_to_an_image_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "train/DRCT/DRXR/a.jpg")
     with pytest.raises(CorpusError, match=r"a\.jpg: folders of two categories on its way, DRCT an"):

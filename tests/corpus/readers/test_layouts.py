@@ -174,6 +174,12 @@ def test_a_corpus_one_folder_below_is_pointed_to(tmp_path: Path) -> None:
         read_corpus(tmp_path)
 
 
+def test_a_corpus_two_folders_below_is_pointed_to(tmp_path: Path) -> None:
+    lay(tmp_path / "ROCOv2/v2", "2025")
+    with pytest.raises(CorpusError, match=rf"there is one in {tmp_path}/ROCOv2/v2$"):
+        read_corpus(tmp_path)
+
+
 def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
     (tmp_path / "corpus.zip").touch()
     with pytest.raises(CorpusError, match=r"corpus.zip: a manifest ends in .csv or .parquet; unp"):

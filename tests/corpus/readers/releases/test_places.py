@@ -43,3 +43,14 @@ def test_an_archive_counts_where_no_folder_of_its_split_has_anything(tmp_path: P
     assert [note.text for note in places.notes] == [
         "train_images.zip: not read, train/ lies beside it"
     ]
+
+
+def test_a_folder_and_a_link_to_it_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "train_images").mkdir()
+    (tmp_path / "train_images/a.jpg").touch()
+    (tmp_path / "train").symlink_to("train_images")
+    places = places_of(tmp_path)
+    assert places.of_split["train"] == (tmp_path / "train",)
+    assert [note.text for note in places.notes] == [
+        f"train_images/: the same folder as {tmp_path / 'train'}, read once"
+    ]
