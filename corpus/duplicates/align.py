@@ -21,7 +21,7 @@ STEPS = 8  # Gauss-Newton steps at most, on each of two smoothnesses
 
 FAINT = np.float32(2.0)  # grey levels of detail that count half as much
 
-HOPELESS = 0.5  # similarity after the first smoothness below which the second is not tried
+HOPELESS = 0.7  # similarity after the first smoothness below which the second is not tried
 
 FARTHEST = 0.25  # of a side, beyond which a step went astray
 

@@ -317,22 +317,80 @@ def test_a_holdout_corpus_keeps_its_fingerprint_and_its_one_view(
     assert made(config=CROSSFIT).fingerprint != corpus.fingerprint
 
 
+def with_groups(manifest: Path, groups: str) -> None:
+    """Give the twelve images these groups, a letter each."""
+    lines = manifest.read_text(encoding="utf-8").splitlines()
+    cells = ["group", *groups]
+    text = "\n".join(f"{line},{cell}" for line, cell in zip(lines, cells, strict=True))
+    manifest.write_text(text + "\n", encoding="utf-8")
+
+
 def test_a_group_may_cross_train_and_valid_only_where_they_are_dealt_together(
     made: Prepare, manifest: Path
 ) -> None:
-    text = manifest.read_text(encoding="utf-8").splitlines()
-    groups = ["group", *"abcdef", *"aghi", *"jk"]
-    lines = [f"{line},{group}" for line, group in zip(text, groups, strict=True)]
-    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"1 group with images in more than one split: \['a'\]"):
+    with_groups(manifest, "abcdef" + "aghi" + "jk")
+    with pytest.raises(CorpusError, match=r"1 group .* in valid: \['a'\].*--protocol crossfit"):
         made()
     table = made(config=CROSSFIT).table
     folds = dict(zip(table.image_ids, table.folds, strict=True))
     first, second = (i for i, g in zip(table.image_ids, table.groups, strict=True) if g == "a")
     assert folds[first] == folds[second]
-    manifest.write_text("\n".join(lines)[:-1] + "a\n", encoding="utf-8")
-    with pytest.raises(CorpusError, match="more than one split"):
-        made(config=CROSSFIT)
+
+
+@pytest.mark.parametrize("config", [CONFIG, CROSSFIT], ids=["holdout", "crossfit"])
+def test_a_group_may_cross_into_test_and_is_listed(
+    made: Prepare, manifest: Path, workspace: Workspace, config: PrepareConfig
+) -> None:
+    with_groups(manifest, "abcdef" + "lghi" + "ba")
+    corpus = made(config=config)
+    assert "train and test: 2 groups (2 and 2 images)" in "".join(corpus.notes)
+    listed = (workspace.corpus / "crossing_groups.csv").read_text(encoding="utf-8").splitlines()
+    assert listed == [
+        *["group,split,image_ids", "a,train,train0", "a,test,test1"],
+        *["b,train,train1", "b,test,test0"],
+    ]
+    made(config=config)  # the file is its own: it may be prepared again
+    with pytest.raises(CorpusError, match=r"refused by a strict reading: 2 groups.*`deal`"):
+        made(config=config, strict=True)
+
+
+def test_without_crossing_groups_nothing_is_listed(made: Prepare, workspace: Workspace) -> None:
+    made()
+    assert not (workspace.corpus / "crossing_groups.csv").exists()
+
+
+def without_valid(manifest: Path, *, times: int) -> None:
+    """Leave valid out, and take every image of train so often."""
+    header, *lines = manifest.read_text(encoding="utf-8").splitlines()
+    made = [f"image_id,{header}"]
+    for line in lines:
+        if ",valid," not in line:
+            name = line.partition(".")[0]
+            n = times if ",train," in line else 1
+            made += [f"{name}_{number},{line}" for number in range(n)]
+    manifest.write_text("\n".join(made) + "\n", encoding="utf-8")
+
+
+def test_a_corpus_without_valid_gets_a_tenth_of_train(made: Prepare, manifest: Path) -> None:
+    without_valid(manifest, times=10)
+    corpus = made()
+    splits = [corpus.table.splits.count(split) for split in ("train", "valid", "test")]
+    assert splits == [54, 6, 2]
+    assert set(corpus.table.of(split="valid").groups).isdisjoint(
+        corpus.table.of(split="train").groups
+    )
+    assert any(
+        "none given, so 6 images of 6 groups are dealt from train" in n for n in corpus.notes
+    )
+    assert "valid: no image" not in corpus.notes
+    assert made().fingerprint == corpus.fingerprint
+
+
+def test_where_valid_would_be_too_small_nothing_is_dealt(made: Prepare, manifest: Path) -> None:
+    without_valid(manifest, times=1)
+    corpus = made()
+    assert "valid" not in corpus.table.splits
+    assert "valid: no image" in corpus.notes
 
 
 def test_a_corpus_without_a_readable_training_image_is_refused(

@@ -186,12 +186,32 @@ def test_a_table_fills_in_the_category_that_no_folder_names() -> None:
     assert reading.table.categories == ("DRUS", "")
 
 
-def test_groups_that_cross_into_test_are_refused() -> None:
-    rows = {"a": {"group": "p2"}, "v": {"group": "p2"}, "t": {"group": "p3"}, "b": {"group": "p3"}}
+CROSSING = {
+    "a": {"group": "p2"},
+    "v": {"group": "p2"},
+    "t": {"group": "p3"},
+    "b": {"group": "p3"},
+}
+
+
+def read_crossing(*, strict: bool) -> Reading:
     found = [image("a"), image("b"), image("v", "valid"), image("t", "test")]
     train: dict[str, Concepts] = {"a": ("C1",), "b": ("C1",)}
-    with pytest.raises(CorpusError, match=r"1 group with images in more than one.*'p3'"):
-        read(found, train, {"v": ("C1",)}, annotations=[said(rows)])
+    return read(found, train, {"v": ("C1",)}, annotations=[said(CROSSING)], strict=strict)
+
+
+def test_groups_that_cross_keep_their_split_and_are_counted() -> None:
+    reading = read_crossing(strict=False)
+    assert reading.table.splits == ("train", "train", "valid", "test")
+    note = next(note for note in reading.notes if "more than one split" in note)
+    assert note.startswith("2 groups with images in more than one split: ['p2', 'p3'];")
+    assert "train and valid: 1 group (1 and 1 images), train and test: 1 group" in note
+    assert "corpus/crossing_groups.csv" in note
+
+
+def test_a_strict_reading_refuses_groups_that_cross_and_names_the_remedies() -> None:
+    with pytest.raises(CorpusError, match=r"2 groups with .*'p3'.*`deal`.*leave --strict away"):
+        read_crossing(strict=True)
 
 
 def test_notes_of_the_files_come_before_those_of_the_table() -> None:
