@@ -62,6 +62,10 @@ def score(
             help="2017-2020: the number of the public script, which lets faults pass.",
         ),
     ] = False,
+    workspace: Annotated[
+        Path | None,
+        typer.Option("-w", "--workspace", help="Score also without images like those of train."),
+    ] = None,
 ) -> None:
     """Give the official score of a submission, bit for bit."""
     import json
@@ -78,15 +82,28 @@ def score(
     )
     if result.warnings:
         typer.echo("\n".join(first_lines(result.warnings)), err=True)
+    apart = None
+    if workspace is not None:
+        from core.runs.workspace import Workspace
+        from ensembles.submission.apart import score_apart
+
+        home = Workspace(workspace)
+        apart = score_apart(
+            submission, truth=truth, edition=edition, workspace=home, public_script=public_script
+        )
     if as_json:
-        numbers = {"f1": result.f1, "n_images": result.n_images}
+        numbers: dict[str, object] = {"f1": result.f1, "n_images": result.n_images}
         if result.secondary_f1 is not None:
             numbers |= {"secondary_f1": result.secondary_f1, "n_secondary": result.n_secondary}
+        if apart:
+            numbers["apart"] = {"f1": apart.f1, "n_images": apart.n_images}
         typer.echo(json.dumps(numbers))
         return
     typer.echo(f"F1 {result.f1!r} over {result.n_images:,} images ({edition} rule)")
     if result.secondary_f1 is not None:
         typer.echo(f"secondary F1 {result.secondary_f1!r} over {result.n_secondary:,} images")
+    if apart is not None:
+        typer.echo(apart.sentence)
 
 
 def check(

@@ -16,16 +16,17 @@ from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
 from core.runs.decoding import Background, Decoding, parse_frame
+from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
+from corpus.deal import NO_VALID, deal_valid
 from corpus.folds import assign_folds
 from corpus.images.cache import ImageCache, build_cache
 from corpus.images.decode import changes_pixels, remark_kind
 from corpus.phantom.write import draw_corpus
 from corpus.readers.layouts import read_corpus
 from corpus.readers.notes import count
-from corpus.readers.reading import refuse_crossing_groups
 
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""
@@ -35,7 +36,7 @@ _LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
 UNREADABLE, REMARKS = "unreadable.csv", "remarks.csv"
 """Beside the prepared corpus: images that cannot be decoded, and why; what was done to others."""
 
-_FILES = {"images.csv", "labels.txt", "names.csv", UNREADABLE, REMARKS, META}
+_FILES = {"images.csv", "labels.txt", "names.csv", CROSSING_FILE, UNREADABLE, REMARKS, META}
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the last: bytes that are not UTF-8
 
@@ -124,21 +125,25 @@ def prepare(
         with progress("drawing", total=n, unit="images") as advance:
             source = draw_corpus(workspace.phantom, n_images=n, seed=config.seed, advance=advance)
     reading = read_corpus(source, layout=layout, strict=strict, group_by=config.group_by)
-    table = reading.table
+    table, dealt = deal_valid(
+        reading.table,
+        seed=config.seed,
+        at_least=config.valid_folds if config.protocol == "holdout" else 2,
+    )
     _refuse_names(table)
     labels = _concepts(table.of(split="train"))
     if not len(labels):
         raise CorpusError(f"{source}: no image of the training split has concepts")
-    notes = list(reading.notes)
+    notes = [note for note in reading.notes if not (dealt and note.startswith(NO_VALID))] + dealt
     if config.protocol == "crossfit":
         n_folds = {LABELLED: config.folds}
         labels, of_train = _concepts(table.of(split=LABELLED)), labels
         if n_new := len(labels) - len(of_train):
             notes.append(f"{count(n_new, 'concept')} in valid only: part of the label space")
     else:
-        refuse_crossing_groups(table)
+        _refuse_crossing_valid(table)
         splits = {"train": config.train_folds, "valid": config.valid_folds}
-        n_folds = {split: k for split, k in splits.items() if split in table.splits}
+        n_folds = {split: k for split, k in splits.items() if split in _labelled_splits(table)}
     table = table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
     table = _halve_valid(table, seed=config.seed)
     size, decoding = config.image_size, config.decoding
@@ -226,16 +231,30 @@ def _refuse_names(table: ImageTable) -> None:
         )
 
 
+def _refuse_crossing_valid(table: ImageTable) -> None:
+    """Refuse groups with images in train and valid where valid judges what learnt from train."""
+    if shared := CrossingGroups.of(table).between("train", "valid"):
+        raise CorpusError(
+            f"{count(len(shared), 'group')} with images in train and in valid: {first_few(shared)};"
+            " under the protocol holdout valid would be scored by what has seen the same patients:"
+            " use --protocol crossfit, whose folds keep groups whole, or `deal` whole groups"
+        )
+
+
 def _halve_valid(table: ImageTable, *, seed: int) -> ImageTable:
     """The table with the halves of valid that the paper trained its pairs of models along.
 
     The paper drew images at random; here whole groups are dealt, like folds, for the images of a
     patient in the other half would flatter the score.
     """
-    n_folds = {"valid": 2} if "valid" in table.splits else {}
+    n_folds = {"valid": 2} if "valid" in _labelled_splits(table) else {}
     halves = assign_folds(table, n_folds=n_folds, seed=seed)
     names = tuple("" if half < 0 else f"val{half + 1}" for half in halves)
     return replace(table, metadata={**table.metadata, HALF: names})
+
+
+def _labelled_splits(table: ImageTable) -> set[str]:
+    return set(table.take(table.labelled).splits)
 
 
 def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:
@@ -317,6 +336,8 @@ def _save(corpus: Corpus, folder: Path, *, source: Path, cache: ImageCache) -> N
     with new_folder(folder, meta) as draft:
         corpus.table.save(draft / "images.csv")
         corpus.labels.save(draft / "labels.txt")
+        if len(crossing := CrossingGroups.of(corpus.table)):
+            crossing.save(draft / CROSSING_FILE)
         _write_rows(draft / "names.csv", sorted(corpus.names.items()))
         if cache.errors:
             _write_rows(draft / UNREADABLE, cache.errors.items())

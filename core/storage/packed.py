@@ -120,7 +120,7 @@ def reading_order(paths: Iterable[Path]) -> list[int]:
     """
     paths = list(paths)
     places = [(number, path.name) for number, path in enumerate(paths) if _is_row(path)]
-    first = {}
+    first: dict[Path, int] = {}
     for number, _ in places:
         first.setdefault(paths[number].parent, number)
     keys: list[tuple[int, int]] = [(number, 0) for number in range(len(paths))]

@@ -144,23 +144,29 @@ def _walk_folder(folder: Path, walk: _Walk) -> None:
                 walk.visited_before.append(str(here.relative_to(folder)))
                 continue
             seen.add(target)
-        for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
+        for entry in _entries(here):
             path = here / entry.name
-            if entry.is_dir():
-                if is_leftover(entry.name):
-                    continue
-                if entry.is_symlink():
-                    links.append(path)
-                elif (target := Path(os.path.realpath(path))) in seen:
-                    walk.visited_before.append(str(path.relative_to(folder)))
-                else:
-                    places.append(path)
-                    seen.add(target)
-            elif entry.is_symlink() and not path.exists():
+            if entry.is_symlink() and not path.exists():  # gone, or links that go round in a circle
                 if not is_leftover(entry.name):
                     walk.broken.append(entry.name)
-            else:
+            elif not entry.is_dir():
                 walk.take(path)
+            elif is_leftover(entry.name):
+                continue
+            elif entry.is_symlink():
+                links.append(path)
+            elif (target := Path(os.path.realpath(path))) in seen:
+                walk.visited_before.append(str(path.relative_to(folder)))
+            else:
+                places.append(path)
+                seen.add(target)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        raise CorpusError(f"{folder}: may not be read; change its permissions") from None
 
 
 def images_of_split(

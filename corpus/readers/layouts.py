@@ -98,6 +98,8 @@ LAYOUTS: dict[str, Layout] = {
     ),
 }
 
+_FEW = 50  # folders that are looked into for a corpus one or two levels down
+
 _ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
 
 # Corpora whose files lie as those of another year.
@@ -157,8 +159,12 @@ def _not_recognised(source: Path) -> CorpusError:
     inside = sorted(path for path in source.iterdir() if not is_leftover(path.name))
     if not inside:
         return CorpusError(f"{source}: the folder is empty")
+    folders = [path for path in inside if path.is_dir()]
+    deeper = [path for folder in folders[:_FEW] for path in sorted(folder.iterdir())[:_FEW]]
     below = [
-        path for path in inside if path.is_dir() and any(k.fits(path) for k in LAYOUTS.values())
+        path
+        for path in (*folders, *deeper)
+        if path.is_dir() and any(k.fits(path) for k in LAYOUTS.values())
     ]
     if below:
         return CorpusError(f"{source}: no layout of a corpus here, but there is one in {below[0]}")

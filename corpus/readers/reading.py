@@ -1,6 +1,6 @@
 """What every reader makes of a corpus' files: one image table and all that was strange about it."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +9,7 @@ import numpy as np
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
+from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from corpus.dicom.headers import read_headers
 from corpus.readers.annotations import Annotations, annotation_notes
 from corpus.readers.concept_lists import ConceptList
@@ -70,8 +71,8 @@ def make_reading(
 
     Raises:
         CorpusError: there is no labelled training image, an id stands twice, the files contradict
-            each other, a group of test has images in train or valid, or the reading is strict
-            and labels or images are lost.
+            each other, or the reading is strict and labels or images are lost or a group has
+            images in more than one split.
     """
     images = _in_order(found)
     lists, annotations, manual, matched = match_ids(
@@ -87,7 +88,7 @@ def make_reading(
     if headers:
         collected += headers.notes
         collected += headers.contradictions(zip(table.image_ids, table.categories, strict=True))
-    refuse_crossing_groups(table, together=("train", "valid"))
+    collected += crossing_notes(table, strict=strict)
     collected += category_notes(table, manual)
     collected += table_notes(table, looked_in=looked_in or {})
     return Reading(
@@ -105,8 +106,8 @@ def regrouped(reading: Reading, column: str, *, strict: bool) -> Reading:
     An image without a value is a group of its own; these are counted.
 
     Raises:
-        CorpusError: no column goes by that name, in any case; no image has a value; a group of test
-            has images in train or valid.
+        CorpusError: no column goes by that name, in any case; no image has a value; or the reading
+            is strict and a group has images in more than one split.
     """
     table = reading.table
     names = [name for name in table.metadata if name.lower() == column.lower()]
@@ -120,14 +121,16 @@ def regrouped(reading: Reading, column: str, *, strict: bool) -> Reading:
     without = [image_id for image_id, value in pairs if not value]
     if len(without) == len(pairs):
         raise CorpusError(f"--group-by {column}: no image has a value in that column")
+    outdated = {note.text for note in crossing_notes(table)}
     table = replace(table, groups=tuple(value or image_id for image_id, value in pairs))
-    refuse_crossing_groups(table, together=("train", "valid"))
     n_groups = len({value for _, value in pairs if value})
     notes = [Note(f"groups by {name}: {count(n_groups, 'group')}")]
     if without:
         text = f"groups by {name}: {count(len(without), 'image')} without a value"
         notes.append(Note(f"{text}, each a group of its own: {first_few(without)}"))
-    return replace(reading, table=table, notes=(*reading.notes, *settle(notes, strict=strict)))
+    notes += crossing_notes(table, strict=strict)
+    kept = [note for note in reading.notes if note not in outdated]
+    return replace(reading, table=table, notes=(*kept, *settle(notes, strict=strict)))
 
 
 def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
@@ -255,21 +258,24 @@ def _unseen_concepts(table: ImageTable) -> Iterable[Note]:
         )
 
 
-def refuse_crossing_groups(table: ImageTable, *, together: Sequence[str] = ()) -> None:
-    """Images of a group resemble each other: no later score would mean anything.
+def crossing_notes(table: ImageTable, *, strict: bool = False) -> Iterable[Note]:
+    """What crosses the splits: images of a group resemble each other.
 
     Args:
         table: the images.
-        together: splits that count as one, for they are dealt into folds together.
-
-    Raises:
-        CorpusError: a group has images in more than one split.
+        strict: the note is to refuse them, so it says what to do.
     """
-    splits_of: dict[str, set[str]] = defaultdict(set)
-    for group, split in zip(table.groups, table.splits, strict=True):
-        splits_of[group].add(together[0] if split in together else split)
-    if crossing := sorted((g for g, s in splits_of.items() if len(s) > 1), key=natural_key):
-        raise CorpusError(
-            f"{count(len(crossing), 'group')} with images in more than one split:"
-            f" {first_few(crossing)}; deal whole groups to one split, or leave the groups out"
-        )
+    crossing = CrossingGroups.of(table)
+    if not len(crossing):
+        return
+    text = f"{count(len(crossing), 'group')} with images in more than one split"
+    some = f"{first_few(sorted(crossing.images, key=natural_key))}; {crossing.counted()}"
+    kept = "the split stays as it is, folds keep groups whole, scores are given without them too"
+    listed = f"{kept}; `prepare` lists them in corpus/{CROSSING_FILE}"
+    yield Note(f"{text}: {some}; {REMEDIES if strict else listed}", grave=True)
+
+
+REMEDIES = (
+    "deal whole groups to one split (`deal` does), take the groups out of the corpus' tables, or"
+    " leave --strict away to keep the split"
+)

@@ -126,7 +126,7 @@ def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
         text = f"{count(len(found.nothing), 'image')} whose only concept is a word for none"
         notes.append(Note(f"{text}, taken for no concept: {first_few(found.nothing)}"))
     first = shards["train"][0] if "train" in shards else folder
-    lists = {
+    lists: dict[str, ConceptList] = {
         split: ConceptList(
             path=shards[split][0],
             concepts=found.concepts[split],
@@ -166,9 +166,10 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
     read = [*kept, *([id_column] if id_column else [])]
     cells = file.read(columns=read).to_pylist() if read else [{}] * file.metadata.num_rows
     beside, without = image_names(path), rows_without_image(path)
+    shard = path.stem if split_of_name(path.parent.name) is None else f"{split}-{path.stem}"
     for number, row in enumerate(cells):
-        image_id = _id_of(row, id_column, beside[number]) or f"{path.stem}-{number}"
-        place = f"{path.name}: row {number}"
+        image_id = _id_of(row, id_column, beside[number]) or f"{shard}-{number}"
+        place = f"{path}: row {number}"
         at = path.absolute() / str(number)
         if number in without:
             outside = path.parent / (beside[number] or "")
@@ -176,7 +177,7 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
                 found.without_image.append(image_id)
                 continue
             at = outside.absolute()
-        category = category_at(f"{path}: row {number}", _text(_value(row, "category")))
+        category = category_at(place, _text(row.get("category")))
         found.images.append(
             FoundImage(image_id=image_id, path=at, split=split, category=category or UNKNOWN)
         )
@@ -186,10 +187,6 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
         found.rows[place] = {"image_id": image_id, **{n: _text(row[n]) for n in further}}
         found.header |= dict.fromkeys(further)
     return concept_column
-
-
-def _value(row: Mapping[str, Any], name: str) -> Any:
-    return row.get(name)
 
 
 def _named(names: Sequence[str], known: Iterable[str]) -> str | None:

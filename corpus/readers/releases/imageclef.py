@@ -263,10 +263,9 @@ def _images_of(
 
 def _holders(home: Path) -> list[Path]:
     """Where the images of several splits lie together: `images/`, else `images.zip`."""
-    if (home / "images").is_dir():
+    if (home / "images").is_dir() or not home.is_dir():
         return [home / "images"]
-    archive = find_file(home, "images.zip")
-    return [archive] if archive is not None and archive.stem.lower() == "images" else []
+    return [path for path in home.iterdir() if path.name.lower() == "images.zip"]
 
 
 def _told(path: Path, lists: Mapping[str, ConceptList]) -> FoundImage:
@@ -317,7 +316,7 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
     both = read_concept_list(home / "concepts.csv", COMMA_LIST)
     lists, notes = _divide(both)
     names, noted = read_names(find_file(home, "cui_mapping.csv"))
-    found, test_places = [], places_of(folder)
+    found, test_places = [], places_of(folder, home)
     notes = [*notes, *noted, *test_places.notes]
     for place in _holders(home):
         paths, ignored = image_files(place)

@@ -19,7 +19,7 @@ from corpus.readers.concept_lists import COMMA_LIST, ConceptList, read_concept_l
 from corpus.readers.files import FoundImage, find_file, images_of_split, is_leftover, natural_key
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
-from corpus.readers.releases.places import Places, places_of
+from corpus.readers.releases.places import Places, places_of, split_of_name
 
 LAYOUT = "ImageCLEF 2021"
 
@@ -73,7 +73,7 @@ def read_imageclef_2021(folder: Path, *, strict: bool = False) -> Reading:
 
 
 def _homes(folder: Path) -> list[Path]:
-    """The folder, and those in it, one below the other, that are named after the edition."""
+    """The folder, and those in it, one below the other, that are named after it or a split."""
     if not folder.is_dir():
         return []
     homes = [folder]
@@ -81,7 +81,9 @@ def _homes(folder: Path) -> list[Path]:
         homes += sorted(
             path
             for path in home.iterdir()
-            if "imageclef" in path.name.lower() and path.is_dir() and not is_leftover(path.name)
+            if ("imageclef" in path.name.lower() or split_of_name(path.name))
+            and not is_leftover(path.name)
+            and path.is_dir()
         )
     return homes
 

@@ -1,5 +1,6 @@
 """Where the images of a split lie: folders and archives by their many names."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Places:
 
     Attributes:
         of_split: folders and zips by split, each split with those that are there.
-        notes: archives that are passed over because they are unpacked beside.
+        notes: archives that are passed over because they are unpacked beside; links.
     """
 
     of_split: Mapping[str, tuple[Path, ...]]
@@ -68,13 +69,19 @@ def places_of(*folders: Path) -> Places:
     """
     unpacked: dict[str, list[Path]] = {split: [] for split in SPLITS}
     zipped: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    notes = []
+    real: dict[str, Path] = {}
     for entry in _entries(folders):
         if entry.is_dir():
             if split := split_of_name(entry.name):
-                unpacked[split].append(entry)
+                other = real.setdefault(os.path.realpath(entry), entry)
+                if other is entry:
+                    unpacked[split].append(entry)
+                else:
+                    notes.append(Note(f"{entry.name}/: the same folder as {other}, read once"))
         elif entry.suffix.lower() == ARCHIVE and (split := split_of_name(entry.stem)):
             zipped[split].append(entry)
-    found, notes = {}, []
+    found: dict[str, tuple[Path, ...]] = {}
     for split in SPLITS:
         full = [place for place in unpacked[split] if _holds_something(place)]
         found[split] = tuple(full or [*unpacked[split], *zipped[split]])
