@@ -237,6 +237,11 @@ class Workspace:
         return self.root / "ensembles"
 
     @property
+    def duplicates(self) -> Path:
+        """Near-duplicates across the splits of the prepared corpus, where they were looked for."""
+        return self.root / "duplicates"
+
+    @property
     def reports(self) -> Path:
         """Reports."""
         return self.root / "reports"

@@ -24,7 +24,7 @@ from core.progress import progress
 from core.runs.decoding import USUAL, Decoding
 from core.storage.arrays import load_array, open_map, read_lines, write_lines
 from core.storage.folders import META, is_complete, provenance, write_json
-from core.storage.packed import file_state
+from core.storage.packed import file_state, reading_order
 from corpus.images.decode import Resample, decode
 
 _UNREADABLE, _DONE = 2, 3  # 1: decoded by a version that read fewer kinds of files right
@@ -138,6 +138,8 @@ def _fill(
         return len(rows)
 
     todo = np.flatnonzero(state != _DONE)  # unreadable ones are tried again: they may be mended
+    order = reading_order(Path(table.paths[row]) for row in todo)
+    todo = todo[np.array(order, dtype=np.intp)]
     with (
         ThreadPoolExecutor(workers or os.cpu_count()) as pool,
         progress("decoding", total=n, unit="images", done=n - len(todo)) as advance,

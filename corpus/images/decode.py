@@ -20,6 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from core.errors import ImageError
 from core.runs.decoding import USUAL, Background, Decoding, Frame, frame_index
 from core.storage.packed import read_bytes
+from corpus.dicom.files import is_dicom
+from corpus.dicom.pixels import read_pixels
 from corpus.images.deep import DeepImage, deep_kind, read_deep, read_unknown, refuse_huge
 from corpus.images.scale import bilinear
 from corpus.images.window import window
@@ -34,6 +36,8 @@ _BROKEN = (
     TypeError, AttributeError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 """What decoders raise on broken files."""
+
+_NEVER_DICOM = (b"\xff\xd8\xff", b"\x89PNG")  # nearly all images; the rest is looked at closely
 
 _TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds the orientation."""
@@ -138,6 +142,9 @@ def _silence() -> None:
 
 
 def _read(content: bytes, *, draft: int | None, decoding: Decoding) -> Decoded:
+    if not content.startswith(_NEVER_DICOM) and is_dicom(content):
+        pixels, remarks = read_pixels(content, frame=decoding.frame or "middle")
+        return Decoded(pixels, "DICOM grey" if pixels.ndim == 2 else "DICOM RGB", remarks)
     page: Frame = decoding.frame or "first"
     if deep := read_deep(content, frame=page, most_pixels=_MOST_PIXELS):
         return _shown(deep, content, page, background=decoding.background)
@@ -182,6 +189,8 @@ def kind_of(path: Path) -> str:
     _silence()
     try:
         content = read_bytes(path)
+        if not content.startswith(_NEVER_DICOM) and is_dicom(content):
+            return "DICOM"
         if (deep := deep_kind(content)) is not None:
             return deep
         with Image.open(BytesIO(content)) as image:

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
@@ -85,6 +85,12 @@ def read_annotations(*folders: Path) -> list[Annotations]:
             header, rows = read_rows(path, needed=("image_id",))
             found.append(annotate(path, header=header, rows=rows, ignored=()))
     return found
+
+
+def without_split(said: Annotations) -> Annotations:
+    """What a table says but for the split, which is to be dealt anew."""
+    rows = {i: {k: v for k, v in row.items() if k != "split"} for i, row in said.rows.items()}
+    return replace(said, rows=rows)
 
 
 def annotate(

@@ -28,6 +28,7 @@ from corpus.readers.annotations import (
     check_header,
     read_groups,
     read_rows,
+    without_split,
 )
 from corpus.readers.concept_lists import ConceptList, clean_concepts, mended_notes
 from corpus.readers.files import FoundImage
@@ -91,10 +92,28 @@ def read_manifest(source: Path, *, strict: bool = False) -> Reading:
         CorpusError: the manifest is missing or malformed, a value is out of its range, no file is
             there, or parquet is not installed.
     """
+    return _read(source, strict=strict, needed=_NEEDED)
+
+
+def read_unsplit(source: Path, *, strict: bool = False) -> Reading:
+    """As `read_manifest`, but every image is in train: a column `split` is not needed, nor read.
+
+    Raises:
+        CorpusError: as `read_manifest`.
+    """
+    return _read(source, strict=strict, needed=("path",))
+
+
+def _read(source: Path, *, strict: bool, needed: Sequence[str]) -> Reading:
     path = find_manifest(source)
     if path is None:
         raise CorpusError(f"{source}: no manifest; expected a .csv or .parquet file")
-    sheet = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    is_parquet = path.suffix.lower() == ".parquet"
+    sheet = _read_parquet(path, needed) if is_parquet else _read_csv(path, needed)
+    beside = read_groups(path.parent)
+    if "split" not in needed:
+        told = {place: {**row, "split": "train"} for place, row in sheet.rows.items()}
+        sheet, beside = _Sheet(sheet.header, told), [without_split(said) for said in beside]
     rows = {place: (_image(path, place, row), row) for place, row in sheet.rows.items()}
     here = {place: (image, row) for place, (image, row) in rows.items() if image.path.is_file()}
     if not here:
@@ -118,7 +137,7 @@ def read_manifest(source: Path, *, strict: bool = False) -> Reading:
         layout=LAYOUT,
         edition=_EDITION,
         names={},
-        annotations=[said, *read_groups(path.parent)],
+        annotations=[said, *beside],
         notes=_notes(path, missing, here),
         strict=strict,
     )
@@ -171,12 +190,12 @@ def _plain(row: Row) -> dict[str, str]:
     return {column: value or "" for column, value in row.items()}
 
 
-def _read_csv(path: Path) -> _Sheet:
-    header, rows = read_rows(path, needed=_NEEDED)
+def _read_csv(path: Path, needed: Sequence[str]) -> _Sheet:
+    header, rows = read_rows(path, needed=needed)
     return _Sheet(header, rows)
 
 
-def _read_parquet(path: Path) -> _Sheet:
+def _read_parquet(path: Path, needed: Sequence[str]) -> _Sheet:
     import pandas as pd  # half a second that no other reader needs
 
     try:
@@ -187,7 +206,7 @@ def _read_parquet(path: Path) -> _Sheet:
         reason = str(error).splitlines()[0]
         raise CorpusError(f"{path}: cannot be read as parquet ({reason})") from None
     header = [str(column) for column in frame.columns]
-    check_header(path, header, needed=_NEEDED)
+    check_header(path, header, needed=needed)
     cells = [frame[c].astype(object).where(frame[c].notna(), None) for c in frame.columns]
     columns = [[_text(value) for value in column] for column in cells]
     rows = [dict(zip(header, values, strict=True)) for values in zip(*columns, strict=True)]

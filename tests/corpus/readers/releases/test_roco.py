@@ -4,9 +4,9 @@ import pytest
 
 from core.errors import CorpusError
 from corpus.readers.concept_lists import ROCO_LIST, read_concept_list
-from corpus.readers.roco import is_roco, read_roco
+from corpus.readers.releases.roco import is_roco, read_roco
 
-REAL_LIST = Path(__file__).parents[4] / "shared" / "roco" / "validation_cuis.txt"
+REAL_LIST = Path(__file__).parents[5] / "shared" / "roco" / "validation_cuis.txt"
 
 
 @pytest.fixture
