@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from core.errors import ImageError
 from core.runs.decoding import USUAL, Background, Decoding, Frame, frame_index
 from core.storage.packed import read_bytes
+from corpus.dicom.datasets import open_dataset
 from corpus.dicom.files import is_dicom
 from corpus.dicom.pixels import read_pixels
 from corpus.images.deep import DeepImage, deep_kind, read_deep, read_unknown, refuse_huge
@@ -47,6 +48,11 @@ _NAMED = {
     ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".dcm": "DICOM",
 }  # fmt: skip
 """Formats that the end of a name promises."""
+
+_DICOM_COLOURS = (
+    "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT",
+    "YBR_ICT",
+)  # fmt: skip
 
 _MODES = {
     "1": "1-bit", "L": "grey", "LA": "grey with transparency", "P": "palette",
@@ -190,7 +196,7 @@ def kind_of(path: Path) -> str:
     try:
         content = read_bytes(path)
         if not content.startswith(_NEVER_DICOM) and is_dicom(content):
-            return "DICOM"
+            return _dicom_kind(content)
         if (deep := deep_kind(content)) is not None:
             return deep
         with Image.open(BytesIO(content)) as image:
@@ -201,6 +207,18 @@ def kind_of(path: Path) -> str:
         return "missing"
     except _BROKEN:  # of them is what Pillow does not know
         return "unknown"
+
+
+def _dicom_kind(content: bytes) -> str:
+    """What is known of its pixels; nothing else of the header is looked at."""
+    try:
+        header = open_dataset(content)
+    except ImageError:
+        return "DICOM"
+    words = str(header.get("PhotometricInterpretation") or "").strip().upper()
+    bits = header.get("BitsStored")
+    known = words if words in _DICOM_COLOURS else "of unknown colours"
+    return f"DICOM {known} {bits}-bit" if isinstance(bits, int) else "DICOM without pixels"
 
 
 def _to_frame(image: Image.Image, frame: Frame) -> tuple[str, ...]:

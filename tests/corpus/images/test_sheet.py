@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+import cli
 from core.errors import CorpusError
 from core.runs.workspace import Corpus, Workspace
 from corpus.images.sheet import SIDE, read_remarks, write_sheet
@@ -100,3 +102,14 @@ def test_of_a_kind_with_many_images_some_are_looked_at(tmp_path: Path) -> None:
     corpus = read_unprepared(tmp_path / "many.csv")
     [_, line] = write_sheet(corpus, tmp_path / "sheet.png")
     assert line == "  24 of 24 looked at, 50 in all: PNG grey 16-bit; 16-bit values, windowed"
+
+
+def test_the_command_line_names_the_sheet(manifest: Path, tmp_path: Path) -> None:
+    arguments = ["stats", str(manifest), "-w", str(tmp_path / "runs"), "--sheet"]
+    result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    [line] = [text for text in result.stdout.splitlines() if text.endswith("-sheet.png")]
+    assert drawn(Path(line)).shape[1] == 6 * (SIDE + 8) + 8
+    assert "  1: PNG grey; turned upright by the EXIF tag" in result.stdout
+    result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)  # and once more
+    assert result.exit_code == 0
