@@ -9,8 +9,8 @@ import numpy as np
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
-from corpus.readers.annotations import Annotations, annotation_notes
-from corpus.readers.concept_lists import ConceptList
+from corpus.readers.annotations import Annotations, annotation_notes, matched
+from corpus.readers.concept_lists import ConceptList, matched_list
 from corpus.readers.files import FoundImage, natural_key
 from corpus.readers.modality import ManualConcepts, category_notes, taught_categories
 from corpus.readers.notes import Note, count, settle
@@ -69,6 +69,8 @@ def make_reading(
             and labels or images are lost.
     """
     images = _in_order(found)
+    lists = {split: matched_list(concepts, images) for split, concepts in lists.items()}
+    annotations = [matched(said, images) for said in annotations]
     collected = [*notes, *(note for concepts in lists.values() for note in concepts.notes)]
     collected += _matching_notes(images, lists)
     for said in annotations:
