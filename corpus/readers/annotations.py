@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
+from core.categories import UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import TAUGHT
 from core.runs.workspace import HALF
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.cells import (
+    category_at,
     is_gap,
     is_number,
     is_unknown,
@@ -200,19 +201,6 @@ def _one_spelling(rows: Mapping[str, Row]) -> dict[str, str]:
         for image_id, row in rows.items()
         if (group := row.get("group", "")).endswith(".0")
     }
-
-
-def category_at(where: str, name: str) -> str:
-    """The category that a cell names; `UNKNOWN` for an empty one and for a word for no value.
-
-    Raises:
-        CorpusError: no category has that name; `where` says in which file and line.
-    """
-    if not name.strip() or is_unknown(name):
-        return UNKNOWN
-    if category := category_of_name(name):
-        return category
-    raise CorpusError(f"{where}: category {name!r}; expected nothing or one of {KNOWN_NAMES}")
 
 
 def matched(annotations: Annotations, found: Sequence[FoundImage]) -> Annotations:

@@ -1,6 +1,5 @@
 """Concept lists: which image has which concepts, one image a line."""
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -153,8 +152,7 @@ def _lines(path: Path, text: str, separator: str) -> list[Numbered]:
     # all lines begin with one.
     starts = [line.lstrip()[:1] for line in text.splitlines() if line.strip()]
     quoted = separator == "," or (bool(starts) and set(starts) == {'"'})
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    lines = records(path, text, separator=separator, quoting=quoting)
+    lines = records(path, text, separator=separator, quoted=quoted)
     return [(number, cells) for number, cells in lines if any(cell.strip() for cell in cells)]
 
 
@@ -171,9 +169,9 @@ def _parts(cells: Sequence[str], form: ListForm, writing: Writing, seen: Seen) -
         given = rest[1:] if rest and not rest[0] else rest
         if any(form.separator != ";" and ";" in part for part in given):
             raise ValueError(given)
-        return [
-            one for part in given for one in _one(part, writing, seen) or ([] if part else [""])
-        ]
+        # An empty part counts as an empty concept.
+        cells_of = [_one(part, writing, seen) if part else [""] for part in given]
+        return [concept for one in cells_of for concept in one]
     if len(rest) > 1:
         raise ValueError(rest)
     return _one(rest[0], writing, seen) if rest and rest[0].strip() else []

@@ -1,8 +1,9 @@
-"""What a cell means: words for nothing, splits."""
+"""What a cell means: words for nothing, splits, categories."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import CorpusError
 from core.images import SPLITS
 from corpus.readers.notes import Note, count
@@ -76,6 +77,19 @@ def split_of(text: str, *, where: str) -> str:
         f"{where}: split {text!r}; expected one of {', '.join(SPLITS)} (or training, validation,"
         " val, dev, testing)"
     )
+
+
+def category_at(where: str, name: str) -> str:
+    """The category that a cell names; `UNKNOWN` for an empty one and for a word for no value.
+
+    Raises:
+        CorpusError: no category has that name; `where` says in which file and line.
+    """
+    if not name.strip() or is_unknown(name):
+        return UNKNOWN
+    if category := category_of_name(name):
+        return category
+    raise CorpusError(f"{where}: category {name!r}; expected nothing or one of {KNOWN_NAMES}")
 
 
 def renamed_note(renamed: Iterable[tuple[str, str]], *, file: str, what: str) -> tuple[Note, ...]:

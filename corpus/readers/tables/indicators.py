@@ -113,9 +113,9 @@ def joined_rows(sheet: Sheet, ids: Sequence[str]) -> tuple[Sheet, list[int]]:
         cells = [sheet.rows[at] for at in rows]
         if any(len({row[place] for row in cells}) > 1 for place in fixed):
             return as_it_is
-        if concepts is None or any(_many(row[concepts]) for row in cells):
-            if len({tuple(row) for row in cells}) > 1:
-                return as_it_is
+        listed = concepts is None or any(_many(row[concepts]) for row in cells)
+        if listed and len({tuple(row) for row in cells}) > 1:
+            return as_it_is
     joined: list[list[Cell]] = []
     varying: set[str] = set()
     for rows in rows_of.values():
@@ -133,7 +133,8 @@ def joined_rows(sheet: Sheet, ids: Sequence[str]) -> tuple[Sheet, list[int]]:
     text = f"{count(len(sheet.rows), 'row')} of {count(len(joined), 'image')}, joined"
     notes = [Note(f"{name}: a row for each concept of an image: {text}")]
     if varying:
-        text = f"values that differ between the rows of an image, left out: {first_few(sorted(varying))}"
+        shown = first_few(sorted(varying))
+        text = f"values that differ between the rows of an image, left out: {shown}"
         notes.append(Note(f"{name}: {text}"))
     kept = [rows[0] for rows in rows_of.values()]
     places = [sheet.places[at] for at in kept]

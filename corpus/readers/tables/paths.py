@@ -22,10 +22,10 @@ _MANY = 200_000
 class ImageFinder:
     """Finds the files that a table names, below the folder of the table.
 
-    A path is taken as it is written, else without quotes, else with `/` for a backslash, else with the ending or the
-    capitals that the only file of that name has, else without the folders of another machine
-    before it, else by its name alone, where one file below the folder has it. What was done is
-    counted.
+    A path is taken as it is written, else without quotes, else with `/` for a backslash, else with
+    the ending or the capitals that the only file of that name has, else without the folders of
+    another machine before it, else by its name alone, where one file below the folder has it. What
+    was done is counted.
     """
 
     def __init__(self, home: Path) -> None:
@@ -112,8 +112,7 @@ class ImageFinder:
     def _listing(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._listings:
             found: dict[str, list[str]] = {}
-            names = sorted(os.listdir(folder)) if folder.is_dir() else []
-            for name in names:
+            for name in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
                 if not name.startswith("."):
                     found.setdefault(_folded(name), []).append(name)
                     if ENDING.search(name):  # what lies beside an image may have its name
@@ -185,7 +184,8 @@ def same_file_notes(files: Mapping[str, tuple[Path, str]], *, file: str) -> list
         file: the table, for the notes.
     """
     first: dict[tuple[int, int] | str, str] = {}
-    within, across = [], []
+    within: list[str] = []
+    across: list[str] = []
     for image_id, (path, split) in files.items():
         key: tuple[int, int] | str = str(path)
         if path.is_file():

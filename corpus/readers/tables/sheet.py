@@ -150,9 +150,7 @@ def read_header(path: Path, *, known: Collection[str]) -> tuple[str, ...]:
     return ()
 
 
-def records(
-    path: Path, text: str, *, separator: str, quoting: int = csv.QUOTE_MINIMAL
-) -> Iterator[Numbered]:
+def records(path: Path, text: str, *, separator: str, quoted: bool = True) -> Iterator[Numbered]:
     """The rows of a text, blank ones among them.
 
     Raises:
@@ -160,7 +158,10 @@ def records(
     """
     csv.field_size_limit(_LONGEST)
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator, quoting=quoting, strict=True
+        io.StringIO(text, newline=""),
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
     )
     first = 1
     try:
