@@ -115,7 +115,11 @@ def read_concept_list(path: Path, form: ListForm) -> ConceptList:
         mended.append(repairs._replace(n_rewritten=repairs.n_rewritten + n_padded))
     if not concepts:
         raise CorpusError(f"{path}: no image in it; expected lines {form.shown}")
-    notes = [*notes, *concept_notes(path.name, seen), *mended_notes(path.name, mended)]
+    notes = [
+        *notes,
+        *concept_notes(path.name, seen, writing=writing),
+        *mended_notes(path.name, mended),
+    ]
     return ConceptList(path=path, concepts=concepts, notes=tuple(notes))
 
 

@@ -254,5 +254,5 @@ def _concepts_of(
             ) from None
         mended.append(repairs)
         concepts[row.image.image_id] = found
-    notes = [*concept_notes(where, seen), *mended_notes(where, mended)]
+    notes = [*concept_notes(where, seen, writing=writing), *mended_notes(where, mended)]
     return concepts, notes, dict(names_of_tags([seen]))

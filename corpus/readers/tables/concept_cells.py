@@ -23,7 +23,9 @@ _CLEAN = re.compile(r"""[^\s,;|/:\[\](){}'"<>]+(;[^\s,;|/:\[\](){}'"<>]+)*""")
 
 _BREAKS = re.compile(r"[\s,;|]+")
 
-_IN_URL = re.compile(r"<?(?:[a-z][\w+.-]*:|umls[/:]).*?[/#:=](?P<code>[A-Za-z]+\d+)/?>?", re.I)
+_IN_URL = re.compile(
+    r"<?(?:(?:https?|ftp|urn):.*[/#:=]|(?:umls|cui)[/:] ?)(?P<code>[a-z]+\d+)/?>?", re.IGNORECASE
+)
 
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
@@ -83,7 +85,7 @@ def concepts_in(cell: str, *, writing: Writing, seen: Seen) -> list[str]:
     """
     cell = cell.strip()
     if _CLEAN.fullmatch(cell) and not _has_nothing(cell, writing):
-        if plain(cell) in _NO_FINDING:
+        if len(cell) < 16 and plain(cell) in _NO_FINDING:
             seen.kept.append(cell)
         return cell.split(";")
     if not cell or _is_nothing(cell, writing):
@@ -91,6 +93,8 @@ def concepts_in(cell: str, *, writing: Writing, seen: Seen) -> list[str]:
             seen.nothing.append(cell)
         return []
     parts = _parts(cell, writing, seen)
+    if any(_IN_URL.fullmatch(part.strip()) for part in parts):
+        seen.kinds["written as addresses (http://..., UMLS:...)"] += 1
     words = [part for part in parts if _is_nothing(part, writing)]
     kept = [_concept(part, seen) for part in parts if not _is_nothing(part, writing)]
     if words and not any(kept):
@@ -100,7 +104,7 @@ def concepts_in(cell: str, *, writing: Writing, seen: Seen) -> list[str]:
     return kept
 
 
-def concept_notes(where: str, seen: Seen) -> list[Note]:
+def concept_notes(where: str, seen: Seen, *, writing: Writing) -> list[Note]:
     """What there is to say of cells that were read; `where` names the file."""
     notes = []
     if seen.nothing:
@@ -116,6 +120,8 @@ def concept_notes(where: str, seen: Seen) -> list[Note]:
         first = next(iter(seen.tags))
         text = f"{count(len(seen.tags), 'concept')} with blanks inside, written with _"
         notes.append(Note(f"{where}: {text}: {seen.tags[first]!r} is {first}"))
+    if writing.numbered:
+        notes.append(Note(f"{where}: concepts that are numbers, kept as names of classes"))
     if seen.kept:
         text = f"{words_in(seen.kept)} kept as a concept; leave the cell empty for none"
         notes.append(Note(f"{where}: {text}"))
@@ -220,7 +226,6 @@ def _bare(inner: str, cell: str) -> list[str]:
 def _concept(part: str, seen: Seen) -> str:
     """A concept without the address or the blanks it is written with."""
     if told := _IN_URL.fullmatch(part):
-        seen.kinds["written as addresses (http://...)"] += 1
         return told["code"]
     bare = part.strip("'\" ")
     if plain(bare) in _NO_FINDING:

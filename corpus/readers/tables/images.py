@@ -172,7 +172,7 @@ def _files(sheet: Sheet, packed: Packed | None) -> tuple[list[Path | None], list
         inside = packed.path_of(at) if packed else None
         where = f"{sheet.path}: {place}"
         if not named and inside is None:
-            raise CorpusError(f"{where}: no path")
+            raise CorpusError(f"{where}: no path; fill it, or remove the row")
         if named and named not in found:
             found[named] = finder.find(named, where=where)
         file = found[named] if named else None

@@ -51,7 +51,7 @@ class ImageFinder:
         named = unquote(urlsplit(written).path) if address else written
         path = self._at(named)
         if _is_image(path):
-            return path
+            return self._said("without file://", written, path) if address else path
         if (bare := named.replace('"', "").strip("' ")) != named:
             named = bare
             if _is_image(self._at(named)):

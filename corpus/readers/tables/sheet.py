@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from core.errors import CorpusError, first_few
 from corpus.readers.notes import Note, count
@@ -20,13 +21,23 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "TABs", "|": "bars"}
 
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>.)"?[,;\s]*', re.IGNORECASE)
 
-_UNNAMED = re.compile(r"(unnamed: ?\d+|\.\.\.\d+)?", re.IGNORECASE)
+_UNNAMED = re.compile(r"(unnamed: ?\d+(\.\d+)?|\.\.\.\d+)?", re.IGNORECASE)
 """A column that nobody named: pandas calls it `Unnamed: 0` when it reads it, R's readr `...1`."""
 
 _LONGEST = 1 << 27  # characters of a cell; csv's own limit of 131,072 is met by long lists
 
+_IN_QUOTES = re.compile("'[^']*'")
+
 Numbered = tuple[int, list[str]]
 """The line on which a row begins, and its cells."""
+
+
+class _Dialect(NamedTuple):
+    """How a text is written: the separator, quotes, and lines above the header."""
+
+    separator: str
+    quote: str | None = '"'
+    n_above: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +99,12 @@ def read_sheet(path: Path, *, known: Collection[str]) -> Sheet:
             cells, or a column has values and no name.
     """
     text, notes = read_text(path)
-    separator, n_above, noted = _dialect(path, text, known)
+    dialect, noted = _dialect(path, text, known)
     filled: list[Numbered] = []
     n_padded = 0
-    for number, cells in records(path, text, separator=separator):
+    for number, cells in _records(path, text, dialect):
         stripped = [cell.strip() for cell in cells]
-        if number > n_above and any(stripped):
+        if any(stripped):
             filled.append((number, stripped))
             n_padded += sum(map(operator.ne, stripped, cells))
     if n_padded:
@@ -143,9 +154,9 @@ def read_header(path: Path, *, known: Collection[str]) -> tuple[str, ...]:
         CorpusError: the file is no text, or its first line no row.
     """
     text, _ = read_text(path)
-    separator, n_above, _ = _dialect(path, text, known)
-    for number, cells in records(path, text, separator=separator):
-        if number > n_above and any(cell.strip() for cell in cells):
+    dialect, _ = _dialect(path, text, known)
+    for _, cells in _records(path, text, dialect):
+        if any(cell.strip() for cell in cells):
             return tuple(cell.strip().lstrip("# ") for cell in cells)
     return ()
 
@@ -156,17 +167,24 @@ def records(path: Path, text: str, *, separator: str, quoted: bool = True) -> It
     Raises:
         CorpusError: a quote is never closed, or stands inside a quoted cell undoubled.
     """
+    return _records(path, text, _Dialect(separator, quote='"' if quoted else None))
+
+
+def _records(path: Path, text: str, dialect: _Dialect) -> Iterator[Numbered]:
+    """The rows below the lines that stand above the header."""
     csv.field_size_limit(_LONGEST)
     reader = csv.reader(
         io.StringIO(text, newline=""),
-        delimiter=separator,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        delimiter=dialect.separator,
+        quotechar=dialect.quote,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
         strict=True,
     )
     first = 1
     try:
         for cells in reader:
-            yield first, cells
+            if first > dialect.n_above:
+                yield first, cells
             first = reader.line_num + 1
     except csv.Error as error:
         reason = str(error)
@@ -177,8 +195,8 @@ def records(path: Path, text: str, *, separator: str, quoted: bool = True) -> It
         raise CorpusError(f"{path}: line {first}: {reason}") from None
 
 
-def _dialect(path: Path, text: str, known: Collection[str]) -> tuple[str, int, list[Note]]:
-    """The separator, how many lines stand above the header, and what there is to say of both."""
+def _dialect(path: Path, text: str, known: Collection[str]) -> tuple[_Dialect, list[Note]]:
+    """How a text is written, and what there is to say of that."""
     n_comments = 0
     notes = []
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
@@ -188,7 +206,8 @@ def _dialect(path: Path, text: str, known: Collection[str]) -> tuple[str, int, l
         if told := _SEP_LINE.fullmatch(line.strip(" ")):
             separator = told["separator"]
             name = SEPARATORS.get(separator, repr(separator))
-            return separator, number, [Note(f"{path.name}: separated by {name}, as a line says")]
+            note = Note(f"{path.name}: separated by {name}, as a line says")
+            return _Dialect(separator, n_above=number), [note]
         separator, n_known = _separator(line, known)
         if line.lstrip().startswith("#") and not n_known:
             n_comments += 1
@@ -197,8 +216,12 @@ def _dialect(path: Path, text: str, known: Collection[str]) -> tuple[str, int, l
             notes.append(Note(f"{path.name}: {count(n_comments, 'comment')} above it passed over"))
         if separator != ",":
             notes.append(Note(f"{path.name}: separated by {SEPARATORS[separator]}"))
-        return separator, number - 1, notes
-    return ",", 0, []
+        cells = [cell.strip() for cell in line.split(separator)]
+        quote = "'" if all(_IN_QUOTES.fullmatch(cell) for cell in cells) else '"'
+        if quote == "'":
+            notes.append(Note(f"{path.name}: cells in single quotes"))
+        return _Dialect(separator, quote=quote, n_above=number - 1), notes
+    return _Dialect(","), []
 
 
 def _separator(line: str, known: Collection[str]) -> tuple[str, int]:
@@ -271,13 +294,14 @@ def _named(sheet: Sheet) -> Sheet:
         notes.append(Note(text))
     left_out = [*empty]
     for at in unnamed:
-        if at in empty or (sheet.header[at] and at):
-            continue  # a name that pandas gave is one
+        if at in empty:
+            continue
         cells = [row[at] for row in sheet.rows]
-        if at == 0 and (_counting(cells) or not cells):
-            notes.append(Note(f"{name}: the first column counts the rows, left out"))
+        if (at == 0 or sheet.header[at]) and _counting(cells):
+            what = "the first column" if at == 0 else f"column {sheet.header[at]!r}"
+            notes.append(Note(f"{name}: {what} counts the rows, left out"))
             left_out.append(at)
-        elif not sheet.header[at]:
+        elif not sheet.header[at] and any(cells):  # a name that pandas gave is one
             place = next(place for place, cell in zip(sheet.places, cells, strict=True) if cell)
             shown = next(cell for cell in cells if cell)
             like = "call it image_id if it holds the ids" if at == 0 else "name it"

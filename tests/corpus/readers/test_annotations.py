@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import CorpusError
-from corpus.readers.annotations import annotation_notes, read_annotations, read_groups
+from corpus.readers.annotations import annotation_notes, matched, read_annotations, read_groups
 from corpus.readers.files import FoundImage
 
 
@@ -131,3 +131,28 @@ def test_a_metadata_csv_without_ids_is_refused(tmp_path: Path) -> None:
         CorpusError, match=r"metadata.csv: no column \['image_id'\]; expected image"
     ):
         read_annotations(tmp_path)
+
+
+def test_ids_of_a_table_may_have_the_ending_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_bytes(
+        b"\xef\xbb\xbfimage_id;age\r\na.jpg;61\r\nimg/b.png;7\r\n"
+    )
+    (said,) = read_annotations(tmp_path)
+    joined = matched(said, FOUND)
+    assert (joined.value("a", "age"), joined.value("b", "age")) == ("61", "7")
+    assert [note.text for note in annotation_notes(FOUND, joined)] == [
+        "metadata.csv: separated by semicolons",
+        "metadata.csv: 2 ids with a folder or an ending: 'a.jpg' is 'a'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["ID", "image", "filename", "ImageID", "Image Index"])
+def test_the_ids_of_a_table_have_many_names(tmp_path: Path, name: str) -> None:
+    (said,) = read_groups(groups(tmp_path, f"{name},Group\na,1\n"))
+    assert said.value("a", "group") == "1"
+    assert said.notes[0].text.startswith(f"groups.csv: columns by other names: '{name}' is image")
+
+
+def test_splits_of_a_table_have_many_names(tmp_path: Path) -> None:
+    (said,) = read_groups(groups(tmp_path, "image_id,group,split\na,1,Training\nb,2,val\n"))
+    assert [said.value(i, "split") for i in "ab"] == ["train", "valid"]
