@@ -96,7 +96,7 @@ def test_a_comma_parts_tags_where_no_cell_has_a_semicolon() -> None:
 
 @pytest.mark.parametrize("cell", ["['C1'", "{'C1': 1}", "[['C1']]", "C1,x", "C1 x", "C1 x;y"])
 def test_a_cell_that_is_not_understood_is_refused(cell: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         read(cell)
 
 

@@ -46,7 +46,7 @@ def test_a_file_of_any_name_is_a_manifest_by_its_content(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "how"),
     [
-        (r"img\a.jpg", r"with / for \: 'img\\\\a.jpg' is 'img/a.jpg'"),
+        (r"img\a.jpg", r"with / for \: 'img\\a.jpg' is 'img/a.jpg'"),
         ("img/a", "with the ending that the file has: 'img/a' is 'img/a.jpg'"),
         ("img/a.JPG", "with the ending that the file has: 'img/a.JPG' is 'img/a.jpg'"),
         ("img/A.jpg", "in other letters than the file's name: 'img/A.jpg' is 'img/a.jpg'"),

@@ -203,7 +203,7 @@ def test_the_header_alone_is_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_no_text(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="none.csv: no such file"):
+    with pytest.raises(CorpusError, match=r"none.csv: no such file"):
         read_text(tmp_path / "none.csv")
     with pytest.raises(CorpusError, match="a folder; expected a file"):
         read_text(tmp_path)
