@@ -134,7 +134,7 @@ def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
         notes.append(Note(f"{text}: {first_few(found.without_image)}", grave=True))
     first = shards["train"][0] if "train" in shards else folder
     seen = Seen()
-    lists = {
+    lists: dict[str, ConceptList] = {
         split: _list_of(split, shards[split][0], found.cells, seen)
         for split in ("train", "valid")
         if split in shards
