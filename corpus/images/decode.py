@@ -20,6 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from core.errors import ImageError
 from core.runs.decoding import USUAL, Background, Decoding, Frame, frame_index
 from core.storage.packed import read_bytes
+from corpus.dicom.files import is_dicom
+from corpus.dicom.pixels import read_pixels
 from corpus.images.deep import DeepImage, read_deep, refuse_huge
 from corpus.images.scale import bilinear
 from corpus.images.window import between, window
@@ -138,6 +140,9 @@ def _silence() -> None:
 
 
 def _read(content: bytes, *, draft: int | None, decoding: Decoding) -> Decoded:
+    if is_dicom(content):
+        pixels, remarks = read_pixels(content, frame=decoding.frame or "middle")
+        return Decoded(pixels, "DICOM grey" if pixels.ndim == 2 else "DICOM RGB", remarks)
     page: Frame = decoding.frame or "first"
     if deep := read_deep(content, frame=page, most_pixels=_MOST_PIXELS):
         return _shown(deep, content, page, background=decoding.background)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
-from core.storage.packed import ARCHIVE, members, read_bytes
+from core.storage.packed import ARCHIVE, members
+from corpus.dicom.files import looks_like_dicom
 from corpus.readers.notes import Note, count
 
 EXTENSIONS = (
@@ -25,7 +26,6 @@ _LEFTOVERS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _LEFTOVER_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information"}
 
 _DIGITS = re.compile(r"(\d+)")
-_DICOM = slice(128, 132)  # where "DICM" stands in a DICOM file (PS3.10, 7.1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class _Walk:
         """A file, as an image or as something else."""
         if is_leftover(path.name):
             return
-        if path.name.lower().endswith(EXTENSIONS) or _is_dicom(path):
+        if path.name.lower().endswith(EXTENSIONS) or looks_like_dicom(path):
             self.images.append(path)
         else:
             self.others.append(path.name)
@@ -167,20 +167,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
         raise CorpusError(f"{folder}: may not be read; change its permissions") from None
-
-
-def _is_dicom(path: Path) -> bool:
-    """Whether a file without an image's ending is a DICOM file, as scanners write them."""
-    suffix = path.suffix[1:]
-    if suffix and not suffix.isdecimal():  # a name is often a UID, with dots between its numbers
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(_DICOM.stop)[_DICOM] == b"DICM"
-    except NotADirectoryError:
-        return read_bytes(path)[_DICOM] == b"DICM"
-    except OSError:
-        return False
 
 
 def images_of_split(

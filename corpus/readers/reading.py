@@ -10,6 +10,7 @@ from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
+from corpus.dicom.headers import read_headers
 from corpus.readers.annotations import Annotations, annotation_notes, matched
 from corpus.readers.concept_lists import ConceptList, matched_list
 from corpus.readers.files import FoundImage, natural_key
@@ -53,7 +54,8 @@ def make_reading(
     """Join images, concepts and annotations.
 
     An image is labelled when the list of its split has its id; images of a split without a list
-    (test) are not. An image without a group is a group of its own.
+    (test) are not. An image without a group is a group of its own. The headers of DICOM files are
+    asked last: what folders and tables say counts before them.
 
     Args:
         found: every image file.
@@ -80,7 +82,12 @@ def make_reading(
     collected += _matching_notes(images, lists, looked_in or {})
     for said in annotations:
         collected += annotation_notes(images, said)
-    table = _table(images, lists, annotations, manual)
+    headers = read_headers(images)
+    told = [*annotations, *([headers.annotations] if headers else [])]
+    table = _table(images, lists, told, manual)
+    if headers:
+        collected += headers.notes
+        collected += headers.contradictions(zip(table.image_ids, table.categories, strict=True))
     collected += crossing_notes(table, strict=strict)
     collected += category_notes(table, manual)
     collected += table_notes(table, looked_in=looked_in or {})
