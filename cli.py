@@ -16,7 +16,7 @@ except ModuleNotFoundError:
     )
     sys.exit(2)
 
-from commands.corpora import prepare, stats
+from commands.corpora import deal, prepare, stats
 from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
@@ -43,7 +43,7 @@ _INTERRUPTED = (130, 143)
 """Exit codes of Ctrl-C and SIGTERM."""
 
 for command in (
-    prepare, stats, train_backbone, fuse, ensemble, score, check, reproduce, report
+    prepare, stats, deal, train_backbone, fuse, ensemble, score, check, reproduce, report
 ):  # fmt: skip
     app.command()(command)
 
