@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import CorpusError
-from corpus.readers.annotations import annotation_notes, read_annotations, read_groups
+from corpus.readers.annotations import annotation_notes, matched, read_annotations, read_groups
 from corpus.readers.files import FoundImage
 
 
@@ -40,7 +40,7 @@ def test_columns_without_a_meaning_of_their_own_are_metadata(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image_id;group\na;1\n", r"no column \['image_id', 'group'\]; expected image_id, group,"),
+        ("patient;age\na;1\n", r"no column \['image_id', 'group'\]; expected image_id, group,"),
         ("image_id,patient\na,1\n", r"no column \['group'\]"),
         ("", r"no column \['image_id', 'group'\].*; found \[\]"),
         ("image_id,group,x,x\na,1,2,3\n", "column 'x' stands twice; keep one"),
@@ -59,7 +59,7 @@ def test_a_malformed_file_is_refused(tmp_path: Path, content: str, message: str)
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_bytes(b"image_id,group\n\xff,1\n")
-    with pytest.raises(CorpusError, match=r"groups.csv: not readable as UTF-8 text"):
+    with pytest.raises(CorpusError, match=r"groups.csv: line 2: not readable as UTF-8 text"):
         read_groups(tmp_path)
 
 
@@ -126,8 +126,33 @@ def test_groups_csv_comes_before_metadata_csv(tmp_path: Path) -> None:
 
 
 def test_a_metadata_csv_without_ids_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "metadata.csv").write_text("file_name,age\na.jpg,61\n")
+    (tmp_path / "metadata.csv").write_text("picture_of,age\na.jpg,61\n")
     with pytest.raises(
         CorpusError, match=r"metadata.csv: no column \['image_id'\]; expected image"
     ):
         read_annotations(tmp_path)
+
+
+def test_ids_of_a_table_may_have_the_ending_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_bytes(
+        b"\xef\xbb\xbfimage_id;age\r\na.jpg;61\r\nimg/b.png;7\r\n"
+    )
+    (said,) = read_annotations(tmp_path)
+    joined = matched(said, FOUND)
+    assert (joined.value("a", "age"), joined.value("b", "age")) == ("61", "7")
+    assert [note.text for note in annotation_notes(FOUND, joined)] == [
+        "metadata.csv: separated by semicolons",
+        "metadata.csv: 2 ids with a folder or an ending: 'a.jpg' is 'a'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["ID", "image", "filename", "ImageID", "Image Index"])
+def test_the_ids_of_a_table_have_many_names(tmp_path: Path, name: str) -> None:
+    (said,) = read_groups(groups(tmp_path, f"{name},Group\na,1\n"))
+    assert said.value("a", "group") == "1"
+    assert said.notes[0].text.startswith(f"groups.csv: columns by other names: '{name}' is image")
+
+
+def test_splits_of_a_table_have_many_names(tmp_path: Path) -> None:
+    (said,) = read_groups(groups(tmp_path, "image_id,group,split\na,1,Training\nb,2,val\n"))
+    assert [said.value(i, "split") for i in "ab"] == ["train", "valid"]

@@ -11,9 +11,11 @@ from corpus.readers.concept_lists import (
     ListForm,
     Mended,
     clean_concepts,
+    matched_list,
     read_concept_list,
     read_names,
 )
+from corpus.readers.files import FoundImage
 
 Write = Callable[[str | bytes], Path]
 
@@ -76,8 +78,10 @@ def test_an_id_alone_is_an_image_without_concepts(
         (TAB_LIST, "a C1;C2"),
         (TAB_LIST, "a;C1;C2"),
         (TAB_LIST, "a|C1;C2"),
-        (TAB_LIST, "a\tC1,C2"),
-        (TAB_LIST, "a\tC1 C2"),
+        (TAB_LIST, "a\tC1,x"),
+        (TAB_LIST, "a\tC1 x"),
+        (TAB_LIST, "a\tchest tube"),
+        (TAB_LIST, "a\t[C1"),
         (TAB_LIST, "a\tC1\tC2"),
         (TAB_LIST, "\tC1;C2"),
         (COMMA_LIST, "a\tC1;C2"),
@@ -146,7 +150,7 @@ def test_a_list_without_an_image_is_refused(write: Write, content: str) -> None:
 
 
 def test_a_list_that_is_not_text_is_refused(write: Write) -> None:
-    with pytest.raises(CorpusError, match=r"list.txt: not readable as UTF-8 text"):
+    with pytest.raises(CorpusError, match=r"list.txt: line 1: not readable as UTF-8 text"):
         read_concept_list(write(b"a\tC\xff\n"), TAB_LIST)
 
 
@@ -173,3 +177,55 @@ def test_lines_that_name_nothing_new_are_counted(write: Write) -> None:
 
 def test_no_file_gives_no_names() -> None:
     assert read_names(None) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,C1;C2\nb,C3\n", "list.txt: separated by commas"),
+        ("a|C1;C2\nb|C3\n", "list.txt: separated by bars"),
+        ("a\tC1,C2\nb\tC3\n", "list.txt: concepts of 1 image between commas, read as a list"),
+        ("a\t['C1', 'C2']\nb\tC3\n", "list.txt: concepts of 1 image written as [...], read as a"),
+        ('"a"\t"C1;C2"\n"b"\t"C3"\n', ""),
+    ],
+)
+def test_a_list_in_another_form_is_read_and_said(write: Write, content: str, said: str) -> None:
+    path = write(content)
+    assert dict(read_concept_list(path, TAB_LIST).concepts) == {"a": ("C1", "C2"), "b": ("C3",)}
+    assert [text.startswith(said) for text in texts(path)] == ([True] if said else [])
+
+
+def test_a_list_in_utf_16_is_read(write: Write) -> None:
+    path = write("a\tC1\n".encode("utf-16"))
+    assert dict(read_concept_list(path, TAB_LIST).concepts) == {"a": ("C1",)}
+    assert texts(path) == ["list.txt: read as UTF-16"]
+
+
+@pytest.mark.parametrize(
+    ("form", "line"), [(TAB_LIST, "a\tnan"), (COMMA_LIST, "a,NULL"), (ROCO_LIST, "a\t\tNone")]
+)
+def test_a_word_for_nothing_in_a_list_is_no_concept(
+    write: Write, form: ListForm, line: str
+) -> None:
+    found = read_concept_list(write(f"{line}\nb{form.separator}C1\n"), form)
+    assert dict(found.concepts) == {"a": (), "b": ("C1",)}
+    (note,) = found.notes
+    assert note.grave
+    assert "1 image with a word for nothing as the only concept" in note.text
+
+
+def test_ids_of_a_list_may_have_the_ending_of_the_file(write: Write) -> None:
+    images = [FoundImage(image_id=i, path=Path(f"{i}.jpg"), split="train") for i in ("a", "b")]
+    found = matched_list(read_concept_list(write("a.jpg\tC1\nb\tC2\n"), TAB_LIST), images)
+    assert dict(found.concepts) == {"a": ("C1",), "b": ("C2",)}
+    assert [n.text for n in found.notes] == [
+        "list.txt: 1 id with a folder or an ending: 'a.jpg' is 'a'"
+    ]
+
+
+def test_names_may_be_separated_by_semicolons_and_words_for_nothing_are_no_names(
+    write: Write,
+) -> None:
+    names, (note,) = read_names(write("CUI;name\nC1;Chest, upper\nC2;nan\n"))
+    assert names == {"C1": "Chest, upper"}
+    assert "1 line without a name" in note.text
