@@ -12,6 +12,7 @@ from commands.options import (
     SetOption,
     StrictOption,
     WorkspaceOption,
+    names_workspace,
 )
 
 
@@ -39,6 +40,7 @@ def prepare(
 
 
 def stats(
+    context: typer.Context,
     source: Annotated[
         Path | None,
         typer.Argument(help="Folder, manifest or concept list; none: the prepared corpus."),
@@ -60,6 +62,8 @@ def stats(
 
     home = Workspace(workspace)
     if source is None:
+        if names_workspace(context):
+            home.require_corpus()
         lines = write_stats(named(corpus_or_phantom(home), names), home.reports / "stats")
     else:
         corpus = read_unprepared(source, layout=layout, names=names)

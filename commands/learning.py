@@ -12,11 +12,13 @@ from commands.options import (
     PresetOption,
     SetOption,
     WorkspaceOption,
+    names_workspace,
 )
 from core.categories import CATEGORIES
 
 
 def train_backbone(
+    context: typer.Context,
     category: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +88,8 @@ def train_backbone(
     )
     options = RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard)
     home = Workspace(workspace)
+    if names_workspace(context):
+        home.require_corpus()
     for run in train_asked(request, home, device=device, options=options, cluster=cluster):
         typer.echo(str(run))
 

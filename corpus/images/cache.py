@@ -11,14 +11,13 @@ weighed as a whole with vector instructions.
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
@@ -28,6 +27,7 @@ from core.errors import ImageError
 from core.images import ImageTable
 from core.progress import progress
 from core.storage.arrays import load_array, open_map, read_lines, write_lines
+from core.storage.caches import machine_code
 from core.storage.folders import META, is_complete, provenance, write_json
 
 Resample = Literal["bilinear", "nearest"]
@@ -192,14 +192,9 @@ def _write_errors(path: Path, rows: Iterable[tuple[str, str]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-F = TypeVar("F", bound=Callable[..., Any])
 Pixels = npt.NDArray[np.uint8]
 
 _BITS = 22  # of a weight's fraction, as in Pillow: 8 bits of a pixel and 2 to spare fill 32
-
-
-def _compiled(function: F) -> F:
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
 def scaled(channel: Pixels, size: int) -> Pixels:
@@ -229,7 +224,7 @@ def _taps(n_from: int, n_to: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.
     return first, (weights * (1 << _BITS) + 0.5).astype(np.int32)
 
 
-@_compiled
+@machine_code
 def _weighed(rows: Pixels, first: npt.NDArray[np.intp], weights: npt.NDArray[np.int32]) -> Pixels:
     """Rows (n, W) made into (len(first), W)."""
     n_columns = rows.shape[1]
