@@ -92,7 +92,7 @@ def ensemble(
         raise MissingStageError(f"{corpus.name}: no image in test to submit")
     members = gather_members(corpus, workspace, outside=outside)
     detectors = find_detectors(workspace, corpus.fingerprint)
-    if line := untrained(detectors, corpus.training_categories):
+    if line := untrained(detectors, corpus.training_categories, workspace=workspace):
         say(line)
     rule = empty_truth_rule(edition)
     origins = [member.origin for member in members]

@@ -1,8 +1,8 @@
 """Places where libraries keep what they would else make again, and functions compiled once.
 
-numba keeps machine code, matplotlib its list of fonts, torch and timm their weights: beside the code or
-below the user's home. Where there is no home, or neither may be written (a service, a container, a
-cluster's node), they warn or stop. A place is then found that can be written, and they are told.
+numba keeps machine code, matplotlib its list of fonts, torch and timm their weights: by the code
+or below the user's home. Where there is no home, or neither may be written (a service, a container,
+a cluster's node), they warn or stop. A place is then found that can be written, and they are told.
 """
 
 import getpass
