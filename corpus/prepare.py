@@ -114,7 +114,9 @@ def prepare(
         n_folds = {LABELLED: config.folds}
         labels, of_train = _concepts(table.of(split=LABELLED)), labels
         if n_new := len(labels) - len(of_train):
-            notes.append(f"{count(n_new, 'concept')} in valid only: part of the label space")
+            notes.append(
+                f"{count(n_new, 'concept')} in valid only: learnt too, for the folds are of both"
+            )
     else:
         refuse_crossing_groups(table)
         splits = {"train": config.train_folds, "valid": config.valid_folds}

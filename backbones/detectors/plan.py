@@ -163,7 +163,10 @@ def plan_detectors(
                 f" {', '.join(missing)}"
             )
         if not present:
-            raise MissingStageError(f"{reason}: nothing to train a specialist on")
+            there = ", ".join(corpus.training_categories) or "no image with a category"
+            raise MissingStageError(
+                f"{reason}: nothing to train a specialist on; to learn from there is {there}"
+            )
         say(f"not trained: {reason}")
     key = fingerprint(corpus.fingerprint, replace(config, weights=origin.identity))
     return [

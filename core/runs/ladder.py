@@ -143,5 +143,7 @@ def ladder_table(steps: Sequence[LadderStep], *, images: str) -> str:
         lines.append(f"{step.name:<{width}}  {step.f1!s:<24}  {gain:<26}  {step.state}")
     note = f"n = {steps[0].f1.n:,} images"
     if any(step.state == "not kept" for step in steps):
-        note += "; a line is kept where it gains more than a standard error (--set margin=1)"
+        note += (
+            "; a line is kept where its gain exceeds a standard error, or what --set margin says"
+        )
     return "\n".join([*lines, f"{'':<{width}}  {note}"])

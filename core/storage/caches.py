@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from core.errors import ConfigError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 PLACES = {
@@ -39,14 +41,18 @@ def settle_caches(workspace: Path | None = None) -> Path | None:
     own place can be written is told nothing, and a variable that names a folder that can be written
     is kept. For the others the first of these is taken that can be written: `radfuse-<user id>` in
     the folder for temporary files, if nobody else may write to it, for machine code is run from it;
-    and `.caches` in the workspace. Where none can be, nothing is set: functions are then compiled
-    in each process anew.
+    and `.caches` in the workspace. Where neither will do, nothing is set: functions are then
+    compiled in each process anew.
 
     Args:
         workspace: the last resort.
 
     Returns:
-        The folder that libraries are told; None where none had to be told, or none can be written.
+        The folder that libraries are told; None where none had to be told, or none will do.
+
+    Raises:
+        ConfigError: nothing at all can be written, no temporary file either, without which
+            libraries stop.
     """
     wrong = [name for name in PLACES if not _works(name)]
     temporary = _temporary_files()
@@ -55,6 +61,12 @@ def settle_caches(workspace: Path | None = None) -> Path | None:
     candidates = [temporary / f"radfuse-{_user_id()}"] if temporary else []
     candidates += [workspace.absolute() / ".caches"] if workspace else []
     home = next(filter(None, map(_private, candidates)), None)
+    if home is None and temporary is None:
+        where = f"the workspace {workspace}" if workspace else "the folder for temporary files"
+        raise ConfigError(
+            f"{where} cannot be written, nor can any other place for temporary files; name a"
+            " workspace that can be, or one for them in the variable TMPDIR"
+        )
     if home is None:
         return None
     os.environ.update({name: str(home / PLACES[name]) for name in wrong})
