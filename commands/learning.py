@@ -88,9 +88,15 @@ def train_backbone(
     )
     options = RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard)
     home = Workspace(workspace)
-    if names_workspace(context):
-        home.require_corpus()
-    for run in train_asked(request, home, device=device, options=options, cluster=cluster):
+    made = train_asked(
+        request,
+        home,
+        device=device,
+        options=options,
+        cluster=cluster,
+        draws=not names_workspace(context),
+    )
+    for run in made:
         typer.echo(str(run))
 
 

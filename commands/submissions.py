@@ -81,7 +81,7 @@ def score(
     from ensembles.submission.own_corpus import score_own
     from ensembles.submission.score import score_submission
 
-    if manifest := _manifest(truth, edition, workspace):
+    if manifest := _manifest(truth, workspace):
         from corpus.readers.manifest import EDITION, manifest_truth
 
         year = edition or EDITION
@@ -108,10 +108,11 @@ def score(
         typer.echo(f"secondary F1 {result.secondary_f1!r} over {result.n_secondary:,} images")
 
 
-def _manifest(truth: Path, edition: int | None, workspace: Path) -> Path | None:
+def _manifest(truth: Path, workspace: Path) -> Path | None:
     """The manifest that is meant by a truth; None where it is a file of an evaluator's."""
     from core.runs.workspace import Workspace
     from core.storage.folders import read_meta
+    from corpus.readers.manifest import names_images
 
     if truth == Path("manifest") and not truth.exists():
         home = Workspace(workspace)
@@ -120,17 +121,9 @@ def _manifest(truth: Path, edition: int | None, workspace: Path) -> Path | None:
         if not source.exists():
             raise CorpusError(f"{source}: not there any more; give its new place with --truth")
         return source
-    if truth.is_dir() or truth.suffix.lower() == ".parquet":
-        return truth
-    if not truth.is_file():
+    if not truth.exists():
         raise CorpusError(f"{truth}: no such file")
-    with truth.open("rb") as file:
-        header = file.read(4096).replace(b"\0", b"").lower().splitlines()[:2]
-    has_columns = any(
-        b"split" in line and b"," in line.replace(b";", b",").replace(b"\t", b",")
-        for line in header
-    )
-    return truth if has_columns else None
+    return truth if truth.is_dir() or names_images(truth) else None
 
 
 def check(

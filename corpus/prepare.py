@@ -174,7 +174,8 @@ def overview(corpus: Corpus) -> list[str]:
         taught = Counter(category for category in part.taught_categories if category)
         told = ", ".join(f"{c} {n:,}" for c, n in sorted(taught.items()))
         learnt = f", to learn by: {told}" if told and split == "train" else ""
-        lines.append(f"  {split}: {len(part):,} images ({categories}{learnt}){cardinality}")
+        of_each = f" ({categories}{learnt})" if len(part) else ""
+        lines.append(f"  {split}: {len(part):,} images{of_each}{cardinality}")
     return [*lines, *(f"  note: {note}" for note in corpus.notes)]
 
 

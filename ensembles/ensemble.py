@@ -95,7 +95,10 @@ def ensemble(
     if not len(scored):
         raise MissingStageError(f"{corpus.name}: no labelled image in valid to fit an ensemble on")
     if submit and not len(test):
-        raise MissingStageError(f"{corpus.name}: no image in test to submit")
+        raise MissingStageError(
+            f"{corpus.name}: no image in test to submit; without --submit there"
+            " is an ensemble all the same, and its report"
+        )
     members = gather_members(corpus, workspace, outside=outside)
     detectors = find_detectors(workspace, corpus.fingerprint)
     if line := untrained(detectors, corpus.training_categories, workspace=workspace):
