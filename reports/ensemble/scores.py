@@ -17,7 +17,7 @@ from reports.pages.markdown import Section, errors, picture, plain, table
 def ladder_section(run: EnsembleRun) -> Section:
     """Every rung, kept or not."""
     rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in run.steps]
-    alt = "Each rung of the ladder with its sample F1 and its gain over the last rung kept"
+    alt = "Each rung of the ladder with its sample F1 and its gain over the kept rung above it"
     return Section(
         heading="From the category prior to the submission",
         paragraphs=[
