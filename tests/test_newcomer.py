@@ -1,5 +1,7 @@
 """What somebody meets who brings a table of images for the first time."""
 
+import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,6 +12,8 @@ import pytest
 from PIL import Image
 
 import cli
+
+ROOT = Path(__file__).parents[1]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -132,3 +136,27 @@ def test_what_a_library_warns_of_is_one_line_once(
         warnings.simplefilter("always")
         cli.main()
     assert capsys.readouterr().err == ("note: sklearn warns: odd\nnote: radfuse warns: ours\n")
+
+
+def test_commands_run_without_a_home_and_with_code_that_cannot_be_written(
+    manifest: Path, tmp_path: Path
+) -> None:
+    """As a service's user meets it; a file in place of `__pycache__` keeps even root out."""
+    code, places = tmp_path / "code", tmp_path / "temporary"
+    places.mkdir()
+    for name in ("commands", "core", "corpus", "reports"):
+        unmade = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, code / name, ignore=unmade)
+    shutil.copy(ROOT / "cli.py", code)
+    for folder in [code, *(path for path in code.rglob("*") if path.is_dir())]:
+        (folder / "__pycache__").write_text("")
+    for command in (["prepare", str(manifest), *SMALL], ["stats"]):
+        ended = subprocess.run(
+            [sys.executable, "cli.py", *command, "-w", str(tmp_path / "runs")],
+            cwd=code, env={"HOME": "/dev/null", "TMPDIR": str(places)}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "runs" / "reports" / "stats" / "stats.md").is_file()
+    assert list(places.glob("radfuse-*/numba/*/*.nbi"))
+    assert list(places.glob("radfuse-*/matplotlib/fontlist*"))

@@ -202,7 +202,8 @@ def _lists(manifest: ImageRows) -> tuple[dict[str, ConceptList], list[Note], dic
     told = [row.image.image_id for row in of_split["test"] if row.concepts]
     notes = []
     if told:
-        text = f"{path.name}: concepts of {count(len(told), 'test image')} not read"
+        text = f"{path.name}: concepts of {count(len(told), 'test image')} not read, but by"
+        text += " `score --truth manifest`"
         notes.append(Note(f"{text}: {first_few(told)}"))
     lists = {}
     names: dict[str, str] = {}
