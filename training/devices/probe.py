@@ -207,7 +207,12 @@ def disagreement(found: Outcome, expected: Outcome, *, least_cosine: float) -> s
     none.
     """
     if not math.isclose(found.loss, expected.loss, rel_tol=_LOSS_TOLERANCE):
-        return f"loss {found.loss:.4g} instead of {expected.loss:.4g}"
+        return f"its rounding changes the loss, {found.loss:.4g} instead of {expected.loss:.4g}"
     a, b = (outcome.direction.double().flatten() for outcome in (found, expected))
     cosine = float(cosine_similarity(a, b, dim=0, eps=0.0))
-    return "" if cosine >= least_cosine else f"cosine {cosine:.4f} below {least_cosine}"
+    if cosine >= least_cosine:
+        return ""
+    return (
+        f"its rounding changes the result (cosine similarity to the exact one {cosine:.4f}, at"
+        f" least {least_cosine} is asked)"
+    )
