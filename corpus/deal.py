@@ -53,9 +53,7 @@ class DealConfig:
             raise ConfigError(f"seed: expected 0 or more, found {self.seed}")
 
 
-def deal_valid(
-    table: ImageTable, *, seed: int, at_least: int
-) -> tuple[ImageTable, list[str]]:
+def deal_valid(table: ImageTable, *, seed: int, at_least: int) -> tuple[ImageTable, list[str]]:
     """The table with a tenth of train as valid, where it has no valid, and the note that says so.
 
     Groups that stand in test as well stay in train: they cross already.
@@ -176,9 +174,12 @@ def dealt_lines(reading: Reading, table: ImageTable, *, config: DealConfig) -> l
         f"{count(len(table), 'image')} of {count(n_groups, 'group')} dealt, seed {config.seed}:"
         f" {_shares(table.splits)}"
     ]
-    for category in CATEGORIES:
-        if len(of := table.of(category=category)):
-            lines.append(f"  {category}: {len(of):,} images, {_shares(of.splits)}")
+    by_category = {category: table.of(category=category) for category in CATEGORIES}
+    lines += [
+        f"  {category}: {len(images):,} images, {_shares(images.splits)}"
+        for category, images in by_category.items()
+        if len(images)
+    ]
     support = {s: Counter(c for cs in table.of(split=s).concepts for c in cs or ()) for s in groups}
     total = sum(support.values(), Counter())
     common = [cui for cui, n in total.items() if n >= 20]
@@ -188,7 +189,9 @@ def dealt_lines(reading: Reading, table: ImageTable, *, config: DealConfig) -> l
         f"  concepts with 20 images or more: {everywhere:,} of {len(common):,} in every split;"
         f" {count(len(unseen), 'concept')} not in train"
     )
-    lines.append(f"  groups in more than one split: {n_groups - len(set().union(*groups.values()))}")
+    lines.append(
+        f"  groups in more than one split: {n_groups - len(set().union(*groups.values()))}"
+    )
     if left_out:
         lines.append(f"  note: {count(left_out, 'image')} without concepts left out")
     return [*lines, *(f"  note: {note}" for note in reading.notes if not _of_splits(note))]

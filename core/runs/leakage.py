@@ -39,9 +39,7 @@ class CrossingGroups:
     def of(cls, table: ImageTable) -> "CrossingGroups":
         """Those of a table; a group without a name ("") holds nothing together."""
         found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for image_id, group, split in zip(
-            table.image_ids, table.groups, table.splits, strict=True
-        ):
+        for image_id, group, split in zip(table.image_ids, table.groups, table.splits, strict=True):
             if group:
                 found[group][split].append(image_id)
         return cls({group: splits for group, splits in found.items() if len(splits) > 1})

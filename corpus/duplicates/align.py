@@ -92,7 +92,9 @@ def _smooth(image: Floats, radius: int) -> Floats:
                     if column - radius - 1 >= 0:
                         total -= source[row, column - radius - 1]
                         n -= 1
-                    made[column, row] = total / n  # turned: the second round is along the other axis
+                    made[column, row] = (
+                        total / n
+                    )  # turned: the second round is along the other axis
             source = made
     return source
 

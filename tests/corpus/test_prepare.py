@@ -377,7 +377,9 @@ def test_a_corpus_without_valid_gets_a_tenth_of_train(made: Prepare, manifest: P
     assert set(corpus.table.of(split="valid").groups).isdisjoint(
         corpus.table.of(split="train").groups
     )
-    assert any("none given, so 6 images of 6 groups are dealt from train" in n for n in corpus.notes)
+    assert any(
+        "none given, so 6 images of 6 groups are dealt from train" in n for n in corpus.notes
+    )
     assert "valid: no image" not in corpus.notes
     assert made().fingerprint == corpus.fingerprint
 
