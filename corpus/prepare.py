@@ -311,8 +311,8 @@ def _fingerprint(
     parts = (table.image_ids, table.categories, table.splits, folds, table.concepts)
     other = [*taught, *([] if protocol == "holdout" else [protocol])]
     shown = [i for i, met in sorted(cache.remarks.items()) if any(map(changes_pixels, met))]
-    other += [*([decoding.changes] if decoding.changes else []), *([shown] if shown else [])]
-    return fingerprint(*parts, marks, halves, sizes, *other)
+    read = [*([decoding.changes] if decoding.changes else []), *([shown] if shown else [])]
+    return fingerprint(*parts, marks, halves, sizes, *other, *read)
 
 
 def _size(path: Path) -> int:

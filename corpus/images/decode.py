@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from core.errors import ImageError
 from core.runs.decoding import USUAL, Background, Decoding, Frame, frame_index
@@ -183,7 +184,7 @@ def _kind(image: Image.Image, content: bytes) -> str:
     words = _MODES.get(image.mode, image.mode)
     if image.format == "PNG" and image.mode in ("L", "P") and content[24] < 8:
         words += f" {content[24]}-bit"
-    if image.format == "TIFF" and image.tag_v2.get(262) == 0 and image.mode != "1":
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(262) == 0 and image.mode != "1":
         words += ", 0 is white"
     if "transparency" in image.info:
         words += ", a transparent colour"
@@ -284,7 +285,7 @@ def _opaque(image: Image.Image, background: Background) -> tuple[Pixels, tuple[s
         colours = bands[..., 0] if image.mode == "LA" else bands[..., :3]
         if bands[..., -1].min() == 255:
             return np.ascontiguousarray(colours), ()
-        return _over(colours, bands[..., -1].astype(np.float32) / 255, background)
+        return _over(colours, bands[..., -1].astype(np.float32) / np.float32(255), background)
     if image.mode == "1":
         return np.asarray(image.convert("L")), ()
     return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), ()

@@ -8,6 +8,7 @@ again.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ def window(
         pixels = values.astype(np.uint8)
         return (255 - pixels if inverted else pixels), ()
     if values.dtype == np.bool_:
-        return np.where(values ^ inverted, np.uint8(255), np.uint8(0)), ()
+        return np.where(values.astype(np.bool_) ^ inverted, np.uint8(255), np.uint8(0)), ()
     finite = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, np.bool_)
     seen = values[finite if used is None else finite & _as_wide(used, values)]
     remarks = []
@@ -97,7 +98,7 @@ def between(
     if not high > low:
         return np.zeros(values.shape, np.uint8)
     exact = np.float32 if values.dtype.itemsize <= 2 else np.float64
-    levels = values.astype(exact)
+    levels: npt.NDArray[Any] = values.astype(exact)
     finite = np.isfinite(levels)
     levels[~finite] = low
     levels -= exact(low)

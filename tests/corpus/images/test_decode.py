@@ -36,7 +36,7 @@ def drawn() -> Pixels:
     picture = np.rint(8 + 140 * x / WIDTH + 60 * (y / HEIGHT) ** 2)
     picture[5:15, 10:30] = 230
     picture[30:44, 60:72] = 0
-    return picture.astype(np.uint8)
+    return np.asarray(picture, np.uint8)
 
 
 def read(path: Path, *, decoding: Decoding = USUAL) -> Decoded:
@@ -139,7 +139,8 @@ def test_the_orientation_tag_turns_every_format_upright(
     elif kind == "deep.tif":
         path.write_bytes(tiff(deep, tags={274: orientation}))
     else:
-        options = {"jpg": {"quality": 100}, "webp": {"lossless": True}}.get(kind, {})
+        ways: dict[str, dict[str, Any]] = {"jpg": {"quality": 100}, "webp": {"lossless": True}}
+        options = ways.get(kind, {})
         lying.save(path, exif=with_exif(orientation), **options)
     picture = read(path)
     assert picture.pixels.shape[:2] == (HEIGHT, WIDTH)
@@ -157,7 +158,7 @@ def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path: Path, orient
     assert picture.remarks == ()
 
 
-DEEP = {
+DEEP: dict[str, npt.NDArray[Any]] = {
     "uint16": drawn().astype(np.uint16) * 257,
     "12 bits": drawn().astype(np.uint16) * 16,
     "uint32": drawn().astype(np.uint32) * 257,
@@ -330,11 +331,12 @@ def test_transparency_of_an_animation_is_put_on_the_background(tmp_path: Path, k
     clear[:4, :, 3] = 0
     clear[6:, :, :3] = 200
     frames = [Image.fromarray(clear), Image.fromarray(clear[::-1].copy())]
+    options: dict[str, Any] = {"lossless": True} if kind == "webp" else {}
     frames[0].save(
         tmp_path / f"a.{kind}",
         save_all=True,
         append_images=frames[1:],
-        **({"lossless": True} if kind == "webp" else {}),
+        **options,
     )
     pixels = grey(read(tmp_path / f"a.{kind}"))
     assert not pixels[:4].any()
@@ -361,11 +363,12 @@ def test_the_page_or_frame_that_is_asked_for_is_read(
     path, frames = tmp_path / f"a.{kind}", frames_of(4)
     if kind == "deep.tif":
         frames = [Image.fromarray(np.asarray(f).astype(np.uint16) * 257) for f in frames]
+    options: dict[str, Any] = {"lossless": True} if kind == "webp" else {}
     frames[0].save(
         path,
         save_all=True,
         append_images=frames[1:],
-        **({"lossless": True} if kind == "webp" else {}),
+        **options,
     )
     picture = read(path, decoding=Decoding(frame=frame))
     found = int(picture.pixels.reshape(16, 16, -1)[8, 8, 0])
@@ -502,7 +505,9 @@ def test_a_huge_image_is_read_and_a_larger_one_named(tmp_path: Path) -> None:
 def test_a_deep_image_cut_short_is_named_and_says_nothing_else(
     tmp_path: Path, values: npt.NDArray[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    files = [("a.tif", tiff(values, photometric=2 if values.ndim == 3 else 1))]
+    files: list[tuple[str, bytes | bytearray]] = [
+        ("a.tif", tiff(values, photometric=2 if values.ndim == 3 else 1))
+    ]
     if values.dtype == np.uint16:
         files.append(("a.png", imagecodecs.png_encode(np.ascontiguousarray(values))))
     for name, content in files:

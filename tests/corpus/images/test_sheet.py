@@ -26,7 +26,7 @@ def manifest(tmp_path: Path) -> Path:
     for number in range(12):
         name = f"image{number}.png"
         level = 20 * number
-        image = Image.fromarray(np.tile(np.uint8([level, level, level + 1]), (30, 10)))
+        image = Image.fromarray(np.tile(np.array([level, level, level + 1], np.uint8), (30, 10)))
         if number in (8, 9):
             image = Image.fromarray(np.asarray(image).astype(np.uint16) * 100)
         exif = Image.Exif()

@@ -1,5 +1,7 @@
 """Values of more than 8 bits as grey levels: ranges worked out by hand, outliers, padding."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,7 +12,8 @@ from corpus.images.window import between, window
 def smooth(height: int = 60, width: int = 80) -> npt.NDArray[np.uint8]:
     """A picture whose 8-bit values reach from 3 to 230, each on several pixels."""
     y, x = np.mgrid[:height, :width]
-    return np.rint(3 + 227 * (x / (width - 1) + y / (height - 1)) / 2).astype(np.uint8)
+    levels = 3 + 227 * (x / (width - 1) + y / (height - 1)) / 2
+    return np.asarray(np.rint(levels), np.uint8)
 
 
 def test_the_range_of_the_image_becomes_0_to_255() -> None:
@@ -47,7 +50,7 @@ def test_values_of_8_bits_in_a_larger_type_come_back_as_they_were(
 ) -> None:
     picture = smooth()
     wide = picture * np.float64(times)
-    stored = (
+    stored: npt.NDArray[Any] = (
         wide.astype(dtype) if np.issubdtype(dtype, np.floating) else np.rint(wide).astype(dtype)
     )
     pixels, (remark,) = window(stored)
