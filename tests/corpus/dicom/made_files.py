@@ -15,7 +15,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "PatientName": "Zaphodsson^Trillian",
     "PatientID": "MRN-7741963",
     "PatientBirthDate": "19420211",
