@@ -1,17 +1,28 @@
 """Tables beside the images: groups, and whatever else is known of an image."""
 
-import csv
-from collections import Counter
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
+from core.categories import UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import TAUGHT
 from core.runs.workspace import HALF
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
+from corpus.readers.tables.cells import (
+    category_at,
+    is_gap,
+    is_number,
+    is_unknown,
+    renamed_note,
+    split_of,
+    words_in,
+)
+from corpus.readers.tables.columns import ANNOTATIONS
+from corpus.readers.tables.ids import match_ids
+from corpus.readers.tables.sheet import read_table
 
 GROUPS_FILE = "groups.csv"
 
@@ -21,6 +32,8 @@ Row = Mapping[str, str]
 
 # Columns with a meaning of their own; any other is metadata.
 _KNOWN = ("image_id", "group", "split", "category")
+
+_NUMBER = re.compile(r"\d+(\.0)?")
 
 # Columns that the image table keeps for itself; `prepare` makes the last two.
 _TAKEN = ("path", "fold", "labelled", "concepts", TAUGHT, "readable", HALF)
@@ -61,12 +74,8 @@ def read_groups(*folders: Path) -> list[Annotations]:
             stands twice, a category has a name that is not known, or a column has a name that the
             image table keeps for itself.
     """
-    found = []
-    for path in dict.fromkeys(folder / GROUPS_FILE for folder in folders):
-        if path.exists():
-            header, rows = read_rows(path, needed=("image_id", "group"))
-            found.append(annotate(path, header=header, rows=rows, ignored=()))
-    return found
+    paths = dict.fromkeys(folder / GROUPS_FILE for folder in folders)
+    return [_annotations(p, needed=("image_id", "group")) for p in paths if p.exists()]
 
 
 def read_annotations(*folders: Path) -> list[Annotations]:
@@ -79,12 +88,19 @@ def read_annotations(*folders: Path) -> list[Annotations]:
     Raises:
         CorpusError: as `read_groups`.
     """
-    found = read_groups(*folders)
-    for path in dict.fromkeys(folder / METADATA_FILE for folder in folders):
-        if path.exists():
-            header, rows = read_rows(path, needed=("image_id",))
-            found.append(annotate(path, header=header, rows=rows, ignored=()))
-    return found
+    paths = dict.fromkeys(folder / METADATA_FILE for folder in folders)
+    further = [_annotations(p, needed=("image_id",)) for p in paths if p.exists()]
+    return [*read_groups(*folders), *further]
+
+
+def _annotations(path: Path, *, needed: Sequence[str]) -> Annotations:
+    sheet = read_table(path, meanings=ANNOTATIONS, needed=needed)
+    rows = {
+        place: {column: cell or "" for column, cell in row.items()}
+        for place, row in sheet.dicts().items()
+    }
+    said = annotate(path, header=sheet.header, rows=rows, ignored=())
+    return replace(said, notes=(*sheet.notes, *said.notes))
 
 
 def without_split(said: Annotations) -> Annotations:
@@ -96,7 +112,7 @@ def without_split(said: Annotations) -> Annotations:
 def annotate(
     path: Path, *, header: Sequence[str], rows: Mapping[str, Row], ignored: Sequence[str]
 ) -> Annotations:
-    """Rows by image id.
+    """Rows by image id, words for a missing value left out and splits by their usual names.
 
     Args:
         path: the file, for messages.
@@ -113,7 +129,7 @@ def annotate(
         raise CorpusError(f"{path}: column {taken[0]!r} is the image table's own; rename it")
     place_of: dict[str, str] = {}
     by_id: dict[str, Row] = {}
-    renamed: Counter[tuple[str, str]] = Counter()
+    splits, categories = [], []
     for place, row in rows.items():
         image_id = row["image_id"]
         if image_id in place_of:
@@ -122,76 +138,88 @@ def annotate(
                 " keep one"
             )
         place_of[image_id] = place
-        name = row.get("category", "")
-        category = category_at(f"{path}: {place}", name)
-        renamed[name, category] += name != category
-        by_id[image_id] = {**row, "category": category} if name != category else row
-    return Annotations(path=path, columns=columns, rows=by_id, notes=_renamed(path, +renamed))
+        where, told = f"{path}: {place}", dict(row)
+        if name := row.get("split", ""):
+            told["split"] = split_of(name, where=where)
+            splits.append((name, told["split"]))
+        if name := row.get("category", ""):
+            told["category"] = category_at(where, name)
+            categories.append((name, told["category"]))
+        by_id[image_id] = told
+    categories = [pair for pair in categories if pair[1]]
+    notes = [
+        *renamed_note(splits, file=path.name, what="splits by other names"),
+        *renamed_note(categories, file=path.name, what="categories by plain names"),
+    ]
+    rows_here, noted = _without_gaps(path, ("group", "category", *columns), rows=by_id, given=rows)
+    return Annotations(path=path, columns=columns, rows=rows_here, notes=(*notes, *noted))
 
 
-def category_at(where: str, name: str) -> str:
-    """The category that a cell names; `UNKNOWN` for an empty one.
+def _without_gaps(
+    path: Path, columns: Sequence[str], *, rows: dict[str, Row], given: Mapping[str, Row]
+) -> tuple[dict[str, Row], list[Note]]:
+    """The rows without words for a missing value, and with one spelling of a group's number.
 
-    Raises:
-        CorpusError: no category has that name; `where` says in which file and line.
+    A word is missing in every column if only programs write it (nan, NULL, NA); among numbers
+    `unknown` is missing too, among words it is one of them.
     """
-    if not name.strip():
-        return UNKNOWN
-    if category := category_of_name(name):
-        return category
-    raise CorpusError(f"{where}: category {name!r}; expected nothing or one of {KNOWN_NAMES}")
+    changed: dict[str, dict[str, str]] = {}
+    words: dict[str, list[str]] = {}
+    for column in columns:
+        cells = {i: cell for i, row in rows.items() if (cell := row.get(column, ""))}
+        if column == "category":
+            gone = [cell for row in given.values() if is_unknown(cell := row.get(column, ""))]
+            words[column] = gone
+            continue
+        if column == "group":
+            missing = [i for i, cell in cells.items() if is_unknown(cell)]
+        else:
+            odd = {cell for cell in cells.values() if not is_number(cell)}
+            numbers = len(odd) < len(set(cells.values())) and all(map(is_unknown, odd))
+            gaps = {cell for cell in odd if is_gap(cell, numbers=numbers)}
+            missing = [i for i, cell in cells.items() if cell in gaps]
+        words[column] = [cells[i] for i in missing]
+        for image_id in missing:
+            changed.setdefault(image_id, {})[column] = ""
+    spelt = _one_spelling(rows)
+    for image_id, group in spelt.items():
+        changed.setdefault(image_id, {})["group"] = group
+    notes = []
+    for column, gone in words.items():
+        if gone:
+            text = f"{count(len(gone), 'cell')} of {column} read as missing: {words_in(gone)}"
+            notes.append(Note(f"{path.name}: {text}"))
+    if spelt:
+        text = f"{count(len(spelt), 'group')} written as 1.0 where others are written as 1"
+        notes.append(Note(f"{path.name}: {text}, taken for the same"))
+    return {i: {**row, **changed[i]} if i in changed else row for i, row in rows.items()}, notes
 
 
-def _renamed(path: Path, renamed: Counter[tuple[str, str]]) -> tuple[Note, ...]:
-    """A note on categories that go by another name than that of their folder."""
-    if not renamed:
-        return ()
-    names = [f"{name!r} is {category} ({n})" for (name, category), n in renamed.most_common(9)]
-    more = f" and {count(len(renamed) - 9, 'other name')}" if len(renamed) > 9 else ""
-    return (Note(f"{path.name}: categories by plain names: {', '.join(names)}{more}"),)
-
-
-def read_rows(path: Path, *, needed: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Header of a comma-separated file, and its rows by place ("line 3"), values stripped.
-
-    Raises:
-        CorpusError: the file is missing or not UTF-8, a needed column is missing, a column stands
-            twice, or a line has too few or too many columns.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{path}: not readable as UTF-8 text ({error})") from None
-    filled = [(number, cells) for number, cells in lines if any(cells)]
-    header = filled[0][1] if filled else []
-    check_header(path, header, needed=needed)
-    for number, cells in filled[1:]:
-        if len(cells) != len(header):
-            raise CorpusError(
-                f"{path}: line {number}: expected {len(header)} columns, found {len(cells)}"
-            )
-    return header, {
-        f"line {number}": dict(zip(header, cells, strict=True)) for number, cells in filled[1:]
+def _one_spelling(rows: Mapping[str, Row]) -> dict[str, str]:
+    """Image id to its group without the `.0` that pandas adds, where other groups have none."""
+    groups = {group for row in rows.values() if (group := row.get("group", ""))}
+    if not all(_NUMBER.fullmatch(group) or is_unknown(group) for group in groups):
+        return {}
+    if all("." in group for group in groups if _NUMBER.fullmatch(group)):
+        return {}
+    return {
+        image_id: group.partition(".")[0]
+        for image_id, row in rows.items()
+        if (group := row.get("group", "")).endswith(".0")
     }
 
 
-def check_header(path: Path, header: Sequence[str], *, needed: Sequence[str]) -> None:
-    """Refuse a header without the needed columns.
-
-    Raises:
-        CorpusError: a needed column is missing, or one stands twice.
-    """
-    if missing := [name for name in needed if name not in header]:
-        raise CorpusError(
-            f"{path}: no column {first_few(missing)}; expected {', '.join(needed)}, separated by"
-            f" commas; found {first_few(header)}"
-        )
-    if twice := [name for name in header if list(header).count(name) > 1]:
-        raise CorpusError(f"{path}: column {twice[0]!r} stands twice; keep one")
+def matched(annotations: Annotations, found: Sequence[FoundImage]) -> Annotations:
+    """The annotations with the ids of the images, where a row has one in another form."""
+    renamed, texts = match_ids(annotations.rows, {image.image_id for image in found})
+    if not renamed:
+        return annotations
+    name = annotations.path.name
+    return replace(
+        annotations,
+        rows={renamed.get(i, i): row for i, row in annotations.rows.items()},
+        notes=(*annotations.notes, *(Note(f"{name}: {text}") for text in texts)),
+    )
 
 
 def annotation_notes(found: Sequence[FoundImage], annotations: Annotations) -> list[Note]:

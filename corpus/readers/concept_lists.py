@@ -1,15 +1,26 @@
 """Concept lists: which image has which concepts, one image a line."""
 
-import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import CorpusError
 from core.labels import Concepts
+from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
+from corpus.readers.tables.cells import is_unknown
+from corpus.readers.tables.concept_cells import (
+    Seen,
+    Writing,
+    concept_notes,
+    concepts_in,
+    writing_of,
+)
+from corpus.readers.tables.ids import match_ids
+from corpus.readers.tables.sheet import SEPARATORS, Numbered, records
+from corpus.readers.tables.text import read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +43,8 @@ COMMA_LIST = ListForm(separator=",", between=";", shown="ID,CUI;CUI")
 ROCO_LIST = ListForm(separator="\t", between="\t", shown="ID<TAB><TAB>CUI<TAB>CUI")
 
 _HEADERS = ("id", "image_id", "image")
+
+_NAME_HEADERS = ("CUI", "CUIS", "CONCEPT", "CONCEPTS", "CONCEPT_ID", "ID")
 
 # What no submission file could carry inside a concept, and what betrays a wrong separator.
 _FOREIGN = re.compile(r"[\s,;|]")
@@ -66,22 +79,27 @@ def read_concept_list(path: Path, form: ListForm) -> ConceptList:
     A line that holds nothing but an id, and an id with nothing after the separator, both mean an
     image without concepts. A header, blank lines, a byte order mark and any line end are passed
     over. A concept that stands twice is kept once, an empty one (a trailing `;`) is dropped, one
-    in lower case or with blanks around it is rewritten; all three are counted in the notes.
+    in lower case or with blanks around it is rewritten; all three are counted in the notes. So are
+    cells written in another way (a Python list, commas between codes), words for nothing (`nan`),
+    which are no concept, and another separator, where every line has the same.
 
     Raises:
-        CorpusError: the file is missing, empty or not UTF-8, a line is not in the form, or an
-            image stands twice.
+        CorpusError: the file is missing, empty or no text, a line is not in the form, or an image
+            stands twice.
     """
+    form, lines, notes = _lines_of(path, form)
+    writing = writing_of(rest[0].strip() for _, (_, *rest) in lines if len(rest) == 1)
     concepts: dict[str, Concepts] = {}
     line_of: dict[str, int] = {}
     mended = []
-    for number, cells in _lines(path, form.separator):
+    seen = Seen()
+    for number, cells in lines:
         where = f"{path}: line {number}"
         image_id = cells[0].strip()
         if not line_of and image_id.lower() in _HEADERS:
             continue
         try:
-            found, repairs = clean_concepts(_parts(cells, form))
+            found, repairs = clean_concepts(_parts(cells, form, writing, seen))
         except ValueError:
             text = form.separator.join(cells)
             shown = text if len(text) <= 60 else f"{text[:60]}..."
@@ -97,28 +115,48 @@ def read_concept_list(path: Path, form: ListForm) -> ConceptList:
         mended.append(repairs._replace(n_rewritten=repairs.n_rewritten + n_padded))
     if not concepts:
         raise CorpusError(f"{path}: no image in it; expected lines {form.shown}")
-    return ConceptList(path=path, concepts=concepts, notes=mended_notes(path.name, mended))
+    notes = [*notes, *concept_notes(path.name, seen), *mended_notes(path.name, mended)]
+    return ConceptList(path=path, concepts=concepts, notes=tuple(notes))
 
 
-def _lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+def matched_list(concepts: ConceptList, found: Sequence[FoundImage]) -> ConceptList:
+    """The list with the ids of the images, where it has one in another form."""
+    renamed, texts = match_ids(concepts.concepts, {image.image_id for image in found})
+    if not renamed:
+        return concepts
+    return replace(
+        concepts,
+        concepts={renamed.get(i, i): cuis for i, cuis in concepts.concepts.items()},
+        notes=(*concepts.notes, *(Note(f"{concepts.path.name}: {text}") for text in texts)),
+    )
+
+
+def _lines_of(path: Path, form: ListForm) -> tuple[ListForm, list[Numbered], list[Note]]:
+    """The form that a list is in, its lines that are not blank, and what there is to note."""
+    text, notes = read_text(path)
+    if form.separator in text or form.between == form.separator:
+        return form, _lines(path, text, form.separator), notes
+    for other in SEPARATORS:
+        lines = _lines(path, text, other) if other in text and other != form.between else []
+        if lines and all(len(cells) == 2 for _, cells in lines):
+            name = SEPARATORS[other]
+            shown = form.shown.replace("<TAB>", other).replace(form.separator, other)
+            found = ListForm(separator=other, between=form.between, shown=shown)
+            return found, lines, [*notes, Note(f"{path.name}: separated by {name}")]
+    return form, _lines(path, text, form.separator), notes
+
+
+def _lines(path: Path, text: str, separator: str) -> list[Numbered]:
     """Number and cells of each line that is not blank."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            # Only files with commas are CSV in the full sense; elsewhere a quote is a letter.
-            if separator == ",":
-                reader = csv.reader(file)
-            else:
-                reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield reader.line_num, cells
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{path}: not readable as UTF-8 text ({error})") from None
+    # Only files with commas are CSV in the full sense; elsewhere a quote is a letter, but where
+    # all lines begin with one.
+    starts = [line.lstrip()[:1] for line in text.splitlines() if line.strip()]
+    quoted = separator == "," or (bool(starts) and set(starts) == {'"'})
+    lines = records(path, text, separator=separator, quoted=quoted)
+    return [(number, cells) for number, cells in lines if any(cell.strip() for cell in cells)]
 
 
-def _parts(cells: Sequence[str], form: ListForm) -> list[str]:
+def _parts(cells: Sequence[str], form: ListForm, writing: Writing, seen: Seen) -> list[str]:
     """The concepts of a line as they are written.
 
     Raises:
@@ -127,11 +165,25 @@ def _parts(cells: Sequence[str], form: ListForm) -> list[str]:
     image_id, *rest = cells
     if not image_id.strip() or _FOREIGN.search(image_id.strip()):
         raise ValueError(image_id)
-    if form.between == form.separator:
-        return rest[1:] if rest and not rest[0] else rest  # the id is followed by two separators
+    if form.between == form.separator:  # the id is followed by two separators
+        given = rest[1:] if rest and not rest[0] else rest
+        if any(form.separator != ";" and ";" in part for part in given):
+            raise ValueError(given)
+        # An empty part counts as an empty concept.
+        cells_of = [_one(part, writing, seen) if part else [""] for part in given]
+        return [concept for one in cells_of for concept in one]
     if len(rest) > 1:
         raise ValueError(rest)
-    return rest[0].split(form.between) if rest and rest[0].strip() else []
+    return _one(rest[0], writing, seen) if rest and rest[0].strip() else []
+
+
+def _one(cell: str, writing: Writing, seen: Seen) -> list[str]:
+    """The concepts of a cell; a blank inside one betrays a wrong separator in a list of codes."""
+    n_tags = len(seen.tags)
+    found = concepts_in(cell, writing=writing, seen=seen)
+    if len(seen.tags) > n_tags:
+        raise ValueError(cell)
+    return found
 
 
 def clean_concepts(parts: Sequence[str]) -> tuple[Concepts, Mended]:
@@ -179,19 +231,21 @@ def read_names(path: Path | None) -> tuple[dict[str, str], list[Note]]:
     """
     if path is None:
         return {}, []
-    rows = [cells for _, cells in _lines(path, "\t")]
-    if not any(len(cells) > 1 for cells in rows):
-        rows = [cells for _, cells in _lines(path, ",")]
+    text, notes = read_text(path)
+    separator = next((s for s in ("\t", ",", ";", "|") if s in text), ",")
+    if separator == "," and text.count(";") >= len(text.split("\n")) - 1 > text.count(","):
+        separator = ";"
+    rows = [cells for _, cells in _lines(path, text, separator)]
     names: dict[str, str] = {}
     n_left_out = 0
     for row, cells in enumerate(rows):
         cui = cells[0].strip().upper()
-        if row == 0 and cui in ("CUI", "CONCEPT"):
+        if row == 0 and cui.strip('"') in _NAME_HEADERS:
             continue
         name = cells[1].strip() if len(cells) > 1 else ""
-        if not name or names.setdefault(cui, name) != name:
+        if not name or is_unknown(name) or names.setdefault(cui, name) != name:
             n_left_out += 1
     if not n_left_out:
-        return names, []
-    text = f"{count(n_left_out, 'line')} without a name or with a second one, left out"
-    return names, [Note(f"{path.name}: {text}")]
+        return names, notes
+    said = f"{count(n_left_out, 'line')} without a name or with a second one, left out"
+    return names, [*notes, Note(f"{path.name}: {said}")]

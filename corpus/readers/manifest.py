@@ -1,80 +1,111 @@
 """Reader of a manifest: any images at any place, one row each in a csv or parquet file.
 
-    path        relative to the manifest, or absolute
-    split       train, valid or test
-    image_id    optional; the name of the file without its ending
-    category    optional; one of the seven by its code or a plain name (CT, MRI, X-ray), or empty
-    concepts    optional; CUIs with `;` between them
-    group       optional; images of one group never part
-    ...         any further column becomes metadata, a list in parquet joined by `;`
+    path            relative to the manifest, or absolute; or a column `image` of bytes in parquet
+    split           train, valid or test
+    image_id        optional; the name of the file without its ending
+    category        optional; one of the seven by its code or a plain name (CT, MRI, X-ray)
+    concepts        optional; CUIs with `;` between them
+    group           optional; images of one group never part
+    concept_names   optional; names of the concepts, in their order, with `;` between them
+    ...             any further column becomes metadata, a list in parquet joined by `;`
 
 Concepts are known and none where the cell is empty; they are unknown where the column is missing
 and in every row of test. In parquet a null is unknown too; in a further column it is a missing
-value, as an empty cell is.
+value, as an empty cell is. Names of concepts may lie beside it in `concept_names.csv`.
+
+What else is taken for these columns and their values, `corpus.readers.tables` knows: other
+separators, names, lists, columns of 0 and 1. All of it is said.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from core.errors import CorpusError, first_few
 from core.images import SPLITS
-from corpus.readers.annotations import (
-    annotate,
-    category_at,
-    check_header,
-    read_groups,
-    read_rows,
-    without_split,
-)
-from corpus.readers.concept_lists import ConceptList, clean_concepts, mended_notes
-from corpus.readers.files import FoundImage
+from core.labels import Concepts
+from corpus.readers.annotations import annotate, read_groups
+from corpus.readers.concept_lists import ConceptList, clean_concepts, mended_notes, read_names
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
+from corpus.readers.tables.columns import MANIFEST, known_names, plain
+from corpus.readers.tables.concept_cells import (
+    Seen,
+    concept_notes,
+    concepts_in,
+    names_beside,
+    names_of_tags,
+    writing_of,
+)
+from corpus.readers.tables.images import ImageRow, ImageRows, read_images
+from corpus.readers.tables.parquet import is_parquet
+from corpus.readers.tables.sheet import read_header
 
 LAYOUT = "manifest"
 
-ENDINGS = (".csv", ".parquet")
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 
-LOOKED_FOR = "manifest.csv, manifest.parquet"
+LOOKED_FOR = "manifest.csv, manifest.tsv, manifest.parquet"
 
-_NEEDED = ("path", "split")
+NAMES_FILE = "concept_names.csv"
 
 # A manifest belongs to no edition. That of 2025 is the newest format that takes any concept ids and
 # any order of rows, and its score counts images known to have no concept.
 _EDITION = 2025
 
-_EXACT = 2**53  # up to here a float tells whole numbers apart
-
-Row = Mapping[str, str | None]
-
-Told = tuple[FoundImage, Row]
-"""The image of a row, and the row."""
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """Columns of a manifest, and its rows by the place that a message names."""
-
-    header: list[str]
-    rows: Mapping[str, Row]
+_OTHER_FILES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".xlsx", ".xls", ".ods", ".json", ".jsonl")
 
 
 def find_manifest(source: Path) -> Path | None:
     """The manifest that a path names, or the one in a folder; None where there is none.
 
+    A file is one by its content: a table with a column that names image files or splits. In a
+    folder it is called manifest, in any capitals, with one of `ENDINGS`.
+
     Raises:
-        CorpusError: the folder has one of each kind.
+        CorpusError: the folder has several.
     """
     if source.is_file():
-        return source if source.suffix.lower() in ENDINGS else None
-    inside = [path for ending in ENDINGS if (path := source / f"manifest{ending}").is_file()]
+        return source if _is_table(source) else None
+    if not source.is_dir():
+        return None
+    inside = sorted(
+        path
+        for path in source.iterdir()
+        if path.stem.lower() == "manifest" and path.suffix.lower() in ENDINGS and path.is_file()
+    )
+    # A list of checksums is called manifest.txt as often.
+    inside = [p for p in inside if p.suffix.lower() in (".csv", ".parquet") or names_images(p)]
     if len(inside) > 1:
         raise CorpusError(f"{source}: {first_few(path.name for path in inside)}; name one of them")
     return inside[0] if inside else None
+
+
+def _is_table(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in ENDINGS or is_parquet(path):
+        return True
+    return suffix not in _OTHER_FILES and names_images(path)
+
+
+def names_images(path: Path) -> bool:
+    """Whether a file is a table whose header names image files or splits; False of any other."""
+    if is_parquet(path):
+        return True
+    try:
+        header = read_header(path, known=known_names(MANIFEST))
+    except CorpusError:
+        return False
+    columns = {plain(name) for name in header}
+    paths = {plain(name) for name in ("path", "split", *MANIFEST["path"], *MANIFEST["split"])}
+    return len(header) > 1 and bool(columns & (paths - {"image"}))
+
+
+def _require_manifest(source: Path) -> Path:
+    path = find_manifest(source)
+    if path is None:
+        raise CorpusError(f"{source}: no manifest; expected a .csv or .parquet file")
+    return path
 
 
 def is_manifest(source: Path) -> bool:
@@ -92,136 +123,136 @@ def read_manifest(source: Path, *, strict: bool = False) -> Reading:
         CorpusError: the manifest is missing or malformed, a value is out of its range, no file is
             there, or parquet is not installed.
     """
-    return _read(source, strict=strict, needed=_NEEDED)
+    return _reading(read_images(_require_manifest(source)), strict=strict)
 
 
 def read_unsplit(source: Path, *, strict: bool = False) -> Reading:
-    """As `read_manifest`, but every image is in train: a column `split` is not needed, nor read.
+    """The images of a manifest without a column `split`, every one of them in train: to be dealt.
+
+    Where the manifest has that column after all, it is not read, which is noted.
 
     Raises:
-        CorpusError: as `read_manifest`.
+        CorpusError: as `read_manifest`, but for the column.
     """
-    return _read(source, strict=strict, needed=("path",))
+    return _reading(read_images(_require_manifest(source), split="train"), strict=strict)
 
 
-def _read(source: Path, *, strict: bool, needed: Sequence[str]) -> Reading:
-    path = find_manifest(source)
-    if path is None:
-        raise CorpusError(f"{source}: no manifest; expected a .csv or .parquet file")
-    is_parquet = path.suffix.lower() == ".parquet"
-    sheet = _read_parquet(path, needed) if is_parquet else _read_csv(path, needed)
-    beside = read_groups(path.parent)
-    if "split" not in needed:
-        told = {place: {**row, "split": "train"} for place, row in sheet.rows.items()}
-        sheet, beside = _Sheet(sheet.header, told), [without_split(said) for said in beside]
-    rows = {place: (_image(path, place, row), row) for place, row in sheet.rows.items()}
-    here = {place: (image, row) for place, (image, row) in rows.items() if image.path.is_file()}
-    if not here:
+def manifest_truth(source: Path) -> dict[str, Concepts]:
+    """The concepts of the test images of a manifest, which nothing but a score may read.
+
+    Returns:
+        Image id, as `read_manifest` gives it, to concepts; images whose concepts are unknown (no
+        column, or a null in parquet) are left out.
+
+    Raises:
+        CorpusError: as `read_manifest`, or no test image has concepts.
+    """
+    manifest = read_images(_require_manifest(source))
+    rows = [row for row in manifest.rows if row.image.split == "test" and row.concepts is not None]
+    if not any(row.concepts for row in rows):
         raise CorpusError(
-            f"{path}: no file for any of its {count(len(rows), 'image')}; paths are taken from"
-            f" {path.parent.absolute()}"
+            f"{manifest.path}: no test image has concepts; fill the column 'concepts' of its rows"
         )
-    missing = [image.image_id for place, (image, _) in rows.items() if place not in here]
+    truth, _, _ = _concepts_of(manifest.path, manifest.rows, rows, where=manifest.path.name)
+    return truth
+
+
+def _reading(manifest: ImageRows, *, strict: bool) -> Reading:
+    cells = {row.place: _cells(row) for row in manifest.rows}
     said = annotate(
-        path,
-        header=sheet.header,
-        rows={
-            place: {**_plain(row), "image_id": image.image_id}
-            for place, (image, row) in here.items()
-        },
-        ignored=("path", "concepts"),
+        manifest.path,
+        header=manifest.header,
+        rows=cells,
+        ignored=("path", "concepts", "concept_names"),
     )
+    lists, notes, tags = _lists(manifest)
+    beside, noted = read_names(_names_file(manifest.path.parent))
     return make_reading(
-        [image for image, _ in here.values()],
-        _lists(path, here),
+        [row.image for row in manifest.rows],
+        lists,
         layout=LAYOUT,
         edition=_EDITION,
-        names={},
-        annotations=[said, *beside],
-        notes=_notes(path, missing, here),
+        names={**tags, **manifest.names, **beside},
+        annotations=[said, *read_groups(manifest.path.parent)],
+        notes=[*manifest.notes, *noted, *notes],
         strict=strict,
     )
 
 
-def _notes(path: Path, missing: Sequence[str], here: Mapping[str, Told]) -> Iterator[Note]:
-    if missing:
-        text = f"{path.name}: {count(len(missing), 'image')} without a file, left out"
-        yield Note(f"{text}: {first_few(missing)}", grave=True)
-    told = [i.image_id for i, row in here.values() if i.split == "test" and row.get("concepts")]
+def _names_file(folder: Path) -> Path | None:
+    path = folder / NAMES_FILE
+    return path if path.is_file() else None
+
+
+def _cells(row: ImageRow) -> dict[str, str]:
+    cells = {column: value or "" for column, value in row.cells.items()}
+    if "split" in cells:
+        cells["split"] = row.image.split
+    return {**cells, "image_id": row.image.image_id}
+
+
+def _lists(manifest: ImageRows) -> tuple[dict[str, ConceptList], list[Note], dict[str, str]]:
+    """The concepts of train and of valid; an image whose concepts are unknown is in no list.
+
+    Further, what there is to note, and names of concepts that the cells tell.
+    """
+    path = manifest.path
+    of_split = {s: [r for r in manifest.rows if r.image.split == s] for s in SPLITS}
+    _require_concepts(manifest, of_split)
+    told = [row.image.image_id for row in of_split["test"] if row.concepts]
+    notes = []
     if told:
         text = f"{path.name}: concepts of {count(len(told), 'test image')} not read"
-        yield Note(f"{text}: {first_few(told)}")
-
-
-def _image(manifest: Path, place: str, row: Row) -> FoundImage:
-    where = f"{manifest}: {place}"
-    if not row["path"]:
-        raise CorpusError(f"{where}: no path")
-    split, category = row["split"] or "", category_at(where, row.get("category") or "")
-    if split not in SPLITS:
-        raise CorpusError(f"{where}: split {split!r}; expected one of {', '.join(SPLITS)}")
-    path = (manifest.parent / row["path"]).absolute()
-    image_id = row.get("image_id") or path.stem
-    return FoundImage(image_id=image_id, path=path, split=split, category=category)
-
-
-def _lists(path: Path, here: Mapping[str, Told]) -> dict[str, ConceptList]:
-    """The concepts of train and of valid; an image whose concepts are unknown is in no list."""
+        notes.append(Note(f"{text}: {first_few(told)}"))
     lists = {}
+    names: dict[str, str] = {}
+    labelled = [row for split in ("train", "valid") for row in of_split[split]]
     for split in ("train", "valid"):
-        concepts, mended = {}, []
-        for place, (image, row) in here.items():
-            text = row.get("concepts")
-            if image.split != split or text is None:
-                continue
-            try:
-                concepts[image.image_id], repairs = clean_concepts(text.split(";") if text else [])
-            except ValueError:
-                raise CorpusError(
-                    f"{path}: {place}: expected concepts as CUI;CUI, found {text!r}"
-                ) from None
-            mended.append(repairs)
-        notes = mended_notes(f"{path.name}, {split}", mended)
-        lists[split] = ConceptList(path=path, concepts=concepts, notes=notes)
-    return lists
+        rows = [row for row in of_split[split] if row.concepts is not None]
+        concepts, noted, tags = _concepts_of(path, labelled, rows, where=f"{path.name}, {split}")
+        lists[split] = ConceptList(path=path, concepts=concepts, notes=tuple(noted))
+        names |= tags
+    pairs = [
+        ((row.concepts or "").split(";"), row.cells.get("concept_names") or "") for row in labelled
+    ]
+    beside, noted = names_beside(pairs, where=path.name)
+    return lists, [*notes, *noted], {**names, **beside}
 
 
-def _plain(row: Row) -> dict[str, str]:
-    return {column: value or "" for column, value in row.items()}
+def _require_concepts(manifest: ImageRows, of_split: Mapping[str, Sequence[ImageRow]]) -> None:
+    """Refuse a manifest that has nothing to learn from."""
+    train = of_split["train"]
+    if not train:
+        found = Counter(row.image.split for row in manifest.rows)
+        shown = ", ".join(f"{split} ({n})" for split, n in found.items())
+        raise CorpusError(f"{manifest.path}: no image with split 'train'; found {shown}")
+    if "concepts" not in manifest.header:
+        others = ", ".join(MANIFEST["concepts"][:6])
+        raise CorpusError(
+            f"{manifest.path}: none of {count(len(train), 'training image')} has concepts: no"
+            f" column 'concepts' (nor {others}, nor two columns of 0 and 1); found"
+            f" {first_few(manifest.header, n=12)}"
+        )
 
 
-def _read_csv(path: Path, needed: Sequence[str]) -> _Sheet:
-    header, rows = read_rows(path, needed=needed)
-    return _Sheet(header, rows)
+def _concepts_of(
+    path: Path, column: Sequence[ImageRow], rows: Sequence[ImageRow], *, where: str
+) -> tuple[dict[str, Concepts], list[Note], dict[str, str]]:
+    """The concepts of rows, what was odd, and names of tags.
 
-
-def _read_parquet(path: Path, needed: Sequence[str]) -> _Sheet:
-    import pandas as pd  # half a second that no other reader needs
-
-    try:
-        frame = pd.read_parquet(path, engine="pyarrow")
-    except ImportError:
-        raise CorpusError(f"{path}: parquet needs pyarrow: pip install pyarrow") from None
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise CorpusError(f"{path}: cannot be read as parquet ({reason})") from None
-    header = [str(column) for column in frame.columns]
-    check_header(path, header, needed=needed)
-    cells = [frame[c].astype(object).where(frame[c].notna(), None) for c in frame.columns]
-    columns = [[_text(value) for value in column] for column in cells]
-    rows = [dict(zip(header, values, strict=True)) for values in zip(*columns, strict=True)]
-    return _Sheet(header, {f"row {number}": row for number, row in enumerate(rows, start=1)})
-
-
-def _text(value: Any) -> str | None:
-    """A cell as text, a list as the text of a concepts' cell, a null as None.
-
-    A whole number is written without a fraction: pandas makes floats of integers with a gap.
+    `column` are the rows that tell how the cells are written.
     """
-    if isinstance(value, (list, np.ndarray)):
-        return ";".join(_text(part) or "" for part in value)
-    if value is None or value != value:
-        return None
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
-        return str(int(value))
-    return str(value).strip()
+    writing = writing_of(row.concepts or "" for row in column)
+    seen, mended, concepts = Seen(), [], {}
+    for row in rows:
+        text = row.concepts or ""
+        try:
+            found, repairs = clean_concepts(concepts_in(text, writing=writing, seen=seen))
+        except ValueError:
+            raise CorpusError(
+                f"{path}: {row.place}: expected concepts as CUI;CUI, found {text!r}"
+            ) from None
+        mended.append(repairs)
+        concepts[row.image.image_id] = found
+    notes = [*concept_notes(where, seen), *mended_notes(where, mended)]
+    return concepts, notes, dict(names_of_tags([seen]))

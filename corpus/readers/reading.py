@@ -11,12 +11,12 @@ from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from corpus.dicom.headers import read_headers
-from corpus.readers.annotations import Annotations, annotation_notes
-from corpus.readers.concept_lists import ConceptList
+from corpus.readers.annotations import Annotations, annotation_notes, matched
+from corpus.readers.concept_lists import ConceptList, matched_list
 from corpus.readers.files import FoundImage, natural_key
-from corpus.readers.matching import match_ids
 from corpus.readers.modality import ManualConcepts, category_notes, taught_categories
 from corpus.readers.notes import Note, count, settle
+from corpus.readers.tables.ids import match_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,11 @@ def make_reading(
             images in more than one split.
     """
     images = _in_order(found)
-    lists, annotations, manual, matched = match_ids(
-        images, lists, annotations=annotations, manual=manual or {}
-    )
+    lists = {split: matched_list(concepts, images) for split, concepts in lists.items()}
+    annotations = [matched(said, images) for said in annotations]
+    manual = _matched_manual(manual or {}, images)
     collected = [*notes, *(note for concepts in lists.values() for note in concepts.notes)]
-    collected += [*matched, *_matching_notes(images, lists, looked_in or {})]
+    collected += _matching_notes(images, lists, looked_in or {})
     for said in annotations:
         collected += annotation_notes(images, said)
     headers = read_headers(images)
@@ -143,6 +143,12 @@ def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
                 f"image {image.image_id!r} stands twice: {other.path} and {image.path}; keep one"
             )
     return images
+
+
+def _matched_manual(manual: ManualConcepts, images: Sequence[FoundImage]) -> ManualConcepts:
+    """The manual concepts with the ids of the images, which the other lists were told to have."""
+    renamed, _ = match_ids(manual, {image.image_id for image in images})
+    return {renamed.get(i, i): concepts for i, concepts in manual.items()} if renamed else manual
 
 
 def _table(

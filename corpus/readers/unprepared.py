@@ -4,6 +4,7 @@ A bare concept list, in any edition's form or in that of ROCO's `cuis.txt`, is o
 without files or categories.
 """
 
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,10 @@ from corpus.readers.concept_lists import (
     read_names,
 )
 from corpus.readers.layouts import read_corpus
+from corpus.readers.manifest import names_images
 from corpus.readers.notes import Note, settle
 from corpus.readers.reading import Reading
+from corpus.readers.tables.text import read_text
 
 LAYOUT = "concept list"
 
@@ -81,16 +84,15 @@ def named(corpus: Corpus, path: Path | None) -> Corpus:
 
 
 def is_bare_list(source: Path) -> bool:
-    """Whether a path is a file, but no manifest: parquet, or a csv with a column `path` or `split`.
+    """Whether a path is a file, but no manifest: parquet, or a table that names images or splits.
 
     Raises:
-        CorpusError: the file is not UTF-8.
+        CorpusError: the file is no text.
     """
     if not source.is_file() or source.suffix.lower() == ".parquet":
         return False
-    header = next(iter(_lines(source)), "")
-    columns = {cell.strip().strip('"') for cell in header.split(",")}
-    return not (source.suffix.lower() == ".csv" and columns & {"path", "split"})
+    _lines(source)  # a file that is no text is refused by name
+    return not names_images(source)
 
 
 def read_bare_list(path: Path) -> Reading:
@@ -145,8 +147,5 @@ def list_form(path: Path) -> ListForm:
 
 def _lines(path: Path) -> list[str]:
     """The lines that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: not readable as UTF-8 text ({error})") from None
-    return [line for line in text.split("\n") if line.strip()]
+    text, _ = read_text(path)
+    return [line for line in io.StringIO(text, newline=None) if line.strip()]

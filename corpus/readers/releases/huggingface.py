@@ -13,24 +13,28 @@ Images are read in place. A null cell of concepts is not known; `[]`, `[None]` a
 image without concepts.
 """
 
-import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.categories import UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import SPLITS
-from core.labels import Concepts
 from core.storage.packed import SHARD
 from core.storage.shards import image_column, image_names, open_parquet, rows_without_image
-from corpus.readers.annotations import annotate, category_at, read_annotations
-from corpus.readers.concept_lists import ConceptList, Mended, clean_concepts, mended_notes
+from corpus.readers.annotations import annotate, read_annotations
+from corpus.readers.concept_lists import ConceptList, clean_concepts, mended_notes
 from corpus.readers.files import FoundImage, is_leftover, name_of_image, natural_key
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
 from corpus.readers.releases.places import split_of_name
+from corpus.readers.tables.concept_cells import (
+    Seen,
+    concept_notes,
+    concepts_in,
+    names_of_tags,
+    writing_of,
+)
 
 LAYOUT = "Hugging Face parquet"
 
@@ -41,7 +45,6 @@ _EDITION = 2025  # ROCOv2's form; the newest that takes any ids
 _IDS = ("image_id", "id", "imageid", "image_name", "filename", "file_name")
 _CONCEPTS = ("cui", "cuis", "concepts", "concept", "concept_ids")
 _CAPTIONS = ("caption", "captions", "text")
-_NONE = {"", "nan", "none", "null", "na", "n/a", "-", "<na>"}
 
 
 def shards_of(folder: Path) -> dict[str, list[Path]]:
@@ -87,17 +90,24 @@ def is_huggingface(folder: Path) -> bool:
 
 @dataclass
 class _Found:
-    """What was read of the shards."""
+    """What was read of the shards.
+
+    Attributes:
+        images: those that have bytes, or a file beside the shard.
+        cells: of each split, image id to the place and the text of its cell of concepts; those
+            with a null cell are left out.
+        rows: place to further columns.
+        header: names of further columns.
+        without_image: ids of rows that have no image.
+    """
 
     images: list[FoundImage] = field(default_factory=list)
-    concepts: dict[str, dict[str, Concepts]] = field(
+    cells: dict[str, dict[str, tuple[str, str]]] = field(
         default_factory=lambda: {split: {} for split in SPLITS}
     )
-    mended: dict[str, list[Mended]] = field(default_factory=lambda: {s: [] for s in SPLITS})
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
     header: dict[str, None] = field(default_factory=dict)
     without_image: list[str] = field(default_factory=list)
-    nothing: list[str] = field(default_factory=list)
 
 
 def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
@@ -122,30 +132,43 @@ def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
     if found.without_image:
         text = f"{count(len(found.without_image), 'row')} without an image, left out"
         notes.append(Note(f"{text}: {first_few(found.without_image)}", grave=True))
-    if found.nothing:
-        text = f"{count(len(found.nothing), 'image')} whose only concept is a word for none"
-        notes.append(Note(f"{text}, taken for no concept: {first_few(found.nothing)}"))
     first = shards["train"][0] if "train" in shards else folder
+    seen = Seen()
     lists: dict[str, ConceptList] = {
-        split: ConceptList(
-            path=shards[split][0],
-            concepts=found.concepts[split],
-            notes=mended_notes(f"{split} shards", found.mended[split]),
-        )
+        split: _list_of(split, shards[split][0], found.cells, seen)
         for split in ("train", "valid")
         if split in shards
     }
+    notes += concept_notes("concepts", seen)
     said = annotate(first, header=list(found.header), rows=found.rows, ignored=())
     return make_reading(
         found.images,
         lists,
         layout=LAYOUT,
         edition=_EDITION,
-        names={},
+        names=dict(names_of_tags([seen])),
         annotations=[said, *read_annotations(folder)],
         notes=notes,
         strict=strict,
         looked_in={split: f"{split}-*.parquet in {folder}" for split in SPLITS},
+    )
+
+
+def _list_of(
+    split: str, path: Path, cells: Mapping[str, Mapping[str, tuple[str, str]]], seen: Seen
+) -> ConceptList:
+    """The concepts of a split, read as those of a manifest are."""
+    writing = writing_of(text for of in cells.values() for _, text in of.values())
+    concepts, mended = {}, []
+    for image_id, (place, text) in cells[split].items():
+        try:
+            found, repairs = clean_concepts(concepts_in(text, writing=writing, seen=seen))
+        except ValueError:
+            raise CorpusError(f"{place}: expected a list of CUIs, found {text!r}") from None
+        concepts[image_id] = found
+        mended.append(repairs)
+    return ConceptList(
+        path=path, concepts=concepts, notes=tuple(mended_notes(f"{split} shards", mended))
     )
 
 
@@ -177,12 +200,9 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
                 found.without_image.append(image_id)
                 continue
             at = outside.absolute()
-        category = category_at(place, _text(row.get("category")))
-        found.images.append(
-            FoundImage(image_id=image_id, path=at, split=split, category=category or UNKNOWN)
-        )
-        if concept_column in kept:
-            _take_concepts(row[concept_column], image_id, split, found, where=place)
+        found.images.append(FoundImage(image_id=image_id, path=at, split=split))
+        if concept_column in kept and (cell := row[concept_column]) is not None:
+            found.cells[split][image_id] = place, _text(cell)
         further = [name for name in kept if name != concept_column]
         found.rows[place] = {"image_id": image_id, **{n: _text(row[n]) for n in further}}
         found.header |= dict.fromkeys(further)
@@ -199,35 +219,6 @@ def _id_of(row: Mapping[str, Any], column: str | None, beside: str | None) -> st
     if not told and beside:
         told = beside.replace("\\", "/").rsplit("/", 1)[-1]
     return name_of_image(told)
-
-
-def _take_concepts(cell: Any, image_id: str, split: str, found: _Found, *, where: str) -> None:
-    if cell is None:
-        return
-    parts = [_text(part) for part in (cell if isinstance(cell, list) else _parts(str(cell)))]
-    real = [part for part in parts if part.lower() not in _NONE]
-    if not real and any(parts):
-        found.nothing.append(image_id)
-    try:
-        found.concepts[split][image_id], mended = clean_concepts(real)
-    except ValueError as error:
-        raise CorpusError(
-            f"{where}: expected a list of CUIs, found {str(error)!r} among {parts!r}"
-        ) from None
-    found.mended[split].append(mended)
-
-
-def _parts(text: str) -> list[str]:
-    """The concepts of a cell that is one text: `C1;C2`, `C1,C2`, `C1 C2` or `['C1', 'C2']`."""
-    if text.strip().startswith("["):
-        try:
-            listed = ast.literal_eval(text.strip().replace("null", "None"))
-        except (ValueError, SyntaxError):
-            listed = text.strip("[] ").replace("'", " ").replace('"', " ")
-        if isinstance(listed, list):
-            return [str(part) for part in listed if part is not None]
-        text = str(listed)
-    return text.replace(",", " ").replace(";", " ").replace("|", " ").split()
 
 
 def _text(value: Any) -> str:

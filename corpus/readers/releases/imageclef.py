@@ -39,7 +39,7 @@ from core.categories import CATEGORIES
 from core.errors import CorpusError
 from core.images import SPLITS
 from core.labels import Concepts
-from corpus.readers.annotations import Annotations, annotate, read_annotations, read_rows
+from corpus.readers.annotations import Annotations, annotate, read_annotations
 from corpus.readers.concept_lists import (
     COMMA_LIST,
     TAB_LIST,
@@ -61,6 +61,7 @@ from corpus.readers.modality import MANUAL_LIST, manual_of, read_manual_lists
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
 from corpus.readers.releases.places import looked_in, places_of
+from corpus.readers.tables.sheet import read_sheet
 
 LAYOUT = "ImageCLEF 2019/20"
 
@@ -225,17 +226,18 @@ def _articles(*folders: Path) -> tuple[list[Annotations], list[Note]]:
     for path in (find_file(folder, *_ARTICLES) for folder in dict.fromkeys(folders)):
         if path is None:
             continue
-        header, rows = read_rows(path, needed=())
-        key = next((name for name in header if name.lower() in ("id", "image_id")), None)
-        kept = [name for name in header if name.lower() in _OF_ARTICLES]
+        sheet = read_sheet(path, known={"id", "imageid", *_OF_ARTICLES})
+        key = next((name for name in sheet.header if name.lower() in ("id", "image_id")), None)
+        kept = [name for name in sheet.header if name.lower() in _OF_ARTICLES]
         if key is None or not kept:
             notes.append(Note(f"{path.name}: no columns ID and PMCID, not read"))
             continue
-        said = {
-            place: {"image_id": row[key], **{name: row[name] for name in kept}}
-            for place, row in rows.items()
+        rows = {
+            place: {"image_id": row[key] or "", **{name: row[name] or "" for name in kept}}
+            for place, row in sheet.dicts().items()
         }
-        found.append(annotate(path, header=["image_id", *kept], rows=said, ignored=()))
+        found.append(annotate(path, header=["image_id", *kept], rows=rows, ignored=()))
+        notes += sheet.notes
     return found, notes
 
 

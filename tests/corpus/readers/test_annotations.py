@@ -40,7 +40,7 @@ def test_columns_without_a_meaning_of_their_own_are_metadata(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image_id;group\na;1\n", r"no column \['image_id', 'group'\]; expected image_id, group,"),
+        ("patient;age\na;1\n", r"no column \['image_id', 'group'\]; expected image_id, group,"),
         ("image_id,patient\na,1\n", r"no column \['group'\]"),
         ("", r"no column \['image_id', 'group'\].*; found \[\]"),
         ("image_id,group,x,x\na,1,2,3\n", "column 'x' stands twice; keep one"),
@@ -59,7 +59,7 @@ def test_a_malformed_file_is_refused(tmp_path: Path, content: str, message: str)
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_bytes(b"image_id,group\n\xff,1\n")
-    with pytest.raises(CorpusError, match=r"groups.csv: not readable as UTF-8 text"):
+    with pytest.raises(CorpusError, match=r"groups.csv: line 2: not readable as UTF-8 text"):
         read_groups(tmp_path)
 
 
@@ -126,7 +126,7 @@ def test_groups_csv_comes_before_metadata_csv(tmp_path: Path) -> None:
 
 
 def test_a_metadata_csv_without_ids_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "metadata.csv").write_text("file_name,age\na.jpg,61\n")
+    (tmp_path / "metadata.csv").write_text("picture_of,age\na.jpg,61\n")
     with pytest.raises(
         CorpusError, match=r"metadata.csv: no column \['image_id'\]; expected image"
     ):

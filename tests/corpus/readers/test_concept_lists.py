@@ -76,8 +76,10 @@ def test_an_id_alone_is_an_image_without_concepts(
         (TAB_LIST, "a C1;C2"),
         (TAB_LIST, "a;C1;C2"),
         (TAB_LIST, "a|C1;C2"),
-        (TAB_LIST, "a\tC1,C2"),
-        (TAB_LIST, "a\tC1 C2"),
+        (TAB_LIST, "a\tC1,x"),
+        (TAB_LIST, "a\tC1 x"),
+        (TAB_LIST, "a\tchest tube"),
+        (TAB_LIST, "a\t[C1"),
         (TAB_LIST, "a\tC1\tC2"),
         (TAB_LIST, "\tC1;C2"),
         (COMMA_LIST, "a\tC1;C2"),
@@ -146,7 +148,7 @@ def test_a_list_without_an_image_is_refused(write: Write, content: str) -> None:
 
 
 def test_a_list_that_is_not_text_is_refused(write: Write) -> None:
-    with pytest.raises(CorpusError, match=r"list.txt: not readable as UTF-8 text"):
+    with pytest.raises(CorpusError, match=r"list.txt: line 1: not readable as UTF-8 text"):
         read_concept_list(write(b"a\tC\xff\n"), TAB_LIST)
 
 

@@ -164,7 +164,7 @@ def test_a_folder_without_a_layout_is_refused_with_all_that_was_looked_for(tmp_p
         " dev_concept/concepts.csv (ImageCLEF 2026);"
         " data/train/radiology/cuis.txt (ROCO v1);"
         " data/train-00000-of-00001.parquet (Hugging Face parquet);"
-        " manifest.csv, manifest.parquet (manifest)"
+        " manifest.csv, manifest.tsv, manifest.parquet (manifest)"
     )
 
 
@@ -182,7 +182,9 @@ def test_a_corpus_two_folders_below_is_pointed_to(tmp_path: Path) -> None:
 
 def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
     (tmp_path / "corpus.zip").touch()
-    with pytest.raises(CorpusError, match=r"corpus.zip: a manifest ends in .csv or .parquet; unp"):
+    with pytest.raises(
+        CorpusError, match=r"corpus.zip: a manifest ends in .csv or .tsv or .*; unpack"
+    ):
         read_corpus(tmp_path / "corpus.zip")
 
 

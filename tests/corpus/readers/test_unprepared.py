@@ -80,7 +80,7 @@ def test_a_manifest_is_no_list(tmp_path: Path) -> None:
         (" \n\n", "empty; expected a concept list"),
         ("a list of\nsomething else\n", "not a concept list; expected lines like one of ID<TAB>"),
         ("ID\tCUIs\n", "no image in it"),
-        ("i1\tC1;C2\ni2\tC1 C2\n", "line 2: expected ID<TAB>CUI;CUI"),
+        ("i1\tC1;C2\ni2\tC1 x\n", "line 2: expected ID<TAB>CUI;CUI"),
         ("i1,C1\ni1,C2\n", "line 2: image 'i1' stands twice"),
     ],
 )

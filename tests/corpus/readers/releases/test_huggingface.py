@@ -108,16 +108,20 @@ def test_concepts_are_a_list_or_a_text(
 
 def test_a_word_for_none_is_counted(tmp_path: Path) -> None:
     shard(tmp_path / "train.parquet", image=[b"a", b"b"], cui=[["nan"], ["C1"]], id=["a", "b"])
-    assert (
-        "1 image whose only concept is a word for none, taken for no concept: ['a']"
-        in read_huggingface(tmp_path).notes
-    )
+    text = "1 image with a word for nothing as the only concept, read as no concept: 'nan' (1)"
+    assert f"concepts: {text}" in read_huggingface(tmp_path).notes
 
 
 def test_what_is_no_list_of_concepts_is_refused(tmp_path: Path) -> None:
-    shard(tmp_path / "train.parquet", image=[b"a"], image_id=["a"], cui=[["chest tube"]])
+    shard(tmp_path / "train.parquet", image=[b"a"], image_id=["a"], cui=["C1 of chest"])
     with pytest.raises(CorpusError, match=r"train\.parquet: row 0: expected a list of CUIs, found"):
         read_huggingface(tmp_path)
+
+
+def test_tags_with_blanks_are_concepts(tmp_path: Path) -> None:
+    shard(tmp_path / "train.parquet", image=[b"a"], image_id=["a"], cui=[["chest tube", "edema"]])
+    reading = read_huggingface(tmp_path)
+    assert reading.table.concepts == (("CHEST_TUBE", "EDEMA"),)
 
 
 def test_ids_are_those_beside_the_bytes_or_the_rows(tmp_path: Path) -> None:

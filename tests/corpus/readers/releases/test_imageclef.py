@@ -316,8 +316,8 @@ def test_a_missing_list_is_named_since_2022(tmp_path: Path) -> None:
         read_edition(tmp_path, EDITION_2025)
 
 
-def test_the_list_of_another_edition_is_refused_at_its_first_line(tmp_path: Path) -> None:
-    lay(tmp_path, {**CORPUS_2025, "train_concepts.csv": "ID\tCUIs\nx_train_1\tC1\n"})
+def test_a_list_of_another_edition_is_refused_where_its_lines_differ(tmp_path: Path) -> None:
+    lay(tmp_path, {**CORPUS_2025, "train_concepts.csv": "ID\tCUIs\nx_train_1\tC1\tC2\n"})
     with pytest.raises(CorpusError, match=r"line 1: expected ID,CUI;CUI, found 'ID\\tCUIs'"):
         read_edition(tmp_path, EDITION_2025)
 

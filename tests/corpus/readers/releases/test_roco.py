@@ -47,6 +47,25 @@ def test_the_radiology_images_are_read_from_the_repository_or_its_data(
     )
 
 
+@pytest.mark.parametrize("name", ["data", "all_data"])
+def test_the_revised_lists_and_the_folder_of_kaggle_are_read(data: Path, name: str) -> None:
+    for path in data.rglob("cuis.txt"):
+        path.rename(path.with_name("cuis_tp_revised.txt"))
+    data.rename(data.parent / name)
+    assert is_roco(data.parent)
+    reading = read_roco(data.parent)
+    assert reading.table.concepts == (("C1", "C2"), (), ("C1",), None)
+    assert reading.notes[0].startswith("test/radiology/cuis_tp_revised.txt: not read")
+
+
+def test_several_revisions_of_a_list_are_refused(data: Path) -> None:
+    home = data / "train/radiology"
+    (home / "cuis.txt").rename(home / "cuis_a.txt")
+    (home / "cuis_b.txt").touch()
+    with pytest.raises(CorpusError, match=r"several revisions of cuis\.txt: \['cuis_a\.txt', "):
+        read_roco(data)
+
+
 def test_images_not_yet_downloaded_are_asked_for(data: Path) -> None:
     (data / "validation/radiology/images/ROCO_00001.jpg").unlink()
     with pytest.raises(CorpusError, match=r"images: no image; download them with .*fetch.py"):
