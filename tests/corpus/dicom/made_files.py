@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pydicom.config import disable_value_validation
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -15,7 +16,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "PatientName": "Zaphodsson^Trillian",
     "PatientID": "MRN-7741963",
     "PatientBirthDate": "19420211",
@@ -54,7 +55,7 @@ def made(
         elements: further elements, or others than the usual ones.
     """
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = UID(syntax)
     meta.MediaStorageSOPClassUID = elements.get("SOPClassUID", CTImageStorage)
     meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset = FileDataset(
@@ -85,8 +86,8 @@ def made(
         dataset.BitsAllocated = dataset.BitsStored = bits
         dataset.HighBit = bits - 1
         dataset.PixelRepresentation = int(values.dtype.kind == "i")
-        order = ">" if syntax == ExplicitVRBigEndian else "<"
-        content = values.astype(values.dtype.newbyteorder(order)).tobytes()
+        order = f"{'>' if syntax == ExplicitVRBigEndian else '<'}{values.dtype.str[1:]}"
+        content = values.astype(order).tobytes()
         dataset.PixelData = content + bytes(len(content) % 2)
         dataset["PixelData"].VR = "OW" if bits > 8 or syntax == ImplicitVRLittleEndian else "OB"
     with disable_value_validation():

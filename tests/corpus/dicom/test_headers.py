@@ -8,6 +8,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, SecondaryCaptureImageSto
 
 from core.categories import CATEGORIES
 from corpus.dicom import datasets, headers
+from corpus.dicom.files import first_bytes
 from corpus.dicom.headers import CATEGORY_OF_MODALITY, Headers, age_in_years, read_headers
 from corpus.readers.files import FoundImage
 from tests.corpus.dicom.made_files import SECRETS, content_of, made, ramp, written
@@ -206,11 +207,10 @@ def test_pictures_by_name_are_not_opened_but_for_three_of_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    real = headers.first_bytes
 
     def counted(path: Path, n_bytes: int) -> bytes:
         opened.append(path.name)
-        return real(path, n_bytes)
+        return first_bytes(path, n_bytes)
 
     monkeypatch.setattr(headers, "first_bytes", counted)
     found = images(tmp_path, *[b"\xff\xd8\xff"] * 50, ending=".jpg")
