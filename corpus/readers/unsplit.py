@@ -9,13 +9,13 @@ from corpus.readers.annotations import (
     read_annotations,
     without_split,
 )
+from corpus.readers.concept_lists import read_concept_list
 from corpus.readers.files import images_by_category
 from corpus.readers.layouts import LAYOUTS, read_corpus
 from corpus.readers.manifest import is_manifest, read_unsplit
 from corpus.readers.notes import Note
 from corpus.readers.reading import Reading, make_reading
 from corpus.readers.unprepared import is_bare_list, list_form
-from corpus.readers.concept_lists import read_concept_list
 
 LAYOUT = "archive"
 
