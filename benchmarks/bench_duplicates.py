@@ -2,9 +2,9 @@
 
 The aim: 130,000 images in five minutes on two cores, decoding aside, with less than 2 GB. Images
 are made: each of two thumbnails of the drawn corpus, or of a folder of real images, one of which
-shows through the other from place to place, cut at random and covered with noise. They are dealt into train, valid and test as 80, 10 and 10 in
-100, and copies of 500 images of train are planted in test: coded anew (noise of 2 grey levels),
-mirrored, cut by 5 % at two sides, and both.
+shows through the other from place to place, cut at random and covered with noise. They are dealt
+into train, valid and test as 80, 10 and 10 in 100, and copies of 500 images of train are planted in
+test: coded anew (noise of 2 grey levels), mirrored, cut by 5 % of each side, and both.
 
     python -m benchmarks.bench_duplicates [--images N] [--runs R] [--real FOLDER]
 
@@ -122,7 +122,9 @@ def main() -> None:
     n_planted = N_PLANTED * len(KINDS)
     made = make(base, given.images - n_planted)
     parts = np.random.default_rng(2).choice(3, size=len(made), p=(0.8, 0.1, 0.1))
-    sources = np.flatnonzero(parts == 0)[:: max(1, int((parts == 0).sum()) // N_PLANTED)][:N_PLANTED]
+    sources = np.flatnonzero(parts == 0)[:: max(1, int((parts == 0).sum()) // N_PLANTED)][
+        :N_PLANTED
+    ]
     images = np.concatenate([made, *plant(made, sources)])
     parts = np.concatenate([parts, np.full(n_planted, 2)])
     del made
@@ -138,7 +140,9 @@ def main() -> None:
         memories.append(memory_mib("VmHWM") - before)
     print("| | median | range |\n| --- | --: | --: |")
     for name, values in (("seconds", walls), ("processor seconds", processors)):
-        print(f"| {name} | {statistics.median(values):.0f} | {min(values):.0f} - {max(values):.0f} |")
+        print(
+            f"| {name} | {statistics.median(values):.0f} | {min(values):.0f} - {max(values):.0f} |"
+        )
     print(f"| memory above the thumbnails | {max(memories):,.0f} MiB | |\n")
     n = len(images) - n_planted
     pairs = set(zip(copies.first.tolist(), copies.second.tolist(), strict=True))
@@ -148,7 +152,8 @@ def main() -> None:
     ]
     shown = ", ".join(f"{k} {f / len(sources):.3f}" for k, f in zip(KINDS, found, strict=True))
     print(f"found: {shown}; other pairs: {len(copies) - sum(found):,}")
-    print(f"decoding and scaling to 64 x 64: {decoding(320):.2f} ms at 320, {decoding(1024):.2f} at 1024\n")
+    small, large = decoding(320), decoding(1024)
+    print(f"decoding and scaling to 64 x 64: {small:.2f} ms at 320, {large:.2f} ms at 1024\n")
     print(environment())
 
 

@@ -174,9 +174,12 @@ def dealt_lines(reading: Reading, table: ImageTable, *, config: DealConfig) -> l
         f"{count(len(table), 'image')} of {count(n_groups, 'group')} dealt, seed {config.seed}:"
         f" {_shares(table.splits)}"
     ]
-    for category in CATEGORIES:
-        if len(of := table.of(category=category)):
-            lines.append(f"  {category}: {len(of):,} images, {_shares(of.splits)}")
+    by_category = {category: table.of(category=category) for category in CATEGORIES}
+    lines += [
+        f"  {category}: {len(images):,} images, {_shares(images.splits)}"
+        for category, images in by_category.items()
+        if len(images)
+    ]
     support = {s: Counter(c for cs in table.of(split=s).concepts for c in cs or ()) for s in groups}
     total = sum(support.values(), Counter())
     common = [cui for cui, n in total.items() if n >= 20]

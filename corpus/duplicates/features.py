@@ -25,6 +25,12 @@ _AT_ONCE = 1024  # thumbnails; 16 MB as floats
 
 _MEASURED = 16384  # thumbnails that tell the spread of all
 
+_TYPICAL = 64
+"""Images that the typical spread below counts as: a few images tell little of their own."""
+
+_SPREAD = 1200 / np.hypot(*np.divmod(np.arange(1, _KEPT**2), _KEPT)) ** 1.06
+"""Spread of each coefficient over radbench, in grey levels, within a factor of 2.5."""
+
 Box = tuple[float, float, float, float]
 """Shares of an image that are cut off at the left, the right, the top and the bottom."""
 
@@ -46,16 +52,17 @@ class Scale:
     def of(cls, thumbnails: Pixels) -> "Scale":
         """Measured on the thumbnails (N, 64, 64), at most 16,384 of them, evenly spaced."""
         rows = np.linspace(0, len(thumbnails) - 1, min(len(thumbnails), _MEASURED)).astype(int)
-        found = [
-            coefficients(thumbnails[rows[start : start + _AT_ONCE]], WHOLE)
-            for start in range(0, len(rows), _AT_ONCE)
-        ]
-        measured = np.concatenate(found)
-        # A mirrored copy counts as much as the image: the odd columns have no side.
-        mean, spread = measured.mean(axis=0), np.sqrt((measured**2).mean(axis=0))
-        even = (np.arange(1, _KEPT**2) % _KEPT) % 2 == 0
-        deviation = np.where(even, measured.std(axis=0), spread)
-        return cls(np.where(even, mean, 0).astype(np.float32), np.maximum(deviation, 1e-2))
+        n = len(rows)
+        sums, squares = np.zeros((2, _KEPT**2 - 1))
+        for start in range(0, n, _AT_ONCE):
+            block = coefficients(thumbnails[rows[start : start + _AT_ONCE]], WHOLE)
+            sums += block.sum(axis=0, dtype=np.float64)
+            squares += (block**2).sum(axis=0, dtype=np.float64)
+        # A mirrored copy counts as much as the image: the mean of the odd columns is 0.
+        even = np.arange(1, _KEPT**2) % _KEPT % 2 == 0
+        mean = np.where(even, sums, 0) / (n + _TYPICAL)
+        variance = (squares + _TYPICAL * _SPREAD**2) / (n + _TYPICAL) - mean**2
+        return cls(mean.astype(np.float32), np.sqrt(variance).astype(np.float32))
 
     def features(self, thumbnails: Pixels, box: Box = WHOLE) -> Floats:
         """(N, 64) unit vectors of what lies within a box of each thumbnail; the last entry is 0."""

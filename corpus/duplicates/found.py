@@ -1,4 +1,4 @@
-"""`stats --duplicates`: near-duplicates across the splits of a corpus, counted, listed and shown."""
+"""`stats --duplicates`: near-duplicates across a corpus' splits, counted, listed and shown."""
 
 from collections.abc import Sequence
 from pathlib import Path

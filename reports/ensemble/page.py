@@ -84,8 +84,8 @@ def _likeness(run: EnsembleRun, workspace: Workspace) -> list[str]:
     if alike.by_likeness and not np.isnan(submitted).all():
         f1 = bootstrap(submitted, groups=run.scored.take(kept).groups)
         lines.append(
-            f"**{f1}**: the submission on the {f1.n:,} validation images that have no near-duplicate"
-            " in train"
+            f"**{f1}**: the submission on the {f1.n:,} validation images that have no"
+            " near-duplicate in train"
         )
     return lines
 

@@ -88,9 +88,9 @@ def test_too_few_groups_for_a_split_are_refused() -> None:
 
 
 def test_shares_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match="valid: expected 0 to 1, found -0.1"):
+    with pytest.raises(ConfigError, match=r"valid: expected 0 to 1, found -0\.1"):
         DealConfig(valid=-0.1)
-    with pytest.raises(ConfigError, match=r"leave some to train, found 0.5 and 0.5"):
+    with pytest.raises(ConfigError, match=r"leave some to train, found 0\.5 and 0\.5"):
         DealConfig(valid=0.5, test=0.5)
     with pytest.raises(ConfigError, match="seed: expected 0 or more"):
         DealConfig(seed=-1)
@@ -172,5 +172,5 @@ def test_a_manifest_is_not_overwritten_unasked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is there already; give another --out, or --overwrite"):
         refuse_overwriting(path, overwrite=False)
     refuse_overwriting(path, overwrite=True)
-    with pytest.raises(ConfigError, match="ends in .csv"):
+    with pytest.raises(ConfigError, match=r"ends in \.csv"):
         refuse_overwriting(tmp_path / "m.parquet", overwrite=False)

@@ -16,6 +16,7 @@ from core.labels import LabelSpace
 from core.metrics import Interval
 from core.runs.ensemble import newest_ensemble, write_scores
 from core.runs.ladder import LadderStep, write_steps
+from core.runs.leakage import DUPLICATES_FILE, NearDuplicate, save_duplicates
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder, write_json
 from reports.ensemble.page import report_sections, write_report
@@ -398,3 +399,15 @@ def test_a_page_says_when_test_was_not_decided_by_what_was_chosen(workspace: Wor
     assert said not in markdown(workspace)
     write_json(run / "meta.json", json.loads((run / "meta.json").read_text()) | {"fell_back": True})
     assert said in markdown(workspace)
+
+
+def test_known_near_duplicates_are_told(workspace: Workspace) -> None:
+    save_everything(workspace)
+    corpus = made_corpus()
+    valid, train = (corpus.table.of(split=split).image_ids[0] for split in ("valid", "train"))
+    pair = NearDuplicate(train, "train", valid, "valid", 0.97, False, False)
+    with new_folder(workspace.duplicates, {"corpus": corpus.fingerprint}) as draft:
+        save_duplicates([pair], draft / DUPLICATES_FILE)
+    text = write_report(corpus, workspace)[0].read_text(encoding="utf-8")
+    assert "- near-duplicates across splits: train and valid: 1 pair (1 and 1 images)\n" in text
+    assert "the submission on the 4 validation images that have no near-duplicate in train" in text
