@@ -59,10 +59,13 @@ def stats(
     duplicates: Annotated[
         bool, typer.Option("--duplicates", help="Look for near-duplicate images across splits.")
     ] = False,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Also draw examples of every kind of image file.")
+    ] = False,
 ) -> None:
     """Count a corpus: tables and figures of images, concepts, categories, and of train and valid.
 
-    Images are opened only to look for near-duplicates, and a SOURCE need not be prepared.
+    Images are opened for --sheet and --duplicates alone, and a SOURCE need not be prepared.
     """
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
@@ -71,17 +74,22 @@ def stats(
 
     home = Workspace(workspace)
     if source is None:
-        corpus, found = named(corpus_or_phantom(home), names), home.duplicates
-        lines = write_stats(corpus, home.reports / "stats")
+        corpus, name = named(corpus_or_phantom(home), names), "stats"
+        found = home.duplicates
     else:
         corpus = read_unprepared(source, layout=layout, names=names)
         name = f"stats-{source.resolve().stem}-{corpus.fingerprint}"
         found = home.reports / name.replace("stats", "duplicates", 1)
-        lines = write_stats(corpus, home.reports / name)
+    lines = write_stats(corpus, home.reports / name)
     if duplicates:
         from corpus.duplicates.found import write_duplicates
 
         lines += write_duplicates(corpus, found, cache=home.cache)
+    if sheet:
+        from corpus.images.sheet import read_remarks, write_sheet
+
+        remarks = read_remarks(home.corpus) if source is None else None
+        lines += write_sheet(corpus, home.reports / f"{name}-sheet.png", remarks=remarks)
     typer.echo("\n".join(lines))
 
 

@@ -6,6 +6,7 @@ pydicom is loaded by the first file that needs it: without it everything but DIC
 import struct
 import warnings
 import zlib
+from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,16 +15,25 @@ from core.errors import ImageError
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-BROKEN = (
+_BROKEN = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError,
     RuntimeError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
-"""What pydicom and its plugins raise on files that are not whole. Their words may quote the header,
-so they are never passed on."""
 
 NEEDS = "DICOM is read by pydicom, which is not here: pip install 'radfuse[dicom]'"
 
 _LAST_KEPT = 0x00280004  # photometric interpretation: what follows describes pixels
+
+
+@cache
+def broken() -> tuple[type[Exception], ...]:
+    """What pydicom and its plugins raise on files that are not whole.
+
+    Their words may quote the header, so they are never passed on.
+    """
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    return *_BROKEN, BytesLengthException, InvalidDicomError
 
 
 def can_read() -> bool:
@@ -72,7 +82,7 @@ def open_dataset(content: bytes) -> "FileDataset":
             explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
         dataset.file_meta = meta
-    except BROKEN:
+    except broken():
         raise ImageError("broken DICOM: its header cannot be read") from None
     return dataset
 
@@ -91,6 +101,6 @@ def open_header(file: BinaryIO) -> "FileDataset | None":
     _silence()
     try:
         dataset = read_partial(file, stop_when=_is_past, force=True)
-    except BROKEN:
+    except broken():
         return None
     return dataset if len(dataset) else None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from core.categories import UNKNOWN, Category
 from core.errors import first_few
 from core.progress import progress
-from corpus.dicom.datasets import BROKEN, NEEDS, can_read, open_header
+from corpus.dicom.datasets import NEEDS, broken, can_read, open_header
 from corpus.dicom.files import ENDINGS, HEAD, first_bytes, is_dicom, is_raster_name
 from corpus.readers.annotations import Annotations
 from corpus.readers.files import FoundImage
@@ -184,7 +184,7 @@ def _header(path: Path, start: bytes) -> _Header | None:
         dataset = open_header(BytesIO(first_bytes(path, -1)))
     try:
         return None if dataset is None else _kept(dataset)
-    except BROKEN:
+    except broken():
         return None
 
 

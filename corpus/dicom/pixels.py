@@ -11,7 +11,7 @@ import numpy as np
 
 from core.errors import ImageError
 from core.runs.decoding import Frame, frame_index
-from corpus.dicom.datasets import BROKEN, open_dataset
+from corpus.dicom.datasets import broken, open_dataset
 from corpus.dicom.tones import Levels, Mask, Stored, Tones
 from corpus.images.window import window
 
@@ -54,7 +54,7 @@ def read_pixels(content: bytes, *, frame: Frame = "middle") -> tuple[Levels, tup
             pixels, further = _grey(dataset, index)
         else:
             pixels, further = _coloured(dataset, index)
-    except BROKEN:
+    except broken():
         raise ImageError("broken DICOM: its pixels do not fit their description") from None
     return np.ascontiguousarray(pixels), (*remarks, *further)
 
@@ -96,6 +96,7 @@ def _decoded(dataset: "FileDataset", index: int) -> Stored:
     """
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import RLELossless
 
     syntax: UID = dataset.file_meta.TransferSyntaxUID
     known = syntax.name != str(syntax) and not syntax.is_private
@@ -107,9 +108,11 @@ def _decoded(dataset: "FileDataset", index: int) -> Stored:
     if not decoder.is_available:
         raise ImageError(f"DICOM coded as {name}: pip install 'radfuse[dicom]'")
     how: dict[str, Any] = {} if syntax.is_encapsulated else {"correct_unused_bits": False}
+    if syntax == RLELossless:  # the compiled plugin panics on broken files, with a stack of its own
+        how["decoding_plugin"] = "pydicom"
     try:
         values = pixel_array(dataset, index=index, **how)
-    except BROKEN:
+    except broken():
         raise ImageError(
             f"DICOM whose pixels cannot be decoded, or are cut short ({name})"
         ) from None

@@ -20,11 +20,12 @@ from PIL import Image, UnidentifiedImageError
 from core.errors import ImageError
 from core.runs.decoding import USUAL, Background, Decoding, Frame, frame_index
 from core.storage.packed import read_bytes
+from corpus.dicom.datasets import open_dataset
 from corpus.dicom.files import is_dicom
 from corpus.dicom.pixels import read_pixels
-from corpus.images.deep import DeepImage, read_deep, refuse_huge
+from corpus.images.deep import DeepImage, deep_kind, read_deep, read_unknown, refuse_huge
 from corpus.images.scale import bilinear
-from corpus.images.window import between, window
+from corpus.images.window import window
 
 Pixels = npt.NDArray[np.uint8]
 Resample = Literal["bilinear", "nearest"]
@@ -37,6 +38,8 @@ _BROKEN = (
 )  # fmt: skip
 """What decoders raise on broken files."""
 
+_NEVER_DICOM = (b"\xff\xd8\xff", b"\x89PNG")  # nearly all images; the rest is looked at closely
+
 _TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds the orientation."""
 
@@ -45,6 +48,11 @@ _NAMED = {
     ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".dcm": "DICOM",
 }  # fmt: skip
 """Formats that the end of a name promises."""
+
+_DICOM_COLOURS = (
+    "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT",
+    "YBR_ICT",
+)  # fmt: skip
 
 _MODES = {
     "1": "1-bit", "L": "grey", "LA": "grey with transparency", "P": "palette",
@@ -140,13 +148,20 @@ def _silence() -> None:
 
 
 def _read(content: bytes, *, draft: int | None, decoding: Decoding) -> Decoded:
-    if is_dicom(content):
+    if not content.startswith(_NEVER_DICOM) and is_dicom(content):
         pixels, remarks = read_pixels(content, frame=decoding.frame or "middle")
         return Decoded(pixels, "DICOM grey" if pixels.ndim == 2 else "DICOM RGB", remarks)
     page: Frame = decoding.frame or "first"
     if deep := read_deep(content, frame=page, most_pixels=_MOST_PIXELS):
         return _shown(deep, content, page, background=decoding.background)
-    with Image.open(BytesIO(content)) as image:
+    try:
+        image = Image.open(BytesIO(content))
+    except UnidentifiedImageError:
+        unknown = read_unknown(content, frame=page, most_pixels=_MOST_PIXELS)
+        if unknown is None:
+            raise
+        return _shown(unknown, content, page, background=decoding.background)
+    with image:
         refuse_huge(image.size, _MOST_PIXELS)
         if draft is not None:
             image.draft("RGB", (draft, draft))
@@ -168,9 +183,42 @@ def _kind(image: Image.Image, content: bytes) -> str:
     words = _MODES.get(image.mode, image.mode)
     if image.format == "PNG" and image.mode in ("L", "P") and content[24] < 8:
         words += f" {content[24]}-bit"
+    if image.format == "TIFF" and image.tag_v2.get(262) == 0 and image.mode != "1":
+        words += ", 0 is white"
     if "transparency" in image.info:
         words += ", a transparent colour"
     return f"{image.format} {words}"
+
+
+def kind_of(path: Path) -> str:
+    """Format, colours and bits of a file in words, by its header alone where that tells them."""
+    _silence()
+    try:
+        content = read_bytes(path)
+        if not content.startswith(_NEVER_DICOM) and is_dicom(content):
+            return _dicom_kind(content)
+        if (deep := deep_kind(content)) is not None:
+            return deep
+        with Image.open(BytesIO(content)) as image:
+            return _kind(image, content)
+    except ImageError:
+        return "damaged"
+    except FileNotFoundError:
+        return "missing"
+    except _BROKEN:  # of them is what Pillow does not know
+        return "unknown"
+
+
+def _dicom_kind(content: bytes) -> str:
+    """What is known of its pixels; nothing else of the header is looked at."""
+    try:
+        header = open_dataset(content)
+    except ImageError:
+        return "DICOM"
+    words = str(header.get("PhotometricInterpretation") or "").strip().upper()
+    bits = header.get("BitsStored")
+    known = words if words in _DICOM_COLOURS else "of unknown colours"
+    return f"DICOM {known} {bits}-bit" if isinstance(bits, int) else "DICOM without pixels"
 
 
 def _to_frame(image: Image.Image, frame: Frame) -> tuple[str, ...]:
@@ -185,8 +233,9 @@ def _to_frame(image: Image.Image, frame: Frame) -> tuple[str, ...]:
 
 
 def _frame_remark(frame: Frame, n_frames: int) -> str:
-    which = f"page {frame} or the last" if isinstance(frame, int) else f"{frame} page"
-    return f"{which} of several, or frame of an animation (of {n_frames})"
+    if isinstance(frame, int):
+        return f"page or frame {frame} of several, or the last (of {n_frames})"
+    return f"{frame} page or frame of several (of {n_frames})"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -265,14 +314,8 @@ def _over(
 def _shown(deep: DeepImage, content: bytes, frame: Frame, *, background: Background) -> Decoded:
     """The picture of a file whose values have more than 8 bits."""
     remarks = () if deep.n_frames < 2 else (_frame_remark(frame, deep.n_frames),)
-    if deep.is_cmyk:
-        most = np.iinfo(deep.values.dtype).max if deep.values.dtype.kind in "ui" else 1
-        inks = between(deep.values, low=0, high=float(most)).astype(np.uint16)
-        found = ((255 - inks[..., :3]) * (255 - inks[..., 3:]) + 127) // 255
-        pixels, further = found.astype(np.uint8), ("inks of more than 8 bits as RGB",)
-    else:
-        seen = None if deep.alpha is None or not deep.alpha.any() else deep.alpha > 0
-        pixels, further = window(deep.values, used=seen, inverted=deep.inverted)
+    seen = None if deep.alpha is None or not deep.alpha.any() else deep.alpha > 0
+    pixels, further = window(deep.values, used=seen, inverted=deep.inverted)
     if deep.alpha is not None:
         pixels, composed = _over(pixels, deep.alpha, background)
         further = (*further, *composed)

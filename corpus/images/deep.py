@@ -5,7 +5,8 @@ know all the types of a TIFF. Here PNG, TIFF and JPEG 2000 are read by libpng, l
 through imagecodecs; Pillow still reads the headers.
 """
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -28,8 +29,11 @@ _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR = 258, 262, 274, 277, 284
 _EXTRA, _FORMAT = 338, 339
 _WIDTH, _HEIGHT = 256, 257
 _MIN_IS_WHITE, _RGB, _CMYK = 0, 2, 5
-_COLOURS = {_MIN_IS_WHITE: 1, 1: 1, _RGB: 3, _CMYK: 4}
+_COLOURS = {_MIN_IS_WHITE: 1, 1: 1, _RGB: 3}
 """Channels of a photometric interpretation, beside transparency."""
+
+_CHANNELS = {2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}
+_PNG_COLOURS = {2: _CHANNELS[3], 4: _CHANNELS[2], 6: _CHANNELS[4]}
 
 _TYPES = {1: "", 2: "signed ", 3: "float "}
 _MOST_PAGES = 100_000
@@ -42,11 +46,10 @@ class DeepImage:
     """What a file holds.
 
     Attributes:
-        values: (H, W) or (H, W, 3), or (H, W, 4) where they are inks.
+        values: (H, W) or (H, W, 3).
         alpha: (H, W) in [0, 1]; None where nothing is transparent.
         kind: format, colours and bits, in words.
         inverted: whether the largest value is black.
-        is_cmyk: whether the values are inks.
         orientation: as in EXIF.
         n_frames: pages of the file.
     """
@@ -55,9 +58,39 @@ class DeepImage:
     kind: str
     alpha: npt.NDArray[np.float32] | None = None
     inverted: bool = False
-    is_cmyk: bool = False
     orientation: int = 1
     n_frames: int = 1
+
+
+def deep_kind(content: bytes, *, frame: Frame = "first") -> str | None:
+    """Format, colours and bits of an image that Pillow would not give whole; None of any other.
+
+    The header is read, nothing is decoded.
+    """
+    if content.startswith(_PNG_START):
+        is_deep = len(content) > 25 and content[24] == 16 and content[25] in _PNG_COLOURS
+        return f"PNG {_PNG_COLOURS[content[25]]} 16-bit" if is_deep else None
+    if content.startswith(_TIFF_STARTS):
+        pages = _tiff_pages(content)
+        return _tiff_kind(pages[frame_index(frame, len(pages))]) if pages else None
+    if content.startswith(_JPEG2000_STARTS):
+        start = content.find(_SIZ)
+        if start >= 0 and len(content) > start + 42:
+            n_channels = int.from_bytes(content[start + 40 : start + 42], "big")
+            n_bits = (content[start + 42] & 127) + 1
+            if n_bits > 8 and n_channels in _CHANNELS:
+                return f"JPEG2000 {_CHANNELS[n_channels]} {n_bits}-bit"
+    return None
+
+
+def _tiff_kind(tags: Tags) -> str | None:
+    formats, bits = (_sequence(tags.get(tag, 1)) for tag in (_FORMAT, _BITS))
+    if not (set(formats) - {1} or set(bits) & {16, 32, 64}) or tags.get(_PHOTOMETRIC) == _CMYK:
+        return None  # of inks the upper 8 bits are enough: they are never windowed
+    words = {_MIN_IS_WHITE: "grey, 0 is white,", _RGB: "RGB"}
+    colours = words.get(tags.get(_PHOTOMETRIC, 1), "grey")
+    clear = " with transparency" if set(_sequence(tags.get(_EXTRA, 0))) & {1, 2} else ""
+    return f"TIFF {colours}{clear} {_TYPES.get(formats[0], '')}{bits[0]}-bit"
 
 
 def read_deep(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage | None:
@@ -72,57 +105,68 @@ def read_deep(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage | 
         ImageError: the image is too large, or its kind is not read.
         RuntimeError, ValueError: the file is broken; as imagecodecs has it.
     """
-    if content.startswith(_PNG_START):
-        is_deep = len(content) > 25 and content[24] == 16 and content[25] in (2, 4, 6)
-        return _read_png(content, most_pixels) if is_deep else None
-    if content.startswith(_TIFF_STARTS):
-        pages = _tiff_pages(content)
-        if not pages:
-            return None
-        tags = pages[frame_index(frame, len(pages))]
-        formats = set(_sequence(tags.get(_FORMAT, 1))) - {1}
-        if formats or set(_sequence(tags.get(_BITS, 1))) & {16, 32, 64}:
-            return _read_tiff(content, pages, frame=frame, most_pixels=most_pixels)
+    kind = deep_kind(content, frame=frame)
+    if kind is None:
         return None
-    if not content.startswith(_JPEG2000_STARTS):
-        return None
-    start = content.find(_SIZ)
-    if start >= 0 and len(content) > start + 42:
-        n_bits = (content[start + 42] & 127) + 1
-        if n_bits > 8 and content[start + 40 : start + 42] > b"\0\1":
-            return _read_jpeg2000(content, n_bits, most_pixels)
+    if kind.startswith("TIFF"):
+        return _read_tiff(content, kind, frame=frame, most_pixels=most_pixels)
+    return _read_channels(content, kind, most_pixels)
+
+
+def read_unknown(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage | None:
+    """The values of an image that Pillow does not know at all; None where nothing here does.
+
+    They are JPEG of 12 bits or without losses, and further types of TIFF.
+
+    Raises:
+        ImageError: the image is too large, or its kind is not read.
+        RuntimeError, ValueError: the file is broken; as imagecodecs has it.
+    """
+    import imagecodecs
+
+    if content.startswith(_TIFF_STARTS) and _tiff_pages(content):
+        return _read_tiff(content, "TIFF of its own kind", frame=frame, most_pixels=most_pixels)
+    if frame_of := _jpeg_frame(content):
+        n_bits, height, width = frame_of
+        refuse_huge((width, height), most_pixels)
+        values = imagecodecs.jpeg_decode(content)
+        return DeepImage(values=values, kind=f"JPEG {n_bits}-bit")
     return None
 
 
-def _read_png(content: bytes, most_pixels: int) -> DeepImage:
+def _jpeg_frame(content: bytes) -> tuple[int, int, int] | None:
+    """Bits, height and width of a JPEG, of the kinds that Pillow does not know."""
+    place = 2
+    while content.startswith(b"\xff\xd8") and place + 9 <= len(content):
+        if content[place] != 0xFF:
+            return None
+        marker = content[place + 1]
+        length = int.from_bytes(content[place + 2 : place + 4], "big")
+        if marker in (0xC0, 0xC1, 0xC2, 0xC3):
+            bits, height, width = struct.unpack_from(">BHH", content, place + 4)
+            return (bits, height, width) if bits != 8 or marker == 0xC3 else None
+        place += 2 + length
+    return None
+
+
+def _read_channels(content: bytes, kind: str, most_pixels: int) -> DeepImage:
+    """A PNG or JPEG 2000, whose last channel of two or four is its transparency.
+
+    A transparent colour of a PNG comes as such a channel.
+    """
     import imagecodecs
 
     with Image.open(BytesIO(content)) as header:
         refuse_huge(header.size, most_pixels)
-        clear = header.info.get("transparency")
-    values = imagecodecs.png_decode(content)
-    kind = f"PNG {_colour_words(values)} 16-bit"
-    if isinstance(clear, tuple):
-        alpha = (values != np.array(clear, values.dtype)).any(axis=2).astype(np.float32)
-        return DeepImage(values=values, alpha=alpha, kind=f"{kind}, a transparent colour")
-    if values.shape[2] in (2, 4):
-        colours = values[..., 0] if values.shape[2] == 2 else values[..., :3]
-        return DeepImage(values=colours, alpha=_alpha(values[..., -1]), kind=kind)
-    return DeepImage(values=values, kind=kind)
-
-
-def _read_jpeg2000(content: bytes, n_bits: int, most_pixels: int) -> DeepImage:
-    import imagecodecs
-
-    with Image.open(BytesIO(content)) as header:
-        refuse_huge(header.size, most_pixels)
-    values = imagecodecs.jpeg2k_decode(content)
-    kind = f"JPEG2000 {_colour_words(values)} {n_bits}-bit"
-    if values.shape[-1] in (2, 4):
-        colours = values[..., 0] if values.shape[2] == 2 else values[..., :3]
-        alpha = values[..., -1].astype(np.float32) / ((1 << n_bits) - 1)
-        return DeepImage(values=colours, alpha=alpha, kind=kind)
-    return DeepImage(values=values, kind=kind)
+    is_png = kind.startswith("PNG")
+    values = imagecodecs.png_decode(content) if is_png else imagecodecs.jpeg2k_decode(content)
+    n_channels = values.shape[2] if values.ndim == 3 else 1
+    if n_channels not in (2, 4):
+        return DeepImage(values=values, kind=kind)
+    n_bits = int(kind.rpartition(" ")[2].removesuffix("-bit"))
+    colours = values[..., 0] if n_channels == 2 else values[..., :3]
+    alpha = _share(values[..., -1], (1 << n_bits) - 1)
+    return DeepImage(values=colours, alpha=alpha, kind=kind)
 
 
 def _tiff_pages(content: bytes) -> list[Tags]:
@@ -140,11 +184,10 @@ def _tiff_pages(content: bytes) -> list[Tags]:
     return pages
 
 
-def _read_tiff(
-    content: bytes, pages: Sequence[Tags], *, frame: Frame, most_pixels: int
-) -> DeepImage:
+def _read_tiff(content: bytes, kind: str, *, frame: Frame, most_pixels: int) -> DeepImage:
     import imagecodecs
 
+    pages = _tiff_pages(content)
     index = frame_index(frame, len(pages))
     tags = pages[index]
     refuse_huge((int(tags[_WIDTH]), int(tags[_HEIGHT])), most_pixels)
@@ -157,15 +200,13 @@ def _read_tiff(
         values = np.moveaxis(values, 0, -1)
     if values.dtype.kind not in "uif" or values.ndim != 2 + (n_samples > 1):
         raise ImageError(f"a TIFF with pixels of {values.dtype} and {n_samples} channels")
-    sign = _TYPES.get(_sequence(tags.get(_FORMAT, 1))[0], "")
-    words = {_MIN_IS_WHITE: "grey, 0 is white,", _RGB: "RGB", _CMYK: "CMYK"}
-    kind = f"TIFF {words.get(photometric, 'grey')} {sign}{n_bits}-bit"
     n_colours = _COLOURS[photometric]
     alpha = None
     if n_samples > n_colours:
         extra = _sequence(tags.get(_EXTRA, 0))[0]
         if extra in (1, 2):
-            alpha = _alpha(values[..., n_colours])
+            most = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+            alpha = _share(values[..., n_colours], most)
         colours = values[..., :n_colours]
         if alpha is not None and extra == 1:  # colours were multiplied with it
             colours = colours / np.maximum(alpha, 1e-6)[..., None] * (alpha > 0)[..., None]
@@ -173,9 +214,8 @@ def _read_tiff(
     return DeepImage(
         values=values,
         alpha=alpha,
-        kind=kind if alpha is None else f"{kind}, transparency",
+        kind=kind,
         inverted=photometric == _MIN_IS_WHITE,
-        is_cmyk=photometric == _CMYK,
         orientation=int(tags.get(_ORIENTATION, 1)),
         n_frames=len(pages),
     )
@@ -197,13 +237,6 @@ def _sequence(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _alpha(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    if values.dtype.kind == "f":
-        return np.clip(np.nan_to_num(values.astype(np.float32)), 0, 1)
-    opaque = np.iinfo(values.dtype).max  # type: ignore[type-var]
-    return np.clip(values.astype(np.float64) / opaque, 0, 1).astype(np.float32)
-
-
-def _colour_words(values: npt.NDArray[np.generic]) -> str:
-    n = values.shape[2] if values.ndim == 3 else 1
-    return {1: "grey", 2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}[n]
+def _share(values: npt.NDArray[np.generic], most: int) -> npt.NDArray[np.float32]:
+    """Values as shares of the largest, from 0 to 1."""
+    return np.clip(np.nan_to_num(values.astype(np.float64) / most), 0, 1).astype(np.float32)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from core.config import overlay
 from core.errors import ConfigError, CorpusError, ImageError
+from core.runs.decoding import Decoding
 from core.runs.workspace import Corpus, Workspace
 from corpus.images.cache import build_cache
 from corpus.prepare import (
@@ -142,6 +143,64 @@ def test_an_unreadable_image_is_counted_and_stays_in_the_table(
     assert "1 images cannot be decoded" in corpus.notes[-1]
     assert "test1.png" in corpus.notes[-1]
     assert corpus.fingerprint != whole.fingerprint
+
+
+def test_the_list_of_unreadable_images_lies_in_a_file(
+    made: Prepare, manifest: Path, workspace: Workspace
+) -> None:
+    made()
+    assert not (workspace.corpus / "unreadable.csv").exists()
+    for number in range(4):
+        manifest.with_name(f"train{number}.png").write_text("no image")
+    corpus = made()
+    listed = (workspace.corpus / "unreadable.csv").read_text(encoding="utf-8").splitlines()
+    path = manifest.with_name("train3.png")
+    assert len(listed) == 4
+    assert listed[3] == f"train3,{path}: not an image"
+    assert corpus.notes[-1].endswith(f"all are listed in {workspace.corpus / 'unreadable.csv'}")
+
+
+def test_what_was_done_to_show_images_is_counted(
+    made: Prepare, manifest: Path, workspace: Workspace
+) -> None:
+    plain = made()
+    for name in ("train0", "train1", "test0"):
+        path = manifest.with_name(f"{name}.png")
+        Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 257).save(path)
+    Image.new("L", (1, 1)).save(manifest.with_name("valid1.png"))
+    corpus = made()
+    assert corpus.notes[-2:] == (
+        "3 images: 16-bit values that are an 8-bit image's: ['train0', 'train1', 'test0']",
+        "1 image: a single pixel: ['valid1']",
+    )
+    assert workspace.open_corpus().notes == corpus.notes
+    assert corpus.fingerprint != plain.fingerprint
+
+
+def test_how_files_are_read_is_kept_with_the_corpus(
+    made: Prepare, manifest: Path, workspace: Workspace
+) -> None:
+    path = manifest.with_name("train2.png")
+    half = np.repeat([0, 255], 800).astype(np.uint8).reshape(40, 40)
+    Image.merge("LA", [Image.open(path), Image.fromarray(half)]).save(path)
+    usual = made()
+    assert usual.decoding == workspace.open_corpus().decoding == Decoding()
+    assert "decoding" not in json.loads((workspace.corpus / "meta.json").read_text())
+    corpus = made(config=replace(CONFIG, background="white", frames="2"))
+    expected = Decoding(background="white", frame=2)
+    assert corpus.decoding == workspace.open_corpus().decoding == expected
+    assert corpus.fingerprint != usual.fingerprint
+    assert "1 image: transparent pixels put on white: ['train2']" in corpus.notes
+    assert corpus.views[0].decoding == corpus.as_holdout().decoding == expected
+
+
+def test_pages_and_backgrounds_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="frames: expected usual, first, middle, last or a number"
+    ):
+        PrepareConfig(frames="0")
+    with pytest.raises(ConfigError, match="background: expected black or white, found 'grey'"):
+        PrepareConfig(background="grey")  # type: ignore[arg-type]
 
 
 def test_the_same_files_are_the_same_corpus(made: Prepare, manifest: Path) -> None:

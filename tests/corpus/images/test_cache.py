@@ -15,6 +15,7 @@ from PIL import Image
 
 from core.errors import ImageError
 from core.images import ImageTable
+from core.runs.decoding import Decoding
 from corpus.images.cache import build_cache
 from corpus.images.decode import decode
 from corpus.images.scale import scaled
@@ -292,6 +293,66 @@ def test_more_images_than_a_thread_takes_at_a_time_keep_their_order(tmp_path: Pa
     levels = [3 * number if number != 40 else 0 for number in range(70)]
     assert cache.pixels[:, 0, 0, 0].tolist() == levels
     assert set(cache.errors) == {"40.png"}
+
+
+def deepen(table: ImageTable, row: int) -> None:
+    """Store one of the images in 16 bits, which is remarked."""
+    path = Path(table.paths[row])
+    values = np.asarray(Image.open(path)).astype(np.uint16) * 100
+    values[0, 0] = 65535
+    Image.fromarray(values).save(path)
+
+
+def test_remarks_are_kept_and_survive_an_interruption(table: ImageTable, tmp_path: Path) -> None:
+    deepen(table, 1)
+    deepen(table, 3)
+    cache = build_cache(table, tmp_path / "cache", size=8)
+    assert set(cache.remarks) == {"1.png", "3.png"}
+    assert cache.remarks["1.png"][0].startswith("16-bit values, windowed (black is ")
+    assert build_cache(table, tmp_path / "cache", size=8).remarks == cache.remarks
+    (home,) = (tmp_path / "cache").iterdir()
+    for name in ("meta.json", "remarks.csv"):
+        (home / name).unlink()
+    with (home / "remarks-met.csv").open("a", encoding="utf-8") as file:
+        file.write("3.png")  # killed in the middle of a line
+    state: Any = np.lib.format.open_memmap(home / "state.npy", mode="r+")
+    state[3:] = 0
+    state.flush()
+    assert build_cache(table, tmp_path / "cache", size=8).remarks == cache.remarks
+
+
+def test_a_cache_of_a_version_that_made_no_remarks_is_made_again(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    deepen(table, 2)
+    made = build_cache(table, tmp_path / "cache", size=8)
+    pixels = np.array(made.pixels)
+    (home,) = (tmp_path / "cache").iterdir()
+    (home / "remarks.csv").unlink()
+    (home / "remarks-met.csv").unlink()
+    state: Any = np.lib.format.open_memmap(home / "state.npy", mode="r+")
+    old: Any = np.lib.format.open_memmap(home / "pixels.npy", mode="r+")
+    state[:], old[2] = 1, 0  # what such a version wrote
+    state.flush()
+    old.flush()
+    again = build_cache(table, tmp_path / "cache", size=8)
+    np.testing.assert_array_equal(again.pixels, pixels)
+    assert again.remarks == made.remarks
+
+
+def test_a_background_has_a_cache_of_its_own(table: ImageTable, tmp_path: Path) -> None:
+    image = Image.open(table.paths[0]).convert("LA")
+    image.putalpha(Image.fromarray(np.repeat([0, 255], 300).astype(np.uint8).reshape(20, 30)))
+    image.save(table.paths[0])
+    black, white = (
+        build_cache(table, tmp_path / "cache", size=8, decoding=Decoding(background=background))
+        for background in ("black", "white")
+    )
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert black.pixels[0, :3].max() == 0
+    assert white.pixels[0, :3].min() == 255
+    np.testing.assert_array_equal(black.pixels[1:], white.pixels[1:])
+    assert black.remarks["0.png"] == ("transparent pixels put on black",)
 
 
 def start_building(table: ImageTable, folder: Path) -> subprocess.Popen[bytes]:
