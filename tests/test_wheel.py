@@ -40,7 +40,16 @@ def test_nothing_but_radfuse_stands_at_the_top_of_site_packages(wheel: Path) -> 
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"radfuse"}
     inside = {name.removeprefix("radfuse/") for name in names}
-    packages = ("commands", "core", "corpus", "training", "backbones", "fusion", "ensembles", "reports")
+    packages = (
+        "commands",
+        "core",
+        "corpus",
+        "training",
+        "backbones",
+        "fusion",
+        "ensembles",
+        "reports",
+    )
     modules = {
         path.relative_to(ROOT).as_posix() for top in packages for path in (ROOT / top).rglob("*.py")
     }
