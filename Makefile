@@ -18,7 +18,7 @@ test: $(READY)
 test-all: $(READY)
 	scripts/check $(VENV)/bin all
 
-# What a GPU makes of it, in eight minutes; on a machine with packages of its own:
+# What a GPU makes of it, in 14 minutes; on a machine with packages of its own:
 # python3 -m benchmarks.gpu --out FOLDER
 gpu: $(READY)
 	$(VENV)/bin/python -m benchmarks.gpu --out runs/gpu

@@ -4,7 +4,9 @@ import errno
 import shlex
 import signal
 import sys
-from typing import Any
+import warnings
+from pathlib import Path
+from typing import Any, TextIO
 
 try:
     import typer
@@ -42,6 +44,9 @@ _MENDABLE = (
 _INTERRUPTED = (130, 143)
 """Exit codes of Ctrl-C and SIGTERM."""
 
+_NOTED: set[str] = set()
+"""What libraries warned of so far."""
+
 for command in (
     prepare, stats, deal, train_backbone, fuse, ensemble, score, check, reproduce, report
 ):  # fmt: skip
@@ -76,6 +81,7 @@ def _run(*arguments: object) -> Any:
 
 def main() -> None:
     """Run the command; what the user can mend is one line and exit code 2."""
+    warnings.showwarning = _note
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
@@ -89,6 +95,25 @@ def main() -> None:
         if end.code in _INTERRUPTED:
             print("interrupted; run the same command again to go on", file=sys.stderr)
         raise
+
+
+def _note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What a library warns of, in one line of log, once; Python would show its source as well."""
+    from core.progress import say
+
+    text = next(iter(str(message).splitlines()), "")
+    parts = Path(filename).parts
+    place = parts[parts.index("site-packages") + 1] if "site-packages" in parts[:-1] else "radfuse"
+    if (noted := f"note: {place.removesuffix('.py')} warns: {text}") not in _NOTED:
+        _NOTED.add(noted)
+        say(noted)
 
 
 def _stop(line: str) -> None:

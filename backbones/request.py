@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,28 +67,32 @@ def train_asked(
     device: str,
     options: RunOptions = DEFAULT_OPTIONS,
     cluster: Cluster | None = None,
+    draws: bool = True,
 ) -> list[Path]:
     """Train what is asked for, on this process or all that torchrun started.
 
     Args:
         request: what is asked for.
-        workspace: where the corpus lies, and the runs go; an empty one gets the phantom corpus.
+        workspace: where the corpus lies, and the runs go.
         device: cpu, cuda, cuda:N or auto.
         options: what a training writes while it runs.
         cluster: where networks are trained side by side; None for here, one after the other.
+        draws: whether an empty workspace gets the phantom corpus; else it is refused.
 
     Returns:
         The run folders of the asked detectors, on the first process; the others give none.
 
     Raises:
         ConfigError: the device is not there, or there is no such preset or setting.
+        MissingStageError: no corpus is prepared, and none may be drawn.
         As `backbones.auto.train_by_preset` and `backbones.networks.weights.start_weights`.
     """
     # The nodes may have the GPU that this machine lacks; here only features are made.
     found = find_device(device if cluster is None else "auto")
     request.over(preset_of(presets_on(found), request.preset))
     with joined(found) as world:
-        corpus = world.in_turn(lambda: corpus_or_phantom(workspace))
+        opened = partial(corpus_or_phantom, workspace) if draws else workspace.open_corpus
+        corpus = world.in_turn(opened)
         runs = train_by_preset(
             corpus,
             workspace,

@@ -12,6 +12,7 @@ from commands.options import (
     SetOption,
     StrictOption,
     WorkspaceOption,
+    names_workspace,
 )
 
 
@@ -47,6 +48,7 @@ def prepare(
 
 
 def stats(
+    context: typer.Context,
     source: Annotated[
         Path | None,
         typer.Argument(help="Folder, manifest or concept list; none: the prepared corpus."),
@@ -74,6 +76,8 @@ def stats(
 
     home = Workspace(workspace)
     if source is None:
+        if names_workspace(context):
+            home.require_corpus()
         corpus, name = named(corpus_or_phantom(home), names), "stats"
         found = home.duplicates
     else:

@@ -12,11 +12,13 @@ from commands.options import (
     PresetOption,
     SetOption,
     WorkspaceOption,
+    names_workspace,
 )
 from core.categories import CATEGORIES
 
 
 def train_backbone(
+    context: typer.Context,
     category: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +88,15 @@ def train_backbone(
     )
     options = RunOptions(checkpoint_s=60 * checkpoint_minutes, tensorboard=tensorboard)
     home = Workspace(workspace)
-    for run in train_asked(request, home, device=device, options=options, cluster=cluster):
+    made = train_asked(
+        request,
+        home,
+        device=device,
+        options=options,
+        cluster=cluster,
+        draws=not names_workspace(context),
+    )
+    for run in made:
         typer.echo(str(run))
 
 

@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from commands.options import RUNS, CheckpointOption, DeviceOption, WorkspaceOption
+from commands.options import (
+    RUNS,
+    CheckpointOption,
+    DeviceOption,
+    WorkspaceOption,
+    names_workspace,
+)
 
 
 def report(workspace: WorkspaceOption = RUNS) -> None:
@@ -18,6 +24,7 @@ def report(workspace: WorkspaceOption = RUNS) -> None:
 
 
 def reproduce(
+    context: typer.Context,
     experiments: Annotated[
         list[int] | None, typer.Argument(help="Numbers in Table 4 of the paper; none: all ten.")
     ] = None,
@@ -57,6 +64,8 @@ def reproduce(
     home, given = Workspace(workspace), parse_settings(weights or (), option="--weights")
     trials = plan_trials(experiments or (), scale=scale, third=third, weights=given, seed=seed)
     found = find_device(device)
+    if names_workspace(context):
+        home.require_corpus()
     corpus = corpus_or_phantom(home).as_holdout()
     if truth is not None:
         check_truth(corpus, truth)

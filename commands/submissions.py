@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.options import RUNS, ConfigOption, PresetOption, SetOption, WorkspaceOption
+from core.errors import ConfigError, CorpusError
 
 
 def ensemble(
@@ -41,6 +42,8 @@ def ensemble(
     )
     ladders = (ladder_table(steps, images=images) for images, steps in made.ladders.items())
     typer.echo("\n".join(ladders))
+    if made.concepts:
+        typer.echo(str(made.concepts))
     path = made.submission or made.folder
     typer.echo(str(path))
     return path
@@ -48,8 +51,17 @@ def ensemble(
 
 def score(
     submission: Annotated[Path, typer.Argument(help="The file to score.")],
-    truth: Annotated[Path, typer.Option(help="The true concepts, in the edition's format.")],
-    edition: Annotated[int, typer.Option(help="Year whose rule applies.")],
+    truth: Annotated[
+        Path,
+        typer.Option(
+            help="The true concepts: an evaluator's file in the edition's format; a manifest whose"
+            " test images have concepts; or the word manifest, for the one that was prepared."
+        ),
+    ],
+    edition: Annotated[
+        int | None,
+        typer.Option(help="Year whose rule applies; none: the corpus' own, of a manifest."),
+    ] = None,
     secondary_truth: Annotated[
         Path | None,
         typer.Option(help="2025, 2026: concepts_manual.csv, for the secondary score as well."),
@@ -67,12 +79,29 @@ def score(
         typer.Option("-w", "--workspace", help="Score also without images like those of train."),
     ] = None,
 ) -> None:
-    """Give the official score of a submission, bit for bit."""
+    """Give the official score of a submission, bit for bit; or that on labels of your own."""
     import json
 
     from ensembles.submission.check import first_lines
+    from ensembles.submission.own_corpus import score_own
     from ensembles.submission.score import score_submission
 
+    if manifest := _manifest(truth, workspace or RUNS):
+        from corpus.readers.manifest import EDITION, manifest_truth
+
+        year = edition or EDITION
+        own = score_own(submission, truth=manifest_truth(manifest), edition=year)
+        if as_json:
+            typer.echo(json.dumps({"f1": own.f1, "n_images": own.n_images}))
+            return
+        left = f"; {own.n_unlabelled:,} without labels left out" if own.n_unlabelled else ""
+        typer.echo(f"F1 {own.f1!r} over {own.n_images:,} test images of {manifest}{left}")
+        return
+    if edition is None:
+        raise ConfigError(
+            f"--edition: name the year in whose format {truth} is; without it --truth is a"
+            " manifest, a table with the columns path and split"
+        )
     result = score_submission(
         submission,
         truth=truth,
@@ -106,9 +135,30 @@ def score(
         typer.echo(apart.sentence)
 
 
+def _manifest(truth: Path, workspace: Path) -> Path | None:
+    """The manifest that is meant by a truth; None where it is a file of an evaluator's."""
+    from core.runs.workspace import Workspace
+    from core.storage.folders import read_meta
+    from corpus.readers.manifest import names_images
+
+    if truth == Path("manifest") and not truth.exists():
+        home = Workspace(workspace)
+        home.require_corpus()
+        source = Path(read_meta(home.corpus, "source")["source"])
+        if not source.exists():
+            raise CorpusError(f"{source}: not there any more; give its new place with --truth")
+        return source
+    if not truth.exists():
+        raise CorpusError(f"{truth}: no such file")
+    return truth if truth.is_dir() or names_images(truth) else None
+
+
 def check(
     submission: Annotated[Path, typer.Argument(help="The file to check.")],
-    edition: Annotated[int, typer.Option(help="Year whose evaluator would read it.")],
+    edition: Annotated[
+        int | None,
+        typer.Option(help="Year whose evaluator would read it; none: that of the corpus of -w."),
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Truth file whose images the submission must have.")
     ] = None,
@@ -124,6 +174,10 @@ def check(
     from ensembles.submission.truth import expected_ids
 
     prepared = None if workspace is None else Workspace(workspace)
+    if edition is None:
+        if prepared is None:
+            raise ConfigError("--edition: name the year, or the corpus with -w")
+        edition = prepared.open_corpus().edition
     ids = expected_ids(truth, edition=edition, workspace=prepared)
     verdict = verdict_on(submission, edition=edition, expected_ids=ids)
     if verdict.lines:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, hstack
 
-from core.errors import CorpusError
+from core.errors import CorpusError, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from corpus.readers.notes import count
@@ -61,9 +61,11 @@ def assign_folds(table: ImageTable, *, n_folds: Mapping[str, int], seed: int) ->
         rows = table.row_numbers(part.image_ids)
         names, group_of = np.unique(np.array(part.groups, dtype=np.str_), return_inverse=True)
         if len(names) < n:
+            where = "train and valid" if split == LABELLED else split
+            which = f" ({first_few(names.tolist())})" if len(names) else ""
             raise CorpusError(
-                f"{split}: {count(len(names), 'group')} of labelled images cannot fill {n} folds;"
-                " ask for fewer folds"
+                f"{where}: {count(len(names), 'group')} of labelled images{which}"
+                f" cannot fill {n} folds; {_remedy(split, len(names))}"
             )
         rng = np.random.default_rng([seed, _FOLDED.index(split)])
         folds[rows] = _spread(_group_counts(part, group_of), n_folds=n, rng=rng)[group_of]
@@ -91,6 +93,12 @@ def deal_shares(table: ImageTable, *, shares: Sequence[float], seed: int) -> Fol
     rng = np.random.default_rng([seed, len(_FOLDED)])
     wanted = np.array(shares, dtype=np.float64)
     return _spread(counts, n_folds=len(shares), rng=rng, shares=wanted)[group_of]
+def _remedy(split: str, n_groups: int) -> str:
+    """What makes folds possible where there are fewer groups than folds."""
+    setting, least = ("folds", 3) if split == LABELLED else (f"{split}_folds", 2)
+    if n_groups >= least:
+        return f"ask for fewer: `prepare --set {setting}={n_groups}`"
+    return f"it takes {least} at least: more labelled images, or a finer column group, or none"
 
 
 def _group_counts(part: ImageTable, group_of: npt.NDArray[np.intp]) -> csr_array:

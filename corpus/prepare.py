@@ -139,7 +139,9 @@ def prepare(
         n_folds = {LABELLED: config.folds}
         labels, of_train = _concepts(table.of(split=LABELLED)), labels
         if n_new := len(labels) - len(of_train):
-            notes.append(f"{count(n_new, 'concept')} in valid only: part of the label space")
+            notes.append(
+                f"{count(n_new, 'concept')} in valid only: learnt too, for the folds are of both"
+            )
     else:
         _refuse_crossing_valid(table)
         splits = {"train": config.train_folds, "valid": config.valid_folds}
@@ -200,7 +202,8 @@ def overview(corpus: Corpus) -> list[str]:
         taught = Counter(category for category in part.taught_categories if category)
         told = ", ".join(f"{c} {n:,}" for c, n in sorted(taught.items()))
         learnt = f", to learn by: {told}" if told and split == "train" else ""
-        lines.append(f"  {split}: {len(part):,} images ({categories}{learnt}){cardinality}")
+        of_each = f" ({categories}{learnt})" if len(part) else ""
+        lines.append(f"  {split}: {len(part):,} images{of_each}{cardinality}")
     return [*lines, *(f"  note: {note}" for note in corpus.notes)]
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
+
+from core.storage.caches import machine_code
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,7 +18,7 @@ def compiled(function: F) -> F:
     It holds no interpreter lock, so that `in_blocks` can run it on every core. numba's own parallel
     back end would bring a second OpenMP runtime into the process, beside that of LightGBM.
     """
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    return machine_code(function)
 
 
 def n_cores() -> int:

@@ -31,7 +31,8 @@ from ensembles.second_stage import (
     quick_stacker,
 )
 from ensembles.stacking.registry import STACKERS
-from ensembles.submission.check import check_submission
+from ensembles.submission.check import check_submission, first_lines
+from ensembles.submission.own_corpus import CONCEPTS, write_concepts
 from ensembles.submission.write import write_submission
 
 
@@ -48,6 +49,11 @@ class Ensemble:
     folder: Path
     ladders: Mapping[str, Sequence[LadderStep]]
     submission: Path | None
+
+    @property
+    def concepts(self) -> Path | None:
+        """Beside the submission, its concepts with names and probabilities."""
+        return self.folder / CONCEPTS if self.submission else None
 
 
 def ensemble(
@@ -89,10 +95,13 @@ def ensemble(
     if not len(scored):
         raise MissingStageError(f"{corpus.name}: no labelled image in valid to fit an ensemble on")
     if submit and not len(test):
-        raise MissingStageError(f"{corpus.name}: no image in test to submit")
+        raise MissingStageError(
+            f"{corpus.name}: no image in test to submit; without --submit there"
+            " is an ensemble all the same, and its report"
+        )
     members = gather_members(corpus, workspace, outside=outside)
     detectors = find_detectors(workspace, corpus.fingerprint)
-    if line := untrained(detectors, corpus.training_categories):
+    if line := untrained(detectors, corpus.training_categories, workspace=workspace):
         say(line)
     rule = empty_truth_rule(edition)
     origins = [member.origin for member in members]
@@ -203,6 +212,8 @@ def submit_test(
 ) -> Path:
     """Decide the test images, forecast their score, write and check the edition's file.
 
+    Beside it goes `concepts.csv`, the same with names and probabilities.
+
     Where they differ in kind from the scored images, what was tuned and calibrated there may not
     hold: they are then decided by the fallback, and that is said. `meta.json` keeps the forecast,
     and whether this was so.
@@ -233,10 +244,22 @@ def submit_test(
     say(str(made or "forecast: none, the run holds no calibrated probabilities"))
     said = {"forecast": made.to_json()} if made else {}
     write_json(home / META, {**read_meta(home), **said, "fell_back": fell_back})
+    write_concepts(
+        home / CONCEPTS,
+        decided,
+        probs=probs,
+        rule=rule,
+        calibrated_by=forecast_model.rule if forecast_model else rule,
+        image_ids=test.image_ids,
+        categories=categories,
+        labels=labels,
+        names=corpus.names,
+    )
     path = home / f"submission-{edition}{rules_of(edition).suffix}"
     upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
-    for fault in check_submission(upload, edition=edition, expected_ids=test.image_ids):
-        say(str(fault))
+    faults = check_submission(upload, edition=edition, expected_ids=test.image_ids)
+    if faults:
+        say("\n".join(first_lines(faults)))
     return upload
 
 

@@ -13,15 +13,23 @@ from core.images import LABELLED
 from core.metrics import Interval, bootstrap, cross_fitted_f1
 from core.predictions import Predictions
 from core.progress import say
-from core.runs.detectors import untrained
+from core.runs.detectors import GLOBAL, untrained
 from core.runs.fused import WITHHELD, FusedSource
 from core.runs.out_of_fold import check_out_of_sample, fold_name, save_folds
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete, locked, new_folder, reuse, write_json
 from fusion.config import FuseConfig
 from fusion.inputs.gather import FusionInputs, gather_inputs
+from fusion.inputs.metadata import MetadataEncoder
 from fusion.result import UNFINISHED, FusedResult
-from fusion.strategies import COMBINING, END_TO_END, STRATEGIES, in_order
+from fusion.strategies import (
+    COMBINING,
+    END_TO_END,
+    STRATEGIES,
+    in_order,
+    sees_metadata,
+    settings_of,
+)
 from fusion.views import fit_in_views, in_table_order
 from training.checkpoint import WEIGHTS, save_tensors
 
@@ -85,7 +93,7 @@ def fuse(
     whole = gather_inputs(
         corpus, workspace, embeddings=config.embeddings, metadata=config.metadata, device=device
     )
-    if line := untrained(whole.detectors, corpus.training_categories):
+    if line := untrained(whole.detectors, corpus.training_categories, workspace=workspace):
         say(line)
     views = [whole]
     if corpus.crossfit:
@@ -96,11 +104,13 @@ def fuse(
 
 
 def _fuse_one(name: str, given: _Given, config: FuseConfig) -> FusionRun:
-    config = dataclasses.replace(config, strategies=(name,))  # the others do not decide this one
     whole = given.whole
+    alone = all(run.category != GLOBAL for run in whole.detectors)
+    config = settings_of(name, config, alone=alone)
+    columns = whole.columns if sees_metadata(name, alone=alone) else []
     workspace, corpus = whole.workspace, whole.corpus
     detectors = [run.name for run in whole.detectors] if name == "routed" else []
-    key = fingerprint(corpus.fingerprint, config, whole.names, detectors, whole.columns, name)
+    key = fingerprint(corpus.fingerprint, config, whole.names, detectors, columns, name)
     home = workspace.fusion / f"{name}-{key}"
     fused = None
     if not is_complete(home):
@@ -151,17 +161,21 @@ def _make(name: str, home: Path, given: _Given, config: FuseConfig) -> FusedResu
             save_folds(predictions, draft / "predictions", name=split, suffix=WITHHELD)
         if fused.weights:
             save_tensors(draft / WEIGHTS, fused.weights)
-            _save_encoders(draft, given.views)
+            seen = [view.encoder for view in given.views]
+            _save_encoders(
+                draft, seen if config.metadata else [MetadataEncoder(columns=())] * len(seen)
+            )
     for unfinished in fused.unfinished:
         shutil.rmtree(unfinished, ignore_errors=True)
     return fused
 
 
-def _save_encoders(draft: Path, views: Sequence[FusionInputs]) -> None:
+def _save_encoders(draft: Path, encoders: Sequence[MetadataEncoder]) -> None:
     """Write `metadata.json`; of several views one each, by what its own train teaches."""
-    for number, view in enumerate(views):
-        name = fold_name("metadata", number, n_parts=len(views)) if len(views) > 1 else "metadata"
-        view.encoder.save(draft / f"{name}.json")
+    n_parts = len(encoders)
+    for number, encoder in enumerate(encoders):
+        name = fold_name("metadata", number, n_parts=n_parts) if n_parts > 1 else "metadata"
+        encoder.save(draft / f"{name}.json")
 
 
 def _load(home: Path, whole: FusionInputs) -> FusedResult:

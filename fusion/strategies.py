@@ -1,7 +1,7 @@
 """Ways from what is given to one answer in the full label space, by name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import partial
 
@@ -25,13 +25,14 @@ from fusion.combine import (
     route,
     with_constants,
 )
-from fusion.config import FuseConfig
+from fusion.config import PRESETS, FuseConfig
 from fusion.inputs.gather import SPLITS, FusionInputs
 from fusion.networks.end_to_end import SUFFIX, end_to_end
 from fusion.networks.late import LATE, late
 from fusion.networks.train import HEADS, network
 from fusion.result import Earlier, FusedResult, Strategy, as_predictions
 from fusion.retrieval.votes import retrieval
+from training.config import FitConfig
 
 _SHARES = (0.5, 0.25, 0.75, 0.0)
 """Shares of the neighbours' votes that are tried; the first of equals is taken."""
@@ -258,6 +259,48 @@ END_TO_END: dict[str, Strategy] = {
     f"{name}{SUFFIX}": partial(end_to_end, name=name) for name in HEADS
 }
 """Heads whose gradient goes into the network below them: minutes to hours each."""
+
+_NETWORK = (*(field.name for field in fields(FitConfig)), "guess_share")
+_METADATA = ("metadata", "metadata_dropout")
+_BY_IMAGE = (NO_METADATA, "prior-offset")
+_VOTES = ("k", "temperature", "approximate_from", "seed")
+
+
+def settings_of(name: str, config: FuseConfig, *, alone: bool = False) -> FuseConfig:
+    """The settings that a strategy looks at; those that it never sees are the default preset's.
+
+    So a setting that does not concern it is no reason to make it again.
+
+    Args:
+        name: of the strategy.
+        config: what was asked for.
+        alone: whether there is no global detector, in whose place the one-hot head stands.
+    """
+    used = {field: getattr(config, field) for field in _used(name, alone=alone)}
+    return replace(PRESETS["quick"], **used, embeddings=config.embeddings, strategies=(name,))
+
+
+def sees_metadata(name: str, *, alone: bool = False) -> bool:
+    """Whether further columns of the image table decide anything in a strategy."""
+    return "metadata" in _used(name, alone=alone)
+
+
+def _used(name: str, *, alone: bool) -> tuple[str, ...]:
+    """Names of the settings that a strategy looks at, by itself or in what it is made of."""
+    if name == PRIOR:
+        return ()
+    if name == "routed":
+        return ("support", *(_used("one-hot", alone=alone) if alone else ()))
+    if name.startswith("retrieval"):
+        return _VOTES
+    own: tuple[str, ...] = ("constant_from",) if name == "constrained" else ()
+    if parts := NEEDS.get(name):
+        return (*own, *(field for part in parts for field in _used(part, alone=alone)))
+    if name in END_TO_END:
+        own = ("end_to_end", "end_to_end_epochs")
+    is_by_image = name.removesuffix(SUFFIX) in _BY_IMAGE
+    return (*own, *_NETWORK, *(() if is_by_image else _METADATA))
+
 
 ALL = "all"
 

@@ -156,7 +156,7 @@ def test_an_empty_workspace_names_the_command_to_run(
     command: str, run: Run, tmp_path: Path
 ) -> None:
     line = one_line(run(command, "-w", tmp_path / "runs"))
-    assert line.startswith("MissingStageError: no corpus is prepared in")
+    assert line.startswith(f"MissingStageError: {tmp_path / 'runs'}: no such folder")
     assert "prepare SOURCE" in line
     assert not (tmp_path / "runs").exists()
 
@@ -223,7 +223,7 @@ def test_a_stage_before_its_time_names_the_command_to_run(
         ("check {tmp}/none --edition 2020", "SubmissionError: {tmp}/none: no such file"),
         ("check {tmp}/empty --edition 2020", "cannot be read (Is a directory)"),
         ("check {tmp}/broken.toml --edition 2016", "edition 2016: not known"),
-        ("check {tmp}/broken.toml --edition 2020 -w {tmp}/runs", "no corpus is prepared in"),
+        ("check {tmp}/broken.toml --edition 2020 -w {tmp}/runs", "{tmp}/runs: no such folder"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -337,8 +337,8 @@ def test_stats_of_a_prepared_corpus_and_of_its_source_are_the_same(
         assert path == str(folder / "stats.md")
         # C1 on all 8 + 6 images, C2 on every second one: 21 / 14 = 1.5; 1.5 / 2 = 0.75
         assert (
-            "  train and valid: 21 assignments of 2 concepts to 14 images, LC 1.50, LD 0.7500"
-            in lines
+            "  train and valid: 21 assignments of 2 concepts to 14 images, 1.50 concepts an image"
+            " (label cardinality), 0.7500 of all concepts (label density)" in lines
         )
         assert (folder / "top-concepts-train.png").is_file()
     pages = [(folder / "stats.md").read_text() for folder in folders]

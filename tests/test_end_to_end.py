@@ -103,7 +103,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def test_one_specialist_is_enough_and_what_is_missing_is_named(finished: Finished) -> None:
     missing = (
         "not trained yet: global, DRAN, DRCO, DRMR, DRPE, DRUS, DRXR;"
-        " to train: python cli.py train-backbone\n"
+        f" to train: python cli.py train-backbone -w {finished.workspace}\n"
     )
     assert missing in finished.said["fuse"].err
     assert missing in finished.said["ensemble"].err

@@ -117,7 +117,7 @@ def test_its_statistics_are_those_of_plain_counting(reading: Reading, tmp_path: 
     n_pairs = sum(map(len, known))
     labels = LabelSpace.of(known)
     told = f"{n_pairs:,} assignments of {len(labels)} concepts to {len(known):,} images"
-    assert f"{told}, LC {n_pairs / len(known):.2f}," in out
+    assert f"{told}, {n_pairs / len(known):.2f} concepts an image" in out
     [folder] = (tmp_path / "runs" / "reports").glob("stats-radbench-*")
     with (folder / "images.csv").open(newline="") as file:
         rows = {row["split"]: row for row in csv.DictReader(file)}

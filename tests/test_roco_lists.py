@@ -114,7 +114,8 @@ def test_its_statistics_are_counted_without_images_or_categories(
     told = f"  valid: {n_pairs:,} assignments of 3,266 concepts to 8,180 images"
     # LC = n / 8,180; LD = LC / 3,266
     lc = n_pairs / 8_180
-    assert f"{told}, LC {lc:.2f}, LD {lc / 3_266:.4f}" in lines
+    said = f"{lc:.2f} concepts an image (label cardinality), {lc / 3_266:.4f} of all concepts"
+    assert f"{told}, {said} (label density)" in lines
     assert not (tmp_path / "stats" / "categories.csv").exists()
     assert (tmp_path / "stats" / "co-occurrence.png").is_file()
 

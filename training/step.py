@@ -85,10 +85,13 @@ class Step:
         )
 
     def _read(self, chosen: Rows) -> Inputs:
-        inputs = self.inputs(self.compute.world.share(chosen))
+        return self._pinned(self.inputs(self.compute.world.share(chosen)))
+
+    def _pinned(self, tensors: Inputs) -> Inputs:
+        """Tensors that `Compute.take` moves to a CUDA device without waiting for its queue."""
         if self.compute.device.startswith("cuda"):
-            return tuple(tensor.pin_memory() for tensor in inputs)
-        return inputs
+            return tuple(tensor.pin_memory() for tensor in tensors)
+        return tensors
 
     def inputs(self, places: Rows) -> Inputs:
         """Inputs of the images at these places among the examples, as they are."""
@@ -167,7 +170,8 @@ class Step:
 
     def _dense(self, chosen: Rows) -> Tensor:
         dense = torch.from_numpy(self.examples.targets[chosen].toarray())
-        return dense.to(self.compute.device, torch.float32)
+        (taken,) = self.compute.take(self._pinned((dense,)))
+        return taken.float()
 
     def _everyones(self, logits: Tensor, places: list[Rows]) -> Tensor:
         """The logits of all processes, this one's with their gradients.

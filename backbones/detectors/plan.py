@@ -158,10 +158,16 @@ def plan_detectors(
     if missing := [name for name in names if name not in present]:
         reason = f"no training image of {corpus.name} has the category {', '.join(missing)}"
         if corpus.crossfit:
-            reason = f"fewer than two folds of {corpus.name} have images of {', '.join(missing)}"
+            reason = (
+                f"fewer than two folds of {corpus.name} have labelled images of"
+                f" {', '.join(missing)}"
+            )
         if not present:
-            raise MissingStageError(f"{reason}: nothing to train a specialist on")
-        say(f"skipped: {reason}")
+            there = ", ".join(corpus.training_categories) or "no image with a category"
+            raise MissingStageError(
+                f"{reason}: nothing to train a specialist on; to learn from there is {there}"
+            )
+        say(f"not trained: {reason}")
     key = fingerprint(corpus.fingerprint, replace(config, weights=origin.identity))
     return [
         DetectorPlan(

@@ -312,8 +312,23 @@ def _summary(plan: DetectorPlan, meta: dict[str, Any]) -> str:
         f1 += f" on {plan.config.stop_on}, so no part of any fusion or ensemble"
     return (
         f"{plan.category}: {meta['n_train']:,} images, {meta['n_concepts']:,} concepts, {f1},"
-        f" best epochs {meta['best_epoch']}, {meta['seconds']:.0f} s"
+        f" {_kept_epochs(meta['best_epoch'], n_epochs=plan.config.epochs)}, {meta['seconds']:.0f} s"
     )
+
+
+def _kept_epochs(epochs: Sequence[int], *, n_epochs: int) -> str:
+    """Which weights the networks were left with, in words.
+
+    Example:
+        >>> _kept_epochs([23, 18, 30], n_epochs=30)
+        'weights kept from epochs 18 to 30 of 30 (3 networks)'
+        >>> _kept_epochs([30], n_epochs=30)
+        'weights kept from epoch 30 of 30'
+    """
+    first, last = min(epochs), max(epochs)
+    which = f"epoch {first}" if first == last else f"epochs {first} to {last}"
+    networks = f" ({len(epochs)} networks)" if len(epochs) > 1 else ""
+    return f"weights kept from {which} of {n_epochs}{networks}"
 
 
 def _out_of_fold_f1(plan: DetectorPlan) -> float:

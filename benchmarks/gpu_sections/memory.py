@@ -64,11 +64,12 @@ def limited_memory(device: str, n_bytes: int, *, most: int) -> Iterator[None]:
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(device).total_memory
         share = (torch.cuda.memory_reserved(device) + n_bytes) / total
-        torch.cuda.set_per_process_memory_fraction(min(share, 1.0), device)
+        number = torch.device(device).index  # torch asks for one, or for None, the current device
+        torch.cuda.set_per_process_memory_fraction(min(share, 1.0), number)
         try:
             yield
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            torch.cuda.set_per_process_memory_fraction(1.0, number)
         return
 
     def ask(layer: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -97,12 +97,15 @@ def find_detectors(workspace: Workspace, corpus_fingerprint: str) -> list[Detect
     return newest_of_each_category(find_runs(workspace, corpus_fingerprint))
 
 
-def untrained(detectors: Sequence[DetectorRun], present: Sequence[str]) -> str | None:
+def untrained(
+    detectors: Sequence[DetectorRun], present: Sequence[str], *, workspace: Workspace
+) -> str | None:
     """One line that names the detectors that could still be trained, and the command; or None.
 
     Args:
         detectors: those at hand.
         present: categories that have training images.
+        workspace: where they would be trained.
     """
     have = {run.category for run in detectors}
     missing = [name for name in (GLOBAL, *present) if name not in have]
@@ -110,4 +113,5 @@ def untrained(detectors: Sequence[DetectorRun], present: Sequence[str]) -> str |
         return None
     names = f"{missing[0]} alone" if len(missing) == 1 else ", ".join(missing)
     option = f" --category {missing[0]}" if len(missing) == 1 else ""
-    return f"not trained yet: {names}; to train: {as_typed(f'train-backbone{option}')}"
+    command = as_typed(f"train-backbone{option} -w {workspace.root}")
+    return f"not trained yet: {names}; to train: {command}"

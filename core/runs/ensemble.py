@@ -252,8 +252,8 @@ DECISION_RULES: Mapping[str, RuleWords] = {
         calibrated=True,
     ),
     "ratio": RuleWords(
-        title="ratio of expectations",
-        meaning="those above half of the best ratio of expected hits to expected sizes",
+        title="expected F1, approximated",
+        meaning="those above half of the F1 in reach, taken as expected hits over expected sizes",
         calibrated=True,
     ),
     "expected-f1": RuleWords(

@@ -133,15 +133,17 @@ def read_steps(path: Path) -> list[LadderStep]:
 
 
 def ladder_table(steps: Sequence[LadderStep], *, images: str) -> str:
-    """The ladder as aligned text: rung, sample F1, gain over the last one kept, whether it is."""
+    """The ladder as aligned text: rung, sample F1, gain over the kept one above, state."""
     title = f"cross-fitted on {images}"
     width = max(len(title), *(len(step.name) for step in steps))
-    header = "sample F1 [95 %]          gain over the last one kept"
+    header = "sample F1 [95 %]          gain over the kept line above"
     lines = [f"{title:<{width}}  {header}"]
     for step in steps:
         gain = "" if step.gain is None else step.gain.signed()
         lines.append(f"{step.name:<{width}}  {step.f1!s:<24}  {gain:<26}  {step.state}")
     note = f"n = {steps[0].f1.n:,} images"
     if any(step.state == "not kept" for step in steps):
-        note += "; what is less simple is kept only where its gain exceeds the margin"
+        note += (
+            "; a line is kept where its gain exceeds a standard error, or what --set margin says"
+        )
     return "\n".join([*lines, f"{'':<{width}}  {note}"])

@@ -250,6 +250,21 @@ class Workspace:
         """Whether a corpus was prepared here."""
         return is_complete(self.corpus)
 
+    def require_corpus(self) -> None:
+        """Refuse a workspace in which no corpus was prepared.
+
+        Raises:
+            MissingStageError: there is none; the commands that make one are named.
+        """
+        if self.has_corpus():
+            return
+        found = "holds no prepared corpus" if self.root.is_dir() else "no such folder"
+        raise MissingStageError(
+            f"{self.root}: {found}; name the folder that you prepared with -w, or make it:"
+            f" `{as_typed(f'prepare SOURCE -w {self.root}')}` reads your images,"
+            f" `{as_typed(f'demo -w {self.root}')}` runs everything on drawn ones"
+        )
+
     def open_corpus(self) -> Corpus:
         """The prepared corpus.
 
@@ -257,12 +272,7 @@ class Workspace:
             MissingStageError: none was prepared, or its files are not those of this version; the
                 command is named.
         """
-        if not self.has_corpus():
-            raise MissingStageError(
-                f"no corpus is prepared in {self.root}; run"
-                f" `{as_typed(f'train-backbone -w {self.root}')}` for the phantom corpus, or"
-                f" `prepare SOURCE -w {self.root}` first"
-            )
+        self.require_corpus()
         try:
             return self._read_corpus(read_meta(self.corpus))
         except (FileNotFoundError, KeyError) as error:

@@ -6,16 +6,11 @@ candidates saw the two; then the correlation of what is finer than anatomy decid
 over each other as a whole, but not in their ribs.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from core.storage.caches import machine_code as compiled
 from corpus.duplicates.features import SIDE, Box, Floats, Pixels
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 STEPS = 8  # Gauss-Newton steps at most, on each of two smoothnesses
 
@@ -24,11 +19,6 @@ FAINT = np.float32(2.0)  # grey levels of detail that count half as much
 HOPELESS = 0.7  # similarity after the first smoothness below which the second is not tried
 
 FARTHEST = 0.25  # of a side, beyond which a step went astray
-
-
-def compiled(function: F) -> F:
-    """Compile a function that holds no interpreter lock; kept on disk."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
 def start_of(box: Box, *, inverse: bool) -> npt.NDArray[np.float64]:

@@ -76,7 +76,10 @@ class CachedImages:
         """
         if self.augment == "none":
             return images
-        return TRANSFORMS[self.augment](images, self.draws(rows, epoch).to(images.device))
+        draws = self.draws(rows, epoch)
+        if images.is_cuda:  # from plain memory a copy would wait for all that the device has to do
+            draws = draws.pin_memory()
+        return TRANSFORMS[self.augment](images, draws.to(images.device, non_blocking=True))
 
     def draws(self, rows: npt.NDArray[np.intp], epoch: int) -> Tensor:
         """(B, N_DRAWS) float32 in [0, 1): the numbers that decide the augmentation of each row."""

@@ -51,7 +51,7 @@ NAMES_FILE = "concept_names.csv"
 
 # A manifest belongs to no edition. That of 2025 is the newest format that takes any concept ids and
 # any order of rows, and its score counts images known to have no concept.
-_EDITION = 2025
+EDITION = 2025
 
 _OTHER_FILES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".xlsx", ".xls", ".ods", ".json", ".jsonl")
 
@@ -171,7 +171,7 @@ def _reading(manifest: ImageRows, *, strict: bool) -> Reading:
         [row.image for row in manifest.rows],
         lists,
         layout=LAYOUT,
-        edition=_EDITION,
+        edition=EDITION,
         names={**tags, **manifest.names, **beside},
         annotations=[said, *read_groups(manifest.path.parent)],
         notes=[*manifest.notes, *noted, *notes],
@@ -202,7 +202,8 @@ def _lists(manifest: ImageRows) -> tuple[dict[str, ConceptList], list[Note], dic
     told = [row.image.image_id for row in of_split["test"] if row.concepts]
     notes = []
     if told:
-        text = f"{path.name}: concepts of {count(len(told), 'test image')} not read"
+        text = f"{path.name}: concepts of {count(len(told), 'test image')} not read, but by"
+        text += " `score --truth manifest`"
         notes.append(Note(f"{text}: {first_few(told)}"))
     lists = {}
     names: dict[str, str] = {}

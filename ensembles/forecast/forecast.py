@@ -66,7 +66,8 @@ class Forecast:
     def __str__(self) -> str:
         line = (
             f"forecast: F1 {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] on {self.n:,} test"
-            f" images; cross-fitted it was off by {self.error.value:+.3f}"
+            f" images; forecasts of labelled images, made the same way, were off by"
+            f" {self.error.value:+.3f}"
         )
         line += ", which is taken off" if self.corrected else ""
         if self.differs:

@@ -27,7 +27,7 @@ _NOTED = (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # probabilities named on an
 
 
 def draw_ladder(steps: Sequence[LadderStep]) -> Figure:
-    """Every rung with its interval; beside it its paired gain over the last one kept."""
+    """Every rung with its interval; beside it its paired gain over the kept one above."""
     names = [fill(step.name, width=_WRAPPED) for step in steps]
     n_lines = 1 + max(name.count("\n") for name in names)
     height = 1.3 + (0.14 + 0.13 * n_lines) * len(steps)
@@ -74,7 +74,7 @@ def _draw_step_gains(axes: Axes, steps: Sequence[LadderStep]) -> None:
             axes.annotate(text, (limit, place), va="center", fontsize=7, annotation_clip=False)
     axes.set_xlim(-limit, limit)
     axes.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
-    axes.set_xlabel("gain over the last one kept,\npaired, with its 95 % interval")
+    axes.set_xlabel("gain over the kept line above,\npaired, with its 95 % interval")
 
 
 def _point(axes: Axes, interval: Interval, place: int, *, state: RungState) -> None:

@@ -17,7 +17,7 @@ from reports.pages.markdown import Section, errors, picture, plain, table
 def ladder_section(run: EnsembleRun) -> Section:
     """Every rung, kept or not."""
     rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in run.steps]
-    alt = "Each rung of the ladder with its sample F1 and its gain over the last rung kept"
+    alt = "Each rung of the ladder with its sample F1 and its gain over the kept rung above it"
     return Section(
         heading="From the category prior to the submission",
         paragraphs=[
@@ -26,7 +26,7 @@ def ladder_section(run: EnsembleRun) -> Section:
             " so the simpler one stays. The last line is what is submitted.",
             picture("report_ladder", alt),
             table(
-                [f"n = {run.steps[0].f1.n:,}", "sample F1", "gain over the last one kept", ""],
+                [f"n = {run.steps[0].f1.n:,}", "sample F1", "gain over the kept line above", ""],
                 rows,
             ),
         ],
@@ -40,7 +40,7 @@ def valid_section(run: EnsembleRun) -> Sequence[Section]:
     if steps is None:
         return []
     rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in steps]
-    header = [f"n = {steps[0].f1.n:,}", "sample F1", "gain over the last one kept", ""]
+    header = [f"n = {steps[0].f1.n:,}", "sample F1", "gain over the kept line above", ""]
     return [
         Section(
             heading="On the validation images alone",

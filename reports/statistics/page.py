@@ -54,19 +54,24 @@ def overview(statistics: CorpusStatistics) -> list[str]:
     labels = summarise(images)
     lines.append(
         f"{name}: {labels.n_assignments:,} assignments of {labels.n_concepts:,} concepts to"
-        f" {labels.n_images:,} images, LC {labels.cardinality:.2f}, LD {labels.density:.4f}"
+        f" {labels.n_images:,} images, {labels.cardinality:.2f} concepts an image (label"
+        f" cardinality), {labels.density:.4f} of all concepts (label density)"
     )
     if relation := statistics.relation:
-        numbers = [int((relation.kinds == kind).sum()) for kind in range(len(KINDS))]
-        kinds = ", ".join(f"{n:,} {kind}" for n, kind in zip(numbers, KINDS, strict=True))
-        lines.append(f"concepts and categories in {statistics.relation_split}: {kinds}")
-    if statistics.constant_f1:
-        lines.append(f"constant concepts alone, sample F1 on valid: {statistics.constant_f1}")
+        alone, every = (relation.kinds == 0) | (relation.kinds == 2), relation.constant.any(axis=0)
+        lines.append(
+            f"concepts in {statistics.relation_split}: {int(alone.sum()):,} on images of one"
+            f" category alone, {int((relation.kinds >= 0).sum() - alone.sum()):,} of several;"
+            f" {int(every.sum()):,} on every image of a category with at least"
+            " 20 images (constant)"
+        )
+        if statistics.constant_f1 and every.any():
+            lines.append(f"constant concepts alone, sample F1 on valid: {statistics.constant_f1}")
     if drift := statistics.drift:
         lines.append(
-            f"valid beside train: {int((drift.q < SIGNIFICANT).sum()):,} of"
-            f" {int((~np.isnan(drift.q)).sum()):,} tested concepts differ,"
-            f" {drift.unseen.value:,.0f} concepts never in train"
+            f"valid beside train: {int((drift.q < SIGNIFICANT).sum()):,} of the"
+            f" {int((~np.isnan(drift.q)).sum()):,} concepts that are frequent enough to compare"
+            f" differ beyond chance, {drift.unseen.value:,.0f} concepts never in train"
         )
     return [*lines, *_left_out(statistics)]
 

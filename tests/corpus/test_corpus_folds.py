@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from core.errors import CorpusError
-from core.images import ImageTable
+from core.images import LABELLED, ImageTable
 from core.labels import Concepts
 from corpus.folds import assign_folds
 from corpus.readers.releases.imageclef import read_imageclef_2020
@@ -191,13 +191,19 @@ def test_fewer_groups_than_folds_are_refused() -> None:
     images = table([("A",), ("B",), ("C",), None], groups=["g", "g", "h", "k"])
     with pytest.raises(
         CorpusError,
-        match=r"^train: 2 groups of labelled images cannot fill 3 folds; ask for fewer folds$",
+        match=r"^train: 2 groups of labelled images \(\['g', 'h'\]\) cannot fill 3 folds; ask for"
+        r" fewer: `prepare --set train_folds=2`$",
     ):
         assign_folds(images, n_folds={"train": 3}, seed=0)
+    with pytest.raises(CorpusError, match=r"^train and valid: .* it takes 3 at least"):
+        assign_folds(images, n_folds={LABELLED: 4}, seed=0)
 
 
 def test_a_split_without_images_is_refused() -> None:
-    with pytest.raises(CorpusError, match="valid: 0 groups of labelled images cannot fill 2 folds"):
+    with pytest.raises(
+        CorpusError,
+        match=r"^valid: 0 groups of labelled images cannot fill 2 folds; it takes 2 at least",
+    ):
         assign_folds(table([("A",)] * 3), n_folds={"valid": 2}, seed=0)
 
 

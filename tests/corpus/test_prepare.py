@@ -266,7 +266,10 @@ def test_train_without_any_concept_is_refused(made: Prepare, manifest: Path) -> 
 
 
 def test_more_folds_than_groups_are_refused(made: Prepare) -> None:
-    with pytest.raises(CorpusError, match="valid: 4 groups of labelled images cannot fill 5"):
+    with pytest.raises(
+        CorpusError,
+        match=r"^valid: 4 groups .*; ask for fewer: `prepare --set valid_folds=4`$",
+    ):
         made(config=replace(CONFIG, valid_folds=5))
 
 
@@ -324,7 +327,10 @@ CROSSFIT = PrepareConfig(protocol="crossfit", folds=3, image_size=32)
 def test_crossfit_deals_train_and_valid_together(made: Prepare, workspace: Workspace) -> None:
     corpus = made(config=CROSSFIT)
     assert corpus.labels.cuis == ("C1", "C2", "C3", "C9")  # C9 is in valid only
-    assert any(note == "1 concept in valid only: part of the label space" for note in corpus.notes)
+    assert any(
+        note == "1 concept in valid only: learnt too, for the folds are of both"
+        for note in corpus.notes
+    )
     labelled = corpus.images(corpus.scored)
     assert len(labelled) == 10
     assert sorted((labelled.folds == fold).sum() for fold in (0, 1, 2)) == [3, 3, 4]

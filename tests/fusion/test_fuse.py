@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ from core.predictions import Predictions
 from core.progress import say
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
-from fusion.config import FuseConfig
+from fusion.config import PRESETS, FuseConfig
 from fusion.fuse import FusionRun, fuse
 from fusion.inputs.gather import FusionInputs
 from fusion.inputs.metadata import MetadataEncoder
 from fusion.result import Earlier, FusedResult
-from fusion.strategies import STRATEGIES
+from fusion.strategies import STRATEGIES, settings_of
 
 TINY = FuseConfig(
     strategies=("one-hot", "retrieval", "routed", "prior"), hidden=(16,), epochs=20, patience=20,
@@ -164,6 +165,51 @@ def test_what_a_network_needs_to_be_used_again_lies_beside_its_predictions(
     assert [column.name for column in encoder.columns] == ["age"]
     assert not (neighbours.folder / "model.safetensors").exists()
     assert read_meta(neighbours.folder)["chosen"] == {"k": 5, "temperature": 0.05}
+
+
+def test_further_columns_make_only_those_again_that_see_them(
+    corpus: Corpus, trained: Workspace
+) -> None:
+    aged = with_column(corpus, "age", lambda number: str(20 + number))
+    everything = overlay(TINY, {"strategies": "one-hot,prior-offset,voted,routed,prior"})
+    plain = {fused.strategy: fused.folder for fused in run(aged, trained, everything)}
+    with_age = overlay(everything, {"metadata": "age", "metadata_dropout": 0.5})
+    again = {fused.strategy: fused.folder for fused in run(aged, trained, with_age)}
+    assert {name for name in plain if plain[name] != again[name]} == {"one-hot"}
+
+
+@pytest.mark.parametrize("name", ["blind", "prior-offset"])
+def test_what_does_not_see_metadata_is_the_same_with_it(
+    name: str, corpus: Corpus, trained: Workspace, tmp_path: Path
+) -> None:
+    aged = with_column(corpus, "age", lambda number: str(20 + number))
+    probs, encoders = [], []
+    for metadata in ("", "age"):
+        config = overlay(TINY, {"strategies": name, "metadata": metadata, "epochs": 2})
+        (fused,) = run(aged, trained, config)
+        probs.append(Predictions.load(fused.folder / "predictions" / "valid").probs)
+        encoders.append((fused.folder / "metadata.json").read_bytes())
+        fused.folder.rename(tmp_path / f"{name}-{metadata}")  # so that it is made again
+    np.testing.assert_array_equal(*probs)
+    assert encoders[0] == encoders[1]
+
+
+def test_settings_that_a_strategy_never_sees_are_no_part_of_its_name() -> None:
+    quick = PRESETS["quick"]
+    assert settings_of("retrieval", quick) == replace(quick, strategies=("retrieval",))
+    other = overlay(quick, {"epochs": 3, "support": "1", "constant_from": 7, "metadata": "age"})
+    for name in ("retrieval", "retrieval-global", "prior"):
+        assert settings_of(name, other) == settings_of(name, quick)
+    assert settings_of("routed", other).support == (1,)
+    assert settings_of("routed", other).epochs == quick.epochs
+    assert settings_of("routed", other, alone=True).epochs == 3  # by the one-hot head
+    assert settings_of("voted", other).metadata == ()
+    assert settings_of("constrained", other).metadata == ("age",)
+    assert settings_of("late-trees", other).metadata == ("age",)
+    assert settings_of("prior-offset-e2e", other).metadata == ()
+    assert settings_of("one-hot-e2e", overlay(other, {"end_to_end_epochs": 2})) == replace(
+        quick, strategies=("one-hot-e2e",), epochs=3, metadata=("age",), end_to_end_epochs=2
+    )
 
 
 def test_another_age_is_another_run(corpus: Corpus, trained: Workspace) -> None:

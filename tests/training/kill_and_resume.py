@@ -88,6 +88,8 @@ def train(folder: Path, every_s: float, precision: str, *, kill_at: int) -> None
 def main() -> None:
     """Start, and be killed, and start again; one training after the other."""
     torch.set_num_threads(1)
+    # In fp32 cuDNN else takes algorithms that add up in any order: other bits in every run.
+    torch.backends.cudnn.deterministic = True
     for is_between, words in groupby(sys.argv[1:], lambda word: word == "--"):
         if not is_between:
             folder, every_s, precision, *steps = words

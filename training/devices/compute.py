@@ -158,15 +158,21 @@ class Compute:
         return tuple(self.speed.arrange(tensor) for tensor in moved)
 
 
-_CPU_REFUSALS = ("can't allocate memory", "not enough memory", "could not create a primitive")
-"""The last is oneDNN's, where its scratch memory is refused."""
+_REFUSALS = (
+    *("can't allocate memory", "not enough memory"),
+    "could not create a primitive",  # oneDNN, where its scratch memory is refused
+    # cuDNN and cuBLAS. Where the first is refused its scratch memory for every algorithm, torch
+    # only says that it found none.
+    *("unable to find an engine to execute this computation", "STATUS_ALLOC_FAILED"),
+    "CUDA error: out of memory",  # what torch's own allocator does not ask for
+)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the processor's allocator, had no memory left."""
+    """Whether a device, a library on it, or the processor's allocator had no memory left."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return any(text in str(error) for text in _CPU_REFUSALS)
+    return any(text in str(error) for text in _REFUSALS)
 
 
 class FittingBatches:

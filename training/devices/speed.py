@@ -324,7 +324,9 @@ def _summary(probed: Probed[Speed]) -> str:
     rates = probed.images_per_s
     first = next(iter(rates))
     against = "" if first == probed.best else f", {first}: {rates[first]:,.1f}"
-    refused = [f"{w} dropped: {r}" for w, r in probed.dropped.items() if not r.startswith("slower")]
+    refused = [
+        f"{w} not used: {r}" for w, r in probed.dropped.items() if not r.startswith("slower")
+    ]
     return "; ".join([f"{probed.best} ({rates[probed.best]:,.1f} images/s{against})", *refused])
 
 

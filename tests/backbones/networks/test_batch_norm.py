@@ -1,6 +1,7 @@
 """Folding leaves the outputs alone, and the network it was given."""
 
 import copy
+import weakref
 
 import pytest
 import timm
@@ -43,6 +44,24 @@ def test_the_network_itself_is_not_changed() -> None:
     after = network.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_outputs_of_a_layer_are_let_go_before_the_next_but_one_is_reached() -> None:
+    convolutions = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+    layers = [layer for each in convolutions for layer in (each, nn.BatchNorm2d(4))]
+    network = trained_like(nn.Sequential(*layers))
+    outputs: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        alive.append(sum(earlier() is not None for earlier in outputs))
+        outputs.append(weakref.ref(output))
+
+    for convolution in convolutions:
+        convolution.register_forward_hook(note)
+    fast = folded(network, torch.randn(1, 3, 8, 8))
+    assert alive[:2] == [0, 0]  # in the pass that looks which normalisation follows which layer
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
 
 
 class Twice(nn.Module):

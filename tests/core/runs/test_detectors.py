@@ -138,10 +138,11 @@ def detector(category: str) -> DetectorRun:
 def test_detectors_that_could_still_be_trained_are_named_with_the_command() -> None:
     present = ["DRCT", "DRUS"]
     everything = [detector(name) for name in ("global", *present)]
-    assert untrained(everything, present) is None
-    assert untrained(everything[:2], present) == (
-        "not trained yet: DRUS alone; to train: python cli.py train-backbone --category DRUS"
+    home = Workspace(Path("own"))
+    assert untrained(everything, present, workspace=home) is None
+    assert untrained(everything[:2], present, workspace=home) == (
+        "not trained yet: DRUS alone; to train: python cli.py train-backbone --category DRUS -w own"
     )
-    assert untrained([], present) == (
-        "not trained yet: global, DRCT, DRUS; to train: python cli.py train-backbone"
+    assert untrained([], present, workspace=home) == (
+        "not trained yet: global, DRCT, DRUS; to train: python cli.py train-backbone -w own"
     )

@@ -64,7 +64,9 @@ def test_concepts_of_test_are_not_read(images: Path) -> None:
     path = manifest(images, "path,split,concepts", "ct/a.jpg,train,C1", "t.png,test,C1")
     reading = read_manifest(path)
     assert reading.table.concepts == (("C1",), None)
-    assert reading.notes[0] == "manifest.csv: concepts of 1 test image not read: ['t']"
+    assert reading.notes[0] == (
+        "manifest.csv: concepts of 1 test image not read, but by `score --truth manifest`: ['t']"
+    )
 
 
 def test_mended_concepts_are_counted_for_each_split(images: Path) -> None:

@@ -123,6 +123,7 @@ def test_the_line_says_all_that_matters() -> None:
     error = Interval(value=0.002, low=-0.003, high=0.007, n=900)
     made = Forecast(value=0.781, low=0.764, high=0.798, n=1165, error=error, corrected=False)
     assert str(made) == (
-        "forecast: F1 0.781 [0.764, 0.798] on 1,165 test images; cross-fitted it was off by +0.002"
+        "forecast: F1 0.781 [0.764, 0.798] on 1,165 test images; forecasts of labelled images, made"
+        " the same way, were off by +0.002"
     )
     assert made.to_json()["error"]["n"] == 900

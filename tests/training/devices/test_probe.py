@@ -25,6 +25,7 @@ class Workshop:
         self.steps: list[tuple[str, int]] = []
         self.memory = math.inf
         self.busy_step = -1
+        self.cold_s = 0.0  # more, of each way's very first step
 
     def prepare(self, way: str, n_images: int) -> Callable[[], Outcome]:
         def step() -> Outcome:
@@ -33,6 +34,8 @@ class Workshop:
             if way == "unsupported":
                 raise RuntimeError("not implemented\nfor this device")
             factor = 50 if len(self.steps) == self.busy_step else 1
+            if way not in dict(self.steps):
+                self.now += self.cold_s
             self.steps.append((way, n_images))
             self.now += factor * n_images * self.seconds[way]
             return self.outcomes.get(way, outcome())
@@ -95,22 +98,34 @@ def test_a_slow_network_takes_fewer_images_a_step() -> None:
     assert {n for _, n in workshop.steps} == {2, 4}
 
 
-def test_a_very_slow_network_takes_two_images_and_no_second_step_to_enter() -> None:
+def test_a_very_slow_network_takes_two_images_and_only_the_first_way_a_second_step() -> None:
     workshop = Workshop({"safe": 3.0, "other": 3.0})
     workshop.probe()
-    assert workshop.steps == [("safe", 2), ("other", 2)] * 4
+    assert workshop.steps == [("safe", 2), *[("safe", 2), ("other", 2)] * 4]
+
+
+def test_what_is_loaded_once_makes_no_network_slow_and_takes_no_time_from_the_probe() -> None:
+    workshop = Workshop({"safe": 1 / 16, "fast": 1 / 32, "fastest": 1 / 64})
+    workshop.cold_s = 20.0
+    probed = workshop.probe(budget_s=30)
+    assert probed.best == "fastest"
+    assert probed.images_per_s == pytest.approx({"safe": 16, "fast": 32, "fastest": 64})
+    assert probed.dropped == {}
+    assert probed.n_rounds == 3
+    assert workshop.now > 60
 
 
 def test_within_the_budget_there_are_fewer_rounds_and_ways() -> None:
     workshop = Workshop({"safe": 5.0, "second": 5.0, "third": 5.0, "fourth": 5.0})
     probed = workshop.probe(budget_s=60)
-    # 10 s a step: three ways enter until 30 s are over ("spent > 30" holds only after them: the
-    # fourth enters as well), so 40 s; the first round is over at 80 s, and no other begins.
-    assert len(workshop.steps) == 8
-    assert workshop.now == 80
+    # 10 s a step, two for the first way: three ways enter, until 40 s are over ("spent > 30" holds
+    # only then), and the fourth does not; the first round is over at 70 s, and no other begins.
+    assert len(workshop.steps) == 7
+    assert workshop.now == 70
     assert probed.best == "safe"
-    assert Workshop({"a": 8.0, "b": 8.0, "c": 8.0}).probe(budget_s=60).dropped == {
-        "c": "no time left to try it"  # 32 s were over
+    assert probed.dropped == {"fourth": "no time left to try it"}
+    assert Workshop({"a": 6.0, "b": 6.0, "c": 6.0}).probe(budget_s=60).dropped == {
+        "c": "no time left to try it"  # 36 s were over
     }
 
 

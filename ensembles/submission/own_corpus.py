@@ -1,0 +1,128 @@
+"""For a corpus of one's own: what was decided, with names and probabilities, and its own score.
+
+The task's files are made for its evaluators: concepts by number, no probability, ids that may be
+taken for a header. What is written here is for people and their tables, and scores are held against
+labels that the corpus itself has.
+"""
+
+import csv
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from core.editions import rules_of
+from core.errors import CorpusError, SubmissionError, first_few
+from core.labels import LabelSpace
+from ensembles.decisions.rule import DecisionRule
+from ensembles.submission.check import BYTE_ORDER_MARK, parse_submission, read_submission
+from ensembles.submission.score import summed_f1, upper_cased
+
+CONCEPTS = "concepts.csv"
+"""Every decided concept with its name and probability, beside the submission."""
+
+_HEADER = ("image", "CUI", "name", "probability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnScore:
+    """The score of a submission on labels of one's own.
+
+    Attributes:
+        f1: sample F1, in [0, 1].
+        n_images: labelled images, the number in its mean.
+        n_unlabelled: images of the submission without labels, left out.
+    """
+
+    f1: float
+    n_images: int
+    n_unlabelled: int
+
+
+def write_concepts(
+    path: Path,
+    decided: csr_array,
+    *,
+    probs: npt.NDArray[np.floating],
+    rule: DecisionRule,
+    calibrated_by: DecisionRule,
+    image_ids: Sequence[str],
+    categories: Sequence[str],
+    labels: LabelSpace,
+    names: Mapping[str, str],
+) -> None:
+    """Write each decided concept as a row: image, CUI, name, calibrated probability.
+
+    Images stand in the order given, the concepts of an image from the most probable on. An image
+    without a concept has no row. What the rule gives every image of a category has probability 1.
+
+    Args:
+        path: the csv file; one of that name is replaced whole.
+        decided: (N, L) boolean.
+        probs: (N, L), before calibration.
+        rule: that decided.
+        calibrated_by: whose calibration is applied.
+        image_ids: N ids.
+        categories: N categories.
+        labels: L concepts.
+        names: by CUI; a concept without one has an empty cell.
+    """
+    known = rule.with_always(probs, categories=categories, labels=labels)
+    rows, columns = decided.nonzero()
+    own = calibrated_by.calibration.of_pairs(known[rows, columns], columns, labels=labels)
+    draft = path.with_name(f".{path.name}.tmp")
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_HEADER)
+        for pair in np.lexsort((columns, -own, rows)):
+            cui = labels.cuis[columns[pair]]
+            probability = f"{own[pair]:.4f}"
+            writer.writerow([image_ids[rows[pair]], cui, names.get(cui, ""), probability])
+    draft.replace(path)
+
+
+def score_own(path: Path, *, truth: Mapping[str, Collection[str]], edition: int) -> OwnScore:
+    """Sample F1 of a submission on labels of one's own, by the edition's mean.
+
+    The submission is read in the edition's format, but no id is taken for a header and any order
+    will do. Images without labels are left out.
+
+    Args:
+        path: the submission, or its zip.
+        truth: concepts of each labelled image; none where it is known to have none.
+        edition: year whose format the file has, and whose rule for images without true concepts
+            applies.
+
+    Raises:
+        ConfigError: no such edition.
+        SubmissionError: a fault of the file, or labelled images that are not in it.
+        CorpusError: no image is labelled, or none counts.
+    """
+    if not truth:
+        raise CorpusError(
+            "no test image has labels to score by; give them concepts in the manifest"
+        )
+    rules = replace(rules_of(edition), strict=False, secondary=False, id_marks_header=False)
+    data, shown = read_submission(path, rules)
+    if data.startswith(",".join(_HEADER).encode()):
+        raise SubmissionError(f"{shown}: the list for people; score the submission beside it")
+    submission = parse_submission(data, path=shown, rules=rules, expected_ids=None)
+    if rejected := submission.rejected:
+        raise SubmissionError(str(rejected[0]))
+    decided = {i.lstrip(BYTE_ORDER_MARK): upper_cased(c) for i, c in submission.predicted.items()}
+    if "ID" not in truth:
+        decided.pop("ID", None)  # the header
+    if missing := [image_id for image_id in truth if image_id not in decided]:
+        raise SubmissionError(
+            f"{shown}: {len(missing)} of {len(truth)} labelled test images are not in it:"
+            f" {first_few(missing)}; in it are {first_few(decided, n=2)}"
+        )
+    nothing = upper_cased(rules.split(""))
+    pairs = [(upper_cased(truth[i]) or nothing, decided[i]) for i in decided if i in truth]
+    total, n_without = summed_f1(pairs)
+    if not (n_images := len(pairs) - n_without):
+        raise CorpusError(f"no labelled test image has a concept, and {edition} scores no others")
+    return OwnScore(f1=total / n_images, n_images=n_images, n_unlabelled=len(decided) - len(pairs))
