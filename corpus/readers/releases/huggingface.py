@@ -30,6 +30,7 @@ from corpus.readers.reading import Reading, make_reading
 from corpus.readers.releases.places import split_of_name
 from corpus.readers.tables.concept_cells import (
     Seen,
+    Writing,
     concept_notes,
     concepts_in,
     names_of_tags,
@@ -134,12 +135,13 @@ def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
         notes.append(Note(f"{text}: {first_few(found.without_image)}", grave=True))
     first = shards["train"][0] if "train" in shards else folder
     seen = Seen()
+    writing = writing_of(text for of in found.cells.values() for _, text in of.values())
     lists: dict[str, ConceptList] = {
-        split: _list_of(split, shards[split][0], found.cells, seen)
+        split: _list_of(split, shards[split][0], found.cells[split], writing=writing, seen=seen)
         for split in ("train", "valid")
         if split in shards
     }
-    notes += concept_notes("concepts", seen)
+    notes += concept_notes("concepts", seen, writing=writing)
     said = annotate(first, header=list(found.header), rows=found.rows, ignored=())
     return make_reading(
         found.images,
@@ -155,12 +157,11 @@ def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
 
 
 def _list_of(
-    split: str, path: Path, cells: Mapping[str, Mapping[str, tuple[str, str]]], seen: Seen
+    split: str, path: Path, cells: Mapping[str, tuple[str, str]], *, writing: Writing, seen: Seen
 ) -> ConceptList:
     """The concepts of a split, read as those of a manifest are."""
-    writing = writing_of(text for of in cells.values() for _, text in of.values())
     concepts, mended = {}, []
-    for image_id, (place, text) in cells[split].items():
+    for image_id, (place, text) in cells.items():
         try:
             found, repairs = clean_concepts(concepts_in(text, writing=writing, seen=seen))
         except ValueError:

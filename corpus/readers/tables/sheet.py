@@ -172,7 +172,7 @@ def records(path: Path, text: str, *, separator: str, quoted: bool = True) -> It
 
 def _records(path: Path, text: str, dialect: _Dialect) -> Iterator[Numbered]:
     """The rows below the lines that stand above the header."""
-    csv.field_size_limit(_LONGEST)
+    usual = csv.field_size_limit(_LONGEST)  # it is the whole process'; evaluators go by the usual
     reader = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=dialect.separator,
@@ -181,10 +181,11 @@ def _records(path: Path, text: str, dialect: _Dialect) -> Iterator[Numbered]:
         strict=True,
     )
     first = 1
+    rows: list[Numbered] = []
     try:
         for cells in reader:
             if first > dialect.n_above:
-                yield first, cells
+                rows.append((first, cells))
             first = reader.line_num + 1
     except csv.Error as error:
         reason = str(error)
@@ -193,6 +194,9 @@ def _records(path: Path, text: str, dialect: _Dialect) -> Iterator[Numbered]:
         elif "expected after" in reason:
             reason = "a quote inside a quoted cell; write it twice"
         raise CorpusError(f"{path}: line {first}: {reason}") from None
+    finally:
+        csv.field_size_limit(usual)
+    return iter(rows)
 
 
 def _dialect(path: Path, text: str, known: Collection[str]) -> tuple[_Dialect, list[Note]]:

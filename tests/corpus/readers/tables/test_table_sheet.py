@@ -1,4 +1,5 @@
 import codecs
+import csv
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,10 @@ def test_a_missing_file_and_a_folder_are_no_text(tmp_path: Path) -> None:
 
 def test_plain_names_have_letters_and_digits_alone() -> None:
     assert plain("Follow-up #2") == "followup2"
+
+
+def test_the_limit_of_the_csv_module_is_as_before(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"image_id,concepts\na,{'C1;' * 60_000}C2\n", encoding="utf-8")
+    before = csv.field_size_limit()
+    assert len(read_sheet(tmp_path / "a.csv", known={"imageid"}).rows[0][1] or "") == 180_002
+    assert csv.field_size_limit() == before
