@@ -22,7 +22,7 @@ from core.runs.leakage import (
 )
 from core.runs.workspace import Corpus, Workspace
 from corpus.duplicates.align import align, start_of
-from corpus.duplicates.features import WHOLE, Scale, coefficients
+from corpus.duplicates.features import WHOLE, FeatureScale, coefficients
 from corpus.duplicates.found import write_duplicates
 from corpus.duplicates.search import find_copies, n_searched
 
@@ -119,7 +119,7 @@ def test_coefficients_are_those_of_the_cosine_transform(pictures: npt.NDArray[np
 
 
 def test_features_are_of_length_one_and_know_no_contrast(pictures: npt.NDArray[np.uint8]) -> None:
-    scale = Scale.of(pictures)
+    scale = FeatureScale.of(pictures)
     features = scale.features(pictures)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
     assert not features[:, -1].any()
