@@ -118,8 +118,8 @@ def known_duplicates(corpus: Corpus, workspace: Workspace) -> tuple[NearDuplicat
     with (folder / DUPLICATES_FILE).open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
     return tuple(
-        NearDuplicate(*ids, float(similarity), mirrored == "1", same_group == "1")
-        for *ids, similarity, mirrored, same_group in rows
+        NearDuplicate(one, split, other, where, float(similarity), mirrored == "1", same == "1")
+        for one, split, other, where, similarity, mirrored, same in rows
     )
 
 

@@ -204,7 +204,7 @@ def _detail(image: Floats) -> Floats:
     """What is finer than anatomy, its strength made even: a skull's rim is not all there is."""
     fine = _smooth(image, 1) - _smooth(image, 4)
     strength = np.sqrt(np.maximum(_smooth(fine * fine, 4), 0))
-    return fine / (strength + FAINT)
+    return (fine / (strength + FAINT)).astype(np.float32)
 
 
 @compiled

@@ -38,7 +38,7 @@ WHOLE: Box = (0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Scale:
+class FeatureScale:
     """How much each coefficient varies over a corpus.
 
     Attributes:
@@ -49,7 +49,7 @@ class Scale:
     spread: Floats
 
     @classmethod
-    def of(cls, thumbnails: Pixels) -> "Scale":
+    def of(cls, thumbnails: Pixels) -> "FeatureScale":
         """Measured on the thumbnails (N, 64, 64), at most 16,384 of them, evenly spaced."""
         rows = np.linspace(0, len(thumbnails) - 1, min(len(thumbnails), _MEASURED)).astype(int)
         n = len(rows)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from core.progress import Bar
 from corpus.duplicates.align import align, start_of
-from corpus.duplicates.features import WHOLE, Box, Floats, Pixels, Scale
+from corpus.duplicates.features import WHOLE, Box, FeatureScale, Floats, Pixels
 
 ALIKE = 0.93
 """Similarity from which two images are reported: chosen on half of radbench."""
@@ -113,7 +113,7 @@ def n_searched(parts: npt.NDArray[np.integer]) -> int:
 class _Search:
     def __init__(self, thumbnails: Pixels, rows: Rows) -> None:
         self.thumbnails = thumbnails
-        self.scale = Scale.of(thumbnails[_evenly(rows)])
+        self.scale = FeatureScale.of(thumbnails[_evenly(rows)])
         self.place = np.full(len(thumbnails), -1, dtype=np.intp)
         self.place[rows] = np.arange(len(rows))
         self.boxed = np.empty((len(_BOXES), len(rows), 64), dtype=np.float32)

@@ -16,13 +16,14 @@ from core.errors import CorpusError
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.runs.leakage import (
+    Concerned,
     concerned_images,
     counted_duplicates,
     known_duplicates,
 )
 from core.runs.workspace import Corpus, Workspace
 from corpus.duplicates.align import align, start_of
-from corpus.duplicates.features import WHOLE, Scale, coefficients
+from corpus.duplicates.features import WHOLE, FeatureScale, coefficients
 from corpus.duplicates.found import write_duplicates
 from corpus.duplicates.search import find_copies, n_searched
 
@@ -35,7 +36,8 @@ Change = Callable[[Image.Image], Image.Image]
 def picture(seed: int) -> Image.Image:
     """Blots of all sizes, as no other seed gives them."""
     rng = np.random.default_rng(seed)
-    pixels = sum(gaussian_filter(rng.normal(size=(SIDE, SIDE)), s) * s for s in (2, 6, 20))
+    blots = [gaussian_filter(rng.normal(size=(SIDE, SIDE)), s) * s for s in (2, 6, 20)]
+    pixels = np.sum(blots, axis=0)
     pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min())
     return Image.fromarray((255 * pixels).astype(np.uint8))
 
@@ -119,7 +121,7 @@ def test_coefficients_are_those_of_the_cosine_transform(pictures: npt.NDArray[np
 
 
 def test_features_are_of_length_one_and_know_no_contrast(pictures: npt.NDArray[np.uint8]) -> None:
-    scale = Scale.of(pictures)
+    scale = FeatureScale.of(pictures)
     features = scale.features(pictures)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
     assert not features[:, -1].any()
@@ -209,17 +211,18 @@ def test_duplicates_are_counted_listed_and_shown(corpus: Corpus, workspace: Work
 def test_images_concerned_are_those_of_a_labelled_group_or_alike(
     corpus: Corpus, workspace: Workspace
 ) -> None:
-    asked = {"split": "test", "learnt_from": ("train", "valid")}
-    before = concerned_images(corpus, workspace, **asked)
+    def concerned(of: Corpus) -> Concerned:
+        return concerned_images(of, workspace, split="test", learnt_from=("train", "valid"))
+
+    before = concerned(corpus)
     assert (before.by_group, before.by_likeness) == (frozenset({"sibling"}), None)
     assert before.image_ids == {"sibling"}
     write_duplicates(corpus, workspace.duplicates, cache=workspace.cache)
-    after = concerned_images(corpus, workspace, **asked)
-    assert after.by_likeness == {"copy"}
+    after = concerned(corpus)
+    assert after.by_likeness == frozenset({"copy"})
     assert after.image_ids == {"sibling", "copy"}
     unlabelled = replace(corpus.table, concepts=(None,) * 6)
-    none = concerned_images(replace(corpus, table=unlabelled), workspace, **asked)
-    assert none.image_ids == frozenset()
+    assert concerned(replace(corpus, table=unlabelled)).image_ids == frozenset()
 
 
 def test_what_cannot_be_compared_is_refused(corpus: Corpus, workspace: Workspace) -> None:
