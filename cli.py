@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     )
     sys.exit(2)
 
-from commands.corpora import prepare, stats
+from commands.corpora import deal, prepare, stats
 from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
@@ -48,7 +48,7 @@ _NOTED: set[str] = set()
 """What libraries warned of so far."""
 
 for command in (
-    prepare, stats, train_backbone, fuse, ensemble, score, check, reproduce, report
+    prepare, stats, deal, train_backbone, fuse, ensemble, score, check, reproduce, report
 ):  # fmt: skip
     app.command()(command)
 

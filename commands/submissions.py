@@ -62,9 +62,10 @@ def score(
         int | None,
         typer.Option(help="Year whose rule applies; none: the corpus' own, of a manifest."),
     ] = None,
-    workspace: Annotated[
-        Path, typer.Option("-w", "--workspace", help="Corpus whose manifest is meant.")
-    ] = RUNS,
+    secondary_truth: Annotated[
+        Path | None,
+        typer.Option(help="2025, 2026: concepts_manual.csv, for the secondary score as well."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     public_script: Annotated[
         bool,
@@ -73,6 +74,14 @@ def score(
             help="2017-2020: the number of the public script, which lets faults pass.",
         ),
     ] = False,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            "-w",
+            "--workspace",
+            help="Score also without images like those of train; or the manifest's corpus.",
+        ),
+    ] = None,
 ) -> None:
     """Give the official score of a submission, bit for bit; or that on labels of your own."""
     import json
@@ -81,7 +90,7 @@ def score(
     from ensembles.submission.own_corpus import score_own
     from ensembles.submission.score import score_submission
 
-    if manifest := _manifest(truth, workspace):
+    if manifest := _manifest(truth, workspace or RUNS):
         from corpus.readers.manifest import EDITION, manifest_truth
 
         year = edition or EDITION
@@ -97,15 +106,37 @@ def score(
             f"--edition: name the year in whose format {truth} is; without it --truth is a"
             " manifest, a table with the columns path and split"
         )
-    result = score_submission(submission, truth=truth, edition=edition, public_script=public_script)
+    result = score_submission(
+        submission,
+        truth=truth,
+        edition=edition,
+        secondary_truth=secondary_truth,
+        public_script=public_script,
+    )
     if result.warnings:
         typer.echo("\n".join(first_lines(result.warnings)), err=True)
+    apart = None
+    if workspace is not None:
+        from core.runs.workspace import Workspace
+        from ensembles.submission.apart import score_apart
+
+        home = Workspace(workspace)
+        apart = score_apart(
+            submission, truth=truth, edition=edition, workspace=home, public_script=public_script
+        )
     if as_json:
-        typer.echo(json.dumps({"f1": result.f1, "n_images": result.n_images}))
+        numbers: dict[str, object] = {"f1": result.f1, "n_images": result.n_images}
+        if result.secondary_f1 is not None:
+            numbers |= {"secondary_f1": result.secondary_f1, "n_secondary": result.n_secondary}
+        if apart:
+            numbers["apart"] = {"f1": apart.f1, "n_images": apart.n_images}
+        typer.echo(json.dumps(numbers))
         return
     typer.echo(f"F1 {result.f1!r} over {result.n_images:,} images ({edition} rule)")
     if result.secondary_f1 is not None:
         typer.echo(f"secondary F1 {result.secondary_f1!r} over {result.n_secondary:,} images")
+    if apart is not None:
+        typer.echo(apart.sentence)
 
 
 def _manifest(truth: Path, workspace: Path) -> Path | None:

@@ -10,7 +10,7 @@ Among the 8,180 real label sets of ROCO's validation split are 930 concepts with
 8 of these are then missing from one of 10 folds, instead of 84 by size alone and 486 at random.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,29 @@ def _remedy(split: str, n_groups: int) -> str:
     return f"it takes {least} at least: more labelled images, or a finer column group, or none"
 
 
+def deal_shares(table: ImageTable, *, shares: Sequence[float], seed: int) -> Folds:
+    """A part for every image, so that the parts have these shares of all images.
+
+    As `assign_folds`, but that parts are of different sizes: a group goes to the part that lacks
+    most of the rarest concept not yet spread, measured by its share. A concept with fewer images
+    than the smaller parts have room for stays in the larger ones.
+
+    Args:
+        table: N labelled images.
+        shares: of each part, above 0, 1 together.
+        seed: decides the remaining ties.
+
+    Returns:
+        (N,) parts, numbered from 0 in the order of the shares; a part can be left without images
+        where there are few groups.
+    """
+    _, group_of = np.unique(np.array(table.groups, dtype=np.str_), return_inverse=True)
+    counts = _group_counts(table, group_of)
+    rng = np.random.default_rng([seed, len(_FOLDED)])
+    wanted = np.array(shares, dtype=np.float64)
+    return _spread(counts, n_folds=len(shares), rng=rng, shares=wanted)[group_of]
+
+
 def _group_counts(part: ImageTable, group_of: npt.NDArray[np.intp]) -> csr_array:
     """(G, L + C + 1) images of each group with each concept, of each category, and all of them.
 
@@ -103,8 +126,14 @@ def _indicator(member_of: npt.NDArray[np.intp]) -> csr_array:
     return csr_array((np.ones(n, dtype=np.int64), member_of, np.arange(n + 1)))
 
 
-def _spread(groups: csr_array, *, n_folds: int, rng: np.random.Generator) -> Folds:
-    """(G,) fold of each group."""
+def _spread(
+    groups: csr_array,
+    *,
+    n_folds: int,
+    rng: np.random.Generator,
+    shares: npt.NDArray[np.float64] | None = None,
+) -> Folds:
+    """(G,) fold of each group; without shares, folds are of equal size."""
     n_groups, n_columns = groups.shape
     by_column = groups.tocsc()
     total = np.asarray(groups.sum(axis=0)).ravel().astype(np.int64)
@@ -127,7 +156,12 @@ def _spread(groups: csr_array, *, n_folds: int, rng: np.random.Generator) -> Fol
             # Of each concept, the share in the fold times the share in the group: rare ones weigh.
             overlap = have[:, columns] @ (counts * weight[columns])
             # lexsort's last key decides first.
-            fold = np.lexsort((tie[group], have[:, -1], overlap, have[:, column]))[0]
+            if shares is None:
+                order = np.lexsort((tie[group], have[:, -1], overlap, have[:, column]))
+            else:
+                lacking = total[column] * shares - have[:, column]
+                order = np.lexsort((tie[group], have[:, -1] / shares, overlap / shares, -lacking))
+            fold = order[0]
             folds[group] = fold
             have[fold, columns] += counts
             n_left[columns] -= 1

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,21 +15,28 @@ from core.errors import ConfigError, CorpusError, as_typed, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
+from core.runs.decoding import Background, Decoding, parse_frame
+from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
 from core.storage.folders import META, new_folder
+from core.storage.packed import file_state
+from corpus.deal import NO_VALID, deal_valid
 from corpus.folds import assign_folds
-from corpus.images.cache import build_cache
+from corpus.images.cache import ImageCache, build_cache
+from corpus.images.decode import changes_pixels, remark_kind
 from corpus.phantom.write import draw_corpus
 from corpus.readers.layouts import read_corpus
 from corpus.readers.notes import count
-from corpus.readers.reading import refuse_crossing_groups
 
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""
 
 _LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
 
-_FILES = {"images.csv", "labels.txt", "names.csv", META}
+UNREADABLE, REMARKS = "unreadable.csv", "remarks.csv"
+"""Beside the prepared corpus: images that cannot be decoded, and why; what was done to others."""
+
+_FILES = {"images.csv", "labels.txt", "names.csv", CROSSING_FILE, UNREADABLE, REMARKS, META}
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the last: bytes that are not UTF-8
 
@@ -48,6 +56,10 @@ class PrepareConfig:
         seed: decides which groups share a fold, and what the phantom corpus shows.
         image_size: pixels of the cache that is built at once; others follow when they are needed.
         phantom_images: size of the phantom corpus, drawn where no other is given.
+        group_by: metadata column whose values are the groups; "" for the groups that are given.
+        background: what transparent pixels are put on, black or white.
+        frames: which page of a TIFF, frame of an animation or of a DICOM series is read: first,
+            middle, last, or a number from 1 on; `usual` is the middle of a series, else the first.
     """
 
     protocol: Protocol = "crossfit"
@@ -57,6 +69,9 @@ class PrepareConfig:
     seed: int = 0
     image_size: int = 224
     phantom_images: int = 600
+    group_by: str = ""
+    background: Background = "black"
+    frames: str = "usual"
 
     def __post_init__(self) -> None:
         # Where one of three folds is left out, two are left along which choices are cross-fitted.
@@ -69,6 +84,12 @@ class PrepareConfig:
             raise ConfigError(f"seed: expected 0 or more, found {self.seed}")
         if self.phantom_images < 1:
             raise ConfigError(f"phantom_images: expected at least 1, found {self.phantom_images}")
+        _ = self.decoding  # checks the rest
+
+    @property
+    def decoding(self) -> Decoding:
+        """How files are read that leave a choice."""
+        return Decoding(background=self.background, frame=parse_frame(self.frames))
 
 
 def prepare(
@@ -103,13 +124,17 @@ def prepare(
         n = config.phantom_images
         with progress("drawing", total=n, unit="images") as advance:
             source = draw_corpus(workspace.phantom, n_images=n, seed=config.seed, advance=advance)
-    reading = read_corpus(source, layout=layout, strict=strict)
-    table = reading.table
+    reading = read_corpus(source, layout=layout, strict=strict, group_by=config.group_by)
+    table, dealt = deal_valid(
+        reading.table,
+        seed=config.seed,
+        at_least=config.valid_folds if config.protocol == "holdout" else 2,
+    )
     _refuse_names(table)
     labels = _concepts(table.of(split="train"))
     if not len(labels):
         raise CorpusError(f"{source}: no image of the training split has concepts")
-    notes = list(reading.notes)
+    notes = [note for note in reading.notes if not (dealt and note.startswith(NO_VALID))] + dealt
     if config.protocol == "crossfit":
         n_folds = {LABELLED: config.folds}
         labels, of_train = _concepts(table.of(split=LABELLED)), labels
@@ -118,24 +143,27 @@ def prepare(
                 f"{count(n_new, 'concept')} in valid only: learnt too, for the folds are of both"
             )
     else:
-        refuse_crossing_groups(table)
+        _refuse_crossing_valid(table)
         splits = {"train": config.train_folds, "valid": config.valid_folds}
-        n_folds = {split: k for split, k in splits.items() if split in table.splits}
+        n_folds = {split: k for split, k in splits.items() if split in _labelled_splits(table)}
     table = table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
     table = _halve_valid(table, seed=config.seed)
-    cache = build_cache(table, workspace.cache, size=config.image_size, strict=strict)
+    size, decoding = config.image_size, config.decoding
+    cache = build_cache(table, workspace.cache, size=size, decoding=decoding, strict=strict)
     table = _mark_readable(table, set(cache.errors))
+    _refuse_unreadable(table, cache.errors)
     corpus = Corpus(
         name=PHANTOM if drawn else f"{source.stem} ({reading.layout})",
         table=table,
         labels=labels,
         names=reading.names,
         edition=reading.edition,
-        fingerprint=_fingerprint(table, config.protocol),
-        notes=(*notes, *_notes(cache.errors)),
+        fingerprint=_fingerprint(table, config.protocol, cache, decoding),
+        notes=(*notes, *_notes(cache, workspace.corpus)),
         protocol=config.protocol,
+        decoding=decoding,
     )
-    _save(corpus, workspace.corpus, source=source)
+    _save(corpus, workspace.corpus, source=source, cache=cache)
     return corpus
 
 
@@ -206,16 +234,30 @@ def _refuse_names(table: ImageTable) -> None:
         )
 
 
+def _refuse_crossing_valid(table: ImageTable) -> None:
+    """Refuse groups with images in train and valid where valid judges what learnt from train."""
+    if shared := CrossingGroups.of(table).between("train", "valid"):
+        raise CorpusError(
+            f"{count(len(shared), 'group')} with images in train and in valid: {first_few(shared)};"
+            " under the protocol holdout valid would be scored by what has seen the same patients:"
+            " use --protocol crossfit, whose folds keep groups whole, or `deal` whole groups"
+        )
+
+
 def _halve_valid(table: ImageTable, *, seed: int) -> ImageTable:
     """The table with the halves of valid that the paper trained its pairs of models along.
 
     The paper drew images at random; here whole groups are dealt, like folds, for the images of a
     patient in the other half would flatter the score.
     """
-    n_folds = {"valid": 2} if "valid" in table.splits else {}
+    n_folds = {"valid": 2} if "valid" in _labelled_splits(table) else {}
     halves = assign_folds(table, n_folds=n_folds, seed=seed)
     names = tuple("" if half < 0 else f"val{half + 1}" for half in halves)
     return replace(table, metadata={**table.metadata, HALF: names})
+
+
+def _labelled_splits(table: ImageTable) -> set[str]:
+    return set(table.take(table.labelled).splits)
 
 
 def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:
@@ -223,37 +265,71 @@ def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:
     return replace(table, metadata={**table.metadata, "readable": marks})
 
 
-def _notes(errors: dict[str, str]) -> list[str]:
-    if not errors:
-        return []
-    return [
-        f"{len(errors)} images cannot be decoded and are left out of training; in the test split"
-        f" they get what their category alone says: {first_few(errors.values(), n=3)}"
-    ]
+def _refuse_unreadable(table: ImageTable, errors: dict[str, str]) -> None:
+    """Refuse a corpus of which no training image can be decoded: there is nothing to learn from."""
+    train = table.of(split="train").image_ids
+    if all(image_id in errors for image_id in train):
+        raise CorpusError(
+            f"none of {count(len(train), 'training image')} can be decoded, for example"
+            f" {errors[train[0]]}"
+        )
 
 
-def _fingerprint(table: ImageTable, protocol: Protocol) -> str:
+def _notes(cache: ImageCache, folder: Path) -> list[str]:
+    """What decoding met, a line a kind."""
+    notes = []
+    if errors := cache.errors:
+        notes.append(
+            f"{len(errors)} images cannot be decoded and are left out of training; in the test"
+            f" split they get what their category alone says: {first_few(errors.values(), n=3)};"
+            f" all are listed in {folder / UNREADABLE}"
+        )
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for image_id in cache.image_ids:
+        for remark in cache.remarks.get(image_id, ()):
+            by_kind[remark_kind(remark)].append(image_id)
+    for kind, ids in sorted(by_kind.items(), key=lambda found: -len(found[1])):
+        notes.append(f"{count(len(ids), 'image')}: {kind}: {first_few(ids, n=3)}")
+    return notes
+
+
+def _fingerprint(
+    table: ImageTable, protocol: Protocol, cache: ImageCache, decoding: Decoding
+) -> str:
     """What later stages recognise the corpus by, wherever it lies.
 
     The sizes of the files stand for what the images show. Further columns are no part of it: most
     detectors never see them, and what does, names them in its own fingerprint. The protocol is a
-    part of it only where it is not `holdout`, the only one that earlier versions knew.
+    part of it only where it is not `holdout`, the only one that earlier versions knew. So are how
+    files are read that leave a choice, and which images are shown otherwise than by their bare
+    bytes: only where there are such.
     """
     folds = [int(fold) for fold in table.folds]
     marks, halves = table.metadata["readable"], table.metadata[HALF]
     taught = [table.taught_categories] if table.taught_categories else []
-    sizes = [path.stat().st_size if path.exists() else -1 for path in map(Path, table.paths)]
+    sizes = [_size(path) for path in map(Path, table.paths)]
     parts = (table.image_ids, table.categories, table.splits, folds, table.concepts)
     other = [*taught, *([] if protocol == "holdout" else [protocol])]
+    shown = [i for i, met in sorted(cache.remarks.items()) if any(map(changes_pixels, met))]
+    other += [*([decoding.changes] if decoding.changes else []), *([shown] if shown else [])]
     return fingerprint(*parts, marks, halves, sizes, *other)
 
 
-def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:
+def _size(path: Path) -> int:
+    try:
+        return file_state(path).st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _save(corpus: Corpus, folder: Path, *, source: Path, cache: ImageCache) -> None:
+    changes = corpus.decoding.changes
     meta = {
         "name": corpus.name,
         "edition": corpus.edition,
         "fingerprint": corpus.fingerprint,
         "protocol": corpus.protocol,
+        **({"decoding": changes} if changes else {}),
         "n_images": len(corpus.table),
         "n_concepts": len(corpus.labels),
         "has_categories": any(c != UNKNOWN for c in corpus.table.categories),
@@ -263,5 +339,16 @@ def _save(corpus: Corpus, folder: Path, *, source: Path) -> None:
     with new_folder(folder, meta) as draft:
         corpus.table.save(draft / "images.csv")
         corpus.labels.save(draft / "labels.txt")
-        with (draft / "names.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(sorted(corpus.names.items()))
+        if len(crossing := CrossingGroups.of(corpus.table)):
+            crossing.save(draft / CROSSING_FILE)
+        _write_rows(draft / "names.csv", sorted(corpus.names.items()))
+        if cache.errors:
+            _write_rows(draft / UNREADABLE, cache.errors.items())
+        if remarks := cache.remarks:
+            rows = [(i, remark) for i in cache.image_ids for remark in remarks.get(i, ())]
+            _write_rows(draft / REMARKS, rows)
+
+
+def _write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)

@@ -570,6 +570,23 @@ def test_a_score_for_people_says_how_many_images_and_which_rule(run: Run, tmp_pa
     assert ended.out == "F1 1.0 over 3 images (2020 rule)\n"
 
 
+def test_the_secondary_score_needs_its_own_truth(run: Run, tmp_path: Path) -> None:
+    # The manual list has the chest on b, which the other truth lacks: 1 and 1 against 1 and 2/3.
+    both = {"truth": "C0040405", "manual": "C0040405;C0817096", "run": "C0040405;C0817096"}
+    paths = {name: tmp_path / f"{name}.csv" for name in both}
+    for name, text in both.items():
+        paths[name].write_text(f"ID,CUIs\na,C0041618\nb,{text}\n", encoding="utf-8")
+    asked = ("score", paths["run"], "--truth", paths["truth"], "--edition", "2026")
+    alone = run(*asked).out.splitlines()
+    assert alone == ["F1 0.8333333333333333 over 2 images (2026 rule)"]
+    with_it = run(*asked, "--secondary-truth", paths["manual"]).out.splitlines()
+    assert with_it == [*alone, "secondary F1 1.0 over 2 images"]
+    numbers = json.loads(run(*asked, "--secondary-truth", paths["manual"], "--json").out)
+    assert (numbers["secondary_f1"], numbers["n_secondary"]) == (1.0, 2)
+    older = (*asked[:-1], "2020", "--secondary-truth", paths["manual"])
+    assert "edition 2020: has no secondary score" in one_line(run(*older))
+
+
 def test_a_refused_submission_has_no_score(run: Run, tmp_path: Path) -> None:
     truth = write_truth(tmp_path, 2020)
     path = tmp_path / "run.txt"

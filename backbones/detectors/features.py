@@ -86,7 +86,13 @@ def extract(
     """
     world, ids = compute.world, corpus.readable_ids
     cache = world.in_turn(
-        lambda: build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
+        lambda: build_cache(
+            corpus.table,
+            workspace.cache,
+            size=size,
+            resample=config.resample,
+            decoding=corpus.decoding,
+        )
     )
     images = CachedImages.of(cache, ids)
     network, compute = _fastest(backbone, workspace, config, size=size, compute=compute)

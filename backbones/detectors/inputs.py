@@ -87,7 +87,13 @@ def image_inputs(
     """The images, decoded where they are not yet, and the fastest way to train on them."""
     size, ids = config.image_sizes[0], corpus.readable_ids
     cache = compute.world.in_turn(
-        lambda: build_cache(corpus.table, workspace.cache, size=size, resample=config.resample)
+        lambda: build_cache(
+            corpus.table,
+            workspace.cache,
+            size=size,
+            resample=config.resample,
+            decoding=corpus.decoding,
+        )
     )
     images = CachedImages.of(cache, ids)
 

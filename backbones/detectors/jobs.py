@@ -22,6 +22,7 @@ from backbones.settings.config import BackboneConfig
 from core.config import overlay
 from core.errors import MissingStageError
 from core.runs.workspace import Corpus, Workspace
+from core.storage.packed import exists
 from training.devices.compute import Compute
 from training.devices.device import find_device
 from training.members import MemberPlan
@@ -158,7 +159,7 @@ def _opened(
         raise MissingStageError(
             f"{root}: another corpus was prepared there since the training began; begin it again"
         )
-    if config.regime != "frozen" and not Path(corpus.table.paths[0]).exists():
+    if config.regime != "frozen" and not exists(Path(corpus.table.paths[0])):
         # The cache is recognised by its files: without them it would be made anew, of nothing.
         raise MissingStageError(
             f"{corpus.table.paths[0]}: not seen from {platform.node()}; the images must lie on a"

@@ -15,6 +15,7 @@ from core.errors import MissingStageError, as_typed, first_few
 from core.images import LABELLED, ImageTable
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
+from core.runs.decoding import USUAL, Decoding
 from core.storage.folders import is_complete, read_meta
 
 HALF = "valid_half"
@@ -38,6 +39,7 @@ class Corpus:
         fingerprint: eight hex digits; changes with the images, their concepts or their folds.
         notes: what was counted, left out or strange, one line each.
         protocol: how train and valid are used.
+        decoding: how files are read that leave a choice; every cache of the images keeps to it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Corpus:
     fingerprint: str
     notes: tuple[str, ...]
     protocol: Protocol = "holdout"
+    decoding: Decoding = USUAL
 
     @property
     def crossfit(self) -> bool:
@@ -234,6 +237,11 @@ class Workspace:
         return self.root / "ensembles"
 
     @property
+    def duplicates(self) -> Path:
+        """Near-duplicates across the splits of the prepared corpus, where they were looked for."""
+        return self.root / "duplicates"
+
+    @property
     def reports(self) -> Path:
         """Reports."""
         return self.root / "reports"
@@ -285,6 +293,7 @@ class Workspace:
             fingerprint=meta["fingerprint"],
             notes=tuple(meta["notes"]),
             protocol=meta.get("protocol", "holdout"),
+            decoding=Decoding(**meta.get("decoding", {})),
         )
 
     def finished_runs(self, folder: Path) -> list[Path]:

@@ -1,22 +1,174 @@
-"""Image files wherever they lie: as files of their own, or packed into an archive or a table."""
+"""Image files wherever they lie: as files of their own, in a zip, or in rows of a parquet file.
+
+A path may go on below a zip (`train_images.zip/train/a.jpg`) or a parquet file
+(`train-0.parquet/17`, the image of row 17, counted from 0): such an image is read in place.
+
+The directory of a zip is read once an archive and process; 60,000 members take half a second and
+are then read as fast as files. Members may be read from many threads at once.
+"""
 
 import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
+
+from core.errors import CorpusError, ImageError
+from core.storage.shards import read_row
+
+ARCHIVE = ".zip"
+SHARD = ".parquet"
+
+_ENCRYPTED = 1  # a flag of a member
+_KEPT = 64  # directories of archives
 
 
 def read_bytes(path: Path) -> bytes:
     """The content of an image file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, member or row.
+        CorpusError: the archive or table that should hold it cannot be read, or needs a package
+            that is not installed.
+        ImageError: the member is encrypted or damaged.
     """
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        holder = holder_of(path)
+    if holder is None:
+        raise FileNotFoundError(str(path))
+    inner = path.relative_to(holder).as_posix()
+    if holder.suffix.lower() == ARCHIVE:
+        return _read_member(holder, inner)
+    if not inner.isdecimal():
+        raise FileNotFoundError(str(path))
+    return read_row(holder, int(inner))
 
 
 def file_state(path: Path) -> os.stat_result:
-    """Size and time of change of the file that holds an image.
+    """Size and time of change of an image file.
+
+    Of a member of a zip it is the member's size and the archive's time, of a row of a parquet file
+    that of the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file or member.
+        CorpusError: the archive that should hold it cannot be read.
     """
-    return path.stat()
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        holder = holder_of(path)
+    if holder is None:
+        raise FileNotFoundError(str(path))
+    state = holder.stat()
+    if holder.suffix.lower() != ARCHIVE:
+        return state
+    _, members = _opened(holder)
+    member = members.get(path.relative_to(holder).as_posix())
+    if member is None:
+        raise FileNotFoundError(str(path))
+    times = {"st_mtime_ns": state.st_mtime_ns, "st_ctime_ns": state.st_ctime_ns}
+    return os.stat_result((*state[:6], member.file_size, *state[7:10]), times)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file, a member of an archive, or a table that could hold the row."""
+    try:
+        file_state(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def holder_of(path: Path) -> Path | None:
+    """The zip or parquet file that a path goes on below; None of an ordinary path."""
+    return _holder(path.parent)
+
+
+@lru_cache(maxsize=1024)
+def _holder(folder: Path) -> Path | None:
+    for place in (folder, *folder.parents):
+        if place.suffix.lower() in (ARCHIVE, SHARD) and place.is_file():
+            return place
+    return None
+
+
+def members(archive: Path) -> tuple[str, ...]:
+    """Names of the files in a zip, with their folders, `/` between them.
+
+    Names that lead out of the archive (`../a`) are left out.
+
+    Raises:
+        CorpusError: the file is no whole zip, or its members are encrypted.
+    """
+    _, found = _opened(archive)
+    if locked := [name for name, member in found.items() if member.flag_bits & _ENCRYPTED]:
+        raise CorpusError(
+            f"{archive}: encrypted ({locked[0]} and others need a password); unpack it first"
+        )
+    return tuple(found)
+
+
+def reading_order(paths: Iterable[Path]) -> list[int]:
+    """Numbers of the paths in the order in which they are best read.
+
+    That is the order given, but that the rows of a parquet file come in their own: going back in
+    one means to read its rows again from the start of their group.
+    """
+    paths = list(paths)
+    places = [(number, path.name) for number, path in enumerate(paths) if _is_row(path)]
+    first: dict[Path, int] = {}
+    for number, _ in places:
+        first.setdefault(paths[number].parent, number)
+    keys: list[tuple[int, int]] = [(number, 0) for number in range(len(paths))]
+    for number, name in places:
+        keys[number] = (first[paths[number].parent], int(name))
+    return sorted(range(len(paths)), key=keys.__getitem__)
+
+
+def _is_row(path: Path) -> bool:
+    return path.name.isdecimal() and path.parent.suffix.lower() == SHARD
+
+
+def _read_member(archive: Path, name: str) -> bytes:
+    opened, found = _opened(archive)
+    member = found.get(name)
+    if member is None:
+        raise FileNotFoundError(str(archive / name))
+    try:
+        return opened.read(member)
+    except NotImplementedError as error:
+        raise ImageError(f"{archive / name}: {error}; unpack the archive first") from None
+    except RuntimeError:  # what zipfile raises for want of a password
+        raise ImageError(f"{archive / name}: encrypted; unpack the archive first") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise ImageError(f"{archive / name}: damaged in its archive ({error})") from None
+
+
+def _opened(archive: Path) -> tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]:
+    """An archive with its directory, opened once while it does not change."""
+    state = archive.stat()
+    return _open(archive, state.st_mtime_ns, state.st_size, os.getpid())
+
+
+@lru_cache(maxsize=_KEPT)
+def _open(
+    archive: Path, changed_ns: int, size: int, process: int
+) -> tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]:
+    """The process is named since a forked one would share its parent's place in the file."""
+    del changed_ns, size, process
+    try:
+        opened = zipfile.ZipFile(archive)
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise CorpusError(f"{archive}: not a whole zip ({reason}); download it again") from None
+    found = {}
+    for member in opened.infolist():
+        name = member.filename.replace("\\", "/")  # some programs on Windows write those
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if not name.endswith("/") and parts and ".." not in parts:
+            found["/".join(parts)] = member
+    return opened, found

@@ -103,6 +103,12 @@ def _annotations(path: Path, *, needed: Sequence[str]) -> Annotations:
     return replace(said, notes=(*sheet.notes, *said.notes))
 
 
+def without_split(said: Annotations) -> Annotations:
+    """What a table says but for the split, which is to be dealt anew."""
+    rows = {i: {k: v for k, v in row.items() if k != "split"} for i, row in said.rows.items()}
+    return replace(said, rows=rows)
+
+
 def annotate(
     path: Path, *, header: Sequence[str], rows: Mapping[str, Row], ignored: Sequence[str]
 ) -> Annotations:

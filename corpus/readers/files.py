@@ -1,17 +1,29 @@
-"""Image files and named files below a corpus' folder."""
+"""Image files and named files below a corpus' folder or in an archive."""
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
+from core.storage.packed import ARCHIVE, members
+from corpus.dicom.files import looks_like_dicom
 from corpus.readers.notes import Note, count
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
-"""Endings of image files, in any case; files with another ending are counted and left out."""
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
+    *(".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+    *(".dcm", ".dicom", ".dic", ".ima"),
+)
+"""Endings of image files, in any case; a DICOM file is known by its content too. Files with
+another ending are counted and left out."""
+
+# What systems and unpackers leave behind: no part of anybody's corpus.
+_LEFTOVERS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+_LEFTOVER_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information"}
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -22,7 +34,7 @@ class FoundImage:
 
     Attributes:
         image_id: name of the file without its ending.
-        path: absolute.
+        path: absolute; it may go on below an archive (`core.storage.packed`).
         split: one of `core.images.SPLITS`.
         category: one of `CATEGORIES`, or `UNKNOWN`.
     """
@@ -44,58 +56,179 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return [int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(name))], name
 
 
-def image_files(folder: Path) -> tuple[list[Path], list[Note]]:
-    """All image files below a folder, and a note on other files; hidden ones are passed over."""
-    images: list[Path] = []
-    others: list[str] = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = Path(place).absolute()
-        for name in sorted(files):
-            if name.startswith("."):
+def name_of_image(name: str) -> str:
+    """The name of an image file without its ending; a name without an image's ending stays whole.
+
+    Example:
+        >>> name_of_image("a.b.JPG"), name_of_image("1.2.840.113"), name_of_image("x")
+        ('a.b', '1.2.840.113', 'x')
+    """
+    path = Path(name)
+    return path.stem if path.suffix.lower() in EXTENSIONS else name
+
+
+@dataclass
+class _Walk:
+    """What was found below a folder."""
+
+    images: list[Path] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    visited_before: list[str] = field(default_factory=list)
+
+    def take(self, path: Path) -> None:
+        """A file, as an image or as something else."""
+        if is_leftover(path.name):
+            return
+        if path.name.lower().endswith(EXTENSIONS) or looks_like_dicom(path):
+            self.images.append(path)
+        else:
+            self.others.append(path.name)
+
+    def notes(self, where: Path) -> list[Note]:
+        """What is to be said of it."""
+        notes = []
+        if self.others:
+            text = f"{count(len(self.others), 'file')} without an image's ending, left out"
+            shown = first_few(sorted(self.others, key=natural_key))
+            notes.append(Note(f"{where}: {text}: {shown}"))
+        if self.broken:
+            text = f"{where}: {count(len(self.broken), 'link')} to a file that is not there"
+            notes.append(Note(f"{text}, left out: {first_few(self.broken)}", grave=True))
+        if self.visited_before:
+            text = f"{count(len(self.visited_before), 'link')} to a folder that was read already"
+            shown = first_few(self.visited_before)
+            notes.append(Note(f"{where}: {text}, not followed: {shown}"))
+        return notes
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder is hidden, or something that a system or an unpacker left there."""
+    lower = name.lower()
+    return lower.startswith(".") or lower in _LEFTOVERS or lower in _LEFTOVER_FOLDERS
+
+
+def image_files(place: Path) -> tuple[list[Path], list[Note]]:
+    """All image files below a folder or in a zip, and notes on other files.
+
+    Hidden files and what systems leave behind (`__MACOSX`, `Thumbs.db`, ...) are passed over. A
+    link to a folder is followed unless that folder, or one above, is read anyway: each real folder
+    is visited once. Links to files that are not there are counted.
+
+    Raises:
+        CorpusError: the zip is damaged or encrypted.
+    """
+    walk = _Walk()
+    if place.suffix.lower() == ARCHIVE and place.is_file():
+        _walk_archive(place.absolute(), walk)
+    elif place.is_dir():
+        _walk_folder(place.absolute(), walk)
+    return walk.images, walk.notes(place)
+
+
+def _walk_archive(archive: Path, walk: _Walk) -> None:
+    for name in sorted(members(archive)):
+        if not any(is_leftover(folder) for folder in name.split("/")[:-1]):
+            walk.take(archive / name)
+
+
+def _walk_folder(folder: Path, walk: _Walk) -> None:
+    real = Path(os.path.realpath(folder))
+    seen = {real, *real.parents}
+    places, links = [folder], list[Path]()
+    while places or links:  # real folders first: an image belongs to the one that it lies in
+        here = places.pop() if places else links.pop(0)
+        if here.is_symlink() and here != folder:
+            target = Path(os.path.realpath(here))
+            if target in seen:
+                walk.visited_before.append(str(here.relative_to(folder)))
                 continue
-            if name.lower().endswith(EXTENSIONS):
-                images.append(here / name)
+            seen.add(target)
+        for entry in _entries(here):
+            path = here / entry.name
+            if entry.is_symlink() and not path.exists():  # gone, or links that go round in a circle
+                if not is_leftover(entry.name):
+                    walk.broken.append(entry.name)
+            elif not entry.is_dir():
+                walk.take(path)
+            elif is_leftover(entry.name):
+                continue
+            elif entry.is_symlink():
+                links.append(path)
+            elif (target := Path(os.path.realpath(path))) in seen:
+                walk.visited_before.append(str(path.relative_to(folder)))
             else:
-                others.append(name)
-    if not others:
-        return images, []
-    text = f"{folder}: {count(len(others), 'file')} without an image's ending, left out"
-    return images, [Note(f"{text}: {first_few(sorted(others, key=natural_key))}")]
+                places.append(path)
+                seen.add(target)
 
 
-def images_of_split(folder: Path, split: str) -> tuple[list[FoundImage], list[Note]]:
-    """All images below one split's folder, at any depth; none where the folder is missing."""
-    paths, notes = image_files(folder)
-    return [FoundImage(image_id=path.stem, path=path, split=split) for path in paths], notes
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        raise CorpusError(f"{folder}: may not be read; change its permissions") from None
 
 
-def images_by_category(folder: Path, split: str) -> tuple[list[FoundImage], list[Note]]:
-    """Images of a split's folder with the category that a folder on their way is named after.
+def images_of_split(
+    places: Path | Iterable[Path], split: str
+) -> tuple[list[FoundImage], list[Note]]:
+    """All images below one split's folders or archives, at any depth; none where none is there.
+
+    Raises:
+        CorpusError: a zip is damaged or encrypted.
+    """
+    found: list[FoundImage] = []
+    notes: list[Note] = []
+    for place in [places] if isinstance(places, Path) else places:
+        paths, noted = image_files(place)
+        found += [
+            FoundImage(image_id=name_of_image(path.name), path=path, split=split) for path in paths
+        ]
+        notes += noted
+    return found, notes
+
+
+def images_by_category(
+    places: Path | Iterable[Path], split: str
+) -> tuple[list[FoundImage], list[Note]]:
+    """Images of a split's folders with the category that a folder on their way is named after.
 
     An image without such a folder keeps an unknown category and is counted: the 2019 edition has
     no categories at all.
+
+    Raises:
+        CorpusError: folders of two categories are on the way to an image, or a zip is damaged or
+            encrypted.
     """
-    paths, notes = image_files(folder)
-    n_above = len(folder.absolute().parts)
-    found = [
-        FoundImage(
-            image_id=path.stem,
-            path=path,
-            split=split,
-            category=_category(path.parts[n_above:-1]),
-        )
-        for path in paths
-    ]
+    found: list[FoundImage] = []
+    notes: list[Note] = []
+    twice = Counter[str]()
+    for place in [places] if isinstance(places, Path) else places:
+        paths, noted = image_files(place)
+        notes += noted
+        n_above = len(place.absolute().parts)
+        for path in paths:
+            named = _categories(path.parts[n_above:-1])
+            if len(set(named)) > 1:
+                raise CorpusError(
+                    f"{path}: folders of two categories on its way, {named[0]} and {named[1]};"
+                    " move the images out of the inner one"
+                )
+            category = named[0] if named else UNKNOWN
+            twice[category] += len(named) > 1
+            name = name_of_image(path.name)
+            found.append(FoundImage(image_id=name, path=path, split=split, category=category))
+    if doubled := +twice:
+        names = ", ".join(f"{category}/{category} ({n})" for category, n in sorted(doubled.items()))
+        notes.append(Note(f"{split}: a category's folder inside itself, taken once: {names}"))
     if outside := [image.image_id for image in found if image.category == UNKNOWN]:
         text = f"{split}: {count(len(outside), 'image')} in no category's folder, category unknown"
         notes.append(Note(f"{text}: {first_few(outside)}"))
     return found, notes
 
 
-def _category(folders: Sequence[str]) -> str:
-    named = [name.upper() for name in folders if name.upper() in CATEGORIES]
-    return named[0] if named else UNKNOWN
+def _categories(folders: Sequence[str]) -> list[str]:
+    return [name.upper() for name in folders if name.upper() in CATEGORIES]
 
 
 def find_file(folder: Path, *endings: str) -> Path | None:

@@ -6,9 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from core.errors import CorpusError
-from corpus.readers import imageclef, manifest, roco
-from corpus.readers.imageclef import (
+from core.errors import CorpusError, first_few
+from corpus.readers import manifest
+from corpus.readers.files import is_leftover
+from corpus.readers.notes import count
+from corpus.readers.reading import Reading, regrouped
+from corpus.readers.releases import huggingface, imageclef, imageclef_2021, roco
+from corpus.readers.releases.imageclef import (
     EDITION_2022,
     EDITION_2023,
     EDITION_2025,
@@ -16,7 +20,6 @@ from corpus.readers.imageclef import (
     is_edition,
     read_edition,
 )
-from corpus.readers.reading import Reading
 
 
 class Reader(Protocol):
@@ -60,6 +63,12 @@ LAYOUTS: dict[str, Layout] = {
         fits=imageclef.is_imageclef_2020,
         read=imageclef.read_imageclef_2020,
     ),
+    "2021": Layout(
+        title=imageclef_2021.LAYOUT,
+        looked_for=imageclef_2021.LOOKED_FOR,
+        fits=imageclef_2021.is_imageclef_2021,
+        read=imageclef_2021.read_imageclef_2021,
+    ),
     "2022": _edition(EDITION_2022),
     "2023": _edition(EDITION_2023),
     "2025": _edition(EDITION_2025),
@@ -75,6 +84,12 @@ LAYOUTS: dict[str, Layout] = {
         fits=roco.is_roco,
         read=roco.read_roco,
     ),
+    "parquet": Layout(
+        title=huggingface.LAYOUT,
+        looked_for=huggingface.LOOKED_FOR,
+        fits=huggingface.is_huggingface,
+        read=huggingface.read_huggingface,
+    ),
     "manifest": Layout(
         title=manifest.LAYOUT,
         looked_for=manifest.LOOKED_FOR,
@@ -83,17 +98,25 @@ LAYOUTS: dict[str, Layout] = {
     ),
 }
 
-# Editions whose files lie as those of a later year.
-_SAME_AS = {"2019": "2020", "2024": "2025"}
+_FEW = 50  # folders that are looked into for a corpus one or two levels down
+
+_ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
+
+# Corpora whose files lie as those of another year.
+_SAME_AS = {"2019": "2020", "2024": "2025", "rocov2": "2025", "huggingface": "parquet"}
 
 
-def read_corpus(source: Path, *, layout: str | None = None, strict: bool = False) -> Reading:
+def read_corpus(
+    source: Path, *, layout: str | None = None, strict: bool = False, group_by: str = ""
+) -> Reading:
     """The corpus of a folder or a manifest, with every oddity counted in its notes.
 
     Args:
         source: the folder of a corpus, or a manifest.
-        layout: a name of `LAYOUTS`, or 2019 or 2024; None recognises it.
+        layout: a name of `LAYOUTS`, 2019, 2024, rocov2 or huggingface; None recognises
+            it.
         strict: refuse a corpus in which labels or images are lost, or groups cross into test.
+        group_by: metadata column whose values are the groups; "" for those that are given.
 
     Raises:
         CorpusError: the source is missing, no layout or more than one fits it, there is no layout
@@ -101,15 +124,24 @@ def read_corpus(source: Path, *, layout: str | None = None, strict: bool = False
     """
     if not source.exists():
         raise CorpusError(f"{source}: no such file or folder")
+    found = _reader(source, layout).read(source, strict=strict)
+    return regrouped(found, group_by, strict=strict) if group_by else found
+
+
+def _reader(source: Path, layout: str | None) -> Layout:
+    """The layout of a name, or the one that fits a source."""
     if layout is not None:
-        return _named(layout).read(source, strict=strict)
+        return _named(layout)
     fitting = {name: known for name, known in LAYOUTS.items() if known.fits(source)}
     if not fitting:
         raise _not_recognised(source)
     if len(fitting) > 1:
         titles = ", ".join(f"{name} ({known.title})" for name, known in fitting.items())
-        raise CorpusError(f"{source}: more than one layout fits: {titles}; name the one to read")
-    return next(iter(fitting.values())).read(source, strict=strict)
+        raise CorpusError(
+            f"{source}: more than one layout fits: {titles}; name the one to read:"
+            f" {' or '.join(f'--layout {name}' for name in fitting)}"
+        )
+    return next(iter(fitting.values()))
 
 
 def _named(layout: str) -> Layout:
@@ -124,13 +156,23 @@ def _not_recognised(source: Path) -> CorpusError:
         return CorpusError(
             f"{source}: a manifest ends in {' or '.join(manifest.ENDINGS)}; unpack an archive first"
         )
-    inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    inside = sorted(path for path in source.iterdir() if not is_leftover(path.name))
     if not inside:
         return CorpusError(f"{source}: the folder is empty")
+    folders = [path for path in inside if path.is_dir()]
+    deeper = [path for folder in folders[:_FEW] for path in sorted(folder.iterdir())[:_FEW]]
     below = [
-        path for path in inside if path.is_dir() and any(k.fits(path) for k in LAYOUTS.values())
+        path
+        for path in (*folders, *deeper)
+        if path.is_dir() and any(k.fits(path) for k in LAYOUTS.values())
     ]
     if below:
         return CorpusError(f"{source}: no layout of a corpus here, but there is one in {below[0]}")
+    archives = [path.name for path in inside if path.suffix.lower() in _ARCHIVES]
+    if archives:
+        text = f"no layout of a corpus, but {count(len(archives), 'archive')} {first_few(archives)}"
+        return CorpusError(
+            f"{source}: {text}: unpack the concept lists beside; images may stay in a .zip"
+        )
     looked_for = "; ".join(f"{known.looked_for} ({known.title})" for known in LAYOUTS.values())
     return CorpusError(f"{source}: no layout of a corpus; looked for {looked_for}")

@@ -1,19 +1,22 @@
 """What every reader makes of a corpus' files: one image table and all that was strange about it."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
+from core.runs.leakage import CROSSING_FILE, CrossingGroups
+from corpus.dicom.headers import read_headers
 from corpus.readers.annotations import Annotations, annotation_notes, matched
 from corpus.readers.concept_lists import ConceptList, matched_list
 from corpus.readers.files import FoundImage, natural_key
 from corpus.readers.modality import ManualConcepts, category_notes, taught_categories
 from corpus.readers.notes import Note, count, settle
+from corpus.readers.tables.ids import match_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +49,13 @@ def make_reading(
     notes: Iterable[Note],
     strict: bool,
     manual: ManualConcepts | None = None,
+    looked_in: Mapping[str, str] | None = None,
 ) -> Reading:
     """Join images, concepts and annotations.
 
     An image is labelled when the list of its split has its id; images of a split without a list
-    (test) are not. An image without a group is a group of its own.
+    (test) are not. An image without a group is a group of its own. The headers of DICOM files are
+    asked last: what folders and tables say counts before them.
 
     Args:
         found: every image file.
@@ -62,23 +67,30 @@ def make_reading(
         notes: what was noted while the files were read.
         strict: refuse what a note would call grave.
         manual: concepts that people chose, to read the category from; None where there are none.
+        looked_in: for a split, in words, where its images were looked for; for messages.
 
     Raises:
         CorpusError: there is no labelled training image, an id stands twice, the files contradict
-            each other, a group of test has images in train or valid, or the reading is strict
-            and labels or images are lost.
+            each other, or the reading is strict and labels or images are lost or a group has
+            images in more than one split.
     """
     images = _in_order(found)
     lists = {split: matched_list(concepts, images) for split, concepts in lists.items()}
     annotations = [matched(said, images) for said in annotations]
+    manual = _matched_manual(manual or {}, images)
     collected = [*notes, *(note for concepts in lists.values() for note in concepts.notes)]
-    collected += _matching_notes(images, lists)
+    collected += _matching_notes(images, lists, looked_in or {})
     for said in annotations:
         collected += annotation_notes(images, said)
-    table = _table(images, lists, annotations, manual or {})
-    refuse_crossing_groups(table, together=("train", "valid"))
-    collected += category_notes(table, manual or {})
-    collected += table_notes(table)
+    headers = read_headers(images)
+    told = [*annotations, *([headers.annotations] if headers else [])]
+    table = _table(images, lists, told, manual)
+    if headers:
+        collected += headers.notes
+        collected += headers.contradictions(zip(table.image_ids, table.categories, strict=True))
+    collected += crossing_notes(table, strict=strict)
+    collected += category_notes(table, manual)
+    collected += table_notes(table, looked_in=looked_in or {})
     return Reading(
         layout=layout,
         edition=edition,
@@ -86,6 +98,39 @@ def make_reading(
         names=names,
         notes=settle(collected, strict=strict),
     )
+
+
+def regrouped(reading: Reading, column: str, *, strict: bool) -> Reading:
+    """The reading with the values of a metadata column as groups (an article's number, say).
+
+    An image without a value is a group of its own; these are counted.
+
+    Raises:
+        CorpusError: no column goes by that name, in any case; no image has a value; or the reading
+            is strict and a group has images in more than one split.
+    """
+    table = reading.table
+    names = [name for name in table.metadata if name.lower() == column.lower()]
+    name = column if column in names else names[0] if names else None
+    if name is None:
+        raise CorpusError(
+            f"--group-by {column}: no such column; the corpus has"
+            f" {first_few(table.metadata, n=12) if table.metadata else 'no further columns'}"
+        )
+    pairs = list(zip(table.image_ids, table.metadata[name], strict=True))
+    without = [image_id for image_id, value in pairs if not value]
+    if len(without) == len(pairs):
+        raise CorpusError(f"--group-by {column}: no image has a value in that column")
+    outdated = {note.text for note in crossing_notes(table)}
+    table = replace(table, groups=tuple(value or image_id for image_id, value in pairs))
+    n_groups = len({value for _, value in pairs if value})
+    notes = [Note(f"groups by {name}: {count(n_groups, 'group')}")]
+    if without:
+        text = f"groups by {name}: {count(len(without), 'image')} without a value"
+        notes.append(Note(f"{text}, each a group of its own: {first_few(without)}"))
+    notes += crossing_notes(table, strict=strict)
+    kept = [note for note in reading.notes if note not in outdated]
+    return replace(reading, table=table, notes=(*kept, *settle(notes, strict=strict)))
 
 
 def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
@@ -98,6 +143,12 @@ def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
                 f"image {image.image_id!r} stands twice: {other.path} and {image.path}; keep one"
             )
     return images
+
+
+def _matched_manual(manual: ManualConcepts, images: Sequence[FoundImage]) -> ManualConcepts:
+    """The manual concepts with the ids of the images, which the other lists were told to have."""
+    renamed, _ = match_ids(manual, {image.image_id for image in images})
+    return {renamed.get(i, i): concepts for i, concepts in manual.items()} if renamed else manual
 
 
 def _table(
@@ -136,7 +187,7 @@ def _table(
 
 
 def _matching_notes(
-    images: Sequence[FoundImage], lists: Mapping[str, ConceptList]
+    images: Sequence[FoundImage], lists: Mapping[str, ConceptList], looked_in: Mapping[str, str]
 ) -> Iterable[Note]:
     """What images and concept lists say of each other."""
     split_of = {image.image_id: image.split for image in images}
@@ -158,7 +209,8 @@ def _matching_notes(
         if missing and len(missing) == len(concepts.concepts):
             raise CorpusError(
                 f"{concepts.path}: no image file for any of its {count(len(missing), 'id')},"
-                f" first {missing[0]!r}; check the folder of {split}"
+                f" first {missing[0]!r}; check the folder of {split}{_seen_there(images, split)}"
+                + (f"; looked for {looked_in[split]}" if split in looked_in else "")
             )
         if missing:
             text = f"{name}: {count(len(missing), 'image')} of {split} without a file, left out"
@@ -170,12 +222,24 @@ def _matching_notes(
             yield Note(f"{text}: {first_few(bare)}", grave=True)
 
 
-def table_notes(table: ImageTable) -> Iterable[Note]:
-    """What is strange about a table as a whole: gaps, unseen concepts."""
+def _seen_there(images: Sequence[FoundImage], split: str) -> str:
+    """An image of a split, to compare its name with those of the list."""
+    names = [image.path.name for image in images if image.split == split]
+    return f", where files are named like {names[0]!r}" if names else ""
+
+
+def table_notes(table: ImageTable, *, looked_in: Mapping[str, str] | None = None) -> Iterable[Note]:
+    """What is strange about a table as a whole: gaps, unseen concepts.
+
+    Args:
+        table: the images.
+        looked_in: for a split, in words, where its images were looked for.
+    """
     for split in SPLITS:
         part = table.of(split=split)
         if not len(part):
-            yield Note(f"{split}: no image")
+            where = (looked_in or {}).get(split)
+            yield Note(f"{split}: no image" + (f"; looked for {where}" if where else ""))
             continue
         absent = [category for category in CATEGORIES if category not in part.categories]
         if absent and set(table.categories) != {UNKNOWN}:
@@ -200,21 +264,24 @@ def _unseen_concepts(table: ImageTable) -> Iterable[Note]:
         )
 
 
-def refuse_crossing_groups(table: ImageTable, *, together: Sequence[str] = ()) -> None:
-    """Images of a group resemble each other: no later score would mean anything.
+def crossing_notes(table: ImageTable, *, strict: bool = False) -> Iterable[Note]:
+    """What crosses the splits: images of a group resemble each other.
 
     Args:
         table: the images.
-        together: splits that count as one, for they are dealt into folds together.
-
-    Raises:
-        CorpusError: a group has images in more than one split.
+        strict: the note is to refuse them, so it says what to do.
     """
-    splits_of: dict[str, set[str]] = defaultdict(set)
-    for group, split in zip(table.groups, table.splits, strict=True):
-        splits_of[group].add(together[0] if split in together else split)
-    if crossing := sorted((g for g, s in splits_of.items() if len(s) > 1), key=natural_key):
-        raise CorpusError(
-            f"{count(len(crossing), 'group')} with images in more than one split:"
-            f" {first_few(crossing)}; deal whole groups to one split, or leave the groups out"
-        )
+    crossing = CrossingGroups.of(table)
+    if not len(crossing):
+        return
+    text = f"{count(len(crossing), 'group')} with images in more than one split"
+    some = f"{first_few(sorted(crossing.images, key=natural_key))}; {crossing.counted()}"
+    kept = "the split stays as it is, folds keep groups whole, scores are given without them too"
+    listed = f"{kept}; `prepare` lists them in corpus/{CROSSING_FILE}"
+    yield Note(f"{text}: {some}; {REMEDIES if strict else listed}", grave=True)
+
+
+REMEDIES = (
+    "deal whole groups to one split (`deal` does), take the groups out of the corpus' tables, or"
+    " leave --strict away to keep the split"
+)

@@ -101,7 +101,7 @@ def read_bare_list(path: Path) -> Reading:
     Raises:
         CorpusError: the file is not a concept list, or has no image.
     """
-    listed = read_concept_list(path, _form(path))
+    listed = read_concept_list(path, list_form(path))
     words = re.findall("[a-z]+", path.stem.lower())
     told = [s for s, known in _SPLIT_WORDS.items() if any(word in known for word in words)]
     split = told[0] if len(told) == 1 else "train"
@@ -126,7 +126,7 @@ def read_bare_list(path: Path) -> Reading:
     )
 
 
-def _form(path: Path) -> ListForm:
+def list_form(path: Path) -> ListForm:
     """How the lines of a list are written, by what separates them.
 
     An image without concepts may have one separator where the others have two, so all are looked

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.editions import Edition, rules_of
-from core.errors import CorpusError, SubmissionError, first_few
+from core.errors import ConfigError, CorpusError, SubmissionError, first_few
 from ensembles.submission.check import Fault, parse_submission, read_submission
 from ensembles.submission.truth import Truth, read_truth
 
@@ -37,8 +37,7 @@ class OfficialScore:
     Attributes:
         f1: the primary score, in [0, 1].
         n_images: number of images in its mean.
-        secondary_f1: the score on the secondary concepts; None where the edition has none, or no
-            image has such a concept (there the official script stops with an error).
+        secondary_f1: the score on the secondary concepts; None where no truth of it was given.
         n_secondary: number of images in its mean, 0 where there is none.
         warnings: what is taken otherwise than it reads, in the submission and in the truths.
     """
@@ -64,22 +63,24 @@ def score_submission(
         path: the submission, or its zip where the edition takes one.
         truth: true concepts in the edition's format.
         edition: year of the task.
-        secondary_truth: true concepts of the secondary score; None: the same truth. Without
-            effect where the edition has no secondary score.
+        secondary_truth: true concepts of the secondary score, which the evaluators of 2025 and 2026
+            read from a file of its own (`concepts_manual.csv`: what people chose); None gives no
+            secondary score, for that of the other truth is another number.
         public_script: until 2020, score what the public script lets pass although the platform
             refused it: an image twice (its last line counts, at the place of its first), a concept
             twice, more than 100 concepts. Without effect since 2022.
 
     Raises:
-        ConfigError: no evaluator of that year is public.
+        ConfigError: no evaluator of that year is public, or it has no secondary score.
         SubmissionError: the evaluator refuses the submission; file, line and reason are named.
-        CorpusError: a truth is missing or malformed, or no submission can be scored with it.
+        CorpusError: a truth is missing or malformed, no submission can be scored with it, or no
+            image of the second one has a secondary concept (there the official script stops).
     """
     rules = rules_of(edition)
+    if secondary_truth is not None and not rules.secondary:
+        raise ConfigError(f"edition {edition}: has no secondary score; leave its truth out")
     true = read_truth(truth, edition=edition)
-    second = true
-    if rules.secondary and secondary_truth is not None:
-        second = read_truth(secondary_truth, edition=edition)
+    second = read_truth(secondary_truth, edition=edition) if secondary_truth else None
     data, shown = read_submission(path, rules)
     submission = parse_submission(
         data,
@@ -96,10 +97,15 @@ def score_submission(
     if f1 is None:
         raise CorpusError(f"{truth}: no image has a true concept, so there is no score")
     secondary_f1, n_secondary = None, 0
-    if rules.secondary:
-        _require_all(secondary_truth or truth, second, decided)
+    if second is not None:
+        _require_all(secondary_truth, second, decided)
         secondary_f1, n_secondary = _mean_f1(second.concepts, decided, keep=SECONDARY_CONCEPTS)
-    others = second.warnings if second is not true else ()
+        if secondary_f1 is None:
+            raise CorpusError(
+                f"{secondary_truth}: no image has one of the {len(SECONDARY_CONCEPTS)} concepts of"
+                " the secondary score"
+            )
+    others = second.warnings if second is not None else ()
     return OfficialScore(
         f1=f1,
         n_images=n_images,
@@ -154,7 +160,7 @@ def _mean_f1(
     return (total / n_images if n_images else None), n_images
 
 
-def _expected_ids(path: Path, true: Truth, second: Truth, rules: Edition) -> tuple[str, ...]:
+def _expected_ids(path: Path, true: Truth, second: Truth | None, rules: Edition) -> tuple[str, ...]:
     """Images that a submission must hold, in the order that the strict check wants.
 
     Raises:
@@ -163,7 +169,8 @@ def _expected_ids(path: Path, true: Truth, second: Truth, rules: Edition) -> tup
     """
     if not rules.strict:
         return true.image_ids
-    ids = tuple(dict.fromkeys((*true.image_ids, *second.image_ids)))
+    others = second.image_ids if second is not None else ()
+    ids = tuple(dict.fromkeys((*true.image_ids, *others)))
     scored = {i for i in ids if not rules.takes_for_header(i)}
     if differing := sorted(scored ^ set(true.concepts)):
         raise CorpusError(
@@ -173,7 +180,7 @@ def _expected_ids(path: Path, true: Truth, second: Truth, rules: Edition) -> tup
     return ids
 
 
-def _require_all(path: Path, second: Truth, decided: Mapping[str, ConceptSet]) -> None:
+def _require_all(path: Path | None, second: Truth, decided: Mapping[str, ConceptSet]) -> None:
     """Refuse a second truth that lacks images.
 
     Raises:

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from core.metrics import bootstrap
 from core.runs.ensemble import EnsembleRun, newest_ensemble
+from core.runs.leakage import concerned_images, counted_duplicates, known_duplicates
 from core.runs.workspace import Corpus, Workspace
 from reports.ensemble.decisions import rules_section, threshold_sections
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
@@ -29,7 +33,7 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        parts = report_sections(run)
+        parts = report_sections(run, likeness=_likeness(run, workspace))
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
             save_figure(figure, folder, name=name)
@@ -41,10 +45,15 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     return pages
 
 
-def report_sections(run: EnsembleRun) -> Sequence[Section]:
-    """The parts of the page that the run has the files for."""
+def report_sections(run: EnsembleRun, *, likeness: Sequence[str] = ()) -> Sequence[Section]:
+    """The parts of the page that the run has the files for.
+
+    Args:
+        run: the ensemble.
+        likeness: what is known of near-duplicates across the splits, a line each.
+    """
     return [
-        _opening(run),
+        _opening(run, likeness),
         ladder_section(run),
         *valid_section(run),
         sources_section(run),
@@ -57,7 +66,31 @@ def report_sections(run: EnsembleRun) -> Sequence[Section]:
     ]
 
 
-def _opening(run: EnsembleRun) -> Section:
+def _likeness(run: EnsembleRun, workspace: Workspace) -> list[str]:
+    """Near-duplicates across the splits, and the score of valid without them; none if not sought.
+
+    Groups that cross are among the corpus' notes.
+    """
+    pairs = known_duplicates(run.corpus, workspace)
+    if pairs is None:
+        return []
+    lines = [f"near-duplicates across splits: {counted_duplicates(pairs)}"]
+    alike = concerned_images(run.corpus, workspace, split="valid", learnt_from=("train",))
+    kept = np.array([
+        split == "valid" and image_id not in (alike.by_likeness or ())
+        for image_id, split in zip(run.scored.image_ids, run.scored.splits, strict=True)
+    ])  # fmt: skip
+    submitted = run.rungs[-1].image_f1[kept]
+    if alike.by_likeness and not np.isnan(submitted).all():
+        f1 = bootstrap(submitted, groups=run.scored.take(kept).groups)
+        lines.append(
+            f"**{f1}**: the submission on the {f1.n:,} validation images that have no near-duplicate"
+            " in train"
+        )
+    return lines
+
+
+def _opening(run: EnsembleRun, likeness: Sequence[str]) -> Section:
     corpus, submitted = run.corpus, run.steps[-1].f1
     lines = [
         f"**{submitted.value:.4f}** [{submitted.low:.4f}, {submitted.high:.4f}]: sample F1 of the"
@@ -80,7 +113,7 @@ def _opening(run: EnsembleRun) -> Section:
     return Section(
         heading="",
         paragraphs=[
-            "\n".join(f"- {line}" for line in (*lines, *corpus.notes)),
+            "\n".join(f"- {line}" for line in (*lines, *corpus.notes, *likeness)),
             "Sample F1 (the task's score: F1 of each image, then the mean) on the"
             f" {_scored(corpus)}, cross-fitted: {_SOURCES_TOO if corpus.crossfit else 'every'}"
             " threshold, stacker and rule was fitted on folds that do not hold the image. Intervals"

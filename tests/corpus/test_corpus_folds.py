@@ -8,7 +8,7 @@ from core.errors import CorpusError
 from core.images import LABELLED, ImageTable
 from core.labels import Concepts
 from corpus.folds import assign_folds
-from corpus.readers.imageclef import read_imageclef_2020
+from corpus.readers.releases.imageclef import read_imageclef_2020
 
 RADBENCH = Path(__file__).parents[3] / "shared" / "radbench"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from core.config import overlay
 from core.errors import ConfigError, CorpusError, ImageError
 from core.runs.workspace import Corpus, Workspace
+from corpus.images.cache import build_cache
 from corpus.prepare import (
     PrepareConfig,
     corpus_or_phantom,
@@ -321,19 +323,151 @@ def test_a_holdout_corpus_keeps_its_fingerprint_and_its_one_view(
     assert made(config=CROSSFIT).fingerprint != corpus.fingerprint
 
 
+def with_groups(manifest: Path, groups: str) -> None:
+    """Give the twelve images these groups, a letter each."""
+    lines = manifest.read_text(encoding="utf-8").splitlines()
+    cells = ["group", *groups]
+    text = "\n".join(f"{line},{cell}" for line, cell in zip(lines, cells, strict=True))
+    manifest.write_text(text + "\n", encoding="utf-8")
+
+
 def test_a_group_may_cross_train_and_valid_only_where_they_are_dealt_together(
     made: Prepare, manifest: Path
 ) -> None:
-    text = manifest.read_text(encoding="utf-8").splitlines()
-    groups = ["group", *"abcdef", *"aghi", *"jk"]
-    lines = [f"{line},{group}" for line, group in zip(text, groups, strict=True)]
-    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"1 group with images in more than one split: \['a'\]"):
+    with_groups(manifest, "abcdef" + "aghi" + "jk")
+    with pytest.raises(CorpusError, match=r"1 group .* in valid: \['a'\].*--protocol crossfit"):
         made()
     table = made(config=CROSSFIT).table
     folds = dict(zip(table.image_ids, table.folds, strict=True))
     first, second = (i for i, g in zip(table.image_ids, table.groups, strict=True) if g == "a")
     assert folds[first] == folds[second]
-    manifest.write_text("\n".join(lines)[:-1] + "a\n", encoding="utf-8")
-    with pytest.raises(CorpusError, match="more than one split"):
-        made(config=CROSSFIT)
+
+
+@pytest.mark.parametrize("config", [CONFIG, CROSSFIT], ids=["holdout", "crossfit"])
+def test_a_group_may_cross_into_test_and_is_listed(
+    made: Prepare, manifest: Path, workspace: Workspace, config: PrepareConfig
+) -> None:
+    with_groups(manifest, "abcdef" + "lghi" + "ba")
+    corpus = made(config=config)
+    assert "train and test: 2 groups (2 and 2 images)" in "".join(corpus.notes)
+    listed = (workspace.corpus / "crossing_groups.csv").read_text(encoding="utf-8").splitlines()
+    assert listed == [
+        *["group,split,image_ids", "a,train,train0", "a,test,test1"],
+        *["b,train,train1", "b,test,test0"],
+    ]
+    made(config=config)  # the file is its own: it may be prepared again
+    with pytest.raises(CorpusError, match=r"refused by a strict reading: 2 groups.*`deal`"):
+        made(config=config, strict=True)
+
+
+def test_without_crossing_groups_nothing_is_listed(made: Prepare, workspace: Workspace) -> None:
+    made()
+    assert not (workspace.corpus / "crossing_groups.csv").exists()
+
+
+def without_valid(manifest: Path, *, times: int) -> None:
+    """Leave valid out, and take every image of train so often."""
+    header, *lines = manifest.read_text(encoding="utf-8").splitlines()
+    made = [f"image_id,{header}"]
+    for line in lines:
+        if ",valid," not in line:
+            name = line.partition(".")[0]
+            n = times if ",train," in line else 1
+            made += [f"{name}_{number},{line}" for number in range(n)]
+    manifest.write_text("\n".join(made) + "\n", encoding="utf-8")
+
+
+def test_a_corpus_without_valid_gets_a_tenth_of_train(made: Prepare, manifest: Path) -> None:
+    without_valid(manifest, times=10)
+    corpus = made()
+    splits = [corpus.table.splits.count(split) for split in ("train", "valid", "test")]
+    assert splits == [54, 6, 2]
+    assert set(corpus.table.of(split="valid").groups).isdisjoint(
+        corpus.table.of(split="train").groups
+    )
+    assert any(
+        "none given, so 6 images of 6 groups are dealt from train" in n for n in corpus.notes
+    )
+    assert "valid: no image" not in corpus.notes
+    assert made().fingerprint == corpus.fingerprint
+
+
+def test_where_valid_would_be_too_small_nothing_is_dealt(made: Prepare, manifest: Path) -> None:
+    without_valid(manifest, times=1)
+    corpus = made()
+    assert "valid" not in corpus.table.splits
+    assert "valid: no image" in corpus.notes
+
+
+def test_a_corpus_without_a_readable_training_image_is_refused(
+    manifest: Path, workspace: Workspace
+) -> None:
+    for number in range(6):
+        (manifest.parent / f"train{number}.png").write_bytes(b"no image")
+    with pytest.raises(
+        CorpusError,
+        match=r"^none of 6 training images can be decoded, for example .*train0\.png: not an im",
+    ):
+        prepare(manifest, workspace, config=CONFIG)
+    assert not workspace.has_corpus()
+
+
+def test_a_column_makes_the_groups_where_it_is_asked_for(
+    manifest: Path, workspace: Workspace
+) -> None:
+    lines = manifest.read_text(encoding="utf-8").splitlines()
+    articles = ["PMCID", "PMC1", "PMC1", "PMC2", "PMC2", "", "PMC3", *"abcd", "x", "y"]
+    pairs = zip(lines, articles, strict=True)
+    manifest.write_text("".join(f"{line},{article}\n" for line, article in pairs), "utf-8")
+    plain = prepare(manifest, workspace, config=CONFIG)
+    assert plain.table.groups == plain.table.image_ids
+    corpus = prepare(manifest, workspace, config=overlay(CONFIG, {"group_by": "pmcid"}))
+    assert corpus.table.groups[:6] == ("PMC1", "PMC1", "PMC2", "PMC2", "train4", "PMC3")
+    folds = corpus.table.of(split="train").folds
+    assert folds[0] == folds[1]
+    assert folds[2] == folds[3]
+    assert "groups by PMCID: 9 groups" in corpus.notes
+    assert (
+        "groups by PMCID: 1 image without a value, each a group of its own: ['train4']"
+        in corpus.notes
+    )
+
+
+def test_the_same_images_zipped_are_the_same_corpus(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    plain, packed = tmp_path / "plain", tmp_path / "packed"
+    packed.mkdir()
+    for split in ROWS:
+        (plain / f"{split}_images").mkdir(parents=True)
+        with zipfile.ZipFile(packed / f"{split}_images.zip", "w") as archive:
+            for number in range(4):
+                path = plain / f"{split}_images" / f"{split}{number}.png"
+                Image.fromarray(rng.integers(0, 255, (40, 40), dtype=np.uint8)).save(path)
+                archive.write(path, f"{split}/{path.name}")
+        listed = "".join(f"{split}{n},C{n // 2}\n" for n in range(4))
+        for folder in (plain, packed):
+            (folder / f"{split}_concepts.csv").write_text(f"ID,CUIs\n{listed}", encoding="utf-8")
+    made, pixels = [], []
+    for folder in (plain, packed):
+        home = Workspace(folder / "runs")
+        made.append(prepare(folder, home, config=CONFIG))
+        pixels.append(build_cache(made[-1].table, home.cache, size=32).pixels)
+    assert made[0].fingerprint == made[1].fingerprint
+    assert made[1].table.paths[0] == str(packed / "train_images.zip/train/train0.png")
+    assert made[1].table.metadata["readable"] == ("1",) * 12
+    assert np.array_equal(pixels[0], pixels[1])
+
+
+def test_valid_images_without_labels_are_prepared(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        for number in range(6):
+            name = tmp_path / split / f"{split}{number}.png"
+            Image.fromarray(np.full((9, 9), number, np.uint8)).save(name)
+    rows = "".join(f"train{n},C{n % 2}\n" for n in range(6))
+    (tmp_path / "train_concepts.csv").write_text(f"ID,CUIs\n{rows}", encoding="utf-8")
+    for protocol in ("crossfit", "holdout"):
+        config = overlay(CONFIG, {"protocol": protocol, "folds": 3})
+        corpus = prepare(tmp_path, Workspace(tmp_path / protocol), config=config)
+        assert corpus.table.splits == ("train",) * 6 + ("valid",) * 6
+        assert corpus.table.concepts[6:] == (None,) * 6

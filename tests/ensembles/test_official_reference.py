@@ -18,6 +18,9 @@ from ensembles.submission.score import SECONDARY_CONCEPTS, score_submission
 
 N_CASES = 200
 
+MANUAL = "manual.csv"
+"""The truth of the secondary score, beside the other."""
+
 ConceptLists = dict[str, list[str]]
 Scores = tuple[float | None, float | None]
 
@@ -129,15 +132,25 @@ def reference_2023(run: Path, truth: Path) -> Scores:
 
 
 def reference_2025(run: Path, truth: Path) -> Scores:
-    """Commas and quotes; headers are known by their ID; a secondary score on 15 concepts."""
+    """Commas and quotes; headers are known by their ID; a secondary score on 15 concepts.
+
+    That has a truth of its own, in which every image is found; without a concept it stops.
+    """
     true = true_concepts(without_headers(table(truth, ",")))
+    second = true_concepts(without_headers(table(truth.with_name(MANUAL), ",")))
     found = decided_concepts(without_headers(table(run, ",")), true)
-    return mean_f1(true, found), mean_f1(true, found, keep=SECONDARY_CONCEPTS)
+    if not found.keys() <= second.keys():
+        raise RefusedError
+    secondary = mean_f1(second, found, keep=SECONDARY_CONCEPTS)
+    if secondary is None:
+        raise RefusedError
+    return mean_f1(true, found), secondary
 
 
 def reference_2026(run: Path, truth: Path) -> Scores:
     """As 2025, once the form is right."""
-    ids = list(dict.fromkeys(cells[0].strip() for cells in table(truth, ",")[1:] if cells))
+    both = [*table(truth, ",")[1:], *table(truth.with_name(MANUAL), ",")[1:]]
+    ids = list(dict.fromkeys(cells[0].strip() for cells in both if cells))
     rows = table(run, ",")  # which refuses what is not UTF-8
     lines = run.read_bytes().decode("utf-8").splitlines()
     if rows[:1] != [["ID", "CUIs"]] or not all(line.strip() for line in lines):
@@ -196,6 +209,9 @@ def draw_files(rng: random.Random, year: int, run: Path, truth: Path) -> None:
     separator = {2020: "\t", 2022: "|", 2023: rng.choice("|\t")}.get(year, ",")
     truth_separator = "\t" if year == 2022 else separator
     ids = [f"img{i}" if rng.random() < 0.95 else f"x_ID_{i}" for i in range(rng.randint(1, 3))]
+    manual = [i for i in [*ids, "more"] if rng.random() < (0.04 if i == "more" else 0.98)]
+    chosen = "".join(f"{i},{';'.join(rng.sample(CONCEPTS[:4], 2))}\n" for i in manual)
+    truth.with_name(MANUAL).write_text(f"ID,CUIs\n{chosen}", encoding="utf-8")
     cells = {i: ";".join(rng.sample(CONCEPTS, rng.choice([0, 1, 1, 2, 4]))) for i in ids}
     found = {i: rng.choice([cell, ";".join(rng.sample(CONCEPTS, 2))]) for i, cell in cells.items()}
     if rng.random() < 0.3:
@@ -229,7 +245,13 @@ def expected(year: int, run: Path, truth: Path, *, public_script: bool) -> Score
 def found(year: int, run: Path, truth: Path, *, public_script: bool) -> Scores | None:
     """Our scores, None if the files are refused."""
     try:
-        ours = score_submission(run, truth=truth, edition=year, public_script=public_script)
+        ours = score_submission(
+            run,
+            truth=truth,
+            edition=year,
+            secondary_truth=truth.with_name(MANUAL) if year >= 2025 else None,
+            public_script=public_script,
+        )
     except (SubmissionError, CorpusError):
         return None
     return ours.f1, ours.secondary_f1

@@ -104,7 +104,7 @@ def concepts_in(cell: str, *, writing: Writing, seen: Seen) -> list[str]:
     return kept
 
 
-def concept_notes(where: str, seen: Seen, *, writing: Writing) -> list[Note]:
+def concept_notes(where: str, seen: Seen, *, writing: Writing | None = None) -> list[Note]:
     """What there is to say of cells that were read; `where` names the file."""
     notes = []
     if seen.nothing:
@@ -120,7 +120,7 @@ def concept_notes(where: str, seen: Seen, *, writing: Writing) -> list[Note]:
         first = next(iter(seen.tags))
         text = f"{count(len(seen.tags), 'concept')} with blanks inside, written with _"
         notes.append(Note(f"{where}: {text}: {seen.tags[first]!r} is {first}"))
-    if writing.numbered:
+    if writing and writing.numbered:
         notes.append(Note(f"{where}: concepts that are numbers, kept as names of classes"))
     if seen.kept:
         text = f"{words_in(seen.kept)} kept as a concept; leave the cell empty for none"

@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import PurePosixPath
 
 from core.errors import first_few
+from corpus.readers.files import EXTENSIONS
 from corpus.readers.notes import Note, count
 
-ENDING = re.compile(r"\.(jpe?g|png|gif|bmp|tiff?|webp|dcm|dicom)$", re.IGNORECASE)
+ENDING = re.compile(f"({'|'.join(map(re.escape, EXTENSIONS))})$", re.IGNORECASE)
 """Endings of image files."""
 
 _FLOAT = re.compile(r"(\d+)\.0+")

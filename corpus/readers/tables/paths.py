@@ -15,7 +15,7 @@ from corpus.readers.tables.ids import ENDING
 
 _ADDRESS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+)://")
 
-_MANY = 200_000
+_MANY = 2_000_000
 """Files below a manifest's folder that are looked through for a name, at most."""
 
 
@@ -125,9 +125,11 @@ class ImageFinder:
         """The file without the first folders of its path, as many as the first such path has.
 
         The same folders are left out of every path that begins with them, so that two files of one
-        name stay two.
+        name stay two. Where the first of them is here, the file is missing, not moved.
         """
         parts = tuple(part for part in Path(named).parts if part != "/")
+        if not parts or (self.home / parts[0]).exists():
+            return None
         for prefix in (parts[:n] for n in range(1, len(parts))):
             if prefix in self._prefixes:
                 return self._existing(parts[len(prefix) :], where=where)
@@ -148,7 +150,8 @@ class ImageFinder:
             for place, folders, files in os.walk(self.home):
                 folders[:] = [f for f in folders if not f.startswith((".", "__MACOSX"))]
                 n_seen += len(files)
-                if n_seen > _MANY:
+                if n_seen > _MANY:  # whether a name is the only one cannot be told
+                    self._below = {}
                     break
                 for file in files:
                     self._below.setdefault(file, []).append(Path(place).absolute() / file)

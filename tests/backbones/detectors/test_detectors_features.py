@@ -15,7 +15,8 @@ from backbones.settings.config import BackboneConfig
 from core.config import overlay
 from core.embeddings import Embeddings
 from core.runs.workspace import Corpus, Workspace
-from corpus.images.cache import build_cache, decode
+from corpus.images.cache import build_cache
+from corpus.images.decode import decode
 from training.devices.compute import Compute
 
 TINY = BackboneConfig(backbone="test_efficientnet", weights="none", image_sizes=(64,), probe=False)
@@ -30,7 +31,7 @@ def by_hand(corpus: Corpus, row: int, *, size: int, flip: bool = False) -> npt.N
     """Features of one image by itself; the same random network is drawn from the same seed."""
     torch.manual_seed(0)
     backbone = build_backbone(TINY).eval()
-    pixels = decode(Path(corpus.table.paths[row]), size=size, resample="bilinear")
+    pixels = decode(Path(corpus.table.paths[row]), size=size, resample="bilinear").pixels
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
     with torch.inference_mode():
         pooled: npt.NDArray[np.float32] = backbone(image.flip(3) if flip else image)[0].numpy()

@@ -15,7 +15,9 @@ from PIL import Image
 
 from core.errors import ImageError
 from core.images import ImageTable
-from corpus.images.cache import build_cache, decode, scaled
+from corpus.images.cache import build_cache
+from corpus.images.decode import decode
+from corpus.images.scale import scaled
 
 GREEN = (20, 200, 90)
 ROOT = Path(__file__).parents[3]
@@ -61,7 +63,7 @@ def test_every_mode_becomes_three_channels_of_8_bits(tmp_path: Path, mode: str) 
         image = image.convert(mode)
     assert image.mode == mode
     image.save(path)
-    pixels = decode(path, size=16, resample="bilinear")
+    pixels = decode(path, size=16, resample="bilinear").pixels
     assert pixels.shape == (16, 16, 3)
     assert pixels.dtype == np.uint8
     if mode in ("RGB", "RGBA", "P", "CMYK"):
@@ -73,21 +75,21 @@ def test_every_mode_becomes_three_channels_of_8_bits(tmp_path: Path, mode: str) 
 def test_16_bits_are_scaled_from_the_darkest_to_the_brightest(tmp_path: Path) -> None:
     values = np.array([[1000, 1200], [1400, 1500]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
-    pixels = decode(tmp_path / "deep.png", size=2, resample="nearest")
+    pixels = decode(tmp_path / "deep.png", size=2, resample="nearest").pixels
     # (v - 1000) * 255 / 500, cut to whole numbers: 0, 102, 204, 255
     assert pixels[..., 0].tolist() == [[0, 102], [204, 255]]
 
 
 def test_a_16_bit_image_of_one_value_is_black(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 30_000, dtype=np.uint16)).save(tmp_path / "flat.png")
-    assert decode(tmp_path / "flat.png", size=4, resample="bilinear").max() == 0
+    assert decode(tmp_path / "flat.png", size=4, resample="bilinear").pixels.max() == 0
 
 
 def test_nothing_is_cropped_and_nearest_keeps_the_values(tmp_path: Path) -> None:
     Image.fromarray(np.array([[10, 20], [30, 40]], dtype=np.uint8)).save(tmp_path / "four.png")
-    nearest = decode(tmp_path / "four.png", size=4, resample="nearest")[..., 0]
+    nearest = decode(tmp_path / "four.png", size=4, resample="nearest").pixels[..., 0]
     assert nearest.tolist() == [[10, 10, 20, 20]] * 2 + [[30, 30, 40, 40]] * 2
-    bilinear = decode(tmp_path / "four.png", size=4, resample="bilinear")[..., 0]
+    bilinear = decode(tmp_path / "four.png", size=4, resample="bilinear").pixels[..., 0]
     # Centres of the first row lie at 0, 0.25, 0.75 and 1 of the way: 10, 12.5, 17.5, 20.
     assert bilinear[0].tolist() == pytest.approx([10, 12.5, 17.5, 20], abs=1)
     assert nearest.tolist() != bilinear.tolist()
@@ -101,8 +103,8 @@ def test_a_large_jpeg_that_is_scaled_down_while_decoded_stays_what_it_was(
     image = Image.fromarray(ramp).convert(mode)
     image.save(tmp_path / "ramp.jpg", quality=95)
     image.save(tmp_path / "ramp.png")
-    from_jpeg = decode(tmp_path / "ramp.jpg", size=32, resample="bilinear").astype(int)
-    from_png = decode(tmp_path / "ramp.png", size=32, resample="bilinear").astype(int)
+    from_jpeg = decode(tmp_path / "ramp.jpg", size=32, resample="bilinear").pixels.astype(int)
+    from_png = decode(tmp_path / "ramp.png", size=32, resample="bilinear").pixels.astype(int)
     assert np.abs(from_jpeg - from_png).max() <= 4
 
 
@@ -116,7 +118,7 @@ def test_jpeg_images_are_what_pillow_makes_of_them(
     with Image.open(tmp_path / "image.jpg") as opened:
         opened.draft("RGB", (224, 224))
         scaled = opened.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
-    found = decode(tmp_path / "image.jpg", size=224, resample="bilinear")
+    found = decode(tmp_path / "image.jpg", size=224, resample="bilinear").pixels
     assert np.abs(found.astype(int) - np.asarray(scaled)).max() <= (height > width)
 
 
@@ -162,7 +164,7 @@ def test_the_cache_holds_the_decoded_images_in_table_order(
     assert cache.errors == {}
     assert cache.pixels.shape == (6, 8, 8, 3)
     for row, path in enumerate(table.paths):
-        expected = decode(Path(path), size=8, resample="bilinear")
+        expected = decode(Path(path), size=8, resample="bilinear").pixels
         np.testing.assert_array_equal(cache.pixels[row], expected)
 
 
@@ -253,7 +255,7 @@ def test_a_changed_file_is_decoded_again(table: ImageTable, tmp_path: Path, chan
         Image.fromarray(noise(40, 40, seed=9)).save(path)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     after = build_cache(table, tmp_path / "cache", size=8)
-    np.testing.assert_array_equal(after.pixels[1], decode(path, size=8, resample="bilinear"))
+    np.testing.assert_array_equal(after.pixels[1], decode(path, size=8, resample="bilinear").pixels)
     assert (after.pixels[1] != before.pixels[1]).any()
     np.testing.assert_array_equal(after.pixels[2:], before.pixels[2:])
 

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,15 +33,98 @@ def test_endings_of_images_are_taken_in_any_case_and_at_any_depth(tmp_path: Path
     assert not notes
 
 
-def test_files_that_are_no_images_are_counted_unless_hidden(tmp_path: Path) -> None:
-    touch(tmp_path, "1.jpg", ".DS_Store", "Thumbs.db", "2.tif", "noending", ".cache/3.jpg")
+def test_files_that_are_no_images_are_counted_unless_left_by_a_system(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", ".DS_Store", "Thumbs.db", "a/desktop.ini", "2.txt", "noending")
+    touch(tmp_path, ".cache/3.jpg", "__MACOSX/1.jpg", "a/__MACOSX/._4.jpg", "._1.jpg")
     paths, (note,) = image_files(tmp_path)
     assert [path.name for path in paths] == ["1.jpg"]
     assert note.text == (
-        f"{tmp_path}: 3 files without an image's ending, left out:"
-        " ['2.tif', 'Thumbs.db', 'noending']"
+        f"{tmp_path}: 2 files without an image's ending, left out: ['2.txt', 'noending']"
     )
     assert not note.grave
+
+
+def test_every_kind_of_file_that_can_be_decoded_is_an_image(tmp_path: Path) -> None:
+    names = ["a.jfif", "b.bmp", "c.gif", "d.webp", "e.TIF", "f.tiff", "g.jp2", "h.dcm"]
+    touch(tmp_path, *names)
+    paths, notes = image_files(tmp_path)
+    assert [path.name for path in paths] == names
+    assert not notes
+    assert [i.image_id for i in images_of_split(tmp_path, "train")[0]] == list("abcdefgh")
+
+
+def test_dicom_files_without_an_ending_are_known_by_their_content(tmp_path: Path) -> None:
+    for name in ("IM0001", "1.2.840.113619.2"):
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM" + bytes(8))
+    touch(tmp_path, "LICENSE", "3.14")
+    images, (note,) = images_of_split(tmp_path, "train")
+    assert [image.image_id for image in images] == ["1.2.840.113619.2", "IM0001"]
+    assert note.text.endswith("left out: ['3.14', 'LICENSE']")
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(tmp_path / "IM0001", "IM0001")
+    assert image_files(archive)[0] == [archive / "IM0001"]
+
+
+def test_a_link_upwards_is_followed_once(tmp_path: Path) -> None:
+    touch(tmp_path, "train/DRCT/a.jpg", "train/DRXR/b.jpg", "valid/v.jpg")
+    (tmp_path / "train/DRCT/up").symlink_to("..")  # train itself
+    (tmp_path / "train/DRCT/above").symlink_to("../..")  # what train lies in
+    (tmp_path / "train/DRCT/aside").symlink_to("../DRXR")
+    images, (note,) = images_by_category(tmp_path / "train", "train")
+    assert {i.image_id: i.category for i in images} == {"a": "DRCT", "b": "DRXR"}
+    assert note.text == (
+        f"{tmp_path}/train: 3 links to a folder that was read already, not followed:"
+        " ['DRCT/above', 'DRCT/aside', 'DRCT/up']"
+    )
+
+
+def test_linked_folders_and_files_are_followed_and_broken_links_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "store/DRCT/a.jpg", "store/b.jpg", "train/DRMR/c.jpg")
+    (tmp_path / "train/DRCT").symlink_to(tmp_path / "store/DRCT")
+    (tmp_path / "train/b.jpg").symlink_to(tmp_path / "store/b.jpg")
+    (tmp_path / "train/gone.jpg").symlink_to(tmp_path / "store/gone.jpg")
+    images, notes = images_by_category(tmp_path / "train", "train")
+    assert {i.image_id: i.category for i in images} == {"a": "DRCT", "b": "", "c": "DRMR"}
+    assert notes[0].grave
+    assert notes[0].text == (
+        f"{tmp_path}/train: 1 link to a file that is not there, left out: ['gone.jpg']"
+    )
+
+
+def test_links_that_go_round_in_a_circle_are_broken_ones(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "b").symlink_to("c")
+    (tmp_path / "c").symlink_to("b")
+    paths, (note,) = image_files(tmp_path)
+    assert [path.name for path in paths] == ["a.jpg"]
+    assert note.text == f"{tmp_path}: 2 links to a file that is not there, left out: ['b', 'c']"
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(folder)
+
+    monkeypatch.setattr("corpus.readers.files.os.scandir", refuse)
+    with pytest.raises(
+        CorpusError, match=rf"^{tmp_path}: may not be read; change its permissions$"
+    ):
+        image_files(tmp_path)
+
+
+def test_two_categories_on_the_way_to_an_image_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "train/DRCT/DRXR/a.jpg")
+    with pytest.raises(CorpusError, match=r"a\.jpg: folders of two categories on its way, DRCT an"):
+        images_by_category(tmp_path / "train", "train")
+
+
+def test_a_category_unpacked_into_itself_is_taken_once(tmp_path: Path) -> None:
+    touch(tmp_path, "train/DRCT/DRCT/a.jpg", "train/DRCT/b.jpg")
+    images, (note,) = images_by_category(tmp_path / "train", "train")
+    assert [image.category for image in images] == ["DRCT", "DRCT"]
+    assert note.text == "train: a category's folder inside itself, taken once: DRCT/DRCT (1)"
 
 
 def test_a_missing_folder_has_no_images(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from core.errors import CorpusError
 from corpus.readers.layouts import LAYOUTS, read_corpus
 
 # The files that make each layout, and the words for it.
-SMALL = {
+SMALL: dict[str, tuple[dict[str, Any], str]] = {
     "2020": (
         {
             "train/DRCT/a.jpg": "",
@@ -15,6 +18,15 @@ SMALL = {
             "Validation-Concepts.txt": "v\tC1\n",
         },
         "ImageCLEF 2019/20",
+    ),
+    "2021": (
+        {
+            "Training-Images/a.jpg": "",
+            "Validation-Images/v.jpg": "",
+            "Training_Set_Concepts.csv": "a,C1\n",
+            "Validation_Set_Concepts.csv": "v,C1\n",
+        },
+        "ImageCLEF 2021",
     ),
     "2022": (
         {
@@ -61,6 +73,17 @@ SMALL = {
         },
         "ROCO v1",
     ),
+    "parquet": (
+        {
+            f"data/{split}-00000-of-00001.parquet": {
+                "image": [{"bytes": b"x", "path": None}],
+                "image_id": [image_id],
+                "cui": [["C1"]],
+            }
+            for split, image_id in (("train", "a"), ("validation", "v"))
+        },
+        "Hugging Face parquet",
+    ),
     "manifest": (
         {
             "somewhere/a.jpg": "",
@@ -76,7 +99,10 @@ def lay(root: Path, name: str) -> Path:
     for file, content in SMALL[name][0].items():
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+        if isinstance(content, dict):
+            pq.write_table(pa.table(content), path)
+        else:
+            path.write_text(content, encoding="utf-8")
     return root
 
 
@@ -95,7 +121,8 @@ def test_a_layout_is_recognised_and_no_other_fits(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("layout", "files"), [("2019", "2020"), ("2024", "2025"), ("2022", "2022")]
+    ("layout", "files"),
+    [("2019", "2020"), ("2024", "2025"), ("rocov2", "2025"), ("2022", "2022"), ("2021", "2021")],
 )
 def test_a_layout_may_be_named_by_any_of_its_years(tmp_path: Path, layout: str, files: str) -> None:
     assert read_corpus(lay(tmp_path, files), layout=layout).layout == SMALL[files][1]
@@ -130,11 +157,13 @@ def test_a_folder_without_a_layout_is_refused_with_all_that_was_looked_for(tmp_p
     assert str(refused.value) == (
         f"{tmp_path}: no layout of a corpus; looked for"
         " Training-Concepts.txt, train/<DRXX>/ (ImageCLEF 2019/20);"
+        " Training_Set_Concepts.csv (ImageCLEF 2021);"
         " concept_detection_train.csv (ImageCLEF 2022);"
         " concept_detection_train_labels.csv (ImageCLEF 2023);"
         " train_concepts.csv (ImageCLEF 2024/25);"
         " dev_concept/concepts.csv (ImageCLEF 2026);"
         " data/train/radiology/cuis.txt (ROCO v1);"
+        " data/train-00000-of-00001.parquet (Hugging Face parquet);"
         " manifest.csv, manifest.tsv, manifest.parquet (manifest)"
     )
 
@@ -142,6 +171,12 @@ def test_a_folder_without_a_layout_is_refused_with_all_that_was_looked_for(tmp_p
 def test_a_corpus_one_folder_below_is_pointed_to(tmp_path: Path) -> None:
     lay(tmp_path / "unpacked", "2020")
     with pytest.raises(CorpusError, match=rf"there is one in {tmp_path}/unpacked$"):
+        read_corpus(tmp_path)
+
+
+def test_a_corpus_two_folders_below_is_pointed_to(tmp_path: Path) -> None:
+    lay(tmp_path / "ROCOv2/v2", "2025")
+    with pytest.raises(CorpusError, match=rf"there is one in {tmp_path}/ROCOv2/v2$"):
         read_corpus(tmp_path)
 
 
@@ -153,17 +188,28 @@ def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
         read_corpus(tmp_path / "corpus.zip")
 
 
+def test_archives_in_a_folder_without_a_layout_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ImageCLEF2020.zip").touch()
+    with pytest.raises(
+        CorpusError, match=r"no layout of a corpus, but 1 archive \['ImageCLEF2020.zip'\]: unpack"
+    ):
+        read_corpus(tmp_path)
+
+
 def test_a_folder_that_two_layouts_fit_is_refused_until_one_is_named(tmp_path: Path) -> None:
     lay(lay(tmp_path, "2022"), "2025")
     with pytest.raises(
-        CorpusError, match=r"more than one layout fits: 2022 \(ImageCLEF 2022\), 2025 \(ImageC"
+        CorpusError,
+        match=r"more than one layout fits: 2022 \(ImageCLEF 2022\), 2025 \(ImageC.*--layout 2022",
     ):
         read_corpus(tmp_path)
     assert read_corpus(tmp_path, layout="2025").edition == 2025
 
 
 def test_an_unknown_layout_is_refused_with_those_known(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"no layout '2018'; known: 2020, 2022, .*, 2019, 2024$"):
+    with pytest.raises(
+        CorpusError, match=r"no layout '2018'; known: 2020, 2021, .*, 2019, 2024, roc"
+    ):
         read_corpus(tmp_path, layout="2018")
 
 

@@ -9,7 +9,7 @@ from corpus.readers.annotations import Annotations
 from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note
-from corpus.readers.reading import Reading, make_reading
+from corpus.readers.reading import Reading, make_reading, regrouped
 
 CATEGORIES = ("DRAN", "DRCO", "DRCT", "DRMR", "DRPE", "DRUS", "DRXR")
 
@@ -186,15 +186,70 @@ def test_a_table_fills_in_the_category_that_no_folder_names() -> None:
     assert reading.table.categories == ("DRUS", "")
 
 
-def test_groups_that_cross_into_test_are_refused() -> None:
-    rows = {"a": {"group": "p2"}, "v": {"group": "p2"}, "t": {"group": "p3"}, "b": {"group": "p3"}}
+CROSSING = {
+    "a": {"group": "p2"},
+    "v": {"group": "p2"},
+    "t": {"group": "p3"},
+    "b": {"group": "p3"},
+}
+
+
+def read_crossing(*, strict: bool) -> Reading:
     found = [image("a"), image("b"), image("v", "valid"), image("t", "test")]
     train: dict[str, Concepts] = {"a": ("C1",), "b": ("C1",)}
-    with pytest.raises(CorpusError, match=r"1 group with images in more than one.*'p3'"):
-        read(found, train, {"v": ("C1",)}, annotations=[said(rows)])
+    return read(found, train, {"v": ("C1",)}, annotations=[said(CROSSING)], strict=strict)
+
+
+def test_groups_that_cross_keep_their_split_and_are_counted() -> None:
+    reading = read_crossing(strict=False)
+    assert reading.table.splits == ("train", "train", "valid", "test")
+    note = next(note for note in reading.notes if "more than one split" in note)
+    assert note.startswith("2 groups with images in more than one split: ['p2', 'p3'];")
+    assert "train and valid: 1 group (1 and 1 images), train and test: 1 group" in note
+    assert "corpus/crossing_groups.csv" in note
+
+
+def test_a_strict_reading_refuses_groups_that_cross_and_names_the_remedies() -> None:
+    with pytest.raises(CorpusError, match=r"2 groups with .*'p3'.*`deal`.*leave --strict away"):
+        read_crossing(strict=True)
 
 
 def test_notes_of_the_files_come_before_those_of_the_table() -> None:
     reading = read([image("a")], {"a": ()}, notes=[Note("first")])
     assert reading.notes[0] == "first"
     assert reading.notes[1].startswith("train: 1 image known to have no concept")
+
+
+def test_a_column_becomes_the_groups() -> None:
+    found = [image("a"), image("b"), image("c", "valid"), image("d", "test")]
+    rows = {"a": {"PMCID": "P1"}, "b": {"PMCID": "P1"}, "c": {"PMCID": ""}, "d": {"PMCID": "P2"}}
+    reading = read(
+        found, {"a": ("C1",), "b": ("C1",)}, {"c": ("C1",)}, annotations=[said(rows, "PMCID")]
+    )
+    assert reading.table.groups == ("a", "b", "c", "d")
+    grouped = regrouped(reading, "pmcid", strict=True)
+    assert grouped.table.groups == ("P1", "P1", "c", "P2")
+    assert grouped.notes[len(reading.notes) :] == (
+        "groups by PMCID: 2 groups",
+        "groups by PMCID: 1 image without a value, each a group of its own: ['c']",
+    )
+    with pytest.raises(CorpusError, match=r"--group-by study: no such column; .* \['PMCID'\]"):
+        regrouped(reading, "study", strict=False)
+
+
+def test_groups_by_a_column_that_cross_the_splits_are_counted() -> None:
+    found = [image("a"), image("b", "test")]
+    rows = {"a": {"PMCID": "P1"}, "b": {"PMCID": "P1"}}
+    reading = read(found, {"a": ("C1",)}, annotations=[said(rows, "PMCID")])
+    assert (
+        "1 group with images in more than one split"
+        in regrouped(reading, "PMCID", strict=False).notes[-1]
+    )
+    with pytest.raises(CorpusError, match="refused by a strict reading: 1 group with images in"):
+        regrouped(reading, "PMCID", strict=True)
+
+
+def test_a_column_without_a_value_makes_no_groups() -> None:
+    reading = read([image("a")], {"a": ("C1",)}, annotations=[said({"a": {"x": ""}}, "x")])
+    with pytest.raises(CorpusError, match="--group-by x: no image has a value in that column"):
+        regrouped(reading, "x", strict=False)

@@ -160,3 +160,13 @@ def test_a_source_fitted_on_the_same_patient_is_refused() -> None:
 def test_an_image_outside_the_table_is_refused() -> None:
     with pytest.raises(AlignmentError, match=r"1 of 1 images are not in the image table: \['x'\]"):
         check_out_of_sample([source("t1", images=("x",))], TABLE)
+
+
+def test_images_of_test_are_compared_by_their_ids_alone() -> None:
+    table = replace(TABLE, splits=("train", "train", "train", "test", "valid"))
+    check_out_of_sample([source("t3", images=("v1",)), source("t3", images=("v1", "v2"))], table)
+    with pytest.raises(LeakageError, match=r"1 of 1 images were used to fit it: \['v1'\]"):
+        check_out_of_sample([source("v1", images=("v1",))], table)
+    shared = replace(table, groups=("p2", "", "p2", "p2", "p2"))
+    with pytest.raises(LeakageError, match=r"1 of 1 images share a group .* \['v2'\]"):
+        check_out_of_sample([source("t3", images=("v1", "v2"))], shared)

@@ -114,16 +114,53 @@ def test_the_secondary_score_keeps_fifteen_concepts(tmp_path: Path) -> None:
     # c: missed: 0. So (2/3 + 0) / 2.
     truth: Lines = [("a", "C0040405;C1"), ("b", "C2"), ("c", "C0041618")]
     run: Lines = [("a", "C0040405;C0024485;C1"), ("b", "C0040405"), ("c", "C1")]
+    second = as_file(tmp_path / "manual.csv", ",", [("ID", "CUIs"), *truth])
     for year in (2025, 2026):
-        found = score(tmp_path, year, run, truth)
+        found = score(tmp_path, year, run, truth, secondary_truth=second)
         assert (found.secondary_f1, found.n_secondary) == ((2 / 3 + 0.0) / 2, 2)
     assert len(SECONDARY_CONCEPTS) == 15
 
 
-def test_without_a_secondary_concept_there_is_no_secondary_score(tmp_path: Path) -> None:
-    for year in (2020, 2022, 2025):
-        found = score(tmp_path, year, RUN, TRUTH)
+def test_the_secondary_score_is_that_of_the_manual_list(tmp_path: Path) -> None:
+    # A program read the captions: on b it missed the chest, on d it found one that nobody chose.
+    # Against the manual list a 1, b 1, c 1, d 2*1/(2+1): 11/12 = 0.9167, what the official script
+    # prints. Against the other truth b would be 2*1/(2+1) as well: 10/12 = 0.8333.
+    ct, chest = "C0040405", "C0817096"
+    run: Lines = [("a", ct), ("b", f"{ct};{chest}"), ("c", "C0041618"), ("d", f"{ct};{chest}")]
+    truth: Lines = [("a", ct), ("b", ct), ("c", "C0041618"), ("d", ct)]
+    manual: Lines = [
+        ("ID", "CUIs"),
+        ("a", ct),
+        ("b", f"{ct};{chest}"),
+        ("c", "C0041618"),
+        ("d", ct),
+    ]
+    second = as_file(tmp_path / "concepts_manual.csv", ",", manual)
+    for year in (2025, 2026):
+        found = score(tmp_path, year, run, truth, secondary_truth=second)
+        assert found.secondary_f1 == (1 + 1 + 1 + 2 / 3) / 4
+        assert round(found.secondary_f1, 4) == 0.9167
+        assert round(found.f1, 4) == 0.8333
+
+
+def test_without_a_truth_of_its_own_there_is_no_secondary_score(tmp_path: Path) -> None:
+    run: Lines = [("a", "C0040405")]
+    for year in (2020, 2022, 2025, 2026):
+        found = score(tmp_path, year, run, run)
         assert (found.secondary_f1, found.n_secondary) == (None, 0)
+
+
+def test_a_secondary_truth_without_such_a_concept_is_refused(tmp_path: Path) -> None:
+    second = as_file(tmp_path / "second.csv", ",", [("ID", "CUIs"), *TRUTH])
+    for year in (2025, 2026):
+        with pytest.raises(CorpusError, match=r"second\.csv: no image has one of the 15 concepts"):
+            score(tmp_path, year, RUN, TRUTH, secondary_truth=second)
+
+
+def test_an_edition_without_a_secondary_score_takes_no_truth_of_it(tmp_path: Path) -> None:
+    for year in (2020, 2022, 2023):
+        with pytest.raises(ConfigError, match=rf"edition {year}: has no secondary score"):
+            score(tmp_path, year, RUN, TRUTH, secondary_truth=tmp_path / "second.csv")
 
 
 def test_the_secondary_score_can_have_a_truth_of_its_own(tmp_path: Path) -> None:

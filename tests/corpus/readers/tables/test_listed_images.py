@@ -90,6 +90,12 @@ def test_a_file_beside_an_image_is_not_taken_for_it(folder: Path) -> None:
         read(folder, "path,split,concepts", "img/x.jpg,train,C1")
 
 
+def test_a_file_that_is_missing_from_a_folder_is_not_taken_from_above_it(folder: Path) -> None:
+    (folder / "x.jpg").touch()
+    with pytest.raises(CorpusError, match="no file for any of its 1 image"):
+        read(folder, "path,split,concepts", "img/x.jpg,train,C1")
+
+
 def test_file_names_in_several_folders_give_ids_with_the_folder(folder: Path) -> None:
     for split in ("train", "valid"):
         (folder / split).mkdir()

@@ -1,4 +1,4 @@
-"""Readers of the ImageCLEFmed Caption corpora: 2019 and 2020, and those since 2022.
+"""Readers of the ImageCLEFmed Caption corpora: 2019 and 2020, those since 2022, and ROCOv2.
 
 Of 2019 and 2020:
 
@@ -15,20 +15,23 @@ Those since 2022 have no categories; what the concepts tell of them is learnt by
     year      images                         concept lists
     2022      train/ valid/ test/            *concept_detection_{train,valid}.csv, TAB
     2023      images/{train,valid,test}/     *concept_detection_{train,valid}_labels.csv, TAB
-    2024/25   train/ valid/ test/            {train,valid}_concepts.csv, comma
+    2024/25, ROCOv2   train/ valid/ test/    {train,valid}_concepts.csv, comma
     2026      dev_concept/images/ (train and valid), test/images/
                                              dev_concept/concepts.csv, comma
 
 Their lists have a header; names of concepts are optional (`concepts.csv` in 2022, `cui_mapping.csv`
 since). For 2022 to 2025 the images may lie in the folders of either year, at any depth, or all
-together in `images/` with the split in the id, as in 2026.
+together in `images/` with the split in the id, as in 2026. A split's folder may have another of its
+usual names (`train_images/`, `Training-Images/`), and may still be a zip, which is read in place:
+see `corpus.readers.releases.places`.
 
 Lists of concepts that people chose, `{train,valid}_concepts_manual.csv` (ROCOv2, 2023 to 2025) or
-`concepts_manual.csv` (2026), are read for the category of the images alone.
+`concepts_manual.csv` (2026), are read for the category of the images alone. Where the articles are
+told, in `license_information.csv` (ROCOv2) or `attribution.csv` (2026), their PMCID is metadata.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +39,7 @@ from core.categories import CATEGORIES
 from core.errors import CorpusError
 from core.images import SPLITS
 from core.labels import Concepts
-from corpus.readers.annotations import read_annotations
+from corpus.readers.annotations import Annotations, annotate, read_annotations
 from corpus.readers.concept_lists import (
     COMMA_LIST,
     TAB_LIST,
@@ -51,11 +54,14 @@ from corpus.readers.files import (
     image_files,
     images_by_category,
     images_of_split,
+    name_of_image,
     require_file,
 )
 from corpus.readers.modality import MANUAL_LIST, manual_of, read_manual_lists
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
+from corpus.readers.releases.places import looked_in, places_of
+from corpus.readers.tables.sheet import read_sheet
 
 LAYOUT = "ImageCLEF 2019/20"
 
@@ -82,14 +88,13 @@ def read_imageclef_2020(folder: Path, *, strict: bool = False) -> Reading:
     Raises:
         CorpusError: a file is missing or malformed, or files contradict each other.
     """
-    lists = {
-        split: read_concept_list(require_file(folder, name), TAB_LIST)
-        for split, name in _LISTS.items()
-    }
+    lists = _lists_of(folder, _LISTS, TAB_LIST)
     names, notes = read_names(find_file(folder, *_NAMES))
+    places = places_of(folder)
+    notes += places.notes
     found = []
     for split in SPLITS:
-        images, noted = images_by_category(folder / split, split)
+        images, noted = images_by_category(places.of_split[split], split)
         found += images
         notes += noted
     if truth := find_file(folder, _TRUTH):
@@ -103,7 +108,20 @@ def read_imageclef_2020(folder: Path, *, strict: bool = False) -> Reading:
         annotations=read_annotations(folder),
         notes=notes,
         strict=strict,
+        looked_in=looked_in(folder),
     )
+
+
+def _lists_of(folder: Path, endings: Mapping[str, str], form: ListForm) -> dict[str, ConceptList]:
+    """The lists of train and, where there is one, of valid.
+
+    Raises:
+        CorpusError: that of train is missing, or one is malformed.
+    """
+    lists = {"train": read_concept_list(require_file(folder, endings["train"]), form)}
+    if path := find_file(folder, endings["valid"]):
+        lists["valid"] = read_concept_list(path, form)
+    return lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +164,14 @@ EDITION_2025 = EditionLayout(
     form=COMMA_LIST,
     names=("cui_mapping.csv", "cui_names.csv"),
 )
+LAYOUT_ROCOV2 = "ROCOv2"
 LAYOUT_2026 = "ImageCLEF 2026"
 LOOKED_FOR_2026 = "dev_concept/concepts.csv"
 
 _LABELLED = ("train", "valid")
 _SPLIT_IN_ID = re.compile(r"_(train|valid|test)_")
+_ARTICLES = ("license_information.csv", "attribution.csv")
+_OF_ARTICLES = ("pmcid", "license", "licence")  # columns worth keeping; the others are long texts
 
 
 def is_edition(folder: Path, edition: EditionLayout) -> bool:
@@ -159,49 +180,108 @@ def is_edition(folder: Path, edition: EditionLayout) -> bool:
 
 
 def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) -> Reading:
-    """A corpus of 2022 to 2025.
+    """A corpus of 2022 to 2025, or ROCOv2.
 
     Raises:
         CorpusError: a file is missing or malformed, files contradict each other, or the split of
             an image cannot be told.
     """
-    lists = {
-        split: read_concept_list(
-            require_file(folder, edition.concepts.format(split=split)), edition.form
-        )
-        for split in _LABELLED
-    }
+    endings = {split: edition.concepts.format(split=split) for split in SPLITS}
+    lists = _lists_of(folder, endings, edition.form)
     names, notes = read_names(find_file(folder, *edition.names))
-    found, noted = _images_of(folder)
-    if truth := find_file(folder, edition.concepts.format(split="test")):
+    found, noted = _images_of(folder, lists)
+    notes += noted
+    if truth := find_file(folder, endings["test"]):
         notes.append(Note(f"{truth.name}: not read, the test images stay unlabelled"))
+    if second := find_file(folder, f"test_{MANUAL_LIST}"):
+        notes.append(Note(f"{second.name}: not read; score takes it by --secondary-truth"))
+    articles, unread = _articles(folder)
     return make_reading(
         found,
         lists,
-        layout=edition.layout,
+        layout=LAYOUT_ROCOV2 if _is_rocov2(lists, articles) else edition.layout,
         edition=edition.year,
         names=names,
-        annotations=read_annotations(folder),
-        notes=[*notes, *noted],
+        annotations=[*read_annotations(folder), *articles],
+        notes=[*notes, *unread],
         strict=strict,
         manual=read_manual_lists(folder, _LABELLED),
+        looked_in=looked_in(folder, further=f", in images/ with {_SHOWN}"),
     )
 
 
-def _images_of(folder: Path) -> tuple[list[FoundImage], list[Note]]:
-    """Images of `<split>/` and of `images/`, whose own folders or ids name the split."""
-    found, notes = [], []
+_SHOWN = "_<split>_ in the id"
+
+
+def _is_rocov2(lists: Mapping[str, ConceptList], articles: Iterable[Annotations]) -> bool:
+    """Whether ids say so, or say nothing and a file on licences is there, as ROCOv2 has one."""
+    first = next(iter(lists["train"].concepts)).lower()
+    return first.startswith("rocov2") or (bool(list(articles)) and "imageclef" not in first)
+
+
+def _articles(*folders: Path) -> tuple[list[Annotations], list[Note]]:
+    """The article that each image is taken from, by what its release says of licences."""
+    found: list[Annotations] = []
+    notes: list[Note] = []
+    for path in (find_file(folder, *_ARTICLES) for folder in dict.fromkeys(folders)):
+        if path is None:
+            continue
+        sheet = read_sheet(path, known={"id", "imageid", *_OF_ARTICLES})
+        key = next((name for name in sheet.header if name.lower() in ("id", "image_id")), None)
+        kept = [name for name in sheet.header if name.lower() in _OF_ARTICLES]
+        if key is None or not kept:
+            notes.append(Note(f"{path.name}: no columns ID and PMCID, not read"))
+            continue
+        rows = {
+            place: {"image_id": row[key] or "", **{name: row[name] or "" for name in kept}}
+            for place, row in sheet.dicts().items()
+        }
+        found.append(annotate(path, header=["image_id", *kept], rows=rows, ignored=()))
+        notes += sheet.notes
+    return found, notes
+
+
+def _images_of(
+    folder: Path, lists: Mapping[str, ConceptList]
+) -> tuple[list[FoundImage], list[Note]]:
+    """Images of each split's own places, and of `images/`, whose folders or ids name the split."""
+    together = folder / "images"
+    places = places_of(folder, together)
+    found: list[FoundImage] = []
+    notes = list(places.notes)
     for split in SPLITS:
-        images, noted = images_of_split(folder / split, split)
+        images, noted = images_of_split(places.of_split[split], split)
         found += images
         notes += noted
-    paths, noted = image_files(folder / "images")
-    n_above = len((folder / "images").absolute().parts)
-    for path in paths:
-        first = path.parts[n_above]
-        split = first if first in SPLITS else _split_in(path)
-        found.append(FoundImage(image_id=path.stem, path=path, split=split))
-    return found, notes + noted
+    apart = {place.name for of_split in places.of_split.values() for place in of_split}
+    for place in _holders(folder):
+        paths, noted = image_files(place)
+        n_above = len(place.absolute().parts)
+        inner = [path for path in paths if path.parts[n_above] not in apart or place != together]
+        found += [_told(path, lists) for path in inner]
+        notes += noted if inner or not apart else []
+    return found, notes
+
+
+def _holders(home: Path) -> list[Path]:
+    """Where the images of several splits lie together: `images/`, else `images.zip`."""
+    if (home / "images").is_dir() or not home.is_dir():
+        return [home / "images"]
+    return [path for path in home.iterdir() if path.name.lower() == "images.zip"]
+
+
+def _told(path: Path, lists: Mapping[str, ConceptList]) -> FoundImage:
+    """An image with the split that a folder, its id or a list tells.
+
+    Raises:
+        CorpusError: none of them tells it.
+    """
+    image_id = name_of_image(path.name)
+    above = [name for name in path.parts[:-1] if name in SPLITS]
+    listed = [split for split, one in lists.items() if image_id in one.concepts]
+    in_id = _SPLIT_IN_ID.findall(image_id)
+    split = in_id[-1] if in_id else listed[0] if listed else above[-1] if above else _split_in(path)
+    return FoundImage(image_id=image_id, path=path, split=split)
 
 
 def _split_in(path: Path) -> str:
@@ -217,7 +297,7 @@ def _split_in(path: Path) -> str:
 def is_imageclef_2026(folder: Path) -> bool:
     """Whether `dev_concept/` is there, or the folder is it."""
     home = _home_2026(folder)
-    return (home / "concepts.csv").is_file() and (home / "images").is_dir()
+    return (home / "concepts.csv").is_file() and bool(_holders(home))
 
 
 def _home_2026(folder: Path) -> Path:
@@ -238,19 +318,27 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
     both = read_concept_list(home / "concepts.csv", COMMA_LIST)
     lists, notes = _divide(both)
     names, noted = read_names(find_file(home, "cui_mapping.csv"))
-    paths, ignored = image_files(home / "images")
-    found = [FoundImage(image_id=p.stem, path=p, split=_split_in(p)) for p in paths]
-    test, noted_in_test = images_of_split(folder / "test", "test")
+    found, test_places = [], places_of(folder, home)
+    notes = [*notes, *noted, *test_places.notes]
+    for place in _holders(home):
+        paths, ignored = image_files(place)
+        found += [
+            FoundImage(image_id=name_of_image(p.name), path=p, split=_split_in(p)) for p in paths
+        ]
+        notes += ignored
+    test, noted_in_test = images_of_split(test_places.of_split["test"], "test")
+    articles, unread = _articles(folder, home)
     return make_reading(
         [*found, *test],
         lists,
         layout=LAYOUT_2026,
         edition=2026,
         names=names,
-        annotations=read_annotations(folder, home),
-        notes=[*notes, *noted, *ignored, *noted_in_test],
+        annotations=[*read_annotations(folder, home), *articles],
+        notes=[*notes, *noted_in_test, *unread],
         strict=strict,
         manual=_manual_2026(home),
+        looked_in={"test": f"test/images/, {looked_in(folder)['test']}"},
     )
 
 

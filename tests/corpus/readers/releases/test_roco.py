@@ -4,9 +4,9 @@ import pytest
 
 from core.errors import CorpusError
 from corpus.readers.concept_lists import ROCO_LIST, read_concept_list
-from corpus.readers.roco import is_roco, read_roco
+from corpus.readers.releases.roco import is_roco, read_roco
 
-REAL_LIST = Path(__file__).parents[4] / "shared" / "roco" / "validation_cuis.txt"
+REAL_LIST = Path(__file__).parents[5] / "shared" / "roco" / "validation_cuis.txt"
 
 
 @pytest.fixture
@@ -45,6 +45,25 @@ def test_the_radiology_images_are_read_from_the_repository_or_its_data(
         "cuis.txt: 1 image of train without a file, left out: ['ROCO_00011']",
         "train: 1 image known to have no concept, kept: ['ROCO_00010']",
     )
+
+
+@pytest.mark.parametrize("name", ["data", "all_data"])
+def test_the_revised_lists_and_the_folder_of_kaggle_are_read(data: Path, name: str) -> None:
+    for path in data.rglob("cuis.txt"):
+        path.rename(path.with_name("cuis_tp_revised.txt"))
+    data.rename(data.parent / name)
+    assert is_roco(data.parent)
+    reading = read_roco(data.parent)
+    assert reading.table.concepts == (("C1", "C2"), (), ("C1",), None)
+    assert reading.notes[0].startswith("test/radiology/cuis_tp_revised.txt: not read")
+
+
+def test_several_revisions_of_a_list_are_refused(data: Path) -> None:
+    home = data / "train/radiology"
+    (home / "cuis.txt").rename(home / "cuis_a.txt")
+    (home / "cuis_b.txt").touch()
+    with pytest.raises(CorpusError, match=r"several revisions of cuis\.txt: \['cuis_a\.txt', "):
+        read_roco(data)
 
 
 def test_images_not_yet_downloaded_are_asked_for(data: Path) -> None:

@@ -1,10 +1,12 @@
+import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from core.errors import CorpusError
-from corpus.readers.imageclef import (
+from corpus.readers.releases.imageclef import (
     EDITION_2022,
     EDITION_2023,
     EDITION_2025,
@@ -17,7 +19,7 @@ from corpus.readers.imageclef import (
     read_imageclef_2026,
 )
 
-RADBENCH = Path(__file__).parents[4] / "shared" / "radbench"
+RADBENCH = Path(__file__).parents[5] / "shared" / "radbench"
 
 
 @pytest.fixture
@@ -116,17 +118,43 @@ def test_the_names_of_2019_and_its_lack_of_categories_are_accepted(tmp_path: Pat
     )
 
 
-@pytest.mark.parametrize("name", ["Training-Concepts.txt", "Validation-Concepts.txt"])
-def test_a_missing_list_is_named(corpus: Path, name: str) -> None:
-    (corpus / name).unlink()
+def test_a_missing_list_is_named(corpus: Path) -> None:
+    (corpus / "Training-Concepts.txt").unlink()
     assert is_imageclef_2020(corpus)
-    with pytest.raises(CorpusError, match=f"no file {name}; put it there"):
+    with pytest.raises(CorpusError, match=r"no file Training-Concepts\.txt; put it there"):
         read_imageclef_2020(corpus)
 
 
+def test_without_a_list_of_valid_its_images_are_unlabelled(corpus: Path) -> None:
+    (corpus / "Validation-Concepts.txt").unlink()
+    assert read_imageclef_2020(corpus).table.concepts[3:5] == (None, None)
+    shutil.rmtree(corpus / "valid")
+    reading = read_imageclef_2020(corpus)
+    assert reading.table.splits == ("train",) * 3 + ("test",) * 2
+    assert (
+        "valid: no image; looked for valid/, valid_images/ and valid_images.zip in"
+        f" {corpus}" in reading.notes
+    )
+
+
+@pytest.mark.parametrize("name", ["validation", "Val", "Validation-Images", "valid_images"])
+def test_a_folder_of_a_split_may_have_another_name(corpus: Path, name: str) -> None:
+    (corpus / "valid").rename(corpus / name)
+    assert read_imageclef_2020(corpus).table.splits[3:5] == ("valid", "valid")
+
+
 def test_a_missing_folder_of_a_split_is_named(corpus: Path) -> None:
-    (corpus / "valid").rename(corpus / "validation")
-    with pytest.raises(CorpusError, match=r"any of its 2 ids, first 'R_3'; check the folder of v"):
+    (corpus / "valid").rename(corpus / "elsewhere")
+    with pytest.raises(
+        CorpusError,
+        match=r"any of its 2 ids, first 'R_3'; check the folder of valid; looked for valid/, vali",
+    ):
+        read_imageclef_2020(corpus)
+
+
+def test_images_by_other_names_than_the_list_has_are_shown(corpus: Path) -> None:
+    (corpus / "Training-Concepts.txt").write_text("X_1\tC1\n")
+    with pytest.raises(CorpusError, match=r"first 'X_1'; .* where files are named like 'R_1.jpg'"):
         read_imageclef_2020(corpus)
 
 
@@ -282,9 +310,9 @@ def test_an_id_that_does_not_tell_its_split_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_list_is_named_since_2022(tmp_path: Path) -> None:
     lay(tmp_path, CORPUS_2025)
-    (tmp_path / "valid_concepts.csv").unlink()
+    (tmp_path / "train_concepts.csv").unlink()
     assert is_edition(tmp_path, EDITION_2025)
-    with pytest.raises(CorpusError, match=r"no file valid_concepts.csv; put it there"):
+    with pytest.raises(CorpusError, match=r"no file train_concepts.csv; put it there"):
         read_edition(tmp_path, EDITION_2025)
 
 
@@ -310,7 +338,17 @@ def test_2026_is_read_from_the_folder_above_or_from_dev_concept(
     )
     assert reading.table.concepts[:3] == (("C1", "C2"), ("C1",), ("C1",))
     assert reading.names == {"C1": "Chest"}
-    assert reading.notes == (() if test else ("test: no image",))
+    places = f"test/images/, test/, test_images/ and test_images.zip in {tmp_path / below}"
+    assert reading.notes == (() if test else (f"test: no image; looked for {places}",))
+
+
+@pytest.mark.parametrize("place", ["test/images", "test", "test_images", "Test-Images/a/b"])
+def test_the_test_images_of_2026_lie_in_one_of_several_places(tmp_path: Path, place: str) -> None:
+    lay(tmp_path, {n: text for n, text in CORPUS_2026.items() if not n.startswith("test")})
+    lay(tmp_path, {f"{place}/x_2026_test_1.jpg": ""})
+    reading = read_imageclef_2026(tmp_path)
+    assert reading.table.image_ids[-1] == "x_2026_test_1"
+    assert reading.notes == ()
 
 
 def test_2026_counts_what_needs_mending_once(tmp_path: Path) -> None:
@@ -327,3 +365,110 @@ def test_2026_refuses_an_id_without_a_split(tmp_path: Path) -> None:
     lay(tmp_path, {**CORPUS_2026, "dev_concept/concepts.csv": "ID,CUIs\nx_9,C1\n"})
     with pytest.raises(CorpusError, match=r"concepts.csv: id 'x_9' does not say _train_, _valid_"):
         read_imageclef_2026(tmp_path)
+
+
+ROCOV2 = {
+    **{f"{s}_concepts.csv": f"ID,CUIs\nROCOv2_2023_{s}_1,C1\n" for s in ("train", "valid", "test")},
+    "train_concepts_manual.csv": "ID,CUIs\nROCOv2_2023_train_1,C0040405\n",
+    "test_concepts_manual.csv": "ID,CUIs\nROCOv2_2023_test_1,C0040405\n",
+    "train_captions.csv": 'ID,Caption\nROCOv2_2023_train_1,"CT, of the chest"\n',
+    "cui_mapping.csv": 'CUI,Canonical name\nC1,"Foramen Ovale, Patent"\n',
+    "license_information.csv": (
+        "ID,PMCID,Attribution,Link\n"
+        'ROCOv2_2023_train_1,PMC1,"CC BY [Muacevic et al., 2022]",https://x\n'
+        "ROCOv2_2023_test_1,PMC3,CC BY,https://y\n"
+    ),
+}
+IMAGES = {split: f"ROCOv2_2023_{split}_1.jpg" for split in ("train", "valid", "test")}
+
+
+def check_rocov2(folder: Path) -> None:
+    reading = read_edition(folder, EDITION_2025)
+    table = reading.table
+    assert (reading.layout, reading.edition) == ("ROCOv2", 2025)
+    assert table.image_ids == tuple(f"ROCOv2_2023_{s}_1" for s in ("train", "valid", "test"))
+    assert table.splits == ("train", "valid", "test")
+    assert table.concepts == (("C1",), ("C1",), None)
+    assert table.taught_categories == ("DRCT", "", "")
+    assert reading.names == {"C1": "Foramen Ovale, Patent"}
+    assert table.metadata == {"PMCID": ("PMC1", "", "PMC3")}
+    assert reading.notes[:2] == (
+        "test_concepts.csv: not read, the test images stay unlabelled",
+        "test_concepts_manual.csv: not read; score takes it by --secondary-truth",
+    )
+    assert "license_information.csv: 1 image without a row, values missing: ['ROCOv2_" in "".join(
+        reading.notes
+    )
+
+
+@pytest.mark.parametrize("place", ["{s}", "{s}_images/{s}", "{s}_images", "images/{s}_images"])
+def test_rocov2_is_read_wherever_its_images_lie(tmp_path: Path, place: str) -> None:
+    lay(tmp_path, ROCOV2)
+    lay(tmp_path, {f"{place.format(s=s)}/{name}": "" for s, name in IMAGES.items()})
+    check_rocov2(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "inner"),
+    [
+        ("{s}_images.zip", "{s}/"),
+        ("{s}_images.zip", ""),
+        ("{s}.zip", "a/b/"),
+        ("ROCOv2_{s}_images.ZIP", "{s}_images/"),
+    ],
+)
+def test_rocov2_is_read_with_its_images_still_zipped(tmp_path: Path, name: str, inner: str) -> None:
+    lay(tmp_path, ROCOV2)
+    for split, image in IMAGES.items():
+        with zipfile.ZipFile(tmp_path / name.format(s=split), "w") as archive:
+            archive.writestr(inner.format(s=split) + image, b"x")
+            archive.writestr(f"__MACOSX/{image}", b"junk")
+            archive.writestr(inner.format(s=split) + f"._{image}", b"junk")
+            archive.writestr(inner.format(s=split) + "Thumbs.db", b"junk")
+    check_rocov2(tmp_path)
+
+
+def test_an_archive_that_is_unpacked_beside_is_not_read(tmp_path: Path) -> None:
+    lay(tmp_path, {**ROCOV2, **{f"{s}_images/{s}/{name}": "" for s, name in IMAGES.items()}})
+    with zipfile.ZipFile(tmp_path / "train_images.zip", "w") as archive:
+        archive.writestr(f"train/{IMAGES['train']}", b"x")
+    reading = read_edition(tmp_path, EDITION_2025)
+    assert reading.notes[0] == "train_images.zip: not read, train_images/ lies beside it"
+    assert len(reading.table) == 3
+
+
+def test_images_of_all_splits_in_one_zip_are_told_apart_by_id_or_list(tmp_path: Path) -> None:
+    lay(tmp_path, {**CORPUS_2025, "train_concepts.csv": "ID,CUIs\nodd,C1\n"})
+    shutil.rmtree(tmp_path / "train")
+    shutil.rmtree(tmp_path / "valid")
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for name in ("images/odd.jpg", "images/x_valid_1.jpg"):
+            archive.writestr(name, b"x")
+    table = read_edition(tmp_path, EDITION_2025).table
+    assert (table.image_ids, table.splits) == (
+        ("odd", "x_valid_1", "x_test_1"),
+        ("train", "valid", "test"),
+    )
+
+
+def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path) -> None:
+    lay(tmp_path, {**ROCOV2, "train_images.zip": "half a download"})
+    with pytest.raises(CorpusError, match=r"train_images.zip: not a whole zip \(.*\); download"):
+        read_edition(tmp_path, EDITION_2025)
+
+
+def test_a_file_on_licences_without_articles_is_passed_over(tmp_path: Path) -> None:
+    lay(tmp_path, {**CORPUS_2025, "license_information.csv": "Name,Link\nx,y\n"})
+    reading = read_edition(tmp_path, EDITION_2025)
+    assert reading.notes == ("license_information.csv: no columns ID and PMCID, not read",)
+    assert reading.table.metadata == {}
+
+
+def test_the_articles_of_2026_are_read(tmp_path: Path) -> None:
+    attribution = "ID,PMCID,License\nx_2026_train_9,PMC7,CC BY\n"
+    lay(tmp_path, {**CORPUS_2026, "dev_concept/attribution.csv": attribution})
+    table = read_imageclef_2026(tmp_path).table
+    assert table.metadata == {
+        "PMCID": ("PMC7", "", "", ""),
+        "License": ("CC BY", "", "", ""),
+    }

@@ -3,13 +3,15 @@
     data/<split>/radiology/images/<id>.jpg     train, validation, test
     data/<split>/radiology/cuis.txt            ID<TAB><TAB>CUI<TAB>CUI
 
+On Kaggle `data/` is `all_data/`; later revisions of the lists go by `cuis_<revision>.txt`.
+
 Images are downloaded one by one by the corpus' own script and some are always gone: the notes count
 them. The non-radiology images are no part of the task and are not looked at.
 """
 
 from pathlib import Path
 
-from core.errors import CorpusError
+from core.errors import CorpusError, first_few
 from corpus.readers.annotations import read_annotations
 from corpus.readers.concept_lists import ROCO_LIST, read_concept_list
 from corpus.readers.files import images_of_split
@@ -25,12 +27,28 @@ _LIST = "cuis.txt"
 
 
 def is_roco(folder: Path) -> bool:
-    """Whether a split of ROCO is there, in the folder or in its `data/`."""
+    """Whether a split of ROCO is there, in the folder, in its `data/` or in its `all_data/`."""
     return any((_home(folder) / name / "radiology").is_dir() for name in _FOLDERS.values())
 
 
 def _home(folder: Path) -> Path:
-    return folder / "data" if (folder / "data").is_dir() else folder
+    inner = [folder / name for name in ("data", "all_data")]
+    return next((home for home in inner if home.is_dir()), folder)
+
+
+def _list_in(home: Path) -> Path:
+    """The list of a split: `cuis.txt`, or the one revision of it that is there.
+
+    Raises:
+        CorpusError: there are several revisions.
+    """
+    revised = sorted(home.glob("cuis*.txt"))
+    if (home / _LIST) in revised or not revised:
+        return home / _LIST
+    if len(revised) > 1:
+        names = first_few(path.name for path in revised)
+        raise CorpusError(f"{home}: several revisions of {_LIST}: {names}; keep one")
+    return revised[0]
 
 
 def read_roco(folder: Path, *, strict: bool = False) -> Reading:
@@ -43,9 +61,9 @@ def read_roco(folder: Path, *, strict: bool = False) -> Reading:
         CorpusError: a file is missing or malformed, or files contradict each other.
     """
     homes = {split: _home(folder) / name / "radiology" for split, name in _FOLDERS.items()}
-    lists = {
-        split: read_concept_list(homes[split] / _LIST, ROCO_LIST) for split in ("train", "valid")
-    }
+    lists = {"train": read_concept_list(_list_in(homes["train"]), ROCO_LIST)}
+    if homes["valid"].is_dir():
+        lists["valid"] = read_concept_list(_list_in(homes["valid"]), ROCO_LIST)
     found, notes = [], []
     for split, home in homes.items():
         images, noted = images_of_split(home / "images", split)
@@ -55,8 +73,10 @@ def read_roco(folder: Path, *, strict: bool = False) -> Reading:
             )
         found += images
         notes += noted
-    if (homes["test"] / _LIST).is_file():
-        notes.append(Note(f"test/radiology/{_LIST}: not read, the test images stay unlabelled"))
+    if (truth := _list_in(homes["test"])).is_file():
+        notes.append(
+            Note(f"test/radiology/{truth.name}: not read, the test images stay unlabelled")
+        )
     return make_reading(
         found,
         lists,

@@ -1,0 +1,1 @@
+"""DICOM files: found by content, read as pixels, and the little of their headers that is kept."""

@@ -1,0 +1,311 @@
+"""A picture out of whatever file it lies in: upright, opaque, 8 bits a channel.
+
+What a file is, its content says. Plain grey and RGB images of 8 bits come out as they are; of all
+others it is remarked what was done to show them.
+"""
+
+import re
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from core.errors import ImageError
+from core.runs.decoding import USUAL, Background, Decoding, Frame, frame_index
+from core.storage.packed import read_bytes
+from corpus.dicom.files import is_dicom
+from corpus.dicom.pixels import read_pixels
+from corpus.images.deep import DeepImage, read_deep, refuse_huge
+from corpus.images.scale import bilinear
+from corpus.images.window import between, window
+
+Pixels = npt.NDArray[np.uint8]
+Resample = Literal["bilinear", "nearest"]
+
+_MOST_PIXELS = 400_000_000  # 400 MB of grey levels, and as much again while they are scaled
+
+_BROKEN = (
+    OSError, SyntaxError, ValueError, RuntimeError, LookupError, ArithmeticError, EOFError,
+    TypeError, AttributeError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+"""What decoders raise on broken files."""
+
+_TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+"""Where Pillow finds the orientation."""
+
+_NAMED = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF",
+    ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".dcm": "DICOM",
+}  # fmt: skip
+"""Formats that the end of a name promises."""
+
+_MODES = {
+    "1": "1-bit", "L": "grey", "LA": "grey with transparency", "P": "palette",
+    "PA": "palette with transparency", "RGBA": "RGB with transparency", "I;16": "grey 16-bit",
+    "I": "grey 32-bit", "F": "grey float",
+}  # fmt: skip
+
+_PILLOW = re.compile(r"PIL\b")
+
+_SINGLE, _EVEN_ALL_OVER = "a single pixel", "one colour all over"
+_MISNAMED = " by its content, whatever its name says"
+
+_FAINT = 64  # grey levels between a colour and a background on which it can hardly be seen
+_EVEN = 8  # grey levels within which a picture has one colour
+
+_LEVELS = {"black": 0, "white": 255}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as it is meant to be seen.
+
+    Attributes:
+        pixels: (H, W) or (H, W, 3), uint8, upright.
+        kind: format, colours and bits of the file, in words.
+        remarks: what was done to show it, a fixed text each; what differs from image to image
+            stands in brackets at its end.
+    """
+
+    pixels: Pixels
+    kind: str
+    remarks: tuple[str, ...] = ()
+
+
+def decode(path: Path, *, size: int, resample: Resample, decoding: Decoding = USUAL) -> Decoded:
+    """An image scaled to (size, size, 3), uint8.
+
+    Nothing is cropped: radiographs have findings at their margins. Grey images fill three equal
+    channels. Images of more than 8 bits are shown through `corpus.images.window`.
+
+    Raises:
+        ImageError: the file is missing, not an image, or cut short; the file is named.
+    """
+    draft = None if resample == "nearest" else size  # lets the JPEG decoder scale down first
+    picture = read_picture(path, draft=draft, decoding=decoding)
+    if resample == "nearest":
+        nearest = Image.fromarray(picture.pixels).resize((size, size), Image.Resampling.NEAREST)
+        square = np.asarray(nearest.convert("RGB"))
+    else:
+        square = bilinear(picture.pixels, size)
+    return Decoded(square, picture.kind, (*picture.remarks, *_of_whole(picture.pixels, square)))
+
+
+def read_picture(path: Path, *, draft: int | None = None, decoding: Decoding = USUAL) -> Decoded:
+    """An image in its own size, or in one near to it.
+
+    Args:
+        path: the file, or its place in an archive.
+        draft: side of the square it will be scaled to, so that a JPEG need not be decoded in full.
+        decoding: what the file leaves open.
+
+    Raises:
+        ImageError: the file is missing, not an image, or cut short; the file is named.
+    """
+    _silence()
+    try:
+        content = read_bytes(path)
+        picture = _read(content, draft=draft, decoding=decoding)
+    except ImageError as error:
+        raise ImageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not an image") from None
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path}: cannot be decoded ({reason})") from None
+    found, promised = picture.kind.split(" ", 1)[0], _NAMED.get(path.suffix.lower())
+    if promised and found != promised and (found, promised) != ("MPO", "JPEG"):
+        remark = f"{found}{_MISNAMED}"
+        return Decoded(picture.pixels, picture.kind, (remark, *picture.remarks))
+    return picture
+
+
+def _silence() -> None:
+    """Keep what Pillow warns of off the terminal: what matters is remarked or refused here.
+
+    For good, not for a block: blocks of several threads undo each other's.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # `refuse_huge` says the same in a line that names the file
+    if not any(f[0] == "ignore" and f[3] == _PILLOW for f in warnings.filters):
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+
+
+def _read(content: bytes, *, draft: int | None, decoding: Decoding) -> Decoded:
+    if is_dicom(content):
+        pixels, remarks = read_pixels(content, frame=decoding.frame or "middle")
+        return Decoded(pixels, "DICOM grey" if pixels.ndim == 2 else "DICOM RGB", remarks)
+    page: Frame = decoding.frame or "first"
+    if deep := read_deep(content, frame=page, most_pixels=_MOST_PIXELS):
+        return _shown(deep, content, page, background=decoding.background)
+    with Image.open(BytesIO(content)) as image:
+        refuse_huge(image.size, _MOST_PIXELS)
+        if draft is not None:
+            image.draft("RGB", (draft, draft))
+        remarks = _to_frame(image, page)
+        kind = _kind(image, content)
+        orientation = _orientation(image) if image.format == "TIFF" else 1  # Pillow will turn it
+        image.load()
+        if orientation == 1:
+            orientation = _orientation(image)
+            pixels, further = _opaque(image, decoding.background)
+            pixels = _upright(pixels, orientation)
+        else:
+            pixels, further = _opaque(image, decoding.background)
+    turned = _turn_remarks(orientation)
+    return Decoded(pixels, kind, (*remarks, *turned, *further))
+
+
+def _kind(image: Image.Image, content: bytes) -> str:
+    words = _MODES.get(image.mode, image.mode)
+    if image.format == "PNG" and image.mode in ("L", "P") and content[24] < 8:
+        words += f" {content[24]}-bit"
+    if "transparency" in image.info:
+        words += ", a transparent colour"
+    return f"{image.format} {words}"
+
+
+def _to_frame(image: Image.Image, frame: Frame) -> tuple[str, ...]:
+    """Go to the frame that is asked for."""
+    if image.format == "JPEG":
+        return ()
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames < 2:
+        return ()
+    image.seek(frame_index(frame, n_frames))
+    return (_frame_remark(frame, n_frames),)
+
+
+def _frame_remark(frame: Frame, n_frames: int) -> str:
+    which = f"page {frame} or the last" if isinstance(frame, int) else f"{frame} page"
+    return f"{which} of several, or frame of an animation (of {n_frames})"
+
+
+def _orientation(image: Image.Image) -> int:
+    """As in EXIF, 1 for upright."""
+    if image.format != "TIFF" and not _TAGGED & image.info.keys():
+        return 1
+    try:
+        found = image.getexif().get(274, 1)
+    except _BROKEN:
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _turn_remarks(orientation: int) -> tuple[str, ...]:
+    return () if orientation == 1 else ("turned upright by the EXIF tag",)
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Pixels (H, W) or (H, W, 3), turned and mirrored as EXIF asks for."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _opaque(image: Image.Image, background: Background) -> tuple[Pixels, tuple[str, ...]]:
+    """The pixels of a loaded image, (H, W) where it is grey and (H, W, 3) where not."""
+    clear = image.info.get("transparency")
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        if not isinstance(clear, int):
+            return window(values)
+        seen = values != clear
+        pixels, remarks = window(values, used=seen)
+        on, further = _over(pixels, seen.astype(np.float32), background)
+        return on, (*remarks, *further)
+    if image.mode in ("RGBa", "La"):
+        image = image.convert(image.mode.upper())
+    if (clear is not None and image.mode not in ("RGBA", "LA")) or image.mode == "PA":
+        image = image.convert("RGBA")
+    if image.mode in ("RGBA", "LA"):
+        bands = np.asarray(image)
+        colours = bands[..., 0] if image.mode == "LA" else bands[..., :3]
+        if bands[..., -1].min() == 255:
+            return np.ascontiguousarray(colours), ()
+        return _over(colours, bands[..., -1].astype(np.float32) / 255, background)
+    if image.mode == "1":
+        return np.asarray(image.convert("L")), ()
+    return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), ()
+
+
+def _over(
+    colours: Pixels, alpha: npt.NDArray[np.float32], background: Background
+) -> tuple[Pixels, tuple[str, ...]]:
+    """Colours on a background; where that would hide a picture, on the other one."""
+    if float(alpha.min()) == 1:
+        return colours, ()
+    if float(alpha.max()) == 0:
+        return colours, ("transparent everywhere: shown as if it were not",)
+    seen = colours[alpha > 0]
+    darkest, brightest = seen.min(axis=0), seen.max(axis=0)
+    text = f"transparent pixels put on {background}"
+    if np.all(brightest.astype(int) - darkest <= _EVEN):  # all that can be seen is in the alpha
+        level = float(np.mean(seen))
+        if abs(level - _LEVELS[background]) < _FAINT:
+            background = "white" if background == "black" else "black"
+        text = f"a picture in its transparency alone, put on {background}"
+    share = alpha if colours.ndim == 2 else alpha[..., None]
+    mixed = colours * share + _LEVELS[background] * (1 - share)
+    return np.rint(mixed).astype(np.uint8), (text,)
+
+
+def _shown(deep: DeepImage, content: bytes, frame: Frame, *, background: Background) -> Decoded:
+    """The picture of a file whose values have more than 8 bits."""
+    remarks = () if deep.n_frames < 2 else (_frame_remark(frame, deep.n_frames),)
+    if deep.is_cmyk:
+        most = np.iinfo(deep.values.dtype).max if deep.values.dtype.kind in "ui" else 1
+        inks = between(deep.values, low=0, high=float(most)).astype(np.uint16)
+        found = ((255 - inks[..., :3]) * (255 - inks[..., 3:]) + 127) // 255
+        pixels, further = found.astype(np.uint8), ("inks of more than 8 bits as RGB",)
+    else:
+        seen = None if deep.alpha is None or not deep.alpha.any() else deep.alpha > 0
+        pixels, further = window(deep.values, used=seen, inverted=deep.inverted)
+    if deep.alpha is not None:
+        pixels, composed = _over(pixels, deep.alpha, background)
+        further = (*further, *composed)
+    orientation = deep.orientation
+    if any(tag in content for tag in (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")):
+        with Image.open(BytesIO(content)) as header:
+            orientation = _orientation(header)
+    if orientation not in range(1, 9):
+        orientation = 1
+    pixels = _upright(pixels, orientation)
+    return Decoded(pixels, deep.kind, (*remarks, *_turn_remarks(orientation), *further))
+
+
+def remark_kind(remark: str) -> str:
+    """What a remark has in common with those of other images.
+
+    Example:
+        >>> remark_kind("outliers cut off (9 values)")
+        'outliers cut off'
+    """
+    return remark.partition(" (")[0]
+
+
+def changes_pixels(remark: str) -> bool:
+    """Whether a remark tells of more than the bare bytes of the file."""
+    return remark not in (_SINGLE, _EVEN_ALL_OVER) and not remark.endswith(_MISNAMED)
+
+
+def _of_whole(pixels: Pixels, square: Pixels) -> tuple[str, ...]:
+    """What is strange of a picture as a whole."""
+    if pixels.shape[0] * pixels.shape[1] == 1:
+        return (_SINGLE,)
+    middle = square[len(square) // 2]
+    if (middle != middle[0]).any() or (square != middle[0]).any():
+        return ()
+    return (_EVEN_ALL_OVER,)
