@@ -76,7 +76,11 @@ def score(
     ] = False,
     workspace: Annotated[
         Path | None,
-        typer.Option("-w", "--workspace", help="Score also without images like those of train."),
+        typer.Option(
+            "-w",
+            "--workspace",
+            help="Score also without images like those of train; or the manifest's corpus.",
+        ),
     ] = None,
 ) -> None:
     """Give the official score of a submission, bit for bit; or that on labels of your own."""

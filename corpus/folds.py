@@ -72,6 +72,14 @@ def assign_folds(table: ImageTable, *, n_folds: Mapping[str, int], seed: int) ->
     return folds
 
 
+def _remedy(split: str, n_groups: int) -> str:
+    """What makes folds possible where there are fewer groups than folds."""
+    setting, least = ("folds", 3) if split == LABELLED else (f"{split}_folds", 2)
+    if n_groups >= least:
+        return f"ask for fewer: `prepare --set {setting}={n_groups}`"
+    return f"it takes {least} at least: more labelled images, or a finer column group, or none"
+
+
 def deal_shares(table: ImageTable, *, shares: Sequence[float], seed: int) -> Folds:
     """A part for every image, so that the parts have these shares of all images.
 
@@ -93,14 +101,6 @@ def deal_shares(table: ImageTable, *, shares: Sequence[float], seed: int) -> Fol
     rng = np.random.default_rng([seed, len(_FOLDED)])
     wanted = np.array(shares, dtype=np.float64)
     return _spread(counts, n_folds=len(shares), rng=rng, shares=wanted)[group_of]
-
-
-def _remedy(split: str, n_groups: int) -> str:
-    """What makes folds possible where there are fewer groups than folds."""
-    setting, least = ("folds", 3) if split == LABELLED else (f"{split}_folds", 2)
-    if n_groups >= least:
-        return f"ask for fewer: `prepare --set {setting}={n_groups}`"
-    return f"it takes {least} at least: more labelled images, or a finer column group, or none"
 
 
 def _group_counts(part: ImageTable, group_of: npt.NDArray[np.intp]) -> csr_array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.storage.caches import machine_code as compiled
+from core.storage.caches import machine_code
 from corpus.duplicates.features import SIDE, Box, Floats, Pixels
 
 STEPS = 8  # Gauss-Newton steps at most, on each of two smoothnesses
@@ -52,7 +52,7 @@ def align(
     return found
 
 
-@compiled
+@machine_code
 def _align_all(fixed: Pixels, moving: Pixels, starts: Any, found: Floats) -> None:
     for row in range(len(fixed)):
         still, other = fixed[row].astype(np.float32), moving[row].astype(np.float32)
@@ -65,7 +65,7 @@ def _align_all(fixed: Pixels, moving: Pixels, starts: Any, found: Floats) -> Non
             found[row] = max(found[row], _likeness(still, other, finer))
 
 
-@compiled
+@machine_code
 def _smooth(image: Floats, radius: int) -> Floats:
     """Means of squares of 2 radius + 1 pixels, those outside left out, twice."""
     source = image
@@ -91,7 +91,7 @@ def _smooth(image: Floats, radius: int) -> Floats:
     return source
 
 
-@compiled
+@machine_code
 def _lay_over(fixed: Floats, moving: Floats, place: Any, stride: int) -> None:
     """Move `place` (4,) to where the moving image, gain and offset aside, is nearest."""
     half = SIDE / 2
@@ -170,7 +170,7 @@ def _lay_over(fixed: Floats, moving: Floats, place: Any, stride: int) -> None:
             return
 
 
-@compiled
+@machine_code
 def _likeness(fixed: Floats, moving: Floats, place: Any) -> float:
     """Correlation of the images' detail, or of the images where that is lower."""
     laid = np.zeros((SIDE, SIDE), np.float32)
@@ -199,7 +199,7 @@ def _likeness(fixed: Floats, moving: Floats, place: Any) -> float:
     return min(whole, fine)
 
 
-@compiled
+@machine_code
 def _detail(image: Floats) -> Floats:
     """What is finer than anatomy, its strength made even: a skull's rim is not all there is."""
     fine = _smooth(image, 1) - _smooth(image, 4)
@@ -207,7 +207,7 @@ def _detail(image: Floats) -> Floats:
     return (fine / (strength + FAINT)).astype(np.float32)
 
 
-@compiled
+@machine_code
 def _correlation(one: Floats, other: Floats, seen: Floats) -> float:
     n = seen.sum()
     if n < 0.7 * SIDE * SIDE:

@@ -46,9 +46,10 @@ def members(detector: SaveRun, fused: SaveRun) -> None:
 def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Workspace) -> None:
     made = run(generated, workspace)
     assert {path.name for path in made.folder.iterdir()} == {
-        "belief.json", "config.json", "decision.json", "fallback.json", "forecast.csv",
-        "forecast_images.csv", "members.csv", "meta.json", "predictions", "reliability.csv",
-        "rules_f1.csv", "stacker", "submission-2020.txt", "thresholds.json", "valid_f1.csv",
+        "belief.json", "concepts.csv", "config.json", "decision.json", "fallback.json",
+        "forecast.csv", "forecast_images.csv", "members.csv", "meta.json", "predictions",
+        "reliability.csv", "rules_f1.csv", "stacker", "submission-2020.txt", "thresholds.json",
+        "valid_f1.csv",
     }  # fmt: skip
     meta = read_meta(made.folder)
     assert list(meta["members"]) == ["prior", "one-hot", "global", "DRCT"]

@@ -190,7 +190,7 @@ def test_what_does_not_see_metadata_is_the_same_with_it(
         probs.append(Predictions.load(fused.folder / "predictions" / "valid").probs)
         encoders.append((fused.folder / "metadata.json").read_bytes())
         fused.folder.rename(tmp_path / f"{name}-{metadata}")  # so that it is made again
-    np.testing.assert_array_equal(*probs)
+    np.testing.assert_array_equal(probs[0], probs[1])
     assert encoders[0] == encoders[1]
 
 

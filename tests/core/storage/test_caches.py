@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[3]
 KERNEL = (
     "from core.storage.caches import machine_code, settle_caches\n"
     "{before}\n"
-    "import ensembles.solvers.line_search, corpus.images.cache\n"
+    "import ensembles.solvers.line_search, corpus.images.scale\n"
     "import numpy as np\n"
-    "print(corpus.images.cache.scaled(np.full((4, 4), 7, np.uint8), 2).tolist())"
+    "print(corpus.images.scale.scaled(np.full((4, 4), 7, np.uint8), 2).tolist())"
 )
 
 
