@@ -29,7 +29,7 @@ from benchmarks.bench_retrieval import memory_mib
 from benchmarks.training_work import environment
 from corpus.duplicates.features import SIDE, Pixels
 from corpus.duplicates.search import find_copies
-from corpus.images.cache import decode
+from corpus.images.decode import decode
 from corpus.phantom.write import draw_corpus
 
 N_DRAWN = 1_000
@@ -49,7 +49,7 @@ def bases(real: Path | None) -> Pixels:
 
 def thumbnails(paths: list[Path]) -> Pixels:
     """(N, 64, 64) brightness."""
-    return np.stack([decode(path, size=SIDE, resample="bilinear")[..., 0] for path in paths])
+    return np.stack([decode(path, size=SIDE, resample="bilinear").pixels[..., 0] for path in paths])
 
 
 def cut(image: npt.NDArray[np.float64], rng: np.random.Generator, *, most: float) -> Pixels:
