@@ -93,6 +93,8 @@ def deal_shares(table: ImageTable, *, shares: Sequence[float], seed: int) -> Fol
     rng = np.random.default_rng([seed, len(_FOLDED)])
     wanted = np.array(shares, dtype=np.float64)
     return _spread(counts, n_folds=len(shares), rng=rng, shares=wanted)[group_of]
+
+
 def _remedy(split: str, n_groups: int) -> str:
     """What makes folds possible where there are fewer groups than folds."""
     setting, least = ("folds", 3) if split == LABELLED else (f"{split}_folds", 2)

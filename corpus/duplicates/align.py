@@ -6,6 +6,8 @@ candidates saw the two; then the correlation of what is finer than anatomy decid
 over each other as a whole, but not in their ribs.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 

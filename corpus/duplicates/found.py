@@ -19,7 +19,8 @@ from core.runs.workspace import Corpus
 from core.storage.folders import new_folder
 from corpus.duplicates.features import SIDE, Pixels
 from corpus.duplicates.search import FLAT, Copies, find_copies, n_searched
-from corpus.images.cache import ImageCache, build_cache, decode
+from corpus.images.cache import ImageCache, build_cache
+from corpus.images.decode import decode
 
 SHEET = "duplicates.png"
 """The first pairs, side by side."""
@@ -131,7 +132,7 @@ def _draw(pairs: Sequence[NearDuplicate], table: ImageTable, path: Path) -> None
         left, top = number % _ACROSS * wide + 4, number // _ACROSS * high + 4
         for side, image_id in enumerate((pair.image_id, pair.other_id)):
             try:
-                pixels = decode(Path(place[image_id]), size=_WIDTH, resample="bilinear")
+                pixels = decode(Path(place[image_id]), size=_WIDTH, resample="bilinear").pixels
             except ImageError:
                 continue  # gone since it was compared: its place stays white
             sheet.paste(Image.fromarray(pixels), (left + side * (_WIDTH + 2), top))
