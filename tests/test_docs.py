@@ -51,3 +51,15 @@ def test_the_readme_names_every_command_and_all_that_use_a_workspace_take_one() 
 def test_the_presets_are_documented() -> None:
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in text for name in PRESETS)
+
+
+def test_the_table_of_inputs_names_tests_that_are_there() -> None:
+    text = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "::" in line]
+    assert len(rows) >= 60
+    for row in rows:
+        assert row.count(" | ") == 2, row
+        for path, function in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row):
+            defined = (ROOT / path).read_text(encoding="utf-8")
+            assert f"def {function}(" in defined, row
+        assert re.search(r"`tests/[\w/]+\.py::\w+`", row), row
