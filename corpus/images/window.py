@@ -64,7 +64,7 @@ def window(
 ) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     """Grey levels of an image, 0 for the darkest and 255 for the brightest of its range.
 
-    What is no finite number is black. Bytes are grey levels already.
+    What is no finite number is black, and so is padding along a side. Bytes are grey levels already.
 
     Args:
         values: (H, W) or (H, W, C), whole numbers or floats; channels share a range.
@@ -89,8 +89,11 @@ def window(
         remarks.append(f"NaN or infinite, painted black ({n_missing} of {finite.size} values)")
     if not seen.size:
         return np.zeros(values.shape, np.uint8), tuple(remarks)
-    low, high, found = _range(seen)
+    low, high, padding, found = _range(seen)
     pixels = between(values, low=low, high=high, inverted=inverted)
+    bright = padding[(padding < low) if inverted else (padding > high)]
+    if len(bright) and _fills_a_side(is_padding := _all_channels(np.isin(values, bright))):
+        pixels[is_padding] = 0
     return pixels, (*remarks, *found)
 
 
@@ -122,12 +125,22 @@ def between(
     return np.where(finite, pixels, np.uint8(0))
 
 
+def _all_channels(marked: Mask) -> Mask:
+    """(H, W) of (H, W) or (H, W, C)."""
+    return marked if marked.ndim == 2 else np.asarray(marked.all(axis=2))
+
+
+def _fills_a_side(marked: Mask) -> bool:
+    """Whether pixels are a margin: of marks within the picture no side is full."""
+    return any(bool(side.all()) for side in (marked[0], marked[-1], marked[:, 0], marked[:, -1]))
+
+
 def _as_wide(used: Mask, values: Values) -> Mask:
     return used if values.ndim == 2 else np.broadcast_to(used[..., None], values.shape)
 
 
-def _range(seen: Values) -> tuple[float, float, Iterator[str]]:
-    """The values of black and white, and what is to be remarked of them."""
+def _range(seen: Values) -> tuple[float, float, npt.NDArray[np.float64], Iterator[str]]:
+    """The values of black and white, those of padding, and what is to be remarked of them."""
     bits = 8 * seen.dtype.itemsize
     kind = {"u": f"{bits}-bit", "i": f"signed {bits}-bit", "f": f"{bits}-bit float"}
     name = f"{kind[seen.dtype.kind]} values"
@@ -140,11 +153,11 @@ def _range(seen: Values) -> tuple[float, float, Iterator[str]]:
             begin = f" from {black:.6g} on" if black else ""
             text = (f"{name} that are an 8-bit image's (in steps of {step:.6g}{begin})",)
             further = _left_out(part, left_out, padding)
-            return black, black + 255 * step, iter((*text, *further))
+            return black, black + 255 * step, padding, iter((*text, *further))
     low, high = float(kept.levels[0]), float(kept.levels[-1])
     low, high = _held(inner, low, high)
     text = (f"{name}, windowed (black is {low:.6g}, white is {high:.6g})",)
-    return low, high, iter((*text, *_left_out(_inside(whole, low, high), whole, padding)))
+    return low, high, padding, iter((*text, *_left_out(_inside(whole, low, high), whole, padding)))
 
 
 def _left_out(
@@ -175,7 +188,7 @@ def _without_padding(whole: _Histogram) -> tuple[_Histogram, npt.NDArray[np.floa
     """The values between those that stand for no pixel, and those.
 
     Padding is a value or two at one end, as far from all others as those reach, or a quarter of
-    that where the value is less than that of air.
+    that where no other is less than 0, or than air.
     """
     first, last = 0, len(whole.levels)
     for n in range(_PADDING_LEVELS, 0, -1):
@@ -202,7 +215,8 @@ def _is_far(whole: _Histogram, first: int, last: int, *, below: bool) -> bool:
     reach = part.levels[end] - part.levels[begin]
     levels = whole.levels
     gap = levels[first] - levels[first - 1] if below else levels[last] - levels[last - 1]
-    least = _GAP if below and levels[first - 1] < _THINNEST <= levels[first] else 1
+    parted = below and any(levels[first - 1] < edge <= levels[first] for edge in (0, _THINNEST))
+    least = _GAP if parted else 1
     return bool(gap > least * reach > 0)
 
 

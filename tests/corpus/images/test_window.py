@@ -174,6 +174,36 @@ def test_values_below_that_of_air_are_padding(padding: int, step: int) -> None:
     assert remarks[1] == f"padding left out of the window (800 values of {padding})"
 
 
+def test_a_negative_value_under_no_other_is_padding() -> None:
+    values = np.linspace(0, 1, 4800, dtype=np.float32).reshape(60, 80)
+    padded = np.concatenate([np.full((5, 80), -1, np.float32), values])
+    pixels, remarks = window(padded)
+    np.testing.assert_array_equal(pixels[5:], window(values)[0])
+    assert remarks[1] == "padding left out of the window (400 values of -1)"
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_bright_margin_is_black_and_bright_letters_are_not(colours: bool) -> None:
+    values = smooth().astype(np.uint16) * 16
+    values[20:30, 20:25] = 65535  # letters
+    values = np.repeat(values[..., None], 3, axis=2) if colours else values
+    pixels, remarks = window(values)
+    assert (pixels[20:30, 20:25] == 255).all()
+    assert remarks[1].startswith("padding left out of the window")
+    values[:, -4:] = 65535
+    margin, _ = window(values)
+    assert not margin[:, -4:].any()
+    np.testing.assert_array_equal(margin[30:, :-4], pixels[30:, :-4])
+
+
+def test_padding_is_black_where_the_largest_value_is_black_too() -> None:
+    values = smooth().astype(np.int16) * 8 - 1000
+    values[:10] = -32768
+    pixels, _ = window(values, inverted=True)
+    assert not pixels[:10].any()
+    np.testing.assert_array_equal(pixels[10:], window(values[10:], inverted=True)[0])
+
+
 def test_a_dark_ground_is_no_padding() -> None:
     values = smooth().astype(np.uint16) * 50 + 2000
     values[:30] = 0  # 2150 below the rest, which reaches over 11350
