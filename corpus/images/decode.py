@@ -47,8 +47,9 @@ _TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds the orientation."""
 
 _NAMED = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF",
-    ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".dcm": "DICOM",
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".tif": "TIFF",
+    ".tiff": "TIFF", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000",
+    ".j2k": "JPEG2000", ".pgm": "PPM", ".ppm": "PPM", ".dcm": "DICOM",
 }  # fmt: skip
 """Formats that the end of a name promises."""
 
@@ -67,6 +68,7 @@ _PILLOW = re.compile(r"PIL\b")
 
 _SINGLE, _EVEN_ALL_OVER = "a single pixel", "one colour all over"
 _MISNAMED = " by its content, whatever its name says"
+MISNAMED_DICOM = f"DICOM{_MISNAMED}"
 
 _FAINT = 64  # grey levels between a colour and a background on which it can hardly be seen
 _EVEN = 8  # grey levels within which a picture has one colour
@@ -144,6 +146,8 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, LookupError):
         return "its header is broken"
+    if text.startswith("image file is truncated"):
+        return "cut short"
     return "damaged, or cut short" if not text or text.startswith("decoder error") else text
 
 

@@ -64,7 +64,8 @@ def window(
 ) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     """Grey levels of an image, 0 for the darkest and 255 for the brightest of its range.
 
-    What is no finite number is black, and so is padding along a side. Bytes are grey levels already.
+    What is no finite number is black, and so is padding along a side. Bytes are grey levels
+    already.
 
     Args:
         values: (H, W) or (H, W, C), whole numbers or floats; channels share a range.

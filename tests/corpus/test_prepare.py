@@ -160,6 +160,20 @@ def test_the_list_of_unreadable_images_lies_in_a_file(
     assert corpus.notes[-1].endswith(f"all are listed in {workspace.corpus / 'unreadable.csv'}")
 
 
+def test_of_unreadable_images_an_example_of_each_reason_is_shown(
+    made: Prepare, manifest: Path
+) -> None:
+    made()
+    for number in range(3):
+        manifest.with_name(f"train{number}.png").write_text("no image")
+    whole = manifest.with_name("train3.png").read_bytes()
+    manifest.with_name("train3.png").write_bytes(whole[:45])
+    [note] = [note for note in made().notes if "cannot be decoded" in note]
+    assert note.count("not an image") == 1
+    assert f"{manifest.with_name('train0.png')}: not an image" in note
+    assert f"{manifest.with_name('train3.png')}: cannot be decoded" in note
+
+
 def test_what_was_done_to_show_images_is_counted(
     made: Prepare, manifest: Path, workspace: Workspace
 ) -> None:
