@@ -78,22 +78,21 @@ def stats(
     if source is None:
         if names_workspace(context):
             home.require_corpus()
-        corpus, name = named(corpus_or_phantom(home), names), "stats"
-        found = home.duplicates
+        corpus, suffix = named(corpus_or_phantom(home), names), ""
     else:
         corpus = read_unprepared(source, layout=layout, names=names)
-        name = f"stats-{source.resolve().stem}-{corpus.fingerprint}"
-        found = home.reports / name.replace("stats", "duplicates", 1)
-    lines = write_stats(corpus, home.reports / name)
+        suffix = f"-{source.resolve().stem}-{corpus.fingerprint}"
+    lines = write_stats(corpus, home.reports / f"stats{suffix}")
     if duplicates:
         from corpus.duplicates.found import write_duplicates
 
+        found = home.reports / f"duplicates{suffix}" if source else home.duplicates
         lines += write_duplicates(corpus, found, cache=home.cache)
     if sheet:
-        from corpus.images.sheet import read_remarks, write_sheet
+        from corpus.images.sheet import write_sheet
 
-        remarks = read_remarks(home.corpus) if source is None else None
-        lines += write_sheet(corpus, home.reports / f"{name}-sheet.png", remarks=remarks)
+        drawn = home.reports / f"stats{suffix}-sheet.png"
+        lines += write_sheet(corpus, drawn, prepared=None if source else home.corpus)
     typer.echo("\n".join(lines))
 
 

@@ -4,7 +4,6 @@ Whole groups are dealt, every category and concept in each split by its share, w
 that deals folds. A corpus that has train and test but no valid gets one the same way.
 """
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from core.categories import CATEGORIES
 from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
+from core.storage.arrays import write_rows
 from corpus.folds import deal_shares
 from corpus.readers.notes import count
 from corpus.readers.reading import Reading
@@ -139,11 +139,8 @@ def write_manifest(table: ImageTable, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     home = path.parent.absolute()
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        header = ["path", "split", "image_id", "category", "group", "concepts"]
-        writer.writerow([*header, *table.metadata])
-        writer.writerows(_rows(table, home))
+    header = ["path", "split", "image_id", "category", "group", "concepts", *table.metadata]
+    write_rows(draft, [header, *_rows(table, home)])
     draft.replace(path)
 
 

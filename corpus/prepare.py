@@ -1,9 +1,7 @@
 """`prepare`: reads a corpus, assigns its folds, decodes its images and writes it down, once."""
 
-import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +13,16 @@ from core.errors import ConfigError, CorpusError, as_typed, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
-from core.runs.decoding import Background, Decoding, parse_frame
+from core.runs.decoding import (
+    REMARKS_FILE,
+    UNREADABLE_FILE,
+    Background,
+    Decoding,
+    parse_frame,
+)
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
+from core.storage.arrays import write_rows
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
 from corpus.deal import NO_VALID, deal_valid
@@ -33,10 +38,10 @@ PHANTOM = "phantom corpus"
 
 _LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
 
-UNREADABLE, REMARKS = "unreadable.csv", "remarks.csv"
-"""Beside the prepared corpus: images that cannot be decoded, and why; what was done to others."""
-
-_FILES = {"images.csv", "labels.txt", "names.csv", CROSSING_FILE, UNREADABLE, REMARKS, META}
+_FILES = {
+    *("images.csv", "labels.txt", "names.csv", META),
+    *(CROSSING_FILE, UNREADABLE_FILE, REMARKS_FILE),
+}
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the last: bytes that are not UTF-8
 
@@ -282,7 +287,7 @@ def _notes(cache: ImageCache, folder: Path) -> list[str]:
         notes.append(
             f"{len(errors)} images cannot be decoded and are left out of training; in the test"
             f" split they get what their category alone says: {first_few(errors.values(), n=3)};"
-            f" all are listed in {folder / UNREADABLE}"
+            f" all are listed in {folder / UNREADABLE_FILE}"
         )
     by_kind: dict[str, list[str]] = defaultdict(list)
     for image_id in cache.image_ids:
@@ -341,14 +346,8 @@ def _save(corpus: Corpus, folder: Path, *, source: Path, cache: ImageCache) -> N
         corpus.labels.save(draft / "labels.txt")
         if len(crossing := CrossingGroups.of(corpus.table)):
             crossing.save(draft / CROSSING_FILE)
-        _write_rows(draft / "names.csv", sorted(corpus.names.items()))
+        write_rows(draft / "names.csv", sorted(corpus.names.items()))
         if cache.errors:
-            _write_rows(draft / UNREADABLE, cache.errors.items())
-        if remarks := cache.remarks:
-            rows = [(i, remark) for i in cache.image_ids for remark in remarks.get(i, ())]
-            _write_rows(draft / REMARKS, rows)
-
-
-def _write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+            write_rows(draft / UNREADABLE_FILE, cache.errors.items())
+        if cache.remarks:
+            write_rows(draft / REMARKS_FILE, cache.remark_rows())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.images import SPLITS, ImageTable
 from core.runs.workspace import Corpus, Workspace
+from core.storage.arrays import write_rows
 from core.storage.folders import is_complete, read_meta
 
 CROSSING_FILE = "crossing_groups.csv"
@@ -66,13 +67,13 @@ class CrossingGroups:
 
     def save(self, path: Path) -> None:
         """Write a csv with the columns group, split and image_ids, the last joined by `;`."""
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["group", "split", "image_ids"])
-            for group, splits in self.images.items():
-                for split in SPLITS:
-                    if split in splits:
-                        writer.writerow([group, split, ";".join(splits[split])])
+        rows = [
+            (group, split, ";".join(splits[split]))
+            for group, splits in self.images.items()
+            for split in SPLITS
+            if split in splits
+        ]
+        write_rows(path, [("group", "split", "image_ids"), *rows])
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,14 @@ class NearDuplicate:
 
 def save_duplicates(pairs: Iterable[NearDuplicate], path: Path) -> None:
     """Write a csv with a line a pair, in the order given."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(NearDuplicate)])
-        for p in pairs:
-            marks = (str(int(p.mirrored)), str(int(p.same_group)))
-            row = (p.image_id, p.split, p.other_id, p.other_split, f"{p.similarity:.4f}", *marks)
-            writer.writerow(row)
+    rows = [
+        (
+            *(p.image_id, p.split, p.other_id, p.other_split),
+            *(f"{p.similarity:.4f}", int(p.mirrored), int(p.same_group)),
+        )
+        for p in pairs
+    ]
+    write_rows(path, [[field.name for field in fields(NearDuplicate)], *rows])
 
 
 def known_duplicates(corpus: Corpus, workspace: Workspace) -> tuple[NearDuplicate, ...] | None:

@@ -24,6 +24,8 @@ from pathlib import Path
 from core.errors import CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
+from core.runs.workspace import Workspace
+from core.storage.folders import read_meta
 from corpus.readers.annotations import annotate, read_groups
 from corpus.readers.concept_lists import ConceptList, clean_concepts, mended_notes, read_names
 from corpus.readers.notes import Note, count
@@ -135,6 +137,28 @@ def read_unsplit(source: Path, *, strict: bool = False) -> Reading:
         CorpusError: as `read_manifest`, but for the column.
     """
     return _reading(read_images(_require_manifest(source), split="train"), strict=strict)
+
+
+def manifest_meant(truth: Path, workspace: Workspace) -> Path | None:
+    """The manifest that a truth names; None where it is a file in an evaluator's format.
+
+    Args:
+        truth: a path, or the word `manifest` for the one that was prepared.
+        workspace: where it was prepared.
+
+    Raises:
+        CorpusError: there is no such file, or the manifest is not where it was any more.
+        MissingStageError: nothing is prepared in the workspace.
+    """
+    if truth == Path("manifest") and not truth.exists():
+        workspace.require_corpus()
+        source = Path(read_meta(workspace.corpus, "source")["source"])
+        if not source.exists():
+            raise CorpusError(f"{source}: not there any more; give its new place with --truth")
+        return source
+    if not truth.exists():
+        raise CorpusError(f"{truth}: no such file")
+    return truth if truth.is_dir() or names_images(truth) else None
 
 
 def manifest_truth(source: Path) -> dict[str, Concepts]:
