@@ -121,5 +121,5 @@ def deal(
     refuse_overwriting(out, overwrite=overwrite)
     reading = read_archive(source, concepts=concepts, strict=strict)
     table = run(reading, config=config)
-    write_manifest(table, out)
+    write_manifest(table, out, names=reading.names)
     typer.echo("\n".join([*dealt_lines(reading, table, config=config), str(out)]))

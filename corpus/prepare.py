@@ -25,13 +25,14 @@ from core.runs.workspace import HALF, Corpus, Protocol, Workspace
 from core.storage.arrays import write_rows
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
-from corpus.deal import NO_VALID, deal_valid
+from corpus.deal import deal_valid
 from corpus.folds import assign_folds
 from corpus.images.cache import ImageCache, build_cache
 from corpus.images.decode import changes_pixels, remark_kind
 from corpus.phantom.write import draw_corpus
 from corpus.readers.layouts import read_corpus
 from corpus.readers.notes import count
+from corpus.readers.reading import NO_IMAGE
 
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""
@@ -136,23 +137,10 @@ def prepare(
         at_least=config.valid_folds if config.protocol == "holdout" else 2,
     )
     _refuse_names(table)
-    labels = _concepts(table.of(split="train"))
-    if not len(labels):
-        raise CorpusError(f"{source}: no image of the training split has concepts")
-    notes = [note for note in reading.notes if not (dealt and note.startswith(NO_VALID))] + dealt
-    if config.protocol == "crossfit":
-        n_folds = {LABELLED: config.folds}
-        labels, of_train = _concepts(table.of(split=LABELLED)), labels
-        if n_new := len(labels) - len(of_train):
-            notes.append(
-                f"{count(n_new, 'concept')} in valid only: learnt too, for the folds are of both"
-            )
-    else:
-        _refuse_crossing_valid(table)
-        splits = {"train": config.train_folds, "valid": config.valid_folds}
-        n_folds = {split: k for split, k in splits.items() if split in _labelled_splits(table)}
-    table = table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
-    table = _halve_valid(table, seed=config.seed)
+    labels, new_notes = _label_space(table, config.protocol, source)
+    table = _halve_valid(_with_folds(table, config), seed=config.seed)
+    outdated = NO_IMAGE["valid"] if dealt else None
+    notes = [n for n in reading.notes if outdated is None or not n.startswith(outdated)]
     size, decoding = config.image_size, config.decoding
     cache = build_cache(table, workspace.cache, size=size, decoding=decoding, strict=strict)
     table = _mark_readable(table, set(cache.errors))
@@ -164,12 +152,42 @@ def prepare(
         names=reading.names,
         edition=reading.edition,
         fingerprint=_fingerprint(table, config.protocol, cache, decoding),
-        notes=(*notes, *_notes(cache, workspace.corpus)),
+        notes=(*notes, *dealt, *new_notes, *_notes(cache, workspace.corpus)),
         protocol=config.protocol,
         decoding=decoding,
     )
     _save(corpus, workspace.corpus, source=source, cache=cache)
     return corpus
+
+
+def _label_space(
+    table: ImageTable, protocol: Protocol, source: Path
+) -> tuple[LabelSpace, list[str]]:
+    """The concepts that are learnt, and a note on those of valid among them.
+
+    Raises:
+        CorpusError: no image of train has concepts.
+    """
+    of_train = _concepts(table.of(split="train"))
+    if not len(of_train):
+        raise CorpusError(f"{source}: no image of the training split has concepts")
+    if protocol == "holdout":
+        return of_train, []
+    labels = _concepts(table.of(split=LABELLED))
+    if not (n_new := len(labels) - len(of_train)):
+        return labels, []
+    text = f"{count(n_new, 'concept')} in valid only: learnt too, for the folds are of both"
+    return labels, [text]
+
+
+def _with_folds(table: ImageTable, config: PrepareConfig) -> ImageTable:
+    """The table with its folds, along which the protocol learns and judges."""
+    n_folds = {LABELLED: config.folds}
+    if config.protocol == "holdout":
+        _refuse_crossing_valid(table)
+        splits = {"train": config.train_folds, "valid": config.valid_folds}
+        n_folds = {split: k for split, k in splits.items() if split in _labelled_splits(table)}
+    return table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
 
 
 def corpus_or_phantom(workspace: Workspace) -> Corpus:

@@ -21,9 +21,7 @@ CROSSING_FILE = "crossing_groups.csv"
 
 DUPLICATES_FILE = "duplicates.csv"
 
-SplitPair = tuple[str, str]
-
-SPLIT_PAIRS: tuple[SplitPair, ...] = tuple(combinations(SPLITS, 2))
+_SPLIT_PAIRS: tuple[tuple[str, str], ...] = tuple(combinations(SPLITS, 2))
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class CrossingGroups:
         Example: `train and test: 2 groups (5 and 3 images)`.
         """
         parts = []
-        for one, other in SPLIT_PAIRS:
+        for one, other in _SPLIT_PAIRS:
             if shared := self.between(one, other):
                 n, m = (sum(len(self.images[g][s]) for g in shared) for s in (one, other))
                 groups = "1 group" if len(shared) == 1 else f"{len(shared):,} groups"
@@ -128,7 +126,7 @@ def known_duplicates(corpus: Corpus, workspace: Workspace) -> tuple[NearDuplicat
 def counted_duplicates(pairs: Collection[NearDuplicate]) -> str:
     """Pairs and images by pair of splits, in words; those within a group are counted apart."""
     parts = []
-    for one, other in SPLIT_PAIRS:
+    for one, other in _SPLIT_PAIRS:
         here = [p for p in pairs if (p.split, p.other_split) == (one, other)]
         if across := [p for p in here if not p.same_group]:
             n, m = len({p.image_id for p in across}), len({p.other_id for p in across})

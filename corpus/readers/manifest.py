@@ -190,7 +190,7 @@ def _reading(manifest: ImageRows, *, strict: bool) -> Reading:
         ignored=("path", "concepts", "concept_names"),
     )
     lists, notes, tags = _lists(manifest)
-    beside, noted = read_names(_names_file(manifest.path.parent))
+    beside, noted = read_names(names_file(manifest.path.parent))
     return make_reading(
         [row.image for row in manifest.rows],
         lists,
@@ -203,7 +203,8 @@ def _reading(manifest: ImageRows, *, strict: bool) -> Reading:
     )
 
 
-def _names_file(folder: Path) -> Path | None:
+def names_file(folder: Path) -> Path | None:
+    """The file with names of concepts in a folder; None where there is none."""
     path = folder / NAMES_FILE
     return path if path.is_file() else None
 

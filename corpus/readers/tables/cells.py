@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import CorpusError
 from core.images import SPLITS
+from corpus.readers.files import SPLIT_WORDS
 from corpus.readers.notes import Note, count
 
 UNKNOWN_WORDS = frozenset(
@@ -13,18 +14,21 @@ UNKNOWN_WORDS = frozenset(
 )
 """What programs and people write for a value that they do not have."""
 
-NOTHING_WORDS = frozenset(("-", "--", "–", "—", "0", "[]", "{}", "()", '""', "''", "[nan]"))
+_DASHES = ("-", "--", "–", "—")
+
+NOTHING_WORDS = frozenset((*_DASHES, "0", "[]", "{}", "()", '""', "''", "[nan]"))
 """What they write for no value; whether there is none or none is known, they do not say."""
 
 _GAPS = frozenset(("nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat"))
 """Words that are no value in any column: programs alone write them. `unknown` and `none` may be
 one (a licence, a contrast agent); `None` as Python writes it is not."""
 
-_SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training", "trn", "tr"),
-    "valid": ("valid", "validation", "validate", "val", "dev", "development"),
-    "test": ("test", "testing", "tst"),
+_FURTHER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "train": ("trn", "tr"),
+    "valid": ("validate", "development"),
+    "test": ("tst",),
 }
+"""Names of splits beside those that folders have, too."""
 
 
 def is_unknown(text: str) -> bool:
@@ -35,7 +39,7 @@ def is_unknown(text: str) -> bool:
         [True, True, True, False]
     """
     word = text.strip().casefold()
-    return word in UNKNOWN_WORDS or word in ("-", "--", "–", "—")
+    return word in UNKNOWN_WORDS or word in _DASHES
 
 
 def is_gap(text: str, *, numbers: bool = False) -> bool:
@@ -70,8 +74,8 @@ def split_of(text: str, *, where: str) -> str:
         ('valid', 'valid')
     """
     word = text.strip().strip("'\"").casefold()
-    for split, words in _SPLIT_WORDS.items():
-        if word in words:
+    for split in SPLITS:
+        if word in (*SPLIT_WORDS[split], *_FURTHER_WORDS[split]):
             return split
     raise CorpusError(
         f"{where}: split {text!r}; expected one of {', '.join(SPLITS)} (or training, validation,"
