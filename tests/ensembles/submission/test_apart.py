@@ -97,5 +97,7 @@ def test_the_command_prints_both_scores(prepared: Workspace, files: tuple[Path, 
 def test_a_workspace_without_a_corpus_is_refused(
     workspace: Workspace, files: tuple[Path, Path]
 ) -> None:
-    with pytest.raises(MissingStageError, match="no corpus is prepared"):
+    with pytest.raises(
+        MissingStageError, match="no such folder; name the folder that you prepared"
+    ):
         score_apart(files[0], truth=files[1], edition=2025, workspace=workspace)
