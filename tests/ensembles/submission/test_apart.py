@@ -103,7 +103,7 @@ def test_the_command_prints_both_scores(prepared: Workspace, files: tuple[Path, 
 def test_a_workspace_without_a_corpus_is_refused(
     workspace: Workspace, files: tuple[Path, Path]
 ) -> None:
-    with pytest.raises(MissingStageError, match="no such folder; name the folder"):
+    with pytest.raises(MissingStageError, match="no such folder; name the folder that you"):
         apart(workspace, files)
 
 
