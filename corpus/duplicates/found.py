@@ -19,7 +19,7 @@ from core.runs.workspace import Corpus
 from core.storage.folders import new_folder
 from corpus.duplicates.features import SIDE, Pixels
 from corpus.duplicates.search import FLAT, Copies, find_copies, n_searched
-from corpus.images.cache import ImageCache, build_cache
+from corpus.images.cache import ImageCache, cache_of
 from corpus.images.sheet import draw_image, shortened
 
 SHEET = "duplicates.png"
@@ -52,7 +52,7 @@ def write_duplicates(corpus: Corpus, folder: Path, *, cache: Path) -> list[str]:
         raise CorpusError(f"{corpus.name}: a list alone, without images to compare")
     if len(set(table.splits)) < 2:
         raise CorpusError(f"{corpus.name}: images of one split only; nothing can cross")
-    made = build_cache(table, cache, size=SIDE, decoding=corpus.decoding)
+    made = cache_of(corpus, cache, size=SIDE)
     parts = np.array([SPLITS.index(split) for split in table.splits])
     parts[[i in made.errors for i in table.image_ids]] = -1
     thumbnails = grey(made)

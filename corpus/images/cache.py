@@ -22,6 +22,7 @@ from core.errors import ImageError
 from core.images import ImageTable
 from core.progress import progress
 from core.runs.decoding import REMARKS_FILE, USUAL, Decoding
+from core.runs.workspace import Corpus
 from core.storage.arrays import load_array, open_map, read_lines, write_lines, write_rows
 from core.storage.folders import META, is_complete, provenance, write_json
 from core.storage.packed import file_state, reading_order
@@ -100,6 +101,14 @@ def build_cache(
         errors=errors,
         remarks=read_remarks(home / REMARKS_FILE),
     )
+
+
+def cache_of(
+    corpus: Corpus, folder: Path, *, size: int, resample: Resample = "bilinear"
+) -> ImageCache:
+    """The cache of a corpus, its images read as they were prepared; else as `build_cache`."""
+    decoding = corpus.decoding
+    return build_cache(corpus.table, folder, size=size, resample=resample, decoding=decoding)
 
 
 def _fill(

@@ -137,7 +137,13 @@ def regrouped(reading: Reading, column: str, *, strict: bool) -> Reading:
         notes.append(Note(f"{text}, each a group of its own: {first_few(without)}"))
     notes += crossing_notes(table, strict=strict)
     kept = [note for note in reading.notes if note not in outdated]
-    return replace(reading, table=table, notes=(*kept, *settle(notes, strict=strict)))
+    grave = [note for note in reading.grave if note not in outdated]
+    return replace(
+        reading,
+        table=table,
+        notes=(*kept, *settle(notes, strict=strict)),
+        grave=(*grave, *(note.text for note in notes if note.grave)),
+    )
 
 
 def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
