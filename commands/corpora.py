@@ -89,7 +89,7 @@ def stats(
         found = home.reports / f"duplicates{suffix}" if source else home.duplicates
         lines += write_duplicates(corpus, found, cache=home.cache)
     if sheet:
-        from corpus.images.sheet import write_sheet
+        from corpus.images.contact_sheet import write_sheet
 
         drawn = home.reports / f"stats{suffix}-sheet.png"
         lines += write_sheet(corpus, drawn, prepared=None if source else home.corpus)

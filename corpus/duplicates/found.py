@@ -20,7 +20,7 @@ from core.storage.folders import new_folder
 from corpus.duplicates.features import SIDE, Pixels
 from corpus.duplicates.search import FLAT, Copies, find_copies, n_searched
 from corpus.images.cache import ImageCache, cache_of
-from corpus.images.sheet import draw_image, shortened
+from corpus.images.contact_sheet import draw_image, shortened
 
 SHEET = "duplicates.png"
 """The first pairs, side by side."""

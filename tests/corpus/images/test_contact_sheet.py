@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import cli
 from core.errors import CorpusError
 from core.runs.workspace import Corpus, Workspace
-from corpus.images.sheet import SIDE, write_sheet
+from corpus.images.contact_sheet import SIDE, write_sheet
 from corpus.prepare import PrepareConfig, prepare
 from corpus.readers.unprepared import read_unprepared
 
