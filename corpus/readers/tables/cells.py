@@ -14,9 +14,7 @@ UNKNOWN_WORDS = frozenset(
 )
 """What programs and people write for a value that they do not have."""
 
-_DASHES = ("-", "--", "–", "—")
-
-NOTHING_WORDS = frozenset((*_DASHES, "0", "[]", "{}", "()", '""', "''", "[nan]"))
+NOTHING_WORDS = frozenset(("-", "--", "–", "—", "0", "[]", "{}", "()", '""', "''", "[nan]"))
 """What they write for no value; whether there is none or none is known, they do not say."""
 
 _GAPS = frozenset(("nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat"))
@@ -39,7 +37,7 @@ def is_unknown(text: str) -> bool:
         [True, True, True, False]
     """
     word = text.strip().casefold()
-    return word in UNKNOWN_WORDS or word in _DASHES
+    return word in UNKNOWN_WORDS or word in ("-", "--", "–", "—")
 
 
 def is_gap(text: str, *, numbers: bool = False) -> bool:
