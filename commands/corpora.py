@@ -76,9 +76,8 @@ def stats(
 
     home = Workspace(workspace)
     if source is None:
-        if names_workspace(context):
-            home.require_corpus()
-        corpus, suffix = named(corpus_or_phantom(home), names), ""
+        prepared = corpus_or_phantom(home, draws=not names_workspace(context))
+        corpus, suffix = named(prepared, names), ""
     else:
         corpus = read_unprepared(source, layout=layout, names=names)
         suffix = f"-{source.resolve().stem}-{corpus.fingerprint}"
@@ -98,7 +97,7 @@ def stats(
 
 def deal(
     source: Annotated[
-        Path, typer.Argument(help="Manifest, or folder of images with one concept list.")
+        Path, typer.Argument(help="Manifest, folder with one concept list, or any other corpus.")
     ],
     out: Annotated[Path, typer.Option(help="The manifest to write, a .csv.")],
     valid: Annotated[float, typer.Option(help="Share of valid, 0 for none.")] = 0.1,

@@ -190,9 +190,17 @@ def _with_folds(table: ImageTable, config: PrepareConfig) -> ImageTable:
     return table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
 
 
-def corpus_or_phantom(workspace: Workspace) -> Corpus:
-    """The prepared corpus; where there is none, the phantom corpus, prepared now and said so."""
-    if not workspace.has_corpus():
+def corpus_or_phantom(workspace: Workspace, *, draws: bool = True) -> Corpus:
+    """The prepared corpus; where there is none, the phantom corpus, prepared now and said so.
+
+    Args:
+        workspace: where it lies.
+        draws: whether the phantom corpus may take its place.
+
+    Raises:
+        MissingStageError: there is none, and none may be drawn; or as `Workspace.open_corpus`.
+    """
+    if draws and not workspace.has_corpus():
         say(
             "no corpus is prepared: using the built-in phantom corpus"
             f" (your own: {as_typed(f'prepare SOURCE -w {workspace.root}')})"
