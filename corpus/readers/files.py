@@ -22,7 +22,7 @@ SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
     "valid": ("valid", "validation", "val", "dev"),
     "test": ("test", "testing"),
 }
-"""What folders, files and tables call the splits."""
+"""What folders and files call the splits; tables have further words, see `tables.cells`."""
 
 # What systems and unpackers leave behind: no part of anybody's corpus.
 _LEFTOVERS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import CorpusError
 from core.images import SPLITS
-from corpus.readers.files import SPLIT_WORDS
 from corpus.readers.notes import Note, count
 
 UNKNOWN_WORDS = frozenset(
@@ -21,12 +20,11 @@ _GAPS = frozenset(("nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat"))
 """Words that are no value in any column: programs alone write them. `unknown` and `none` may be
 one (a licence, a contrast agent); `None` as Python writes it is not."""
 
-_FURTHER_WORDS: Mapping[str, tuple[str, ...]] = {
-    "train": ("trn", "tr"),
-    "valid": ("validate", "development"),
-    "test": ("tst",),
+_SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training", "trn", "tr"),
+    "valid": ("valid", "validation", "validate", "val", "dev", "development"),
+    "test": ("test", "testing", "tst"),
 }
-"""Names of splits beside those that folders have, too."""
 
 
 def is_unknown(text: str) -> bool:
@@ -72,8 +70,8 @@ def split_of(text: str, *, where: str) -> str:
         ('valid', 'valid')
     """
     word = text.strip().strip("'\"").casefold()
-    for split in SPLITS:
-        if word in (*SPLIT_WORDS[split], *_FURTHER_WORDS[split]):
+    for split, words in _SPLIT_WORDS.items():
+        if word in words:
             return split
     raise CorpusError(
         f"{where}: split {text!r}; expected one of {', '.join(SPLITS)} (or training, validation,"
