@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from core.errors import CorpusError
 from core.images import SPLITS, ImageTable
@@ -20,7 +20,7 @@ from core.storage.folders import new_folder
 from corpus.duplicates.features import SIDE, Pixels
 from corpus.duplicates.search import FLAT, Copies, find_copies, n_searched
 from corpus.images.cache import ImageCache, cache_of
-from corpus.images.contact_sheet import draw_image, shortened
+from corpus.images.contact_sheet import draw_image, font_of, shortened
 
 SHEET = "duplicates.png"
 """The first pairs, side by side."""
@@ -124,7 +124,7 @@ def _lines(
 def _draw(pairs: Sequence[NearDuplicate], corpus: Corpus, path: Path) -> None:
     """The pairs side by side, as they were read, with ids, splits and similarity below."""
     file_of = dict(zip(corpus.table.image_ids, corpus.table.paths, strict=True))
-    font = ImageFont.load_default(11)
+    font = font_of(11)
     wide, high = 2 * _WIDTH + 12, _WIDTH + 46
     n_rows = -(-len(pairs) // _ACROSS)
     sheet = Image.new("RGB", (_ACROSS * wide, n_rows * high), "white")

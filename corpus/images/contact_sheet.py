@@ -32,7 +32,7 @@ _PAPER, _INK, _FAINT, _ALARM = "white", "black", "#555555", "#b00020"
 
 _UNREADABLE = "cannot be decoded"
 
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_Font = ImageFont.FreeTypeFont
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _spread(rows: Sequence[int], n: int) -> list[int]:
 
 
 def _drawn(corpus: Corpus, strips: Sequence[_Strip]) -> Image.Image:
-    fonts = {size: ImageFont.load_default(size) for size in (13, 15, 20)}
+    fonts = {size: font_of(size) for size in (13, 15, 20)}
     bands: list[list[_Strip]] = [[]]
     for strip in strips:  # kinds with few images share a band
         if bands[-1] and sum(map(_n_drawn, (*bands[-1], strip))) > _EXAMPLES:
@@ -197,13 +197,20 @@ def draw_image(
     except ImageError as error:
         pen = ImageDraw.Draw(sheet)
         pen.rectangle((left, top, left + side - 1, top + side - 1), outline=_ALARM, width=2)
-        font = ImageFont.load_default(13)
+        font = font_of(13)
         reason = str(error).removeprefix(f"{path}: ")
         n_lines = (side - 16) // 16
         for number, line in enumerate(_wrapped(reason, font, width=side - 16)[:n_lines]):
             pen.text((left + 8, top + 8 + 16 * number), line, fill=_ALARM, font=font)
         return
     sheet.paste(Image.fromarray(read.pixels), place)
+
+
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """A font with the letters of most languages: Pillow's own has plain Latin ones alone."""
+    import matplotlib  # carries it; half a second, for those alone who draw
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def _wrapped(text: str, font: _Font, width: int) -> list[str]:
