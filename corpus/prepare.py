@@ -137,7 +137,7 @@ def prepare(
         at_least=config.valid_folds if config.protocol == "holdout" else 2,
     )
     _refuse_names(table)
-    labels, new_notes = _label_space(table, config.protocol, source)
+    labels = _label_space(table, config.protocol, source)
     table = _halve_valid(_with_folds(table, config), seed=config.seed)
     outdated = NO_IMAGE["valid"] if dealt else None
     notes = [n for n in reading.notes if outdated is None or not n.startswith(outdated)]
@@ -152,7 +152,7 @@ def prepare(
         names=reading.names,
         edition=reading.edition,
         fingerprint=_fingerprint(table, config.protocol, cache, decoding),
-        notes=(*notes, *dealt, *new_notes, *_notes(cache, workspace.corpus)),
+        notes=(*notes, *dealt, *_notes(cache, workspace.corpus)),
         protocol=config.protocol,
         decoding=decoding,
     )
@@ -160,10 +160,8 @@ def prepare(
     return corpus
 
 
-def _label_space(
-    table: ImageTable, protocol: Protocol, source: Path
-) -> tuple[LabelSpace, list[str]]:
-    """The concepts that are learnt, and a note on those of valid among them.
+def _label_space(table: ImageTable, protocol: Protocol, source: Path) -> LabelSpace:
+    """The concepts that are learnt: those of train; under `crossfit` those of valid too.
 
     Raises:
         CorpusError: no image of train has concepts.
@@ -171,13 +169,7 @@ def _label_space(
     of_train = _concepts(table.of(split="train"))
     if not len(of_train):
         raise CorpusError(f"{source}: no image of the training split has concepts")
-    if protocol == "holdout":
-        return of_train, []
-    labels = _concepts(table.of(split=LABELLED))
-    if not (n_new := len(labels) - len(of_train)):
-        return labels, []
-    text = f"{count(n_new, 'concept')} in valid only: learnt too, for the folds are of both"
-    return labels, [text]
+    return of_train if protocol == "holdout" else _concepts(table.of(split=LABELLED))
 
 
 def _with_folds(table: ImageTable, config: PrepareConfig) -> ImageTable:
