@@ -285,7 +285,7 @@ def _unseen_concepts(table: ImageTable) -> Iterable[Note]:
         n_pairs = sum(valid[cui] for cui in unseen)
         yield Note(
             f"{count(len(unseen), 'concept')} of {count(n_pairs, 'assignment')} in valid never in"
-            " train: learnt under the protocol crossfit; under holdout always missed, and counted so"
+            " train: learnt under the protocol crossfit; under holdout always missed and counted so"
         )
 
 

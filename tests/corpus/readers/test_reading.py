@@ -154,7 +154,7 @@ def test_concepts_of_valid_that_train_lacks_are_counted() -> None:
     # C2 twice and C3 once
     assert reading.notes == (
         "2 concepts of 3 assignments in valid never in train: learnt under the protocol"
-        " crossfit; under holdout always missed, and counted so",
+        " crossfit; under holdout always missed and counted so",
     )
 
 
