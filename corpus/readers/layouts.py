@@ -115,7 +115,7 @@ def read_corpus(
         source: the folder of a corpus, or a manifest.
         layout: a name of `LAYOUTS`, 2019, 2024, rocov2 or huggingface; None recognises
             it.
-        strict: refuse a corpus in which labels or images are lost, or groups cross into test.
+        strict: refuse a corpus in which labels or images are lost, or a group is in two splits.
         group_by: metadata column whose values are the groups; "" for those that are given.
 
     Raises:
@@ -124,8 +124,10 @@ def read_corpus(
     """
     if not source.exists():
         raise CorpusError(f"{source}: no such file or folder")
-    found = _reader(source, layout).read(source, strict=strict)
-    return regrouped(found, group_by, strict=strict) if group_by else found
+    reader = _reader(source, layout)
+    if group_by:
+        return regrouped(reader.read(source), group_by, strict=strict)
+    return reader.read(source, strict=strict)
 
 
 def _reader(source: Path, layout: str | None) -> Layout:

@@ -1,7 +1,7 @@
 """What every reader makes of a corpus' files: one image table and all that was strange about it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,15 @@ from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from corpus.dicom.headers import read_headers
-from corpus.readers.annotations import Annotations, annotation_notes, matched
-from corpus.readers.concept_lists import ConceptList, matched_list
+from corpus.readers.annotations import Annotations, annotation_notes
+from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage, natural_key
 from corpus.readers.modality import ManualConcepts, category_notes, taught_categories
 from corpus.readers.notes import Note, count, settle
-from corpus.readers.tables.ids import match_ids
+from corpus.readers.tables.ids import by_image
+
+NO_IMAGE: Mapping[str, str] = {split: f"{split}: no image" for split in SPLITS}
+"""How a note begins that says that a split has no image, or none of a category."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class Reading:
         table: all images, in the order of `SPLITS` and then of their ids; every fold is -1.
         names: preferred name of a concept, empty where the corpus gives none.
         notes: what was mended, left out or strange, one counted line each.
+        grave: those of the notes that a strict reading refuses.
     """
 
     layout: str
@@ -36,6 +40,7 @@ class Reading:
     table: ImageTable
     names: Mapping[str, str]
     notes: tuple[str, ...]
+    grave: tuple[str, ...] = ()
 
 
 def make_reading(
@@ -75,9 +80,10 @@ def make_reading(
             images in more than one split.
     """
     images = _in_order(found)
-    lists = {split: matched_list(concepts, images) for split, concepts in lists.items()}
-    annotations = [matched(said, images) for said in annotations]
-    manual = _matched_manual(manual or {}, images)
+    ids = {image.image_id for image in images}
+    lists = {split: _matched_list(concepts, ids) for split, concepts in lists.items()}
+    annotations = [_matched(said, ids) for said in annotations]
+    manual, _ = by_image(manual or {}, ids, file="")  # the other lists were told to have them
     collected = [*notes, *(note for concepts in lists.values() for note in concepts.notes)]
     collected += _matching_notes(images, lists, looked_in or {})
     for said in annotations:
@@ -97,19 +103,29 @@ def make_reading(
         table=table,
         names=names,
         notes=settle(collected, strict=strict),
+        grave=tuple(note.text for note in collected if note.grave),
     )
 
 
 def regrouped(reading: Reading, column: str, *, strict: bool) -> Reading:
     """The reading with the values of a metadata column as groups (an article's number, say).
 
-    An image without a value is a group of its own; these are counted.
+    An image without a value is a group of its own; these are counted. `group` are the groups that
+    are given.
+
+    Args:
+        reading: one that was not strict, for its own groups need not keep to the splits.
+        column: name of the column, in any case.
+        strict: refuse what a note of the reading, or of its new groups, calls grave.
 
     Raises:
-        CorpusError: no column goes by that name, in any case; no image has a value; or the reading
-            is strict and a group has images in more than one split.
+        CorpusError: no column goes by that name; no image has a value; or labels or images are
+            lost, or a group has images in more than one split, and that is to be refused.
     """
     table = reading.table
+    given = [Note(text, grave=text in reading.grave) for text in reading.notes]
+    if column.lower() == "group":
+        return replace(reading, notes=settle(given, strict=strict))
     names = [name for name in table.metadata if name.lower() == column.lower()]
     name = column if column in names else names[0] if names else None
     if name is None:
@@ -129,8 +145,13 @@ def regrouped(reading: Reading, column: str, *, strict: bool) -> Reading:
         text = f"groups by {name}: {count(len(without), 'image')} without a value"
         notes.append(Note(f"{text}, each a group of its own: {first_few(without)}"))
     notes += crossing_notes(table, strict=strict)
-    kept = [note for note in reading.notes if note not in outdated]
-    return replace(reading, table=table, notes=(*kept, *settle(notes, strict=strict)))
+    notes = [*(note for note in given if note.text not in outdated), *notes]
+    return replace(
+        reading,
+        table=table,
+        notes=settle(notes, strict=strict),
+        grave=tuple(note.text for note in notes if note.grave),
+    )
 
 
 def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
@@ -145,10 +166,14 @@ def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
     return images
 
 
-def _matched_manual(manual: ManualConcepts, images: Sequence[FoundImage]) -> ManualConcepts:
-    """The manual concepts with the ids of the images, which the other lists were told to have."""
-    renamed, _ = match_ids(manual, {image.image_id for image in images})
-    return {renamed.get(i, i): concepts for i, concepts in manual.items()} if renamed else manual
+def _matched_list(concepts: ConceptList, ids: Collection[str]) -> ConceptList:
+    said, noted = by_image(concepts.concepts, ids, file=concepts.path.name)
+    return replace(concepts, concepts=said, notes=(*concepts.notes, *noted))
+
+
+def _matched(annotations: Annotations, ids: Collection[str]) -> Annotations:
+    rows, noted = by_image(annotations.rows, ids, file=annotations.path.name)
+    return replace(annotations, rows=rows, notes=(*annotations.notes, *noted))
 
 
 def _table(
@@ -239,11 +264,11 @@ def table_notes(table: ImageTable, *, looked_in: Mapping[str, str] | None = None
         part = table.of(split=split)
         if not len(part):
             where = (looked_in or {}).get(split)
-            yield Note(f"{split}: no image" + (f"; looked for {where}" if where else ""))
+            yield Note(NO_IMAGE[split] + (f"; looked for {where}" if where else ""))
             continue
         absent = [category for category in CATEGORIES if category not in part.categories]
         if absent and set(table.categories) != {UNKNOWN}:
-            yield Note(f"{split}: no image of {', '.join(absent)}")
+            yield Note(f"{NO_IMAGE[split]} of {', '.join(absent)}")
         empty = [i for i, c in zip(part.image_ids, part.concepts, strict=True) if c == ()]
         if empty:
             text = f"{split}: {count(len(empty), 'image')} known to have no concept, kept"
@@ -260,7 +285,7 @@ def _unseen_concepts(table: ImageTable) -> Iterable[Note]:
         n_pairs = sum(valid[cui] for cui in unseen)
         yield Note(
             f"{count(len(unseen), 'concept')} of {count(n_pairs, 'assignment')} in valid never in"
-            " train: under the protocol holdout always missed, counted as misses by every score"
+            " train: learnt under the protocol crossfit; under holdout always missed and counted so"
         )
 
 
@@ -278,10 +303,10 @@ def crossing_notes(table: ImageTable, *, strict: bool = False) -> Iterable[Note]
     some = f"{first_few(sorted(crossing.images, key=natural_key))}; {crossing.counted()}"
     kept = "the split stays as it is, folds keep groups whole, scores are given without them too"
     listed = f"{kept}; `prepare` lists them in corpus/{CROSSING_FILE}"
-    yield Note(f"{text}: {some}; {REMEDIES if strict else listed}", grave=True)
+    yield Note(f"{text}: {some}; {_REMEDIES if strict else listed}", grave=True)
 
 
-REMEDIES = (
+_REMEDIES = (
     "deal whole groups to one split (`deal` does), take the groups out of the corpus' tables, or"
     " leave --strict away to keep the split"
 )

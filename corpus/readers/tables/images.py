@@ -191,15 +191,16 @@ def _ids(sheet: Sheet, files: Sequence[Path | None]) -> tuple[list[str], list[No
     given = sheet.column("image_id") or [None] * len(files)
     written = sheet.column("path") or [None] * len(files)
     unnamed = {file for file, image_id in zip(files, given, strict=True) if file and not image_id}
-    names = {file: _stem(file, sheet.path) for file in unnamed}
+    names = {file: _name(file, sheet.path) for file in unnamed}
     notes = []
     if len(set(names.values())) < len(names):
+        plain_names = names
         twice = [name for name, n in Counter(names.values()).items() if n > 1]
         home = Path(os.path.commonpath([file.parent for file in unnamed]))
-        names = {file: file.relative_to(home).with_suffix("").as_posix() for file in unnamed}
+        names = {file: _without_ending(file.relative_to(home)).as_posix() for file in unnamed}
         if len(set(names.values())) < len(names):
             names = {file: file.relative_to(home).as_posix() for file in unnamed}
-        shown = next(names[file] for file in sorted(unnamed) if file.stem == twice[0])
+        shown = next(names[file] for file in sorted(unnamed) if plain_names[file] == twice[0])
         text = f"{count(len(twice), 'file name')} in several folders, so ids hold the folder"
         notes.append(Note(f"{sheet.path.name}: {text}: {twice[0]!r} is {shown!r}"))
     ids = []
@@ -208,9 +209,14 @@ def _ids(sheet: Sheet, files: Sequence[Path | None]) -> tuple[list[str], list[No
     return ids, notes
 
 
-def _stem(file: Path, manifest: Path) -> str:
+def _name(file: Path, manifest: Path) -> str:
     packed = file.parent == manifest.absolute()
-    return f"{manifest.stem}_{file.name}" if packed else file.stem
+    return f"{manifest.stem}_{file.name}" if packed else _without_ending(file).name
+
+
+def _without_ending(file: Path) -> Path:
+    """The path without the ending of its name; a number is no ending but the last part of a UID."""
+    return file if file.suffix[1:].isdecimal() else file.with_suffix("")
 
 
 def _no_file(path: Path, missing: Sequence[tuple[str, str]]) -> CorpusError:
