@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError, _imaging
+from PIL import Image, ImageFilter, UnidentifiedImageError, _imaging
 from PIL.TiffImagePlugin import TiffImageFile
 
 from core.errors import ImageError
@@ -73,6 +73,7 @@ MISNAMED_DICOM = f"DICOM{_MISNAMED}"
 _FAINT = 64  # grey levels between a colour and a background on which it can hardly be seen
 _EVEN = 8  # grey levels within which a picture has one colour
 
+_SCATTERED = 0.4  # of the ends that dots have in their rows where none touches another
 _LEVELS = {"black": 0, "white": 255}
 
 
@@ -314,9 +315,20 @@ def _opaque(image: Image.Image, background: Background) -> tuple[Pixels, tuple[s
         if bands[..., -1].min() == 255:
             return np.ascontiguousarray(colours), ()
         return _over(colours, bands[..., -1].astype(np.float32) / np.float32(255), background)
-    if image.mode == "1":
-        return np.asarray(image.convert("L")), ()
+    if image.mode == "1" or (image.mode == "L" and image.format == "GIF"):
+        return _undithered(image.convert("L"))
     return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), ()
+
+
+def _undithered(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
+    """The greys that scattered black and white dots stand for; any other image as it is."""
+    pixels = np.asarray(image)
+    white = pixels == 255
+    n_of_one = min(np.count_nonzero(white), np.count_nonzero(pixels == 0))
+    n_changes = np.count_nonzero(white[:, 1:] != white[:, :-1])
+    if n_changes < _SCATTERED * 2 * n_of_one or not n_changes or np.any(~white & (pixels != 0)):
+        return pixels, ()
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(1))), ("dots smoothed to greys",)
 
 
 def _over(

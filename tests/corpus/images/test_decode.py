@@ -502,6 +502,29 @@ def test_grey_levels_of_few_bits_reach_from_black_to_white(tmp_path: Path, bits:
     assert pixels.tolist() == (levels.astype(int) * 255 // (2**bits - 1)).tolist()
 
 
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp", "gif"])
+@pytest.mark.parametrize("light", [0.5, 0.8, 1.0])
+def test_scattered_dots_are_smoothed_to_the_greys_that_they_stand_for(
+    tmp_path: Path, ending: str, light: float
+) -> None:
+    picture = Image.fromarray(np.rint(drawn() * light).astype(np.uint8)).resize((320, 192))
+    picture.convert("1").save(tmp_path / f"a.{ending}")
+    seen = read(tmp_path / f"a.{ending}")
+    assert seen.remarks == ("dots smoothed to greys",)
+    assert np.corrcoef(seen.pixels.ravel(), np.asarray(picture).ravel())[0, 1] > 0.95
+    assert abs(float(seen.pixels.mean()) - float(np.asarray(picture).mean())) < 1
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "gif"])
+@pytest.mark.parametrize("level", [30, 100, 200])
+def test_black_and_white_areas_stay_as_they_are(tmp_path: Path, ending: str, level: int) -> None:
+    areas = np.where(drawn() > level, 255, 0).astype(np.uint8)
+    Image.fromarray(areas).convert("1", dither=Image.Dither.NONE).save(tmp_path / f"a.{ending}")
+    picture = read(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(picture.pixels, areas)
+    assert picture.remarks == ()
+
+
 @pytest.mark.parametrize("colours", [2, 16, 256])
 def test_a_palette_is_looked_up(tmp_path: Path, colours: int) -> None:
     step = np.linspace(0, 255, colours).astype(np.uint8)
