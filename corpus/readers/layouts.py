@@ -124,8 +124,10 @@ def read_corpus(
     """
     if not source.exists():
         raise CorpusError(f"{source}: no such file or folder")
-    found = _reader(source, layout).read(source, strict=strict)
-    return regrouped(found, group_by, strict=strict) if group_by else found
+    reader = _reader(source, layout)
+    if group_by:
+        return regrouped(reader.read(source), group_by, strict=strict)
+    return reader.read(source, strict=strict)
 
 
 def _reader(source: Path, layout: str | None) -> Layout:

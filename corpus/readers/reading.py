@@ -29,6 +29,7 @@ class Reading:
         table: all images, in the order of `SPLITS` and then of their ids; every fold is -1.
         names: preferred name of a concept, empty where the corpus gives none.
         notes: what was mended, left out or strange, one counted line each.
+        grave: those of the notes that a strict reading refuses.
     """
 
     layout: str
@@ -36,6 +37,7 @@ class Reading:
     table: ImageTable
     names: Mapping[str, str]
     notes: tuple[str, ...]
+    grave: tuple[str, ...] = ()
 
 
 def make_reading(
@@ -97,19 +99,29 @@ def make_reading(
         table=table,
         names=names,
         notes=settle(collected, strict=strict),
+        grave=tuple(note.text for note in collected if note.grave),
     )
 
 
 def regrouped(reading: Reading, column: str, *, strict: bool) -> Reading:
     """The reading with the values of a metadata column as groups (an article's number, say).
 
-    An image without a value is a group of its own; these are counted.
+    An image without a value is a group of its own; these are counted. `group` are the groups that
+    are given.
+
+    Args:
+        reading: one that was not strict, for its own groups need not keep to the splits.
+        column: name of the column, in any case.
+        strict: refuse what a note of the reading, or of its new groups, calls grave.
 
     Raises:
-        CorpusError: no column goes by that name, in any case; no image has a value; or the reading
-            is strict and a group has images in more than one split.
+        CorpusError: no column goes by that name; no image has a value; or labels or images are
+            lost, or a group has images in more than one split, and that is to be refused.
     """
     table = reading.table
+    given = [Note(text, grave=text in reading.grave) for text in reading.notes]
+    if column.lower() == "group":
+        return replace(reading, notes=settle(given, strict=strict))
     names = [name for name in table.metadata if name.lower() == column.lower()]
     name = column if column in names else names[0] if names else None
     if name is None:
@@ -129,8 +141,13 @@ def regrouped(reading: Reading, column: str, *, strict: bool) -> Reading:
         text = f"groups by {name}: {count(len(without), 'image')} without a value"
         notes.append(Note(f"{text}, each a group of its own: {first_few(without)}"))
     notes += crossing_notes(table, strict=strict)
-    kept = [note for note in reading.notes if note not in outdated]
-    return replace(reading, table=table, notes=(*kept, *settle(notes, strict=strict)))
+    notes = [*(note for note in given if note.text not in outdated), *notes]
+    return replace(
+        reading,
+        table=table,
+        notes=settle(notes, strict=strict),
+        grave=tuple(note.text for note in notes if note.grave),
+    )
 
 
 def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:

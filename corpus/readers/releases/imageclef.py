@@ -57,7 +57,12 @@ from corpus.readers.files import (
     name_of_image,
     require_file,
 )
-from corpus.readers.modality import MANUAL_LIST, manual_of, read_manual_lists
+from corpus.readers.modality import (
+    MANUAL_LIST,
+    manual_notes,
+    manual_of,
+    read_manual_lists,
+)
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
 from corpus.readers.releases.places import looked_in, places_of
@@ -196,6 +201,7 @@ def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) 
     if second := find_file(folder, f"test_{MANUAL_LIST}"):
         notes.append(Note(f"{second.name}: not read; score takes it by --secondary-truth"))
     articles, unread = _articles(folder)
+    manual, of_manual = read_manual_lists(folder, _LABELLED)
     return make_reading(
         found,
         lists,
@@ -203,9 +209,9 @@ def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) 
         edition=edition.year,
         names=names,
         annotations=[*read_annotations(folder), *articles],
-        notes=[*notes, *unread],
+        notes=[*notes, *of_manual, *unread],
         strict=strict,
-        manual=read_manual_lists(folder, _LABELLED),
+        manual=manual,
         looked_in=looked_in(folder, further=f", in images/ with {_SHOWN}"),
     )
 
@@ -328,6 +334,7 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
         notes += ignored
     test, noted_in_test = images_of_split(test_places.of_split["test"], "test")
     articles, unread = _articles(folder, home)
+    manual, of_manual = _manual_2026(home)
     return make_reading(
         [*found, *test],
         lists,
@@ -335,17 +342,20 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
         edition=2026,
         names=names,
         annotations=[*read_annotations(folder, home), *articles],
-        notes=[*notes, *noted_in_test, *unread],
+        notes=[*notes, *noted_in_test, *of_manual, *unread],
         strict=strict,
-        manual=_manual_2026(home),
+        manual=manual,
         looked_in={"test": f"test/images/, {looked_in(folder)['test']}"},
     )
 
 
-def _manual_2026(home: Path) -> dict[str, Concepts]:
-    """What `concepts_manual.csv` says of train and valid."""
+def _manual_2026(home: Path) -> tuple[dict[str, Concepts], list[Note]]:
+    """What `concepts_manual.csv` says of train and valid, and what was odd in it."""
     path = home / MANUAL_LIST
-    return manual_of(_divide(read_concept_list(path, COMMA_LIST))[0]) if path.is_file() else {}
+    if not path.is_file():
+        return {}, []
+    manual = read_concept_list(path, COMMA_LIST)
+    return manual_of(_divide(manual)[0]), manual_notes(manual)
 
 
 def _divide(both: ConceptList) -> tuple[dict[str, ConceptList], Iterable[Note]]:

@@ -1,5 +1,6 @@
 """What a cell means: words for nothing, splits, categories."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -8,17 +9,26 @@ from core.errors import CorpusError
 from core.images import SPLITS
 from corpus.readers.notes import Note, count
 
-UNKNOWN_WORDS = frozenset(
-    ("nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "unknown", "missing", "?")
-)
+_GAPS = frozenset((
+    "nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat", "n.a.", "nil", r"\n", "#nv", "#null!",
+    "#value!", "#ref!", "#div/0!", "#num!", "#name?",
+))  # fmt: skip
+"""Words that are no value in any column: programs alone write them. `unknown` and `none` may be
+one (a licence, a contrast agent); `None` as Python writes it is not. `\\N` is a database's."""
+
+UNKNOWN_WORDS = _GAPS | {
+    "none", "unknown", "missing", "?", "undefined", "unspecified", "not available",
+    "not applicable", "not specified",
+}  # fmt: skip
 """What programs and people write for a value that they do not have."""
 
-NOTHING_WORDS = frozenset(("-", "--", "–", "—", "0", "[]", "{}", "()", '""', "''", "[nan]"))
-"""What they write for no value; whether there is none or none is known, they do not say."""
+NOTHING_WORDS = frozenset((
+    "0", "0.0", "[]", "{}", "()", '""', "''", "[nan]", "set()", "no concept", "no concepts",
+))  # fmt: skip
+"""What they write for no value, beside dashes and dots; whether there is none or none is known,
+they do not say."""
 
-_GAPS = frozenset(("nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat"))
-"""Words that are no value in any column: programs alone write them. `unknown` and `none` may be
-one (a licence, a contrast agent); `None` as Python writes it is not."""
+_DASHES = re.compile("[-–—_.…]+")
 
 _SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "trn", "tr"),
@@ -35,7 +45,17 @@ def is_unknown(text: str) -> bool:
         [True, True, True, False]
     """
     word = text.strip().casefold()
-    return word in UNKNOWN_WORDS or word in ("-", "--", "–", "—")
+    return word in UNKNOWN_WORDS or is_dash(word)
+
+
+def is_dash(text: str) -> bool:
+    """Whether a cell holds dashes or dots alone.
+
+    Example:
+        >>> is_dash("---"), is_dash("."), is_dash("-1")
+        (True, True, False)
+    """
+    return bool(_DASHES.fullmatch(text))
 
 
 def is_gap(text: str, *, numbers: bool = False) -> bool:

@@ -8,6 +8,7 @@ from core.labels import Concepts
 from corpus.readers.annotations import Annotations
 from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage
+from corpus.readers.layouts import read_corpus
 from corpus.readers.notes import Note
 from corpus.readers.reading import Reading, make_reading, regrouped
 
@@ -253,3 +254,26 @@ def test_a_column_without_a_value_makes_no_groups() -> None:
     reading = read([image("a")], {"a": ("C1",)}, annotations=[said({"a": {"x": ""}}, "x")])
     with pytest.raises(CorpusError, match="--group-by x: no image has a value in that column"):
         regrouped(reading, "x", strict=False)
+
+
+def test_groups_that_are_given_do_not_stop_a_strict_reading_by_others(tmp_path: Path) -> None:
+    rows = "image_id,path,split,concepts,group,pid\na,a.png,train,C1,G,1\nb,b.png,valid,C1,G,2\n"
+    (tmp_path / "manifest.csv").write_text(rows)
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+    with pytest.raises(CorpusError, match="1 group with images in more than one split"):
+        read_corpus(tmp_path, strict=True)
+    found = read_corpus(tmp_path, strict=True, group_by="pid")
+    assert found.table.groups == ("1", "2")
+    assert not any("more than one split" in note for note in found.notes)
+    with pytest.raises(CorpusError, match="1 group with images in more than one split"):
+        read_corpus(tmp_path, strict=True, group_by="group")
+    assert read_corpus(tmp_path, group_by="Group").table.groups == ("G", "G")
+
+
+def test_what_is_lost_stops_a_strict_reading_by_other_groups_too(tmp_path: Path) -> None:
+    rows = "path,split,concepts,pid\na.png,train,C1,1\nb.png,train,C1,2\n"
+    (tmp_path / "manifest.csv").write_text(rows)
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(CorpusError, match="1 image without a file"):
+        read_corpus(tmp_path, strict=True, group_by="pid")
