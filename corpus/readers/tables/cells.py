@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
+from core.categories import CATEGORIES, KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import CorpusError
 from core.images import SPLITS
 from corpus.readers.notes import Note, count
@@ -35,6 +35,8 @@ _SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
     "valid": ("valid", "validation", "validate", "val", "dev", "development"),
     "test": ("test", "testing", "tst"),
 }
+
+_SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
 
 
 def is_unknown(text: str) -> bool:
@@ -89,10 +91,8 @@ def split_of(text: str, *, where: str) -> str:
         >>> split_of("Validation", where="m.csv: line 2"), split_of("dev", where="m.csv: line 3")
         ('valid', 'valid')
     """
-    word = text.strip().strip("'\"").casefold()
-    for split, words in _SPLIT_WORDS.items():
-        if word in words:
-            return split
+    if split := _SPLIT_OF.get(text.strip().strip("'\"").casefold()):
+        return split
     raise CorpusError(
         f"{where}: split {text!r}; expected one of {', '.join(SPLITS)} (or training, validation,"
         " val, dev, testing)"
@@ -105,6 +105,8 @@ def category_at(where: str, name: str) -> str:
     Raises:
         CorpusError: no category has that name; `where` says in which file and line.
     """
+    if name in CATEGORIES:
+        return name
     if not name.strip() or is_unknown(name):
         return UNKNOWN
     if category := category_of_name(name):
