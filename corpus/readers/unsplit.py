@@ -63,6 +63,7 @@ def read_archive(source: Path, *, concepts: Path | None = None, strict: bool = F
         annotations=said,
         notes=[Note(f"concepts from {path.name}"), *ours],
         strict=strict,
+        in_folders=True,
     )
 
 

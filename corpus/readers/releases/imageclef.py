@@ -113,6 +113,7 @@ def read_imageclef_2020(folder: Path, *, strict: bool = False) -> Reading:
         annotations=read_annotations(folder),
         notes=notes,
         strict=strict,
+        in_folders=True,
         looked_in=looked_in(folder),
     )
 
@@ -251,7 +252,8 @@ def _images_of(
     folder: Path, lists: Mapping[str, ConceptList]
 ) -> tuple[list[FoundImage], list[Note]]:
     """Images of each split's own places, and of `images/`, whose folders or ids name the split."""
-    together = folder / "images"
+    holders = _holders(folder)
+    together = next((place for place in holders if place.is_dir()), folder / "images")
     places = places_of(folder, together)
     found: list[FoundImage] = []
     notes = list(places.notes)
@@ -260,7 +262,7 @@ def _images_of(
         found += images
         notes += noted
     apart = {place.name for of_split in places.of_split.values() for place in of_split}
-    for place in _holders(folder):
+    for place in holders:
         paths, noted = image_files(place)
         n_above = len(place.absolute().parts)
         inner = [path for path in paths if path.parts[n_above] not in apart or place != together]
@@ -271,9 +273,9 @@ def _images_of(
 
 def _holders(home: Path) -> list[Path]:
     """Where the images of several splits lie together: `images/`, else `images.zip`."""
-    if (home / "images").is_dir() or not home.is_dir():
-        return [home / "images"]
-    return [path for path in home.iterdir() if path.name.lower() == "images.zip"]
+    inside = sorted(home.iterdir()) if home.is_dir() else []
+    folders = [path for path in inside if path.name.lower() == "images" and path.is_dir()]
+    return folders or [path for path in inside if path.name.lower() == "images.zip"]
 
 
 def _told(path: Path, lists: Mapping[str, ConceptList]) -> FoundImage:
@@ -303,7 +305,11 @@ def _split_in(path: Path) -> str:
 def is_imageclef_2026(folder: Path) -> bool:
     """Whether `dev_concept/` is there, or the folder is it."""
     home = _home_2026(folder)
-    return (home / "concepts.csv").is_file() and bool(_holders(home))
+    listed = home / "concepts.csv"
+    if not listed.is_file() or not _holders(home):
+        return False
+    with listed.open("rb") as file:  # a list of any archive may be called so
+        return home != folder or bool(_SPLIT_IN_ID.search(file.read(1 << 16).decode("latin-1")))
 
 
 def _home_2026(folder: Path) -> Path:

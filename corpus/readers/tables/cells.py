@@ -99,6 +99,11 @@ def split_of(text: str, *, where: str) -> str:
     )
 
 
+def is_split(text: str) -> str | None:
+    """The split that a cell names, None where it names none."""
+    return _SPLIT_OF.get(text.casefold())
+
+
 def category_at(where: str, name: str) -> str:
     """The category that a cell names; `UNKNOWN` for an empty one and for a word for no value.
 

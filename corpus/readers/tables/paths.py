@@ -112,7 +112,8 @@ class ImageFinder:
     def _listing(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._listings:
             found: dict[str, list[str]] = {}
-            for name in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
+            entries = list(os.scandir(folder)) if folder.is_dir() else []
+            for name in sorted(entry.name for entry in entries if not entry.is_dir()):
                 if not name.startswith("."):
                     found.setdefault(_folded(name), []).append(name)
                     if ENDING.search(name):  # what lies beside an image may have its name
@@ -127,13 +128,14 @@ class ImageFinder:
         The same folders are left out of every path that begins with them, so that two files of one
         name stay two. Where the first of them is here, the file is missing, not moved.
         """
-        parts = tuple(part for part in Path(named).parts if part != "/")
-        if not parts or (self.home / parts[0]).exists():
+        parts = tuple(part for part in Path(named).parts if part.strip("/"))
+        rooted = named.startswith("/")
+        if not parts or (not rooted and (self.home / parts[0]).exists()):
             return None
-        for prefix in (parts[:n] for n in range(1, len(parts))):
+        for prefix in (parts[:n] for n in range(not rooted, len(parts))):
             if prefix in self._prefixes:
                 return self._existing(parts[len(prefix) :], where=where)
-        for n in range(1, len(parts)):
+        for n in range(not rooted, len(parts)):
             if found := self._existing(parts[n:], where=where):
                 self._prefixes[parts[:n]] = n
                 return found
@@ -154,8 +156,14 @@ class ImageFinder:
                     self._below = {}
                     break
                 for file in files:
-                    self._below.setdefault(file, []).append(Path(place).absolute() / file)
-        found = self._below.get(name, [])
+                    path = Path(place).absolute() / file
+                    self._below.setdefault(file, []).append(path)
+                    if ENDING.search(file):
+                        for key in {f"{ENDING.sub('', file)}.*", f"{_folded(file)}?"}:
+                            self._below.setdefault(key, []).append(path)
+        found = next(
+            (self._below[k] for k in (name, f"{name}.*", f"{_folded(name)}?") if k in self._below), []
+        )
         if len(found) > 1:
             shown = first_few(os.path.relpath(path, self.home) for path in found)
             raise CorpusError(f"{where}: path {name!r} could be {shown}; write it with its folder")
