@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +90,7 @@ def train_asked(
     found = find_device(device if cluster is None else "auto")
     request.over(preset_of(presets_on(found), request.preset))
     with joined(found) as world:
-        opened = partial(corpus_or_phantom, workspace) if draws else workspace.open_corpus
-        corpus = world.in_turn(opened)
+        corpus = world.in_turn(lambda: corpus_or_phantom(workspace, draws=draws))
         runs = train_by_preset(
             corpus,
             workspace,

@@ -76,30 +76,28 @@ def stats(
 
     home = Workspace(workspace)
     if source is None:
-        if names_workspace(context):
-            home.require_corpus()
-        corpus, name = named(corpus_or_phantom(home), names), "stats"
-        found = home.duplicates
+        prepared = corpus_or_phantom(home, draws=not names_workspace(context))
+        corpus, suffix = named(prepared, names), ""
     else:
         corpus = read_unprepared(source, layout=layout, names=names)
-        name = f"stats-{source.resolve().stem}-{corpus.fingerprint}"
-        found = home.reports / name.replace("stats", "duplicates", 1)
-    lines = write_stats(corpus, home.reports / name)
+        suffix = f"-{source.resolve().stem}-{corpus.fingerprint}"
+    lines = write_stats(corpus, home.reports / f"stats{suffix}")
     if duplicates:
         from corpus.duplicates.found import write_duplicates
 
+        found = home.reports / f"duplicates{suffix}" if source else home.duplicates
         lines += write_duplicates(corpus, found, cache=home.cache)
     if sheet:
-        from corpus.images.sheet import read_remarks, write_sheet
+        from corpus.images.contact_sheet import write_sheet
 
-        remarks = read_remarks(home.corpus) if source is None else None
-        lines += write_sheet(corpus, home.reports / f"{name}-sheet.png", remarks=remarks)
+        drawn = home.reports / f"stats{suffix}-sheet.png"
+        lines += write_sheet(corpus, drawn, prepared=None if source else home.corpus)
     typer.echo("\n".join(lines))
 
 
 def deal(
     source: Annotated[
-        Path, typer.Argument(help="Manifest, or folder of images with one concept list.")
+        Path, typer.Argument(help="Manifest, folder with one concept list, or any other corpus.")
     ],
     out: Annotated[Path, typer.Option(help="The manifest to write, a .csv.")],
     valid: Annotated[float, typer.Option(help="Share of valid, 0 for none.")] = 0.1,
@@ -122,5 +120,5 @@ def deal(
     refuse_overwriting(out, overwrite=overwrite)
     reading = read_archive(source, concepts=concepts, strict=strict)
     table = run(reading, config=config)
-    write_manifest(table, out)
+    write_manifest(table, out, names=reading.names)
     typer.echo("\n".join([*dealt_lines(reading, table, config=config), str(out)]))

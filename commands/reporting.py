@@ -64,9 +64,7 @@ def reproduce(
     home, given = Workspace(workspace), parse_settings(weights or (), option="--weights")
     trials = plan_trials(experiments or (), scale=scale, third=third, weights=given, seed=seed)
     found = find_device(device)
-    if names_workspace(context):
-        home.require_corpus()
-    corpus = corpus_or_phantom(home).as_holdout()
+    corpus = corpus_or_phantom(home, draws=not names_workspace(context)).as_holdout()
     if truth is not None:
         check_truth(corpus, truth)
     crashed = run(

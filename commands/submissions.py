@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.options import RUNS, ConfigOption, PresetOption, SetOption, WorkspaceOption
-from core.errors import ConfigError, CorpusError
+from core.errors import ConfigError
 
 
 def ensemble(
@@ -79,82 +79,46 @@ def score(
         typer.Option(
             "-w",
             "--workspace",
-            help="Score also without images like those of train; or the manifest's corpus.",
+            help="Corpus: score also without images like those learnt from; or its manifest.",
         ),
     ] = None,
 ) -> None:
     """Give the official score of a submission, bit for bit; or that on labels of your own."""
     import json
 
+    from core.runs.workspace import Workspace
+    from corpus.readers.manifest import EDITION, manifest_meant, manifest_truth
+    from ensembles.submission.apart import score_apart
     from ensembles.submission.check import first_lines
-    from ensembles.submission.own_corpus import score_own
-    from ensembles.submission.score import score_submission
+    from ensembles.submission.own_corpus import OwnScore, score_own
+    from ensembles.submission.score import OfficialScore, score_submission
 
-    if manifest := _manifest(truth, workspace or RUNS):
-        from corpus.readers.manifest import EDITION, manifest_truth
-
-        year = edition or EDITION
-        own = score_own(submission, truth=manifest_truth(manifest), edition=year)
-        if as_json:
-            typer.echo(json.dumps({"f1": own.f1, "n_images": own.n_images}))
-            return
-        left = f"; {own.n_unlabelled:,} without labels left out" if own.n_unlabelled else ""
-        typer.echo(f"F1 {own.f1!r} over {own.n_images:,} test images of {manifest}{left}")
-        return
-    if edition is None:
+    scored: OfficialScore | OwnScore
+    if manifest := manifest_meant(truth, Workspace(workspace or RUNS)):
+        if secondary_truth or public_script:
+            raise ConfigError("--secondary-truth, --public-script: only with an evaluator's truth")
+        own, year = manifest_truth(manifest), edition or EDITION
+        scored = score_own(submission, truth=own, edition=year, named=str(manifest))
+    elif edition is None:
         raise ConfigError(
             f"--edition: name the year in whose format {truth} is; without it --truth is a"
             " manifest, a table with the columns path and split"
         )
-    result = score_submission(
-        submission,
-        truth=truth,
-        edition=edition,
-        secondary_truth=secondary_truth,
-        public_script=public_script,
-    )
-    if result.warnings:
-        typer.echo("\n".join(first_lines(result.warnings)), err=True)
-    apart = None
-    if workspace is not None:
-        from core.runs.workspace import Workspace
-        from ensembles.submission.apart import score_apart
-
-        home = Workspace(workspace)
-        apart = score_apart(
-            submission, truth=truth, edition=edition, workspace=home, public_script=public_script
+    else:
+        scored = score_submission(
+            submission,
+            truth=truth,
+            edition=edition,
+            secondary_truth=secondary_truth,
+            public_script=public_script,
         )
+        if scored.warnings:
+            typer.echo("\n".join(first_lines(scored.warnings)), err=True)
+    apart = score_apart(scored.pairs, workspace=Workspace(workspace)) if workspace else None
     if as_json:
-        numbers: dict[str, object] = {"f1": result.f1, "n_images": result.n_images}
-        if result.secondary_f1 is not None:
-            numbers |= {"secondary_f1": result.secondary_f1, "n_secondary": result.n_secondary}
-        if apart:
-            numbers["apart"] = {"f1": apart.f1, "n_images": apart.n_images}
-        typer.echo(json.dumps(numbers))
-        return
-    typer.echo(f"F1 {result.f1!r} over {result.n_images:,} images ({edition} rule)")
-    if result.secondary_f1 is not None:
-        typer.echo(f"secondary F1 {result.secondary_f1!r} over {result.n_secondary:,} images")
-    if apart is not None:
-        typer.echo(apart.sentence)
-
-
-def _manifest(truth: Path, workspace: Path) -> Path | None:
-    """The manifest that is meant by a truth; None where it is a file of an evaluator's."""
-    from core.runs.workspace import Workspace
-    from core.storage.folders import read_meta
-    from corpus.readers.manifest import names_images
-
-    if truth == Path("manifest") and not truth.exists():
-        home = Workspace(workspace)
-        home.require_corpus()
-        source = Path(read_meta(home.corpus, "source")["source"])
-        if not source.exists():
-            raise CorpusError(f"{source}: not there any more; give its new place with --truth")
-        return source
-    if not truth.exists():
-        raise CorpusError(f"{truth}: no such file")
-    return truth if truth.is_dir() or names_images(truth) else None
+        typer.echo(json.dumps({**scored.numbers, **({"apart": apart.numbers} if apart else {})}))
+    else:
+        typer.echo("\n".join([*scored.lines, *([apart.sentence] if apart else [])]))
 
 
 def check(

@@ -4,7 +4,6 @@ Whole groups are dealt, every category and concept in each split by its share, w
 that deals folds. A corpus that has train and test but no valid gets one the same way.
 """
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +15,12 @@ import numpy as np
 from core.categories import CATEGORIES
 from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
+from core.storage.arrays import write_rows
 from corpus.folds import deal_shares
 from corpus.readers.notes import count
-from corpus.readers.reading import Reading
+from corpus.readers.reading import NO_IMAGE, Reading, crossing_notes
 
-NO_VALID = "valid: no image"
-"""The note of a reading whose corpus has no valid."""
-
-VALID_SHARE = 0.1
-"""Of train, where a corpus has no valid."""
+_VALID_SHARE = 0.1  # of train, where a corpus has no valid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,7 @@ def deal_valid(table: ImageTable, *, seed: int, at_least: int) -> tuple[ImageTab
     )
     taken = np.zeros(0, dtype=np.bool_)
     if len(free):
-        taken = deal_shares(free, shares=(1 - VALID_SHARE, VALID_SHARE), seed=seed) == 1
+        taken = deal_shares(free, shares=(1 - _VALID_SHARE, _VALID_SHARE), seed=seed) == 1
     valid = free.take(taken)
     groups = set(valid.groups)
     if len(groups) < at_least or len(valid) == len(train):
@@ -130,20 +126,29 @@ def refuse_overwriting(path: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{path}: is there already; give another --out, or --overwrite")
 
 
-def write_manifest(table: ImageTable, path: Path) -> None:
+def write_manifest(
+    table: ImageTable, path: Path, *, names: Mapping[str, str] | None = None
+) -> None:
     """Write a manifest that `prepare` reads from where it lies; one of the name is replaced.
 
     Images below its folder are written by their path from there, so that both may be moved
     together; all others by their absolute path.
+
+    Args:
+        table: the images, each in a split.
+        path: the csv file.
+        names: CUI to name of concepts; where one has a name, the manifest names them, with a comma
+            for a semicolon in a name.
     """
+    names = names or {}
     path.parent.mkdir(parents=True, exist_ok=True)
     home = path.parent.absolute()
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        header = ["path", "split", "image_id", "category", "group", "concepts"]
-        writer.writerow([*header, *table.metadata])
-        writer.writerows(_rows(table, home))
+    header = ["path", "split", "image_id", "category", "group", "concepts", *table.metadata]
+    rows = [header, *_rows(table, home)]
+    if any(names.get(cui) for concepts in table.concepts for cui in concepts or ()):
+        rows = [[*row, cell] for row, cell in zip(rows, _names(table, names), strict=True)]
+    write_rows(draft, rows)
     draft.replace(path)
 
 
@@ -161,6 +166,13 @@ def _rows(table: ImageTable, home: Path) -> Iterator[list[str]]:
             ";".join(table.concepts[row] or ()),
             *(values[row] for values in table.metadata.values()),
         ]
+
+
+def _names(table: ImageTable, names: Mapping[str, str]) -> Iterator[str]:
+    """A column with the names of each image's concepts."""
+    yield "concept_names"
+    for concepts in table.concepts:
+        yield ";".join(names.get(cui, "").replace(";", ",") for cui in concepts or ())
 
 
 def dealt_lines(reading: Reading, table: ImageTable, *, config: DealConfig) -> list[str]:
@@ -194,12 +206,14 @@ def dealt_lines(reading: Reading, table: ImageTable, *, config: DealConfig) -> l
     )
     if left_out:
         lines.append(f"  note: {count(left_out, 'image')} without concepts left out")
-    return [*lines, *(f"  note: {note}" for note in reading.notes if not _of_splits(note))]
+    return [*lines, *(f"  note: {note}" for note in _still_true(reading))]
 
 
-def _of_splits(note: str) -> bool:
-    """Whether a note says that a split has no image, as of course it has not before dealing."""
-    return note in {f"{split}: no image" for split in SPLITS}
+def _still_true(reading: Reading) -> list[str]:
+    """The notes of a reading without those on its former splits."""
+    crossing = {note.text for note in crossing_notes(reading.table)}
+    lacking = tuple(NO_IMAGE.values())
+    return [n for n in reading.notes if n not in crossing and not n.startswith(lacking)]
 
 
 def _shares(splits: Sequence[str]) -> str:

@@ -1,9 +1,7 @@
 """`prepare`: reads a corpus, assigns its folds, decodes its images and writes it down, once."""
 
-import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,28 +13,36 @@ from core.errors import ConfigError, CorpusError, as_typed, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
-from core.runs.decoding import Background, Decoding, parse_frame
+from core.runs.decoding import (
+    REMARKS_FILE,
+    UNREADABLE_FILE,
+    Background,
+    Decoding,
+    parse_frame,
+)
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
+from core.storage.arrays import write_rows
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
-from corpus.deal import NO_VALID, deal_valid
+from corpus.deal import deal_valid
 from corpus.folds import assign_folds
 from corpus.images.cache import ImageCache, build_cache
 from corpus.images.decode import changes_pixels, remark_kind
 from corpus.phantom.write import draw_corpus
 from corpus.readers.layouts import read_corpus
 from corpus.readers.notes import count
+from corpus.readers.reading import NO_IMAGE
 
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""
 
 _LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
 
-UNREADABLE, REMARKS = "unreadable.csv", "remarks.csv"
-"""Beside the prepared corpus: images that cannot be decoded, and why; what was done to others."""
-
-_FILES = {"images.csv", "labels.txt", "names.csv", CROSSING_FILE, UNREADABLE, REMARKS, META}
+_FILES = {
+    *("images.csv", "labels.txt", "names.csv", META),
+    *(CROSSING_FILE, UNREADABLE_FILE, REMARKS_FILE),
+}
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the last: bytes that are not UTF-8
 
@@ -131,23 +137,10 @@ def prepare(
         at_least=config.valid_folds if config.protocol == "holdout" else 2,
     )
     _refuse_names(table)
-    labels = _concepts(table.of(split="train"))
-    if not len(labels):
-        raise CorpusError(f"{source}: no image of the training split has concepts")
-    notes = [note for note in reading.notes if not (dealt and note.startswith(NO_VALID))] + dealt
-    if config.protocol == "crossfit":
-        n_folds = {LABELLED: config.folds}
-        labels, of_train = _concepts(table.of(split=LABELLED)), labels
-        if n_new := len(labels) - len(of_train):
-            notes.append(
-                f"{count(n_new, 'concept')} in valid only: learnt too, for the folds are of both"
-            )
-    else:
-        _refuse_crossing_valid(table)
-        splits = {"train": config.train_folds, "valid": config.valid_folds}
-        n_folds = {split: k for split, k in splits.items() if split in _labelled_splits(table)}
-    table = table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
-    table = _halve_valid(table, seed=config.seed)
+    labels = _label_space(table, config.protocol, source)
+    table = _halve_valid(_with_folds(table, config), seed=config.seed)
+    outdated = NO_IMAGE["valid"] if dealt else None
+    notes = [n for n in reading.notes if outdated is None or not n.startswith(outdated)]
     size, decoding = config.image_size, config.decoding
     cache = build_cache(table, workspace.cache, size=size, decoding=decoding, strict=strict)
     table = _mark_readable(table, set(cache.errors))
@@ -159,7 +152,7 @@ def prepare(
         names=reading.names,
         edition=reading.edition,
         fingerprint=_fingerprint(table, config.protocol, cache, decoding),
-        notes=(*notes, *_notes(cache, workspace.corpus)),
+        notes=(*notes, *dealt, *_notes(cache, workspace.corpus)),
         protocol=config.protocol,
         decoding=decoding,
     )
@@ -167,9 +160,39 @@ def prepare(
     return corpus
 
 
-def corpus_or_phantom(workspace: Workspace) -> Corpus:
-    """The prepared corpus; where there is none, the phantom corpus, prepared now and said so."""
-    if not workspace.has_corpus():
+def _label_space(table: ImageTable, protocol: Protocol, source: Path) -> LabelSpace:
+    """The concepts that are learnt: those of train; under `crossfit` those of valid too.
+
+    Raises:
+        CorpusError: no image of train has concepts.
+    """
+    of_train = _concepts(table.of(split="train"))
+    if not len(of_train):
+        raise CorpusError(f"{source}: no image of the training split has concepts")
+    return of_train if protocol == "holdout" else _concepts(table.of(split=LABELLED))
+
+
+def _with_folds(table: ImageTable, config: PrepareConfig) -> ImageTable:
+    """The table with its folds, along which the protocol learns and judges."""
+    n_folds = {LABELLED: config.folds}
+    if config.protocol == "holdout":
+        _refuse_crossing_valid(table)
+        splits = {"train": config.train_folds, "valid": config.valid_folds}
+        n_folds = {split: k for split, k in splits.items() if split in _labelled_splits(table)}
+    return table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
+
+
+def corpus_or_phantom(workspace: Workspace, *, draws: bool = True) -> Corpus:
+    """The prepared corpus; where there is none, the phantom corpus, prepared now and said so.
+
+    Args:
+        workspace: where it lies.
+        draws: whether the phantom corpus may take its place.
+
+    Raises:
+        MissingStageError: there is none, and none may be drawn; or as `Workspace.open_corpus`.
+    """
+    if draws and not workspace.has_corpus():
         say(
             "no corpus is prepared: using the built-in phantom corpus"
             f" (your own: {as_typed(f'prepare SOURCE -w {workspace.root}')})"
@@ -284,7 +307,7 @@ def _notes(cache: ImageCache, folder: Path) -> list[str]:
         notes.append(
             f"{len(errors)} images cannot be decoded and are left out of training; in the test"
             f" split they get what their category alone says: {first_few(errors.values(), n=3)};"
-            f" all are listed in {folder / UNREADABLE}"
+            f" all are listed in {folder / UNREADABLE_FILE}"
         )
     by_kind: dict[str, list[str]] = defaultdict(list)
     for image_id in cache.image_ids:
@@ -343,14 +366,8 @@ def _save(corpus: Corpus, folder: Path, *, source: Path, cache: ImageCache) -> N
         corpus.labels.save(draft / "labels.txt")
         if len(crossing := CrossingGroups.of(corpus.table)):
             crossing.save(draft / CROSSING_FILE)
-        _write_rows(draft / "names.csv", sorted(corpus.names.items()))
+        write_rows(draft / "names.csv", sorted(corpus.names.items()))
         if cache.errors:
-            _write_rows(draft / UNREADABLE, cache.errors.items())
-        if remarks := cache.remarks:
-            rows = [(i, remark) for i in cache.image_ids for remark in remarks.get(i, ())]
-            _write_rows(draft / REMARKS, rows)
-
-
-def _write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+            write_rows(draft / UNREADABLE_FILE, cache.errors.items())
+        if cache.remarks:
+            write_rows(draft / REMARKS_FILE, cache.remark_rows())

@@ -135,12 +135,12 @@ def test_every_rung_of_the_ladder_is_printed_with_its_interval(finished: Finishe
     assert lines[1].startswith("prior ")
     assert any(line.startswith("decision: ") for line in lines)
     n_valid = len(corpus_of(finished.workspace).table.of(split="valid"))
-    assert lines[-2].strip().startswith(f"n = {n_valid} images")
+    assert lines[-3].strip().startswith(f"n = {n_valid} images")
     for what in ("best member: ", "mean of the members ", "stacker: "):
         assert any(line.startswith(what) for line in lines)
-    assert all(line.endswith(("  kept", "  not kept")) for line in lines[1:-3])
-    assert lines[-3].startswith("submission: ")
-    assert lines[-3].endswith("  submitted")
+    assert all(line.endswith(("  kept", "  not kept")) for line in lines[1:-4])
+    assert lines[-4].startswith("submission: ")
+    assert lines[-4].endswith("  submitted")
 
 
 def test_constant_concepts_are_on_every_image_of_a_large_category(finished: Finished) -> None:
@@ -360,7 +360,7 @@ def test_where_no_concept_tells_a_category_the_global_detector_is_all(
     )
     assert "has the category DRCT: nothing to train a specialist on" in str(result.exception)
     every = run("train-backbone", "-w", workspace, *TRAIN)
-    assert "skipped: no training image" in every.err
+    assert "not trained: no training image" in every.err
     assert "DRAN, DRCO, DRCT, DRMR, DRPE, DRUS, DRXR" in every.err
 
 

@@ -96,7 +96,15 @@ def test_a_submission_is_scored_on_the_test_labels_of_the_manifest(
     f1 = (1.0 + 2 / 3 + 0.0) / 3  # C1 of C1; C1 of C1 and C2; C2 of C1
     said = f"F1 {f1!r} over 3 test images of {manifest}\n"
     assert run("score", path, "--truth", manifest) == (0, said, "")
-    assert run("score", path, "--truth", "manifest", "-w", tmp_path / "runs") == (0, said, "")
+    apart = (
+        f"F1 {f1!r} over the 3 images that share no group with train or valid"
+        " (0 by group left out; `stats --duplicates` looks for copies too)\n"
+    )
+    told = run("score", path, "--truth", "manifest", "-w", tmp_path / "runs")
+    assert told == (0, said + apart, "")
+    code, _, err = run("score", path, "--truth", manifest, "--public-script")
+    assert code == 2
+    assert "--secondary-truth, --public-script: only with an evaluator's truth" in err
     as_json = run("score", path, "--truth", manifest, "--json")
     assert as_json == (0, f'{{"f1": {f1!r}, "n_images": 3}}\n', "")
     checked = run("check", path, "-w", tmp_path / "runs")

@@ -20,7 +20,7 @@ from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import open_map, release, write_lines
 from core.storage.folders import META, is_complete, locked, provenance, write_json
 from corpus.images.batches import CachedImages
-from corpus.images.cache import build_cache
+from corpus.images.cache import cache_of
 from training.devices.compute import Compute, FittingBatches
 from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
@@ -86,13 +86,7 @@ def extract(
     """
     world, ids = compute.world, corpus.readable_ids
     cache = world.in_turn(
-        lambda: build_cache(
-            corpus.table,
-            workspace.cache,
-            size=size,
-            resample=config.resample,
-            decoding=corpus.decoding,
-        )
+        lambda: cache_of(corpus, workspace.cache, size=size, resample=config.resample)
     )
     images = CachedImages.of(cache, ids)
     network, compute = _fastest(backbone, workspace, config, size=size, compute=compute)

@@ -15,7 +15,7 @@ from core.labels import LabelSpace
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import locked
 from corpus.images.batches import CachedImages
-from corpus.images.cache import build_cache
+from corpus.images.cache import cache_of
 from training.batches import Augment
 from training.devices.compute import Compute, Inputs
 from training.devices.device import keep_memory
@@ -87,13 +87,7 @@ def image_inputs(
     """The images, decoded where they are not yet, and the fastest way to train on them."""
     size, ids = config.image_sizes[0], corpus.readable_ids
     cache = compute.world.in_turn(
-        lambda: build_cache(
-            corpus.table,
-            workspace.cache,
-            size=size,
-            resample=config.resample,
-            decoding=corpus.decoding,
-        )
+        lambda: cache_of(corpus, workspace.cache, size=size, resample=config.resample)
     )
     images = CachedImages.of(cache, ids)
 

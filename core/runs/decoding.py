@@ -1,4 +1,4 @@
-"""How the images of a corpus are read where their files leave a choice: background and frame."""
+"""How the images of a corpus are read where their files leave a choice, and what was met."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,6 +10,10 @@ Background = Literal["black", "white"]
 
 Frame = Literal["first", "middle", "last"] | int
 """Which of the pages or frames of a file is read; numbers count from 1."""
+
+UNREADABLE_FILE, REMARKS_FILE = "unreadable.csv", "remarks.csv"
+"""In the folder of a prepared corpus, a row an image: why it cannot be decoded; what was done to
+show it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.images import SPLITS, ImageTable
 from core.runs.workspace import Corpus, Workspace
+from core.storage.arrays import write_rows
 from core.storage.folders import is_complete, read_meta
 
 CROSSING_FILE = "crossing_groups.csv"
@@ -20,9 +21,7 @@ CROSSING_FILE = "crossing_groups.csv"
 
 DUPLICATES_FILE = "duplicates.csv"
 
-SplitPair = tuple[str, str]
-
-SPLIT_PAIRS: tuple[SplitPair, ...] = tuple(combinations(SPLITS, 2))
+_SPLIT_PAIRS: tuple[tuple[str, str], ...] = tuple(combinations(SPLITS, 2))
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class CrossingGroups:
         Example: `train and test: 2 groups (5 and 3 images)`.
         """
         parts = []
-        for one, other in SPLIT_PAIRS:
+        for one, other in _SPLIT_PAIRS:
             if shared := self.between(one, other):
                 n, m = (sum(len(self.images[g][s]) for g in shared) for s in (one, other))
                 groups = "1 group" if len(shared) == 1 else f"{len(shared):,} groups"
@@ -66,13 +65,13 @@ class CrossingGroups:
 
     def save(self, path: Path) -> None:
         """Write a csv with the columns group, split and image_ids, the last joined by `;`."""
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["group", "split", "image_ids"])
-            for group, splits in self.images.items():
-                for split in SPLITS:
-                    if split in splits:
-                        writer.writerow([group, split, ";".join(splits[split])])
+        rows = [
+            (group, split, ";".join(splits[split]))
+            for group, splits in self.images.items()
+            for split in SPLITS
+            if split in splits
+        ]
+        write_rows(path, [("group", "split", "image_ids"), *rows])
 
 
 @dataclass(frozen=True)
@@ -98,13 +97,14 @@ class NearDuplicate:
 
 def save_duplicates(pairs: Iterable[NearDuplicate], path: Path) -> None:
     """Write a csv with a line a pair, in the order given."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(NearDuplicate)])
-        for p in pairs:
-            marks = (str(int(p.mirrored)), str(int(p.same_group)))
-            row = (p.image_id, p.split, p.other_id, p.other_split, f"{p.similarity:.4f}", *marks)
-            writer.writerow(row)
+    rows = [
+        (
+            *(p.image_id, p.split, p.other_id, p.other_split),
+            *(f"{p.similarity:.4f}", int(p.mirrored), int(p.same_group)),
+        )
+        for p in pairs
+    ]
+    write_rows(path, [[field.name for field in fields(NearDuplicate)], *rows])
 
 
 def known_duplicates(corpus: Corpus, workspace: Workspace) -> tuple[NearDuplicate, ...] | None:
@@ -126,7 +126,7 @@ def known_duplicates(corpus: Corpus, workspace: Workspace) -> tuple[NearDuplicat
 def counted_duplicates(pairs: Collection[NearDuplicate]) -> str:
     """Pairs and images by pair of splits, in words; those within a group are counted apart."""
     parts = []
-    for one, other in SPLIT_PAIRS:
+    for one, other in _SPLIT_PAIRS:
         here = [p for p in pairs if (p.split, p.other_split) == (one, other)]
         if across := [p for p in here if not p.same_group]:
             n, m = len({p.image_id for p in across}), len({p.other_id for p in across})

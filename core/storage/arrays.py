@@ -1,11 +1,12 @@
-"""Plain files: text with an entry a line, arrays mapped from disk."""
+"""Plain files: text with an entry a line, rows of cells, arrays mapped from disk."""
 
+import csv
 import errno
 import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,14 @@ def read_lines(path: Path) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise PredictionsError(f"{path}: not UTF-8 ({error.reason})") from None
     return tuple(lines[:-1] if lines[-1] == "" else lines)
+
+
+def write_rows(
+    path: Path, rows: Iterable[Iterable[object]], *, mode: Literal["w", "a"] = "w"
+) -> None:
+    """Write a csv with one row a line, or add to it."""
+    with path.open(mode, encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:

@@ -21,11 +21,11 @@ _LONGEST = 256  # rows of a batch
 _NAMES = ("image", "img", "picture", "pixels", "jpg", "png", "dicom", "bytes", "image_bytes")
 
 
-def require_pyarrow(path: Path) -> Any:
-    """The package that reads parquet.
+def open_parquet(path: Path) -> Any:
+    """A parquet file (`pyarrow.parquet.ParquetFile`), of which nothing but its end is read.
 
     Raises:
-        CorpusError: it is not installed.
+        CorpusError: pyarrow is not installed, or the file is no whole parquet file.
     """
     try:
         import pyarrow.parquet as parquet
@@ -33,16 +33,6 @@ def require_pyarrow(path: Path) -> Any:
         raise CorpusError(
             f"{path}: parquet needs pyarrow: pip install 'radfuse[parquet]'"
         ) from None
-    return parquet
-
-
-def open_parquet(path: Path) -> Any:
-    """A parquet file (`pyarrow.parquet.ParquetFile`), of which nothing but its end is read.
-
-    Raises:
-        CorpusError: pyarrow is not installed, or the file is no whole parquet file.
-    """
-    parquet = require_pyarrow(path)
     try:
         return parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
     except (OSError, ValueError) as error:

@@ -21,10 +21,11 @@ _OTHER = (
     ".log", ".db", ".ini", ".sh", ".dump", ".icc", ".svg", ".mp4", ".avi", ".mov",
 )  # fmt: skip
 
-_RASTER = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp",
-    ".jp2", ".j2k", ".jpf", ".jpx", ".pgm", ".ppm", ".pnm",
+PICTURE_ENDINGS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff",
+    ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
 )  # fmt: skip
+"""Endings of other image files, in any case; what is inside may be DICOM all the same."""
 
 # Names of value representations (PS3.5, 6.2), as explicit files write them after each tag.
 _VR = frozenset(
@@ -92,7 +93,7 @@ def looks_like_dicom(path: Path) -> bool:
     name = path.name.lower()
     if name.endswith(ENDINGS):
         return True
-    if name == "dicomdir" or name.endswith(_OTHER + _RASTER):
+    if name == "dicomdir" or name.endswith(_OTHER + PICTURE_ENDINGS):
         return False
     return is_dicom(first_bytes(path, HEAD))
 
@@ -110,8 +111,3 @@ def first_bytes(path: Path, n_bytes: int) -> bytes:
         return read_bytes(path)
     except OSError:
         return b""
-
-
-def is_raster_name(name: str) -> bool:
-    """Whether a file's name ends as a picture's that is not DICOM."""
-    return name.lower().endswith(_RASTER)

@@ -19,7 +19,7 @@ from core.categories import UNKNOWN, Category
 from core.errors import first_few
 from core.progress import progress
 from corpus.dicom.datasets import NEEDS, broken, can_read, open_header
-from corpus.dicom.files import ENDINGS, HEAD, first_bytes, is_dicom, is_raster_name
+from corpus.dicom.files import ENDINGS, HEAD, PICTURE_ENDINGS, first_bytes, is_dicom
 from corpus.readers.annotations import Annotations
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
@@ -155,7 +155,7 @@ def _to_look_at(images: Sequence[FoundImage]) -> list[FoundImage]:
     is_packed = {folder: not folder.is_dir() for folder, _ in kinds}
     chosen: set[str] = set()
     for (folder, ending), several in kinds.items():
-        if ending in ENDINGS or not (is_raster_name(ending) or is_packed[folder]):
+        if ending in ENDINGS or not (ending in PICTURE_ENDINGS or is_packed[folder]):
             chosen.update(image.image_id for image in several)
             continue
         some = {0, len(several) // 2, len(several) - 1}

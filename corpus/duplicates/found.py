@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from core.errors import CorpusError, ImageError
+from core.errors import CorpusError
 from core.images import SPLITS, ImageTable
 from core.progress import progress
 from core.runs.leakage import (
@@ -19,8 +19,8 @@ from core.runs.workspace import Corpus
 from core.storage.folders import new_folder
 from corpus.duplicates.features import SIDE, Pixels
 from corpus.duplicates.search import FLAT, Copies, find_copies, n_searched
-from corpus.images.cache import ImageCache, build_cache
-from corpus.images.decode import decode
+from corpus.images.cache import ImageCache, cache_of
+from corpus.images.contact_sheet import draw_image, font_of, shortened
 
 SHEET = "duplicates.png"
 """The first pairs, side by side."""
@@ -52,7 +52,7 @@ def write_duplicates(corpus: Corpus, folder: Path, *, cache: Path) -> list[str]:
         raise CorpusError(f"{corpus.name}: a list alone, without images to compare")
     if len(set(table.splits)) < 2:
         raise CorpusError(f"{corpus.name}: images of one split only; nothing can cross")
-    made = build_cache(table, cache, size=SIDE, decoding=corpus.decoding)
+    made = cache_of(corpus, cache, size=SIDE)
     parts = np.array([SPLITS.index(split) for split in table.splits])
     parts[[i in made.errors for i in table.image_ids]] = -1
     thumbnails = grey(made)
@@ -62,7 +62,7 @@ def write_duplicates(corpus: Corpus, folder: Path, *, cache: Path) -> list[str]:
     with new_folder(folder, {"corpus": corpus.fingerprint, "n_pairs": len(pairs)}) as draft:
         save_duplicates(pairs, draft / DUPLICATES_FILE)
         if pairs:
-            _draw(pairs[:_SHOWN], table, draft / SHEET)
+            _draw(pairs[:_SHOWN], corpus, draft / SHEET)
     return _lines(pairs, table, folder=folder, n_errors=len(made.errors), n_flat=copies.n_flat)
 
 
@@ -121,9 +121,10 @@ def _lines(
     return [*lines, f"  listed in {folder / DUPLICATES_FILE}{shown}"]
 
 
-def _draw(pairs: Sequence[NearDuplicate], table: ImageTable, path: Path) -> None:
+def _draw(pairs: Sequence[NearDuplicate], corpus: Corpus, path: Path) -> None:
     """The pairs side by side, as they were read, with ids, splits and similarity below."""
-    place = dict(zip(table.image_ids, table.paths, strict=True))
+    file_of = dict(zip(corpus.table.image_ids, corpus.table.paths, strict=True))
+    font = font_of(11)
     wide, high = 2 * _WIDTH + 12, _WIDTH + 46
     n_rows = -(-len(pairs) // _ACROSS)
     sheet = Image.new("RGB", (_ACROSS * wide, n_rows * high), "white")
@@ -131,23 +132,15 @@ def _draw(pairs: Sequence[NearDuplicate], table: ImageTable, path: Path) -> None
     for number, pair in enumerate(pairs):
         left, top = number % _ACROSS * wide + 4, number // _ACROSS * high + 4
         for side, image_id in enumerate((pair.image_id, pair.other_id)):
-            try:
-                pixels = decode(Path(place[image_id]), size=_WIDTH, resample="bilinear").pixels
-            except ImageError:
-                continue  # gone since it was compared: its place stays white
-            sheet.paste(Image.fromarray(pixels), (left + side * (_WIDTH + 2), top))
+            place = left + side * (_WIDTH + 2), top
+            image = Path(file_of[image_id])
+            draw_image(sheet, image, place=place, side=_WIDTH, decoding=corpus.decoding)
         said = ["same group"] * pair.same_group + ["mirrored"] * pair.mirrored
         texts = (
-            f"{_cut(pair.image_id)}, {pair.split}",
-            f"{_cut(pair.other_id)}, {pair.other_split}",
+            f"{shortened(pair.image_id)}, {pair.split}",
+            f"{shortened(pair.other_id)}, {pair.other_split}",
             ", ".join([f"{pair.similarity:.3f}", *said]),
         )
         for row, text in enumerate(texts):
-            pen.text((left, top + _WIDTH + 2 + 12 * row), text, fill="black")
+            pen.text((left, top + _WIDTH + 2 + 12 * row), text, fill="black", font=font)
     sheet.save(path)
-
-
-def _cut(image_id: str) -> str:
-    """The end of a long id, which tells more than its beginning."""
-    text = image_id.encode("ascii", "replace").decode()  # the built-in letters are Latin alone
-    return text if len(text) <= 40 else f"...{text[-37:]}"

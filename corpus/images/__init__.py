@@ -1,1 +1,1 @@
-"""Images as tensors: decoded once in `cache`, read in `batches`, changed by `augment`."""
+"""Images as tensors: by `decode` once into `cache`, read in `batches`, changed by `augment`."""

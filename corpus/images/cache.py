@@ -21,14 +21,14 @@ from core.config import fingerprint
 from core.errors import ImageError
 from core.images import ImageTable
 from core.progress import progress
-from core.runs.decoding import USUAL, Decoding
-from core.storage.arrays import load_array, open_map, read_lines, write_lines
+from core.runs.decoding import REMARKS_FILE, USUAL, Decoding
+from core.runs.workspace import Corpus
+from core.storage.arrays import load_array, open_map, read_lines, write_lines, write_rows
 from core.storage.folders import META, is_complete, provenance, write_json
 from core.storage.packed import file_state, reading_order
 from corpus.images.decode import Resample, decode
 
 _UNREADABLE, _DONE = 2, 3  # 1: decoded by a version that read fewer kinds of files right
-_REMARKS = "remarks.csv"
 _MET = "remarks-met.csv"  # as they come: an interrupted cache does not lose them
 _SHARE = 16  # images that a thread takes at a time; one each cost 4 % on two cores
 
@@ -48,6 +48,10 @@ class ImageCache:
     pixels: npt.NDArray[np.uint8]
     errors: dict[str, str]
     remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def remark_rows(self) -> list[tuple[str, str]]:
+        """Id and remark of each remark, in table order."""
+        return _in_order(self.image_ids, self.remarks)
 
 
 def build_cache(
@@ -77,7 +81,7 @@ def build_cache(
     changes = [decoding.changes] if decoding.changes else []
     state = fingerprint(table.image_ids, _state_of_files(table.paths), *changes)
     home = folder / f"{size}px-{resample}-{state}"
-    if not (is_complete(home) and (home / _REMARKS).is_file()):
+    if not (is_complete(home) and (home / REMARKS_FILE).is_file()):
         _fill(
             home,
             table,
@@ -95,8 +99,16 @@ def build_cache(
         image_ids=read_lines(home / "image_ids.txt"),
         pixels=load_array(home / "pixels.npy"),
         errors=errors,
-        remarks=_read_remarks(home / _REMARKS),
+        remarks=read_remarks(home / REMARKS_FILE),
     )
+
+
+def cache_of(
+    corpus: Corpus, folder: Path, *, size: int, resample: Resample = "bilinear"
+) -> ImageCache:
+    """The cache of a corpus, its images read as they were prepared; else as `build_cache`."""
+    decoding = corpus.decoding
+    return build_cache(corpus.table, folder, size=size, resample=resample, decoding=decoding)
 
 
 def _fill(
@@ -133,7 +145,7 @@ def _fill(
                 state[row] = _UNREADABLE
         if met:
             with writing:
-                _write_rows(home / _MET, met, mode="a")
+                write_rows(home / _MET, met, mode="a")
         state[done] = _DONE  # not before their remarks are kept
         return len(rows)
 
@@ -147,10 +159,8 @@ def _fill(
         for n_done in pool.map(load, _shares(todo)):  # an error cancels those that wait
             advance(n_done)
     write_lines(home / "image_ids.txt", table.image_ids)
-    _write_rows(home / "errors.csv", [(table.image_ids[r], errors[r]) for r in sorted(errors)])
-    met = _read_remarks(home / _MET)
-    in_order = [(i, remark) for i in table.image_ids for remark in met.get(i, ())]
-    _write_rows(home / _REMARKS, in_order)
+    write_rows(home / "errors.csv", [(table.image_ids[r], errors[r]) for r in sorted(errors)])
+    write_rows(home / REMARKS_FILE, _in_order(table.image_ids, read_remarks(home / _MET)))
     meta = {"size": size, "resample": resample, "n_images": n, **decoding.changes}
     write_json(home / META, {**meta, **provenance()})
 
@@ -171,7 +181,13 @@ def _state_of_files(paths: Sequence[str]) -> list[tuple[str, int, int]]:
     return states
 
 
-def _read_remarks(path: Path) -> dict[str, tuple[str, ...]]:
+def _in_order(
+    image_ids: Sequence[str], remarks: Mapping[str, Sequence[str]]
+) -> list[tuple[str, str]]:
+    return [(i, remark) for i in image_ids for remark in remarks.get(i, ())]
+
+
+def read_remarks(path: Path) -> dict[str, tuple[str, ...]]:
     """Remarks by id, each once though two processes may have met them; none of a missing file."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     if path.is_file():
@@ -180,8 +196,3 @@ def _read_remarks(path: Path) -> dict[str, tuple[str, ...]]:
                 if len(row) == 2:  # a process may have been killed in the middle of a line
                     found[row[0]][row[1]] = None
     return {image_id: tuple(remarks) for image_id, remarks in found.items()}
-
-
-def _write_rows(path: Path, rows: Iterable[tuple[str, str]], *, mode: str = "w") -> None:
-    with path.open(mode, encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)

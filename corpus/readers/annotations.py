@@ -21,7 +21,6 @@ from corpus.readers.tables.cells import (
     words_in,
 )
 from corpus.readers.tables.columns import ANNOTATIONS
-from corpus.readers.tables.ids import match_ids
 from corpus.readers.tables.sheet import read_table
 
 GROUPS_FILE = "groups.csv"
@@ -207,19 +206,6 @@ def _one_spelling(rows: Mapping[str, Row]) -> dict[str, str]:
         for image_id, row in rows.items()
         if (group := row.get("group", "")).endswith(".0")
     }
-
-
-def matched(annotations: Annotations, found: Sequence[FoundImage]) -> Annotations:
-    """The annotations with the ids of the images, where a row has one in another form."""
-    renamed, texts = match_ids(annotations.rows, {image.image_id for image in found})
-    if not renamed:
-        return annotations
-    name = annotations.path.name
-    return replace(
-        annotations,
-        rows={renamed.get(i, i): row for i, row in annotations.rows.items()},
-        notes=(*annotations.notes, *(Note(f"{name}: {text}") for text in texts)),
-    )
 
 
 def annotation_notes(found: Sequence[FoundImage], annotations: Annotations) -> list[Note]:

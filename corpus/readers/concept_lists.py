@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import CorpusError
 from core.labels import Concepts
-from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.cells import is_unknown
 from corpus.readers.tables.concept_cells import (
@@ -18,7 +17,6 @@ from corpus.readers.tables.concept_cells import (
     concepts_in,
     writing_of,
 )
-from corpus.readers.tables.ids import match_ids
 from corpus.readers.tables.sheet import SEPARATORS, Numbered, records
 from corpus.readers.tables.text import read_text
 
@@ -121,18 +119,6 @@ def read_concept_list(path: Path, form: ListForm) -> ConceptList:
         *mended_notes(path.name, mended),
     ]
     return ConceptList(path=path, concepts=concepts, notes=tuple(notes))
-
-
-def matched_list(concepts: ConceptList, found: Sequence[FoundImage]) -> ConceptList:
-    """The list with the ids of the images, where it has one in another form."""
-    renamed, texts = match_ids(concepts.concepts, {image.image_id for image in found})
-    if not renamed:
-        return concepts
-    return replace(
-        concepts,
-        concepts={renamed.get(i, i): cuis for i, cuis in concepts.concepts.items()},
-        notes=(*concepts.notes, *(Note(f"{concepts.path.name}: {text}") for text in texts)),
-    )
 
 
 def _lines_of(path: Path, form: ListForm) -> tuple[ListForm, list[Numbered], list[Note]]:

@@ -3,23 +3,26 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import CorpusError, first_few
 from core.storage.packed import ARCHIVE, members
-from corpus.dicom.files import looks_like_dicom
+from corpus.dicom.files import ENDINGS, PICTURE_ENDINGS, looks_like_dicom
 from corpus.readers.notes import Note, count
 
-EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
-    *(".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
-    *(".dcm", ".dicom", ".dic", ".ima"),
-)
+EXTENSIONS = (*PICTURE_ENDINGS, *ENDINGS)
 """Endings of image files, in any case; a DICOM file is known by its content too. Files with
 another ending are counted and left out."""
+
+SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing"),
+}
+"""What folders and files call the splits; tables have further words, see `tables.cells`."""
 
 # What systems and unpackers leave behind: no part of anybody's corpus.
 _LEFTOVERS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}

@@ -115,7 +115,7 @@ def read_corpus(
         source: the folder of a corpus, or a manifest.
         layout: a name of `LAYOUTS`, 2019, 2024, rocov2 or huggingface; None recognises
             it.
-        strict: refuse a corpus in which labels or images are lost, or groups cross into test.
+        strict: refuse a corpus in which labels or images are lost, or a group is in two splits.
         group_by: metadata column whose values are the groups; "" for those that are given.
 
     Raises:

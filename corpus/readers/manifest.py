@@ -24,6 +24,8 @@ from pathlib import Path
 from core.errors import CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
+from core.runs.workspace import Workspace
+from core.storage.folders import read_meta
 from corpus.readers.annotations import annotate, read_groups
 from corpus.readers.concept_lists import ConceptList, clean_concepts, mended_notes, read_names
 from corpus.readers.notes import Note, count
@@ -137,6 +139,28 @@ def read_unsplit(source: Path, *, strict: bool = False) -> Reading:
     return _reading(read_images(_require_manifest(source), split="train"), strict=strict)
 
 
+def manifest_meant(truth: Path, workspace: Workspace) -> Path | None:
+    """The manifest that a truth names; None where it is a file in an evaluator's format.
+
+    Args:
+        truth: a path, or the word `manifest` for the one that was prepared.
+        workspace: where it was prepared.
+
+    Raises:
+        CorpusError: there is no such file, or the manifest is not where it was any more.
+        MissingStageError: nothing is prepared in the workspace.
+    """
+    if truth == Path("manifest") and not truth.exists():
+        workspace.require_corpus()
+        source = Path(read_meta(workspace.corpus, "source")["source"])
+        if not source.exists():
+            raise CorpusError(f"{source}: not there any more; give its new place with --truth")
+        return source
+    if not truth.exists():
+        raise CorpusError(f"{truth}: no such file")
+    return truth if truth.is_dir() or names_images(truth) else None
+
+
 def manifest_truth(source: Path) -> dict[str, Concepts]:
     """The concepts of the test images of a manifest, which nothing but a score may read.
 
@@ -166,7 +190,7 @@ def _reading(manifest: ImageRows, *, strict: bool) -> Reading:
         ignored=("path", "concepts", "concept_names"),
     )
     lists, notes, tags = _lists(manifest)
-    beside, noted = read_names(_names_file(manifest.path.parent))
+    beside, noted = read_names(names_file(manifest.path.parent))
     return make_reading(
         [row.image for row in manifest.rows],
         lists,
@@ -179,7 +203,8 @@ def _reading(manifest: ImageRows, *, strict: bool) -> Reading:
     )
 
 
-def _names_file(folder: Path) -> Path | None:
+def names_file(folder: Path) -> Path | None:
+    """The file with names of concepts in a folder; None where there is none."""
     path = folder / NAMES_FILE
     return path if path.is_file() else None
 

@@ -1,7 +1,7 @@
 """What every reader makes of a corpus' files: one image table and all that was strange about it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,15 @@ from core.errors import CorpusError, first_few
 from core.images import SPLITS, ImageTable
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from corpus.dicom.headers import read_headers
-from corpus.readers.annotations import Annotations, annotation_notes, matched
-from corpus.readers.concept_lists import ConceptList, matched_list
+from corpus.readers.annotations import Annotations, annotation_notes
+from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage, natural_key
 from corpus.readers.modality import ManualConcepts, category_notes, taught_categories
 from corpus.readers.notes import Note, count, settle
-from corpus.readers.tables.ids import match_ids
+from corpus.readers.tables.ids import by_image
+
+NO_IMAGE: Mapping[str, str] = {split: f"{split}: no image" for split in SPLITS}
+"""How a note begins that says that a split has no image, or none of a category."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +82,10 @@ def make_reading(
             images in more than one split.
     """
     images = _in_order(found)
-    lists = {split: matched_list(concepts, images) for split, concepts in lists.items()}
-    annotations = [matched(said, images) for said in annotations]
-    manual = _matched_manual(manual or {}, images)
+    ids = {image.image_id for image in images}
+    lists = {split: _matched_list(concepts, ids) for split, concepts in lists.items()}
+    annotations = [_matched(said, ids) for said in annotations]
+    manual, _ = by_image(manual or {}, ids, file="")  # the other lists were told to have them
     collected = [*notes, *(note for concepts in lists.values() for note in concepts.notes)]
     collected += _matching_notes(images, lists, looked_in or {})
     for said in annotations:
@@ -166,10 +170,14 @@ def _in_order(found: Iterable[FoundImage]) -> list[FoundImage]:
     return images
 
 
-def _matched_manual(manual: ManualConcepts, images: Sequence[FoundImage]) -> ManualConcepts:
-    """The manual concepts with the ids of the images, which the other lists were told to have."""
-    renamed, _ = match_ids(manual, {image.image_id for image in images})
-    return {renamed.get(i, i): concepts for i, concepts in manual.items()} if renamed else manual
+def _matched_list(concepts: ConceptList, ids: Collection[str]) -> ConceptList:
+    said, noted = by_image(concepts.concepts, ids, file=concepts.path.name)
+    return replace(concepts, concepts=said, notes=(*concepts.notes, *noted))
+
+
+def _matched(annotations: Annotations, ids: Collection[str]) -> Annotations:
+    rows, noted = by_image(annotations.rows, ids, file=annotations.path.name)
+    return replace(annotations, rows=rows, notes=(*annotations.notes, *noted))
 
 
 def _table(
@@ -270,11 +278,11 @@ def table_notes(table: ImageTable, *, looked_in: Mapping[str, str] | None = None
         part = table.of(split=split)
         if not len(part):
             where = (looked_in or {}).get(split)
-            yield Note(f"{split}: no image" + (f"; looked for {where}" if where else ""))
+            yield Note(NO_IMAGE[split] + (f"; looked for {where}" if where else ""))
             continue
         absent = [category for category in CATEGORIES if category not in part.categories]
         if absent and set(table.categories) != {UNKNOWN}:
-            yield Note(f"{split}: no image of {', '.join(absent)}")
+            yield Note(f"{NO_IMAGE[split]} of {', '.join(absent)}")
         empty = [i for i, c in zip(part.image_ids, part.concepts, strict=True) if c == ()]
         if empty:
             text = f"{split}: {count(len(empty), 'image')} known to have no concept, kept"
@@ -291,7 +299,7 @@ def _unseen_concepts(table: ImageTable) -> Iterable[Note]:
         n_pairs = sum(valid[cui] for cui in unseen)
         yield Note(
             f"{count(len(unseen), 'concept')} of {count(n_pairs, 'assignment')} in valid never in"
-            " train: under the protocol holdout always missed, counted as misses by every score"
+            " train: learnt under the protocol crossfit; under holdout always missed and counted so"
         )
 
 
@@ -309,10 +317,10 @@ def crossing_notes(table: ImageTable, *, strict: bool = False) -> Iterable[Note]
     some = f"{first_few(sorted(crossing.images, key=natural_key))}; {crossing.counted()}"
     kept = "the split stays as it is, folds keep groups whole, scores are given without them too"
     listed = f"{kept}; `prepare` lists them in corpus/{CROSSING_FILE}"
-    yield Note(f"{text}: {some}; {REMEDIES if strict else listed}", grave=True)
+    yield Note(f"{text}: {some}; {_REMEDIES if strict else listed}", grave=True)
 
 
-REMEDIES = (
+_REMEDIES = (
     "deal whole groups to one split (`deal` does), take the groups out of the corpus' tables, or"
     " leave --strict away to keep the split"
 )

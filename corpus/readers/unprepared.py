@@ -25,6 +25,7 @@ from corpus.readers.concept_lists import (
     read_concept_list,
     read_names,
 )
+from corpus.readers.files import SPLIT_WORDS
 from corpus.readers.layouts import read_corpus
 from corpus.readers.manifest import names_images
 from corpus.readers.notes import Note, settle
@@ -32,12 +33,6 @@ from corpus.readers.reading import Reading
 from corpus.readers.tables.text import read_text
 
 LAYOUT = "concept list"
-
-_SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "valid": ("valid", "validation", "val", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 def read_unprepared(
@@ -103,7 +98,7 @@ def read_bare_list(path: Path) -> Reading:
     """
     listed = read_concept_list(path, list_form(path))
     words = re.findall("[a-z]+", path.stem.lower())
-    told = [s for s, known in _SPLIT_WORDS.items() if any(word in known for word in words)]
+    told = [s for s, known in SPLIT_WORDS.items() if any(word in known for word in words)]
     split = told[0] if len(told) == 1 else "train"
     taken = f"taken for {split}{'' if len(told) == 1 else ', since its name tells no split'}"
     ids, n_images = tuple(listed.concepts), len(listed.concepts)

@@ -9,21 +9,19 @@ from corpus.readers.annotations import (
     read_annotations,
     without_split,
 )
-from corpus.readers.concept_lists import read_concept_list
+from corpus.readers.concept_lists import read_concept_list, read_names
 from corpus.readers.files import images_by_category
 from corpus.readers.layouts import LAYOUTS, read_corpus
-from corpus.readers.manifest import is_manifest, read_unsplit
-from corpus.readers.notes import Note
-from corpus.readers.reading import Reading, make_reading
+from corpus.readers.manifest import EDITION, NAMES_FILE, is_manifest, names_file, read_unsplit
+from corpus.readers.notes import Note, settle
+from corpus.readers.reading import Reading, crossing_notes, make_reading
 from corpus.readers.unprepared import is_bare_list, list_form
 
 LAYOUT = "archive"
 
-_EDITION = 2025  # as of a manifest
-
 _ENDINGS = (".csv", ".txt", ".tsv")
 
-_BESIDE = (GROUPS_FILE, METADATA_FILE, "concept_names.csv")
+_BESIDE = (GROUPS_FILE, METADATA_FILE, NAMES_FILE)
 
 
 def read_archive(source: Path, *, concepts: Path | None = None, strict: bool = False) -> Reading:
@@ -48,23 +46,36 @@ def read_archive(source: Path, *, concepts: Path | None = None, strict: bool = F
     if source.is_file():
         raise CorpusError(f"{source}: expected a manifest (.csv or .parquet) or a folder of images")
     if concepts is None and any(known.fits(source) for known in LAYOUTS.values()):
-        return read_corpus(source)
+        return _whole(read_corpus(source), strict=strict)
     path = concepts or _the_list(source)
     listed = read_concept_list(path, list_form(path))
     found, notes = images_by_category(source, "train")
     ours = [n for n in notes if path.name not in n.text]  # the list itself is no strange file
     said = [without_split(one) for one in read_annotations(source, path.parent)]
+    names, noted = read_names(names_file(source))
     return make_reading(
         found,
         {"train": listed},
         layout=LAYOUT,
-        edition=_EDITION,
-        names={},
+        edition=EDITION,
+        names=names,
         annotations=said,
-        notes=[Note(f"concepts from {path.name}"), *ours],
+        notes=[Note(f"concepts from {path.name}"), *ours, *noted],
         strict=strict,
         in_folders=True,
     )
+
+
+def _whole(reading: Reading, *, strict: bool) -> Reading:
+    """A reading that lost nothing where that is asked for; groups may cross what is dealt anew.
+
+    Raises:
+        CorpusError: it is asked for, and labels or images are lost.
+    """
+    crossing = {note.text for note in crossing_notes(reading.table)}
+    lost = [Note(text, grave=True) for text in reading.grave if text not in crossing]
+    settle(lost, strict=strict)
+    return reading
 
 
 def _the_list(folder: Path) -> Path:

@@ -55,8 +55,8 @@ def check_targets(candidates: Candidates, targets: Bools) -> None:
     assert len(targets) == len(candidates)
     if targets.all() or not targets.any():
         raise PredictionsError(
-            f"cannot stack: {int(targets.sum())} of {len(targets)} candidate pairs are true; are"
-            " the sources trained?"
+            f"cannot stack: {int(targets.sum())} of {len(targets)} candidate pairs are true; it"
+            " takes concepts that some images have and others lack, and sources that know them"
         )
 
 

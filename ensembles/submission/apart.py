@@ -4,15 +4,13 @@ The official score counts every image. Where a patient or an article stands in t
 an image was published twice, part of it is recognition: the second number leaves these out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from core.editions import rules_of
+from core.errors import CorpusError, first_few
 from core.runs.leakage import concerned_images
 from core.runs.workspace import Workspace
-from ensembles.submission.check import parse_submission, read_submission
-from ensembles.submission.score import summed_f1, upper_cased
-from ensembles.submission.truth import read_truth
+from ensembles.submission.score import Pair, mean_f1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +31,11 @@ class ScoreApart:
     n_by_likeness: int | None
 
     @property
+    def numbers(self) -> dict[str, float | None]:
+        """The score by name."""
+        return {"f1": self.f1, "n_images": self.n_images}
+
+    @property
     def sentence(self) -> str:
         """The number and what was left out, for a person."""
         searched = self.n_by_likeness is not None
@@ -47,48 +50,29 @@ class ScoreApart:
         )
 
 
-def score_apart(
-    path: Path,
-    *,
-    truth: Path,
-    edition: int,
-    workspace: Workspace,
-    public_script: bool = False,
-) -> ScoreApart:
-    """The primary score of a submission that was scored before, of the images that stand apart.
+def score_apart(pairs: Mapping[str, Pair], *, workspace: Workspace) -> ScoreApart:
+    """The primary score of those images that stand apart from all that was learnt from.
 
     Args:
-        path: the submission.
-        truth: true concepts in the edition's format.
-        edition: year of the task.
+        pairs: what was scored, by image, as `score_submission` or `score_own` gives it.
         workspace: with the prepared corpus, and with its near-duplicates where they were looked
             for.
-        public_script: as in `score_submission`.
 
     Raises:
         MissingStageError: nothing is prepared in the workspace.
-        ConfigError, CorpusError, SubmissionError: as `score_submission`.
+        CorpusError: what is prepared there has none of the images in its test split.
     """
-    concerned = concerned_images(
-        workspace.open_corpus(), workspace, split="test", learnt_from=("train", "valid")
-    )
-    rules = rules_of(edition)
-    true = read_truth(truth, edition=edition)
-    data, shown = read_submission(path, rules)
-    submission = parse_submission(
-        data, path=shown, rules=rules, expected_ids=true.image_ids, public_script=public_script
-    )
-    pairs = {
-        i: (upper_cased(true.concepts[i]), upper_cased(found))
-        for i, found in submission.predicted.items()
-        if i in true.concepts
-    }
-    kept = [pair for i, pair in pairs.items() if i not in concerned.image_ids]
+    corpus = workspace.open_corpus()
+    if not pairs.keys() & set(corpus.table.of(split="test").image_ids):
+        raise CorpusError(
+            f"{workspace.root}: its corpus, {corpus.name}, has none of the scored images in test:"
+            f" {first_few(pairs)}; name its own workspace, or leave -w away"
+        )
+    concerned = concerned_images(corpus, workspace, split="test", learnt_from=("train", "valid"))
+    f1, n_images = mean_f1([pair for i, pair in pairs.items() if i not in concerned.image_ids])
     more = concerned.by_likeness
-    total, n_without = summed_f1(kept)
-    n_images = len(kept) - n_without
     return ScoreApart(
-        f1=total / n_images if n_images else None,
+        f1=f1,
         n_images=n_images,
         n_by_group=len(concerned.by_group & pairs.keys()),
         n_by_likeness=None if more is None else len((more - concerned.by_group) & pairs.keys()),

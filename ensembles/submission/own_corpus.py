@@ -5,7 +5,6 @@ taken for a header. What is written here is for people and their tables, and sco
 labels that the corpus itself has.
 """
 
-import csv
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +16,10 @@ from scipy.sparse import csr_array
 from core.editions import rules_of
 from core.errors import CorpusError, SubmissionError, first_few
 from core.labels import LabelSpace
+from core.storage.arrays import write_rows
 from ensembles.decisions.rule import DecisionRule
 from ensembles.submission.check import BYTE_ORDER_MARK, parse_submission, read_submission
-from ensembles.submission.score import summed_f1, upper_cased
+from ensembles.submission.score import Pair, mean_f1, upper_cased
 
 CONCEPTS = "concepts.csv"
 """Every decided concept with its name and probability, beside the submission."""
@@ -35,11 +35,26 @@ class OwnScore:
         f1: sample F1, in [0, 1].
         n_images: labelled images, the number in its mean.
         n_unlabelled: images of the submission without labels, left out.
+        truth: what the labels are taken from, in words.
+        pairs: what is compared, by image.
     """
 
     f1: float
     n_images: int
     n_unlabelled: int
+    truth: str
+    pairs: Mapping[str, Pair]
+
+    @property
+    def lines(self) -> list[str]:
+        """The score, for a person."""
+        left = f"; {self.n_unlabelled:,} without labels left out" if self.n_unlabelled else ""
+        return [f"F1 {self.f1!r} over {self.n_images:,} test images of {self.truth}{left}"]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The score by name."""
+        return {"f1": self.f1, "n_images": self.n_images}
 
 
 def write_concepts(
@@ -74,17 +89,17 @@ def write_concepts(
     rows, columns = decided.nonzero()
     own = calibrated_by.calibration.of_pairs(known[rows, columns], columns, labels=labels)
     draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_HEADER)
-        for pair in np.lexsort((columns, -own, rows)):
-            cui = labels.cuis[columns[pair]]
-            probability = f"{own[pair]:.4f}"
-            writer.writerow([image_ids[rows[pair]], cui, names.get(cui, ""), probability])
+    table = [_HEADER]
+    for pair in np.lexsort((columns, -own, rows)):
+        cui = labels.cuis[columns[pair]]
+        table.append((image_ids[rows[pair]], cui, names.get(cui, ""), f"{own[pair]:.4f}"))
+    write_rows(draft, table)
     draft.replace(path)
 
 
-def score_own(path: Path, *, truth: Mapping[str, Collection[str]], edition: int) -> OwnScore:
+def score_own(
+    path: Path, *, truth: Mapping[str, Collection[str]], edition: int, named: str = "the corpus"
+) -> OwnScore:
     """Sample F1 of a submission on labels of one's own, by the edition's mean.
 
     The submission is read in the edition's format, but no id is taken for a header and any order
@@ -95,6 +110,7 @@ def score_own(path: Path, *, truth: Mapping[str, Collection[str]], edition: int)
         truth: concepts of each labelled image; none where it is known to have none.
         edition: year whose format the file has, and whose rule for images without true concepts
             applies.
+        named: what the labels are taken from, in words.
 
     Raises:
         ConfigError: no such edition.
@@ -121,8 +137,9 @@ def score_own(path: Path, *, truth: Mapping[str, Collection[str]], edition: int)
             f" {first_few(missing)}; in it are {first_few(decided, n=2)}"
         )
     nothing = upper_cased(rules.split(""))
-    pairs = [(upper_cased(truth[i]) or nothing, decided[i]) for i in decided if i in truth]
-    total, n_without = summed_f1(pairs)
-    if not (n_images := len(pairs) - n_without):
+    pairs = {i: (upper_cased(truth[i]) or nothing, decided[i]) for i in decided if i in truth}
+    f1, n_images = mean_f1(pairs.values())
+    if f1 is None:
         raise CorpusError(f"no labelled test image has a concept, and {edition} scores no others")
-    return OwnScore(f1=total / n_images, n_images=n_images, n_unlabelled=len(decided) - len(pairs))
+    n_unlabelled = len(decided) - len(pairs)
+    return OwnScore(f1=f1, n_images=n_images, n_unlabelled=n_unlabelled, truth=named, pairs=pairs)

@@ -9,7 +9,7 @@ scikit-learn's `f1_score` once an image: since its release 1.3 that is the formu
 single division, earlier releases can differ in the last bit.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from ensembles.submission.check import Fault, parse_submission, read_submission
 from ensembles.submission.truth import Truth, read_truth
 
 ConceptSet = frozenset[str]
+
+Pair = tuple[ConceptSet, ConceptSet]
+"""True and decided concepts of an image, as they are compared."""
 
 SECONDARY_CONCEPTS: ConceptSet = frozenset(
     [
@@ -35,18 +38,38 @@ class OfficialScore:
     """Scores of a submission.
 
     Attributes:
+        edition: year whose rule applies.
         f1: the primary score, in [0, 1].
         n_images: number of images in its mean.
         secondary_f1: the score on the secondary concepts; None where no truth of it was given.
         n_secondary: number of images in its mean, 0 where there is none.
         warnings: what is taken otherwise than it reads, in the submission and in the truths.
+        pairs: what the primary score compares, by image.
     """
 
+    edition: int
     f1: float
     n_images: int
     secondary_f1: float | None
     n_secondary: int
     warnings: tuple[Fault, ...]
+    pairs: Mapping[str, Pair]
+
+    @property
+    def lines(self) -> list[str]:
+        """The scores, for a person."""
+        lines = [f"F1 {self.f1!r} over {self.n_images:,} images ({self.edition} rule)"]
+        if self.secondary_f1 is not None:
+            lines.append(f"secondary F1 {self.secondary_f1!r} over {self.n_secondary:,} images")
+        return lines
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The scores by name; no secondary ones where there are none."""
+        numbers = {"f1": self.f1, "n_images": self.n_images}
+        if self.secondary_f1 is not None:
+            numbers |= {"secondary_f1": self.secondary_f1, "n_secondary": self.n_secondary}
+        return numbers
 
 
 def score_submission(
@@ -93,13 +116,14 @@ def score_submission(
         more = f" (the first of {len(rejected)} faults)" if len(rejected) > 1 else ""
         raise SubmissionError(f"{rejected[0]}{more}")
     decided = {i: upper_cased(concepts) for i, concepts in submission.predicted.items()}
-    f1, n_images = _mean_f1(true.concepts, decided, keep=None)
+    pairs = {i: (upper_cased(true.concepts[i]), found) for i, found in decided.items()}
+    f1, n_images = mean_f1(pairs.values())
     if f1 is None:
         raise CorpusError(f"{truth}: no image has a true concept, so there is no score")
     secondary_f1, n_secondary = None, 0
     if second is not None:
         _require_all(secondary_truth, second, decided)
-        secondary_f1, n_secondary = _mean_f1(second.concepts, decided, keep=SECONDARY_CONCEPTS)
+        secondary_f1, n_secondary = _secondary_f1(second.concepts, decided)
         if secondary_f1 is None:
             raise CorpusError(
                 f"{secondary_truth}: no image has one of the {len(SECONDARY_CONCEPTS)} concepts of"
@@ -107,15 +131,27 @@ def score_submission(
             )
     others = second.warnings if second is not None else ()
     return OfficialScore(
+        edition=edition,
         f1=f1,
         n_images=n_images,
         secondary_f1=secondary_f1,
         n_secondary=n_secondary,
         warnings=(*submission.faults, *true.warnings, *others),
+        pairs=pairs,
     )
 
 
-def summed_f1(pairs: Iterable[tuple[ConceptSet, ConceptSet]]) -> tuple[float, int]:
+def mean_f1(pairs: Collection[Pair]) -> tuple[float | None, int]:
+    """Mean F1 of (true, decided) sets in the order given, None over no image, and their number.
+
+    Pairs without a true concept are left out.
+    """
+    total, n_without = summed_f1(pairs)
+    n_images = len(pairs) - n_without
+    return (total / n_images if n_images else None), n_images
+
+
+def summed_f1(pairs: Iterable[Pair]) -> tuple[float, int]:
     """Sum of the F1 of (true, decided) sets, and the number of pairs without a true concept.
 
     Such pairs add nothing. The sum runs in the order given; the builtin `sum` would not do, it
@@ -140,21 +176,15 @@ def upper_cased(concepts: Iterable[str]) -> ConceptSet:
     return frozenset(map(str.upper, concepts))
 
 
-def _mean_f1(
-    true: Mapping[str, tuple[str, ...]],
-    decided: Mapping[str, ConceptSet],
-    *,
-    keep: ConceptSet | None,
+def _secondary_f1(
+    true: Mapping[str, tuple[str, ...]], decided: Mapping[str, ConceptSet]
 ) -> tuple[float | None, int]:
-    """Mean F1 in the order of the decided sets, None over no image, and the number of images.
+    """As `mean_f1`, of the secondary concepts alone.
 
-    Images of the truth that are not decided count in the mean with 0, as in the official script;
-    only a second truth can have such images.
+    Images of this truth that are not decided count in the mean with 0, as in the official script.
     """
-    if keep is None:
-        pairs = ((upper_cased(true[i]), found) for i, found in decided.items())
-    else:
-        pairs = ((upper_cased(true[i]) & keep, found & keep) for i, found in decided.items())
+    keep = SECONDARY_CONCEPTS
+    pairs = ((upper_cased(true[i]) & keep, found & keep) for i, found in decided.items())
     total, n_without = summed_f1(pairs)
     n_images = len(true) - n_without
     return (total / n_images if n_images else None), n_images

@@ -156,7 +156,9 @@ def test_a_category_in_a_single_fold_has_no_specialist(
         )
     )
     corpus = replace(crossfitted, table=replace(table, categories=kinds))
-    with pytest.raises(MissingStageError, match="fewer than two folds of made have images of DRUS"):
+    with pytest.raises(
+        MissingStageError, match="fewer than two folds of made have labelled images of DRUS"
+    ):
         train(corpus, workspace, "DRUS")
 
 

@@ -59,7 +59,8 @@ def test_without_a_category_the_global_detector_and_every_specialist_are_trained
     assert all(folder.name.startswith("tiny-") for folder in folders)
     said = capsys.readouterr().err
     assert (
-        "skipped: no training image of made has the category DRAN, DRCO, DRMR, DRPE, DRUS" in said
+        "not trained: no training image of made has the category DRAN, DRCO, DRMR, DRPE, DRUS"
+        in said
     )
     assert "DRCT: 20 images, 5 concepts, stopping F1 0." in said
     for run in find_detectors(workspace, corpus.fingerprint):

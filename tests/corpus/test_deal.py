@@ -154,6 +154,37 @@ def test_a_manifest_is_dealt_anew_whatever_its_split_says(archive: Path) -> None
     assert dealt.concepts[-1] == ("C1",)  # those of test as well
 
 
+def test_names_of_concepts_are_dealt_along(archive: Path) -> None:
+    (archive / "concept_names.csv").write_text("C1,Chest; whole\nC2,Heart\n", encoding="utf-8")
+    reading = read_archive(archive)
+    write_manifest(
+        deal(reading, config=DealConfig()), archive.parent / "m.csv", names=reading.names
+    )
+    assert read_manifest(archive.parent / "m.csv").names == {"C1": "Chest, whole", "C2": "Heart"}
+
+
+def test_a_strict_deal_of_a_layout_refuses_what_is_lost_but_not_what_crosses(
+    archive: Path,
+) -> None:
+    """Groups that cross are dealt anew; an entry of the list without its image is lost."""
+    (archive / "images").rename(archive / "train")
+    (archive / "test").mkdir()
+    for row in range(20, 30):
+        (archive / "train" / f"i{row}.png").rename(archive / "test" / f"i{row}.png")
+    (archive / "list.csv").unlink()
+    (archive / "groups.csv").write_text("image_id,group\ni0,p\ni20,p\n", encoding="utf-8")
+    lines = "".join(f"i{row},C1\n" for row in range(20))
+    (archive / "train_concepts.csv").write_text(f"ID,CUIs\n{lines}", encoding="utf-8")
+    reading = read_archive(archive, strict=True)
+    dealt = deal(reading, config=DealConfig(valid=0.2, test=0))
+    assert any("1 group with images in more than one split" in note for note in reading.notes)
+    told = dealt_lines(reading, dealt, config=DealConfig())
+    assert not any("more than one split:" in n or "no image" in n for n in told if "note" in n)
+    (archive / "train" / "i7.png").unlink()
+    with pytest.raises(CorpusError, match=r"by a strict reading: train_concepts\.csv: 1 im"):
+        read_archive(archive, strict=True)
+
+
 def test_what_is_no_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no such file or folder"):
         read_archive(tmp_path / "nowhere")

@@ -211,7 +211,9 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
         image_id = _id_of(row, id_column, beside[number]) or f"{shard}-{number}"
         place = f"{path}: row {number}"
         if other := found.place_of.get(image_id):
-            raise CorpusError(f"{place}: image {image_id!r} stands twice, first in {other}; keep one")
+            raise CorpusError(
+                f"{place}: image {image_id!r} stands twice, first in {other}; keep one"
+            )
         found.place_of[image_id] = place
         at = path.absolute() / str(number)
         if number in without:

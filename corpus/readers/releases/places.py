@@ -8,19 +8,14 @@ from pathlib import Path
 
 from core.images import SPLITS
 from core.storage.packed import ARCHIVE
-from corpus.readers.files import is_leftover
+from corpus.readers.files import SPLIT_WORDS, is_leftover
 from corpus.readers.notes import Note
 
-_WORDS = {
-    "train": ("train", "training"),
-    "valid": ("valid", "validation", "val", "dev"),
-    "test": ("test", "testing"),
-}
 _IMAGES = ("", "images", "image", "imgs", "set", "setimages")
 
 _ROLES = {
     name: split
-    for split, words in _WORDS.items()
+    for split, words in SPLIT_WORDS.items()
     for word in words
     for name in (*(f"{word}{images}" for images in _IMAGES), f"images{word}")
 }

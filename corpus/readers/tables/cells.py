@@ -10,8 +10,8 @@ from core.images import SPLITS
 from corpus.readers.notes import Note, count
 
 _GAPS = frozenset((
-    "nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat", "n.a.", "nil", r"\n", "#nv", "#null!",
-    "#value!", "#ref!", "#div/0!", "#num!", "#name?",
+    "nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat", "n.a.", "nil", r"\n", "#nv",
+    "#null!", "#value!", "#ref!", "#div/0!", "#num!", "#name?",
 ))  # fmt: skip
 """Words that are no value in any column: programs alone write them. `unknown` and `none` may be
 one (a licence, a contrast agent); `None` as Python writes it is not. `\\N` is a database's."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from core.errors import first_few
 from corpus.readers.notes import Note, count
-from corpus.readers.tables.cells import NOTHING_WORDS, is_dash, is_unknown, words_in
+from corpus.readers.tables.cells import NOTHING_WORDS, is_unknown, words_in
 from corpus.readers.tables.columns import plain
 
 CODE = re.compile(r"C\d+|RID\d{3,}|[A-Z]\d{4,}", re.IGNORECASE | re.ASCII)
@@ -33,7 +33,8 @@ _OTHER_SIGNS = re.compile("[^a-zA-Z0-9]+")
 _USUAL_SIGNS = re.compile(r"[a-zA-Z0-9\s,;|'\"]+")
 
 _CALL = re.compile(
-    r"(?:(?:np|numpy)\.)?(?:array|frozenset|set|list|tuple)\((.*?),?\s*(?:dtype=[^)]*)?\)", re.DOTALL
+    r"(?:(?:np|numpy)\.)?(?:array|frozenset|set|list|tuple)\((.*?),?\s*(?:dtype=[^)]*)?\)",
+    re.DOTALL,
 )
 """A list as numpy and Python show it: array(['C1'], dtype=object)."""
 

@@ -3,12 +3,15 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from core.errors import first_few
-from corpus.readers.files import EXTENSIONS
+from corpus.readers.files import EXTENSIONS, name_of_image
 from corpus.readers.notes import Note, count
+
+Said = TypeVar("Said")
 
 ENDING = re.compile(f"({'|'.join(map(re.escape, EXTENSIONS))})$", re.IGNORECASE)
 """Endings of image files."""
@@ -23,7 +26,7 @@ def bare(image_id: str) -> str:
         >>> bare("train/a.b.JPG"), bare("1.2.840")
         ('a.b', '1.2.840')
     """
-    return ENDING.sub("", PurePosixPath(image_id.replace("\\", "/")).name)
+    return name_of_image(PurePosixPath(image_id.replace("\\", "/")).name)
 
 
 def _lettered(image_id: str) -> str:
@@ -41,6 +44,23 @@ _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("in other letters", _lettered),
     ("as numbers without their zeros", _numbered),
 )
+
+
+def by_image(
+    said: Mapping[str, Said], known: Collection[str], *, file: str
+) -> tuple[Mapping[str, Said], list[Note]]:
+    """What a table says, by the ids of the images where it has one in another form.
+
+    Args:
+        said: id of the table to what it says.
+        known: ids of the images.
+        file: name of the table, for the notes.
+    """
+    renamed, texts = match_ids(said, known)
+    if not renamed:
+        return said, []
+    rows = {renamed.get(image_id, image_id): row for image_id, row in said.items()}
+    return rows, [Note(f"{file}: {text}") for text in texts]
 
 
 def match_ids(said: Iterable[str], known: Collection[str]) -> tuple[dict[str, str], list[str]]:

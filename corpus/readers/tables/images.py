@@ -89,8 +89,8 @@ def read_images(path: Path, *, split: str = "") -> ImageRows:
     files, notes = _files(sheet, packed)
     if packed and any(packed.names) and "image_id" not in sheet.header:
         told = Note(f"{path.name}: ids are the names beside the bytes in {packed.image!r}")
-        named = [[*row, bare(n or "")] for row, n in zip(sheet.rows, packed.names, strict=True)]
-        sheet = replace(sheet, header=(*sheet.header, "image_id"), rows=named)
+        with_id = [[*row, bare(n or "")] for row, n in zip(sheet.rows, packed.names, strict=True)]
+        sheet = replace(sheet, header=(*sheet.header, "image_id"), rows=with_id)
         notes = [*notes, told]
     ids, noted = _ids(sheet, files)
     sheet, kept = joined_rows(sheet, ids)
@@ -151,7 +151,7 @@ def _renamed(sheet: Sheet, packed: Packed | None) -> Sheet:
 
 
 def _split_column(sheet: Sheet) -> str | None:
-    """The one column that holds nothing but names of splits, train among them, whatever its name."""
+    """The one column that holds nothing but names of splits, train among them."""
     found = []
     for name in sheet.header:
         words = [] if name in MANIFEST else [is_split(cell or "") for cell in sheet.column(name)]
@@ -212,15 +212,16 @@ def _ids(sheet: Sheet, files: Sequence[Path | None]) -> tuple[list[str], list[No
     given = sheet.column("image_id") or [None] * len(files)
     written = sheet.column("path") or [None] * len(files)
     unnamed = {file for file, image_id in zip(files, given, strict=True) if file and not image_id}
-    names = {file: _stem(file, sheet.path) for file in unnamed}
+    names = {file: _name(file, sheet.path) for file in unnamed}
     notes = []
     if len(set(names.values())) < len(names):
+        plain_names = names
         twice = [name for name, n in Counter(names.values()).items() if n > 1]
         home = Path(os.path.commonpath([file.parent for file in unnamed]))
-        names = {file: file.relative_to(home).with_suffix("").as_posix() for file in unnamed}
+        names = {file: _without_ending(file.relative_to(home)).as_posix() for file in unnamed}
         if len(set(names.values())) < len(names):
             names = {file: file.relative_to(home).as_posix() for file in unnamed}
-        shown = next(names[file] for file in sorted(unnamed) if file.stem == twice[0])
+        shown = next(names[file] for file in sorted(unnamed) if plain_names[file] == twice[0])
         text = f"{count(len(twice), 'file name')} in several folders, so ids hold the folder"
         notes.append(Note(f"{sheet.path.name}: {text}: {twice[0]!r} is {shown!r}"))
     ids = []
@@ -229,9 +230,14 @@ def _ids(sheet: Sheet, files: Sequence[Path | None]) -> tuple[list[str], list[No
     return ids, notes
 
 
-def _stem(file: Path, manifest: Path) -> str:
+def _name(file: Path, manifest: Path) -> str:
     packed = file.parent == manifest.absolute()
-    return f"{manifest.stem}_{file.name}" if packed else file.stem
+    return f"{manifest.stem}_{file.name}" if packed else _without_ending(file).name
+
+
+def _without_ending(file: Path) -> Path:
+    """The path without the ending of its name; a number is no ending but the last part of a UID."""
+    return file if file.suffix[1:].isdecimal() else file.with_suffix("")
 
 
 def _no_file(path: Path, missing: Sequence[tuple[str, str]]) -> CorpusError:

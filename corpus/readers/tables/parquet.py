@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CorpusError, first_few
-from core.storage.shards import image_names
+from core.storage.shards import image_column, image_names, open_parquet
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.sheet import Cell, Sheet
 
@@ -68,13 +68,10 @@ def read_parquet(path: Path) -> Packed:
         CorpusError: pyarrow is not installed, the file is not parquet, several columns hold images,
             or an index of words has no name.
     """
+    file = open_parquet(path)
+    import pyarrow as pa
+
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise CorpusError(f"{path}: parquet needs pyarrow: pip install pyarrow") from None
-    try:
-        file = pq.ParquetFile(path)
         schema = file.schema_arrow
         if twice := [name for name in schema.names if schema.names.count(name) > 1]:
             raise CorpusError(f"{path}: column {twice[0]!r} stands twice; keep one")
@@ -145,13 +142,22 @@ def _holds_bytes(pa: Any, kind: Any) -> bool:
 
 
 def _image_column(path: Path, binary: Sequence[str]) -> tuple[str, list[Note]]:
+    """The column that `core.storage.shards` reads images from, and a note on others of bytes.
+
+    Raises:
+        CorpusError: which one is meant is not clear.
+    """
     named = [name for name in binary if name.casefold() in _IMAGES]
     if len(named) > 1 or (not named and len(binary) > 1):
         raise CorpusError(
             f"{path}: columns {first_few(named or binary)} hold bytes; call the one with the images"
             " image and leave the others out"
         )
-    image = (named or list(binary) or [""])[0]
+    if not binary:
+        return "", []
+    image = image_column(path) or ""
+    if image not in binary:
+        raise CorpusError(f"{path}: column {binary[0]!r} holds bytes; call it image")
     others = [name for name in binary if name != image]
     if not others:
         return image, []

@@ -30,7 +30,7 @@ class ImageFinder:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self._absolute = os.path.abspath(home)
+        self._absolute = home.absolute()
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, tuple[str, Path]] = {}
         self._listings: dict[Path, dict[str, list[str]]] = {}
@@ -91,9 +91,8 @@ class ImageFinder:
         return path
 
     def _at(self, named: str) -> Path:
-        if named.startswith("~"):
-            named = os.path.expanduser(named)
-        return Path(os.path.join(self._absolute, named))  # quicker than Path's own joining
+        path = Path(named).expanduser() if named.startswith("~") else named
+        return self._absolute / path
 
     def _alike(self, path: Path, *, where: str) -> Path | None:
         """The only file of the folder with that name in other letters or with another ending."""
@@ -162,7 +161,8 @@ class ImageFinder:
                         for key in {f"{ENDING.sub('', file)}.*", f"{_folded(file)}?"}:
                             self._below.setdefault(key, []).append(path)
         found = next(
-            (self._below[k] for k in (name, f"{name}.*", f"{_folded(name)}?") if k in self._below), []
+            (self._below[k] for k in (name, f"{name}.*", f"{_folded(name)}?") if k in self._below),
+            [],
         )
         if len(found) > 1:
             shown = first_few(os.path.relpath(path, self.home) for path in found)

@@ -79,7 +79,7 @@ def test_the_table_is_aligned_and_says_how_many_images_and_what_was_kept() -> No
     assert lines[2].endswith("  -0.2000 [-0.2000, -0.2000]  not kept")
     assert lines[3].endswith("  +0.1000 [+0.1000, +0.1000]  kept")
     assert lines[4].endswith("  submitted")
-    assert lines[-1].strip().startswith("n = 38 images; what is less simple is kept only where")
+    assert lines[-1].strip().startswith("n = 38 images; a line is kept where its gain exceeds")
     assert len({line.index("0.") for line in lines[1:5]}) == 1
 
 

@@ -49,7 +49,10 @@ def test_a_prepared_corpus_is_opened(tmp_path: Path) -> None:
 
 
 def test_without_a_corpus_the_command_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match=r"run `python cli\.py train-backbone -w"):
+    with pytest.raises(
+        MissingStageError,
+        match=r"holds no prepared corpus; .* make it: `python cli\.py prepare SOURCE -w",
+    ):
         Workspace(tmp_path).open_corpus()
 
 

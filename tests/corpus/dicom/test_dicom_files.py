@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from corpus.dicom.files import is_dicom, is_raster_name, looks_like_dicom
+from corpus.dicom.files import is_dicom, looks_like_dicom
 from tests.corpus.dicom.made_files import content_of, made, ramp, written
 
 GREY = ramp().astype("uint8")
@@ -78,8 +78,3 @@ def test_a_file_without_a_pictures_ending_is_known_by_name_or_content(
 def test_a_file_that_is_not_there_is_not_dicom(tmp_path: Path) -> None:
     assert not looks_like_dicom(tmp_path / "IM0001")
     assert not looks_like_dicom(tmp_path)
-
-
-def test_pictures_are_known_by_their_names() -> None:
-    assert is_raster_name("A.JPG")
-    assert not is_raster_name("a.dcm")

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from core.errors import CorpusError
 from core.images import ImageTable
 from core.labels import LabelSpace
+from core.runs.decoding import Decoding
 from core.runs.leakage import (
     Concerned,
     concerned_images,
@@ -206,6 +207,20 @@ def test_duplicates_are_counted_listed_and_shown(corpus: Corpus, workspace: Work
     assert counted_duplicates([]) == "none"
     other = replace(corpus, fingerprint="ffffffff")
     assert known_duplicates(other, workspace) is None
+
+
+def test_pairs_are_shown_as_the_corpus_is_read(corpus: Corpus, workspace: Workspace) -> None:
+    clear = picture(0).convert("LA")
+    clear.paste((0, 0), (0, 0, 12, 12))
+    for name in ("a", "copy"):
+        clear.save(corpus.table.paths[corpus.table.image_ids.index(name)])
+    white = replace(corpus, decoding=Decoding(background="white"))
+    write_duplicates(white, workspace.duplicates, cache=workspace.cache)
+    with Image.open(workspace.duplicates / "duplicates.png") as sheet:
+        assert sheet.getpixel((4 + 2, 4 + 2)) == (255, 255, 255)
+    write_duplicates(corpus, workspace.duplicates, cache=workspace.cache)
+    with Image.open(workspace.duplicates / "duplicates.png") as sheet:
+        assert sheet.getpixel((4 + 2, 4 + 2)) == (0, 0, 0)
 
 
 def test_images_concerned_are_those_of_a_labelled_group_or_alike(

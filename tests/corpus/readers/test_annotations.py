@@ -1,10 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.errors import CorpusError
-from corpus.readers.annotations import annotation_notes, matched, read_annotations, read_groups
+from corpus.readers.annotations import annotation_notes, read_annotations, read_groups
 from corpus.readers.files import FoundImage
+from corpus.readers.tables.ids import by_image
 
 
 def groups(folder: Path, content: str) -> Path:
@@ -138,7 +140,8 @@ def test_ids_of_a_table_may_have_the_ending_of_the_file(tmp_path: Path) -> None:
         b"\xef\xbb\xbfimage_id;age\r\na.jpg;61\r\nimg/b.png;7\r\n"
     )
     (said,) = read_annotations(tmp_path)
-    joined = matched(said, FOUND)
+    rows, noted = by_image(said.rows, {"a", "b"}, file="metadata.csv")
+    joined = replace(said, rows=rows, notes=(*said.notes, *noted))
     assert (joined.value("a", "age"), joined.value("b", "age")) == ("61", "7")
     assert [note.text for note in annotation_notes(FOUND, joined)] == [
         "metadata.csv: separated by semicolons",

@@ -11,11 +11,10 @@ from corpus.readers.concept_lists import (
     ListForm,
     Mended,
     clean_concepts,
-    matched_list,
     read_concept_list,
     read_names,
 )
-from corpus.readers.files import FoundImage
+from corpus.readers.tables.ids import by_image
 
 Write = Callable[[str | bytes], Path]
 
@@ -215,12 +214,10 @@ def test_a_word_for_nothing_in_a_list_is_no_concept(
 
 
 def test_ids_of_a_list_may_have_the_ending_of_the_file(write: Write) -> None:
-    images = [FoundImage(image_id=i, path=Path(f"{i}.jpg"), split="train") for i in ("a", "b")]
-    found = matched_list(read_concept_list(write("a.jpg\tC1\nb\tC2\n"), TAB_LIST), images)
-    assert dict(found.concepts) == {"a": ("C1",), "b": ("C2",)}
-    assert [n.text for n in found.notes] == [
-        "list.txt: 1 id with a folder or an ending: 'a.jpg' is 'a'"
-    ]
+    found = read_concept_list(write("a.jpg\tC1\nb\tC2\n"), TAB_LIST)
+    concepts, notes = by_image(found.concepts, {"a", "b"}, file=found.path.name)
+    assert dict(concepts) == {"a": ("C1",), "b": ("C2",)}
+    assert [n.text for n in notes] == ["list.txt: 1 id with a folder or an ending: 'a.jpg' is 'a'"]
 
 
 def test_names_may_be_separated_by_semicolons_and_words_for_nothing_are_no_names(

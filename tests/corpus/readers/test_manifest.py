@@ -226,5 +226,5 @@ def test_a_file_that_is_no_parquet_is_refused(images: Path) -> None:
 def test_a_missing_pyarrow_is_asked_for(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pd.DataFrame({"path": [], "split": []}).to_parquet(images / "manifest.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(CorpusError, match=r"parquet needs pyarrow: pip install pyarrow$"):
+    with pytest.raises(CorpusError, match=r"parquet needs pyarrow: pip install 'radfuse"):
         read_manifest(images)

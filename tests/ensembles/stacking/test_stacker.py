@@ -21,7 +21,10 @@ def candidates(features: list[list[float]], names: tuple[str, ...]) -> Candidate
 
 def test_targets_of_one_kind_are_refused() -> None:
     pairs = candidates([[1], [2]], ("mean logit",))
-    with pytest.raises(PredictionsError, match="0 of 2 candidate pairs are true; are the sources"):
+    with pytest.raises(
+        PredictionsError,
+        match="0 of 2 candidate pairs are true; it takes concepts that some images have",
+    ):
         check_targets(pairs, np.zeros(2, dtype=np.bool_))
     with pytest.raises(PredictionsError, match="2 of 2 candidate pairs are true"):
         check_targets(pairs, np.ones(2, dtype=np.bool_))

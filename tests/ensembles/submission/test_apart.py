@@ -10,12 +10,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cli
-from core.errors import MissingStageError
+from core.errors import CorpusError, MissingStageError
 from core.runs.leakage import DUPLICATES_FILE, NearDuplicate, save_duplicates
 from core.runs.workspace import Workspace
 from core.storage.folders import new_folder
 from corpus.prepare import PrepareConfig, prepare
-from ensembles.submission.apart import score_apart
+from ensembles.submission.apart import ScoreApart, score_apart
+from ensembles.submission.score import score_submission
 
 ROWS = (
     *(("train", f"p{number}", "C1;C2") for number in range(6)),
@@ -53,10 +54,15 @@ def know(workspace: Workspace, pairs: Sequence[NearDuplicate]) -> None:
         save_duplicates(pairs, draft / DUPLICATES_FILE)
 
 
+def apart(workspace: Workspace, files: tuple[Path, Path]) -> ScoreApart:
+    scored = score_submission(files[0], truth=files[1], edition=2025)
+    return score_apart(scored.pairs, workspace=workspace)
+
+
 def test_images_of_a_group_that_was_learnt_from_are_left_out(
     prepared: Workspace, files: tuple[Path, Path]
 ) -> None:
-    found = score_apart(files[0], truth=files[1], edition=2025, workspace=prepared)
+    found = apart(prepared, files)
     assert (found.f1, found.n_images) == ((1 + 2 / 3) / 2, 2)
     assert (found.n_by_group, found.n_by_likeness) == (1, None)
     assert "(1 by group left out; `stats --duplicates` looks for copies too)" in found.sentence
@@ -68,14 +74,14 @@ def test_near_duplicates_are_left_out_where_they_are_known(
     copy = NearDuplicate("i3", "train", "i12", "test", 0.99, True, False)
     within = NearDuplicate("i0", "train", "i10", "test", 0.95, False, True)
     know(prepared, [copy, within])
-    found = score_apart(files[0], truth=files[1], edition=2025, workspace=prepared)
+    found = apart(prepared, files)
     assert (found.f1, found.n_images) == (1.0, 1)
     assert found.sentence == (
         "F1 1.0 over the 1 images that share no group with train or valid and have no"
         " near-duplicate there (1 by group, 1 more by likeness left out)"
     )
     know(prepared, [copy, NearDuplicate("i6", "valid", "i11", "test", 0.94, False, False)])
-    none = score_apart(files[0], truth=files[1], edition=2025, workspace=prepared)
+    none = apart(prepared, files)
     assert (none.f1, none.n_images) == (None, 0)
     assert none.sentence.startswith("F1 - over the 0 images")
 
@@ -97,5 +103,11 @@ def test_the_command_prints_both_scores(prepared: Workspace, files: tuple[Path, 
 def test_a_workspace_without_a_corpus_is_refused(
     workspace: Workspace, files: tuple[Path, Path]
 ) -> None:
-    with pytest.raises(MissingStageError, match="no corpus is prepared"):
-        score_apart(files[0], truth=files[1], edition=2025, workspace=workspace)
+    with pytest.raises(MissingStageError, match="no such folder; name the folder that you"):
+        apart(workspace, files)
+
+
+def test_the_corpus_of_other_images_is_refused(prepared: Workspace) -> None:
+    pairs = {"x1": (frozenset({"C1"}), frozenset({"C1"}))}
+    with pytest.raises(CorpusError, match=r"none of the scored images in test: \['x1'\]"):
+        score_apart(pairs, workspace=prepared)

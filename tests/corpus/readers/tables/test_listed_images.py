@@ -105,6 +105,15 @@ def test_file_names_in_several_folders_give_ids_with_the_folder(folder: Path) ->
     assert said(reading, "manifest.csv: 1 file name in several folders, so ids hold the folder")
 
 
+def test_a_number_at_the_end_of_a_name_is_no_ending(folder: Path) -> None:
+    for name in ("1.2.840.113", "1.2.840.114"):
+        (folder / name).write_text(name)
+    rows = ("1.2.840.113,train,C1", "1.2.840.114,train,C1", "img/a.jpg,train,C1")
+    reading = read(folder, "path,split,concepts", *rows)
+    assert reading.table.image_ids == ("1.2.840.113", "1.2.840.114", "a")
+    assert not said(reading, "manifest.csv: 1 file name in several folders")
+
+
 def test_a_file_under_two_ids_is_counted_and_grave_across_splits(folder: Path) -> None:
     rows = ("path,split,concepts,image_id", "img/a.jpg,train,C1,x", "img/a.jpg,train,C1,y")
     reading = read(folder, *rows)

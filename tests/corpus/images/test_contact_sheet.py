@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import cli
 from core.errors import CorpusError
 from core.runs.workspace import Corpus, Workspace
-from corpus.images.sheet import SIDE, read_remarks, write_sheet
+from corpus.images.contact_sheet import SIDE, write_sheet
 from corpus.prepare import PrepareConfig, prepare
 from corpus.readers.unprepared import read_unprepared
 
@@ -52,10 +52,10 @@ def made(manifest: Path, workspace: Workspace, tmp_path: Path) -> Made:
     def call(prepared: bool) -> tuple[list[str], npt.NDArray[np.uint8]]:
         if prepared:
             corpus: Corpus = prepare(manifest, workspace, config=CONFIG)
-            remarks = read_remarks(workspace.corpus)
         else:
-            corpus, remarks = read_unprepared(manifest), None
-        lines = write_sheet(corpus, tmp_path / "sheet.png", remarks=remarks)
+            corpus = read_unprepared(manifest)
+        folder = workspace.corpus if prepared else None
+        lines = write_sheet(corpus, tmp_path / "sheet.png", prepared=folder)
         return lines, drawn(tmp_path / "sheet.png")
 
     return call

@@ -4,7 +4,6 @@ A person sees in it what no count tells: pictures that lie on their side, are bl
 inside out.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from core.errors import CorpusError, ImageError
 from core.progress import progress
+from core.runs.decoding import REMARKS_FILE, UNREADABLE_FILE, Decoding
 from core.runs.workspace import Corpus
+from corpus.images.cache import read_remarks
 from corpus.images.decode import decode, kind_of, remark_kind
 
 SIDE = 224
@@ -31,7 +32,7 @@ _PAPER, _INK, _FAINT, _ALARM = "white", "black", "#555555", "#b00020"
 
 _UNREADABLE = "cannot be decoded"
 
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_Font = ImageFont.FreeTypeFont
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,14 @@ class _Strip:
     n_likely: float
 
 
-def write_sheet(
-    corpus: Corpus, path: Path, *, remarks: Mapping[str, Sequence[str]] | None = None
-) -> list[str]:
+def write_sheet(corpus: Corpus, path: Path, *, prepared: Path | None = None) -> list[str]:
     """Draw the sheet of a corpus.
 
     Args:
         corpus: prepared or not; its images are opened.
         path: the PNG file that is made.
-        remarks: of a prepared corpus, what was met in every image that was not plain, by id; None
-            where that is not known: then some images of each kind are looked at.
+        prepared: the folder of the prepared corpus, which tells what was met in every image; None
+            where there is none: then some images of each kind are looked at.
 
     Returns:
         What was drawn in lines: the path, and how many images of each kind there are.
@@ -70,7 +69,7 @@ def write_sheet(
     """
     if not any(corpus.table.paths):
         raise CorpusError(f"{corpus.name}: no image files, so there is no sheet to draw")
-    strips = _strips(corpus, remarks)
+    strips = _strips(corpus, None if prepared is None else _read_met(prepared))
     sheet = _drawn(corpus, strips[:_MOST_KINDS])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
@@ -79,15 +78,10 @@ def write_sheet(
     return [*lines, f"  {n_more} rarer kinds are not drawn"] if n_more > 0 else lines
 
 
-def read_remarks(folder: Path) -> dict[str, list[str]]:
-    """What `prepare` met in the images of a corpus, by id: remarks, or why one is unreadable."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in ("remarks.csv", "unreadable.csv"):
-        if (folder / name).is_file():
-            with (folder / name).open(encoding="utf-8", newline="") as file:
-                for image_id, text in csv.reader(file):
-                    found[image_id].append(text if name == "remarks.csv" else _UNREADABLE)
-    return dict(found)
+def _read_met(folder: Path) -> dict[str, tuple[str, ...]]:
+    """What `prepare` met in the images of a corpus, by id: remarks, or that one is unreadable."""
+    unreadable = read_remarks(folder / UNREADABLE_FILE)
+    return {**read_remarks(folder / REMARKS_FILE), **dict.fromkeys(unreadable, (_UNREADABLE,))}
 
 
 def _strips(corpus: Corpus, remarks: Mapping[str, Sequence[str]] | None) -> list[_Strip]:
@@ -139,7 +133,7 @@ def _spread(rows: Sequence[int], n: int) -> list[int]:
 
 
 def _drawn(corpus: Corpus, strips: Sequence[_Strip]) -> Image.Image:
-    fonts = {size: ImageFont.load_default(size) for size in (13, 15, 20)}
+    fonts = {size: font_of(size) for size in (13, 15, 20)}
     bands: list[list[_Strip]] = [[]]
     for strip in strips:  # kinds with few images share a band
         if bands[-1] and sum(map(_n_drawn, (*bands[-1], strip))) > _EXAMPLES:
@@ -162,8 +156,11 @@ def _drawn(corpus: Corpus, strips: Sequence[_Strip]) -> Image.Image:
             for number, line in enumerate(title):
                 pen.text((left, top + 3 + number * _LINE), line, fill=ink, font=fonts[15])
             for row in _spread(strip.rows, _EXAMPLES):
-                _draw_example(sheet, corpus, row, place=(left, pictures))
-                shown = _shortened(corpus.table.image_ids[row])
+                image = Path(corpus.table.paths[row])
+                draw_image(
+                    sheet, image, place=(left, pictures), side=SIDE, decoding=corpus.decoding
+                )
+                shown = shortened(corpus.table.image_ids[row])
                 pen.text((left, pictures + SIDE + 2), shown, fill=_FAINT, font=fonts[13])
                 left += SIDE + _GAP
         top += height
@@ -182,25 +179,41 @@ def _title(strip: _Strip, font: _Font) -> list[str]:
     return _wrapped(f"{strip.n_images}: {strip.kind}", font, width=_breadth(strip))
 
 
-def _draw_example(sheet: Image.Image, corpus: Corpus, row: int, *, place: tuple[int, int]) -> None:
-    path = Path(corpus.table.paths[row])
+def draw_image(
+    sheet: Image.Image, path: Path, *, place: tuple[int, int], side: int, decoding: Decoding
+) -> None:
+    """Paste an image as it is read, or a frame with the reason why it cannot be.
+
+    Args:
+        sheet: what is drawn on.
+        path: the image file.
+        place: left and top of the square.
+        side: its pixels.
+        decoding: as in `decode`.
+    """
     left, top = place
     try:
-        read = decode(path, size=SIDE, resample="bilinear", decoding=corpus.decoding)
+        read = decode(path, size=side, resample="bilinear", decoding=decoding)
     except ImageError as error:
         pen = ImageDraw.Draw(sheet)
-        pen.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), outline=_ALARM, width=2)
-        font = ImageFont.load_default(13)
+        pen.rectangle((left, top, left + side - 1, top + side - 1), outline=_ALARM, width=2)
+        font = font_of(13)
         reason = str(error).removeprefix(f"{path}: ")
-        for number, line in enumerate(_wrapped(reason, font, width=SIDE - 16)[:12]):
+        n_lines = (side - 16) // 16
+        for number, line in enumerate(_wrapped(reason, font, width=side - 16)[:n_lines]):
             pen.text((left + 8, top + 8 + 16 * number), line, fill=_ALARM, font=font)
         return
     sheet.paste(Image.fromarray(read.pixels), place)
 
 
-def _wrapped(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> list[str]:
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """A font with the letters of most languages: Pillow's own has plain Latin ones alone."""
+    import matplotlib  # carries it; half a second, for those alone who draw
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def _wrapped(text: str, font: _Font, width: int) -> list[str]:
     """The text in lines of at most so many pixels; a word alone may be longer."""
     lines = [""]
     for word in text.split(" "):
@@ -212,5 +225,6 @@ def _wrapped(
     return lines
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """The end of a long id, which tells more than its beginning."""
     return name if len(name) <= _SHOWN else f"...{name[-_SHOWN:]}"
