@@ -253,10 +253,12 @@ def _refuse_foreign(folder: Path) -> None:
 def _refuse_names(table: ImageTable) -> None:
     """Refuse names that plain UTF-8 files, an entry a line, cannot hold."""
     named = zip(table.image_ids, table.paths, strict=True)
-    if bad := [path for image_id, path in named if _UNWRITABLE.search(image_id + path)]:
+    found = [(i, path) for i, path in named if _UNWRITABLE.search(i + path)]
+    if found:
+        bad = [image_id if _UNWRITABLE.search(image_id) else path for image_id, path in found]
         raise CorpusError(
-            f"{len(bad)} images whose id or path is not UTF-8 or has control characters in it:"
-            f" {first_few(bad)}; rename them"
+            f"{count(len(bad), 'image')} whose id or path is not UTF-8 or has control characters in"
+            f" it: {first_few(bad)}; rename them"
         )
 
 

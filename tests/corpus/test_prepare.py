@@ -291,7 +291,7 @@ def test_names_that_a_line_cannot_hold_are_refused(made: Prepare, manifest: Path
     manifest.with_name("train0.png").rename(manifest.with_name("a\x07b.png"))
     text = manifest.read_text(encoding="utf-8").replace("train0.png", "a\x07b.png")
     manifest.write_text(text, encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"1 images whose id or path is not UTF-8 or has control"):
+    with pytest.raises(CorpusError, match=r"1 image whose id or path is not UTF-8 or has control"):
         made()
 
 
