@@ -244,7 +244,10 @@ def _class_names(metadata: Mapping[bytes, bytes], column: str | None) -> Sequenc
     except (KeyError, TypeError, ValueError):
         return ()
     while isinstance(feature, (list, dict)) and "names" not in feature:  # a list of classes
-        feature = feature[0] if isinstance(feature, list) and feature else feature.get("feature")
+        if isinstance(feature, dict):
+            feature = feature.get("feature")
+        else:
+            feature = feature[0] if feature else None
     names = feature.get("names") if isinstance(feature, dict) else None
     return [str(name) for name in names] if isinstance(names, list) else ()
 
