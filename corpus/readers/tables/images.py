@@ -211,7 +211,9 @@ def _ids(sheet: Sheet, files: Sequence[Path | None]) -> tuple[list[str], list[No
     """The id of each row: its cell, else the name of the file, with its folder where names meet."""
     given = sheet.column("image_id") or [None] * len(files)
     written = sheet.column("path") or [None] * len(files)
-    unnamed = {file for file, image_id in zip(files, given, strict=True) if file and not image_id}
+    unnamed = dict.fromkeys(
+        file for file, image_id in zip(files, given, strict=True) if file and not image_id
+    )
     names = {file: _name(file, sheet.path) for file in unnamed}
     notes = []
     if len(set(names.values())) < len(names):
