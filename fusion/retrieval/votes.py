@@ -355,7 +355,9 @@ class Archive:
                 memory_categories=self.train.categories,
             )
         apart = (folds[rows], folds)
-        found = find(self.memory.features[rows], self.memory.features, k=k, device=device, apart=apart)
+        found = find(
+            self.memory.features[rows], self.memory.features, k=k, device=device, apart=apart
+        )
         return choose_votes(
             found,
             self.targets,

@@ -144,9 +144,7 @@ class Speed:
         """
         words = text.split(", ")
         known: dict[str, Literal["bf16", "fp16"]] = {"bf16": "bf16", "fp16": "fp16"}
-        return cls(
-            channels_last="channels-last" in words, precision=known.get(words[0], "fp32")
-        )
+        return cls(channels_last="channels-last" in words, precision=known.get(words[0], "fp32"))
 
     @property
     def memory_format(self) -> torch.memory_format:
