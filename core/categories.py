@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 
 
 class Category(StrEnum):
@@ -85,6 +86,7 @@ _LONG = 6
 """Letters from which on a misspelt name is told from another word: PET and MET differ by one."""
 
 
+@cache
 def category_of_name(name: str) -> str | None:
     """The category that a plain name or a code stands for; None where it stands for none.
 

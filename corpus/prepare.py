@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,9 +27,11 @@ from core.storage.arrays import write_rows
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
 from corpus.deal import deal_valid
+from corpus.dicom.datasets import NEEDS
+from corpus.dicom.headers import COLUMNS
 from corpus.folds import assign_folds
 from corpus.images.cache import ImageCache, build_cache
-from corpus.images.decode import changes_pixels, remark_kind
+from corpus.images.decode import MISNAMED_DICOM, changes_pixels, remark_kind
 from corpus.phantom.write import draw_corpus
 from corpus.readers.layouts import read_corpus
 from corpus.readers.notes import count
@@ -152,7 +155,7 @@ def prepare(
         names=reading.names,
         edition=reading.edition,
         fingerprint=_fingerprint(table, config.protocol, cache, decoding),
-        notes=(*notes, *dealt, *_notes(cache, workspace.corpus)),
+        notes=(*notes, *dealt, *_notes(cache, workspace.corpus, table=table, said=notes)),
         protocol=config.protocol,
         decoding=decoding,
     )
@@ -250,10 +253,12 @@ def _refuse_foreign(folder: Path) -> None:
 def _refuse_names(table: ImageTable) -> None:
     """Refuse names that plain UTF-8 files, an entry a line, cannot hold."""
     named = zip(table.image_ids, table.paths, strict=True)
-    if bad := [path for image_id, path in named if _UNWRITABLE.search(image_id + path)]:
+    found = [(i, path) for i, path in named if _UNWRITABLE.search(i + path)]
+    if found:
+        bad = [image_id if _UNWRITABLE.search(image_id) else path for image_id, path in found]
         raise CorpusError(
-            f"{len(bad)} images whose id or path is not UTF-8 or has control characters in it:"
-            f" {first_few(bad)}; rename them"
+            f"{count(len(bad), 'image')} whose id or path is not UTF-8 or has control characters in"
+            f" it: {first_few(bad)}; rename them"
         )
 
 
@@ -298,14 +303,19 @@ def _refuse_unreadable(table: ImageTable, errors: dict[str, str]) -> None:
         )
 
 
-def _notes(cache: ImageCache, folder: Path) -> list[str]:
-    """What decoding met, a line a kind."""
+def _notes(cache: ImageCache, folder: Path, *, table: ImageTable, said: Sequence[str]) -> list[str]:
+    """What decoding met, a line a kind; of unreadable images an example of each reason."""
     notes = []
     if errors := cache.errors:
+        paths = dict(zip(table.image_ids, table.paths, strict=True))
+        reasons = {text.removeprefix(paths[i]): text for i, text in reversed(errors.items())}
+        if any(NEEDS in note for note in said):
+            reasons = {reason: text for reason, text in reasons.items() if NEEDS not in reason}
+        examples = f": {first_few(reversed(reasons.values()), n=3)}" if reasons else ""
         notes.append(
             f"{len(errors)} images cannot be decoded and are left out of training; in the test"
-            f" split they get what their category alone says: {first_few(errors.values(), n=3)};"
-            f" all are listed in {folder / UNREADABLE_FILE}"
+            f" split they get what their category alone says{examples}; all are listed in"
+            f" {folder / UNREADABLE_FILE}"
         )
     by_kind: dict[str, list[str]] = defaultdict(list)
     for image_id in cache.image_ids:
@@ -313,6 +323,13 @@ def _notes(cache: ImageCache, folder: Path) -> list[str]:
             by_kind[remark_kind(remark)].append(image_id)
     for kind, ids in sorted(by_kind.items(), key=lambda found: -len(found[1])):
         notes.append(f"{count(len(ids), 'image')}: {kind}: {first_few(ids, n=3)}")
+    told = zip(*(table.metadata[c] for c in COLUMNS if c in table.metadata), strict=True)
+    known = {i for i, values in zip(table.image_ids, told, strict=False) if any(values)}
+    if unknown := [i for i in by_kind.get(MISNAMED_DICOM, ()) if i not in known]:
+        notes.append(
+            f"{count(len(unknown), 'image')}: DICOM among pictures, of whose headers nothing is"
+            f" known: name the files .dcm to have them read: {first_few(unknown, n=3)}"
+        )
     return notes
 
 

@@ -301,7 +301,7 @@ def test_names_that_no_file_can_hold_are_refused(run: Run, source: Path, tmp_pat
     image = source / "train" / "DRCT" / "train3.jpg"
     image.rename(image.with_name("train\n3.jpg"))
     line = one_line(run("prepare", source, "-w", tmp_path / "runs", *SMALL))
-    assert "1 images whose id or path is not UTF-8 or has control characters" in line
+    assert "1 image whose id or path is not UTF-8 or has control characters" in line
 
 
 def test_a_workspace_below_a_file_is_one_line(run: Run, source: Path, tmp_path: Path) -> None:

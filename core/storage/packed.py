@@ -34,7 +34,8 @@ def read_bytes(path: Path) -> bytes:
         ImageError: the member is encrypted or damaged.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         holder = holder_of(path)
     if holder is None:

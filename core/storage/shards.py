@@ -195,7 +195,10 @@ def _holds_images(kind: Any) -> bool:
     import pyarrow.types as types
 
     if types.is_struct(kind):
-        return _has_field(kind, "bytes") and _holds_images(kind.field("bytes").type)
+        if not _has_field(kind, "bytes"):
+            return False
+        content = kind.field("bytes").type  # without a type where all images are files
+        return _holds_images(content) or (types.is_null(content) and _has_field(kind, "path"))
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 

@@ -96,7 +96,7 @@ def _strips(corpus: Corpus, remarks: Mapping[str, Sequence[str]] | None) -> list
             of_kind[_with_header(corpus, row, kind)].append(row)
             advance(1)
     strips = []
-    for kind, rows in of_kind.items():
+    for kind, rows in _by_category(corpus, of_kind).items():
         some = rows if remarks is not None else _spread(rows, _LOOKED_AT)
         parts: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for row in some:
@@ -109,6 +109,23 @@ def _strips(corpus: Corpus, remarks: Mapping[str, Sequence[str]] | None) -> list
             n_likely = len(part) / len(some) * len(rows)
             strips.append(_Strip("; ".join((kind, *met)), tuple(part), n_images, n_likely))
     return sorted(strips, key=lambda strip: (-strip.n_likely, strip.kind))
+
+
+def _by_category(
+    corpus: Corpus, of_kind: Mapping[str, Sequence[int]]
+) -> Mapping[str, Sequence[int]]:
+    """Kinds with many images by category, so that examples of each are seen.
+
+    Where a header tells the modality, the kind has it already.
+    """
+    table = corpus.table
+    modality = table.metadata.get("modality", [""] * len(table))
+    parted: dict[str, list[int]] = defaultdict(list)
+    for kind, rows in of_kind.items():
+        for row in rows:
+            category = "" if len(rows) <= _LOOKED_AT or modality[row] else table.categories[row]
+            parted[f"{kind}, {category}" if category else kind].append(row)
+    return parted
 
 
 def _with_header(corpus: Corpus, row: int, kind: str) -> str:

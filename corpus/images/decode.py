@@ -4,18 +4,20 @@ What a file is, its content says. Plain grey and RGB images of 8 bits come out a
 others it is remarked what was done to show them.
 """
 
+import ctypes
 import re
 import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFilter, UnidentifiedImageError, _imaging
 from PIL.TiffImagePlugin import TiffImageFile
 
 from core.errors import ImageError
@@ -26,7 +28,7 @@ from corpus.dicom.files import is_dicom
 from corpus.dicom.pixels import read_pixels
 from corpus.images.deep import DeepImage, deep_kind, read_deep, read_unknown, refuse_huge
 from corpus.images.scale import bilinear
-from corpus.images.window import window
+from corpus.images.window import between, window
 
 Pixels = npt.NDArray[np.uint8]
 Resample = Literal["bilinear", "nearest"]
@@ -45,8 +47,9 @@ _TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds the orientation."""
 
 _NAMED = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF",
-    ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000", ".dcm": "DICOM",
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".tif": "TIFF",
+    ".tiff": "TIFF", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".jp2": "JPEG2000",
+    ".j2k": "JPEG2000", ".pgm": "PPM", ".ppm": "PPM", ".dcm": "DICOM",
 }  # fmt: skip
 """Formats that the end of a name promises."""
 
@@ -65,10 +68,12 @@ _PILLOW = re.compile(r"PIL\b")
 
 _SINGLE, _EVEN_ALL_OVER = "a single pixel", "one colour all over"
 _MISNAMED = " by its content, whatever its name says"
+MISNAMED_DICOM = f"DICOM{_MISNAMED}"
 
 _FAINT = 64  # grey levels between a colour and a background on which it can hardly be seen
 _EVEN = 8  # grey levels within which a picture has one colour
 
+_SCATTERED = 0.4  # of the ends that dots have in their rows where none touches another
 _LEVELS = {"black": 0, "white": 255}
 
 
@@ -129,8 +134,7 @@ def read_picture(path: Path, *, draft: int | None = None, decoding: Decoding = U
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image") from None
     except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: cannot be decoded ({reason})") from None
+        raise ImageError(f"{path}: cannot be decoded ({_reason(error)})") from None
     found, promised = picture.kind.split(" ", 1)[0], _NAMED.get(path.suffix.lower())
     if promised and found != promised and (found, promised) != ("MPO", "JPEG"):
         remark = f"{found}{_MISNAMED}"
@@ -138,14 +142,39 @@ def read_picture(path: Path, *, draft: int | None = None, decoding: Decoding = U
     return picture
 
 
+def _reason(error: Exception) -> str:
+    """What a decoder says; where it says a number, what that means."""
+    text = " ".join(str(error).split())
+    if isinstance(error, LookupError):
+        return "its header is broken"
+    if text.startswith("image file is truncated"):
+        return "cut short"
+    return "damaged, or cut short" if not text or text.startswith("decoder error") else text
+
+
 def _silence() -> None:
     """Keep what Pillow warns of off the terminal: what matters is remarked or refused here.
 
     For good, not for a block: blocks of several threads undo each other's.
     """
+    _silence_libtiff()
     Image.MAX_IMAGE_PIXELS = None  # `refuse_huge` says the same in a line that names the file
     if not any(f[0] == "ignore" and f[3] == _PILLOW for f in warnings.filters):
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Take from Pillow's libtiff the handler that prints errors: Pillow raises them as well.
+
+    Where libtiff is a part of Pillow's own library, as on Windows, its functions are not found.
+    """
+    try:
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+    except (OSError, AttributeError):
+        return
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    set_handler(None)
 
 
 def _read(content: bytes, *, draft: int | None, decoding: Decoding) -> Decoded:
@@ -286,9 +315,20 @@ def _opaque(image: Image.Image, background: Background) -> tuple[Pixels, tuple[s
         if bands[..., -1].min() == 255:
             return np.ascontiguousarray(colours), ()
         return _over(colours, bands[..., -1].astype(np.float32) / np.float32(255), background)
-    if image.mode == "1":
-        return np.asarray(image.convert("L")), ()
+    if image.mode == "1" or (image.mode == "L" and image.format == "GIF"):
+        return _undithered(image.convert("L"))
     return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), ()
+
+
+def _undithered(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
+    """The greys that scattered black and white dots stand for; any other image as it is."""
+    pixels = np.asarray(image)
+    white = pixels == 255
+    n_of_one = min(np.count_nonzero(white), np.count_nonzero(pixels == 0))
+    n_changes = np.count_nonzero(white[:, 1:] != white[:, :-1])
+    if n_changes < _SCATTERED * 2 * n_of_one or not n_changes or np.any(~white & (pixels != 0)):
+        return pixels, ()
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(1))), ("dots smoothed to greys",)
 
 
 def _over(
@@ -299,6 +339,8 @@ def _over(
         return colours, ()
     if float(alpha.max()) == 0:
         return colours, ("transparent everywhere: shown as if it were not",)
+    if float(alpha.min()) == float(alpha.max()):
+        return colours, ("as transparent everywhere: shown as if it were not",)
     seen = colours[alpha > 0]
     darkest, brightest = seen.min(axis=0), seen.max(axis=0)
     text = f"transparent pixels put on {background}"
@@ -317,6 +359,8 @@ def _shown(deep: DeepImage, content: bytes, frame: Frame, *, background: Backgro
     remarks = () if deep.n_frames < 2 else (_frame_remark(frame, deep.n_frames),)
     seen = None if deep.alpha is None or not deep.alpha.any() else deep.alpha > 0
     pixels, further = window(deep.values, used=seen, inverted=deep.inverted)
+    if _is_even(deep):
+        pixels, further = between(deep.values, low=0, high=deep.most, inverted=deep.inverted), ()
     if deep.alpha is not None:
         pixels, composed = _over(pixels, deep.alpha, background)
         further = (*further, *composed)
@@ -328,6 +372,14 @@ def _shown(deep: DeepImage, content: bytes, frame: Frame, *, background: Backgro
         orientation = 1
     pixels = _upright(pixels, orientation)
     return Decoded(pixels, deep.kind, (*remarks, *_turn_remarks(orientation), *further))
+
+
+def _is_even(deep: DeepImage) -> bool:
+    """Whether all that can be seen of an image has one colour: what it shows is in its alpha."""
+    if deep.alpha is None or np.ptp(deep.alpha) == 0:
+        return False
+    seen = deep.values[deep.alpha > 0].astype(np.float64)
+    return bool(np.all(np.ptp(seen, axis=0) <= _EVEN / 255 * np.abs(seen).max()))
 
 
 def remark_kind(remark: str) -> str:
@@ -350,6 +402,10 @@ def _of_whole(pixels: Pixels, square: Pixels) -> tuple[str, ...]:
     if pixels.shape[0] * pixels.shape[1] == 1:
         return (_SINGLE,)
     middle = square[len(square) // 2]
-    if (middle != middle[0]).any() or (square != middle[0]).any():
+    if (
+        middle[0, 0] != square[0, 0, 0]
+        or (middle != middle[0]).any()
+        or (square != middle[0]).any()
+    ):
         return ()
     return (_EVEN_ALL_OVER,)

@@ -2,9 +2,10 @@
 
 Pillow drops the low byte of such colours, so that 12 bits stored in 16 become black, and does not
 know all the types of a TIFF. Here PNG, TIFF and JPEG 2000 are read by libpng, libtiff and OpenJPEG,
-through imagecodecs; Pillow still reads the headers.
+through imagecodecs; Pillow still reads the headers. PGM and PPM are plain numbers.
 """
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
 _JPEG2000_STARTS = (b"\0\0\0\x0cjP", _SIZ)
+
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_PNM = re.compile(rb"P([2356])" + (_GAP + rb"(\d{1,9})") * 3 + rb"\s")
+"""Kind, width, height and largest value of a PGM or PPM."""
 
 # Tags of a TIFF
 _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR = 258, 262, 274, 277, 284
@@ -61,6 +66,14 @@ class DeepImage:
     orientation: int = 1
     n_frames: int = 1
 
+    @property
+    def most(self) -> float:
+        """A value of white: 1 of floats, else the largest of 8, 10, 12 and so on bits."""
+        if self.values.dtype.kind == "f":
+            return 1.0
+        bits = int(self.values.max()).bit_length()
+        return float((1 << max(8, bits + bits % 2)) - 1)
+
 
 def deep_kind(content: bytes, *, frame: Frame = "first") -> str | None:
     """Format, colours and bits of an image that Pillow would not give whole; None of any other.
@@ -73,6 +86,9 @@ def deep_kind(content: bytes, *, frame: Frame = "first") -> str | None:
     if content.startswith(_TIFF_STARTS):
         pages = _tiff_pages(content)
         return _tiff_kind(pages[frame_index(frame, len(pages))]) if pages else None
+    if (pnm := _PNM.match(content)) and int(pnm[4]) > 255:
+        colours = "grey" if pnm[1] in b"25" else "RGB"
+        return f"PPM {colours} {min(int(pnm[4]).bit_length(), 16)}-bit"
     if content.startswith(_JPEG2000_STARTS):
         start = content.find(_SIZ)
         if start >= 0 and len(content) > start + 42:
@@ -110,6 +126,8 @@ def read_deep(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage | 
         return None
     if kind.startswith("TIFF"):
         return _read_tiff(content, kind, frame=frame, most_pixels=most_pixels)
+    if kind.startswith("PPM"):
+        return _read_numbers(content, kind, most_pixels)
     return _read_channels(content, kind, most_pixels)
 
 
@@ -167,6 +185,24 @@ def _read_channels(content: bytes, kind: str, most_pixels: int) -> DeepImage:
     colours = values[..., 0] if n_channels == 2 else values[..., :3]
     alpha = _share(values[..., -1], (1 << n_bits) - 1)
     return DeepImage(values=colours, alpha=alpha, kind=kind)
+
+
+def _read_numbers(content: bytes, kind: str, most_pixels: int) -> DeepImage:
+    """A PGM or PPM of more than 8 bits, in bytes or written out."""
+    pnm = _PNM.match(content)
+    assert pnm is not None
+    width, height = int(pnm[2]), int(pnm[3])
+    refuse_huge((width, height), most_pixels)
+    shape = (height, width) if pnm[1] in b"25" else (height, width, 3)
+    n_values = int(np.prod(shape))
+    if pnm[1] in b"56":
+        n_there = min((len(content) - pnm.end()) // 2, n_values)
+        values = np.frombuffer(content, ">u2", n_there, pnm.end()).astype(np.uint16)
+    else:
+        values = np.array(content[pnm.end() :].split()[:n_values], np.uint16)
+    if len(values) < n_values:
+        raise ImageError(f"cut short: {len(values):,} of {n_values:,} values")
+    return DeepImage(values=values.reshape(shape), kind=kind)
 
 
 def _tiff_pages(content: bytes) -> list[Tags]:

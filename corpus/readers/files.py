@@ -196,8 +196,8 @@ def images_by_category(
 ) -> tuple[list[FoundImage], list[Note]]:
     """Images of a split's folders with the category that a folder on their way is named after.
 
-    An image without such a folder keeps an unknown category and is counted: the 2019 edition has
-    no categories at all.
+    An image without such a folder keeps an unknown category: the 2019 edition has no categories at
+    all, and tables or headers may tell them.
 
     Raises:
         CorpusError: folders of two categories are on the way to an image, or a zip is damaged or
@@ -224,9 +224,6 @@ def images_by_category(
     if doubled := +twice:
         names = ", ".join(f"{category}/{category} ({n})" for category, n in sorted(doubled.items()))
         notes.append(Note(f"{split}: a category's folder inside itself, taken once: {names}"))
-    if outside := [image.image_id for image in found if image.category == UNKNOWN]:
-        text = f"{split}: {count(len(outside), 'image')} in no category's folder, category unknown"
-        notes.append(Note(f"{text}: {first_few(outside)}"))
     return found, notes
 
 

@@ -23,15 +23,23 @@ ManualConcepts = Mapping[str, Concepts]
 """Image id to the concepts that people chose for it."""
 
 
-def read_manual_lists(folder: Path, splits: Sequence[str]) -> dict[str, Concepts]:
-    """What the manual lists of some splits say; nothing of a split that has none.
+def read_manual_lists(
+    folder: Path, splits: Sequence[str]
+) -> tuple[dict[str, Concepts], list[Note]]:
+    """What the manual lists of some splits say, and what was odd; nothing of a split without one.
 
     Raises:
         CorpusError: a list is malformed.
     """
     paths = [find_file(folder, f"{split}_{MANUAL_LIST}") for split in splits]
     lists = [read_concept_list(path, COMMA_LIST) for path in paths if path is not None]
-    return {i: concepts for one in lists for i, concepts in one.concepts.items()}
+    concepts = {i: concepts for one in lists for i, concepts in one.concepts.items()}
+    return concepts, [note for one in lists for note in manual_notes(one)]
+
+
+def manual_notes(manual: ConceptList) -> list[Note]:
+    """What was odd in a manual list: nothing grave, for no label is read from it."""
+    return [Note(note.text) for note in manual.notes]
 
 
 def taught_categories(

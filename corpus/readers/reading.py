@@ -54,6 +54,7 @@ def make_reading(
     notes: Iterable[Note],
     strict: bool,
     manual: ManualConcepts | None = None,
+    in_folders: bool = False,
     looked_in: Mapping[str, str] | None = None,
 ) -> Reading:
     """Join images, concepts and annotations.
@@ -72,6 +73,7 @@ def make_reading(
         notes: what was noted while the files were read.
         strict: refuse what a note would call grave.
         manual: concepts that people chose, to read the category from; None where there are none.
+        in_folders: folders are named after categories, so images without any are noted.
         looked_in: for a split, in words, where its images were looked for; for messages.
 
     Raises:
@@ -91,6 +93,8 @@ def make_reading(
     headers = read_headers(images)
     told = [*annotations, *([headers.annotations] if headers else [])]
     table = _table(images, lists, told, manual)
+    if in_folders:
+        collected += _category_unknown(table)
     if headers:
         collected += headers.notes
         collected += headers.contradictions(zip(table.image_ids, table.categories, strict=True))
@@ -209,6 +213,16 @@ def _table(
             " check the folders and the concept list of train"
         )
     return table
+
+
+def _category_unknown(table: ImageTable) -> Iterable[Note]:
+    """Images in no category's folder of which nothing else tells the category either."""
+    for split in SPLITS:
+        part = table.of(split=split)
+        outside = [i for i, c in zip(part.image_ids, part.categories, strict=True) if c == UNKNOWN]
+        if outside:
+            text = f"{split}: {count(len(outside), 'image')} in no category's folder"
+            yield Note(f"{text}, category unknown: {first_few(outside)}")
 
 
 def _matching_notes(

@@ -62,6 +62,7 @@ def read_archive(source: Path, *, concepts: Path | None = None, strict: bool = F
         annotations=said,
         notes=[Note(f"concepts from {path.name}"), *ours, *noted],
         strict=strict,
+        in_folders=True,
     )
 
 

@@ -160,6 +160,20 @@ def test_the_list_of_unreadable_images_lies_in_a_file(
     assert corpus.notes[-1].endswith(f"all are listed in {workspace.corpus / 'unreadable.csv'}")
 
 
+def test_of_unreadable_images_an_example_of_each_reason_is_shown(
+    made: Prepare, manifest: Path
+) -> None:
+    made()
+    for number in range(3):
+        manifest.with_name(f"train{number}.png").write_text("no image")
+    whole = manifest.with_name("train3.png").read_bytes()
+    manifest.with_name("train3.png").write_bytes(whole[:45])
+    [note] = [note for note in made().notes if "cannot be decoded" in note]
+    assert note.count("not an image") == 1
+    assert f"{manifest.with_name('train0.png')}: not an image" in note
+    assert f"{manifest.with_name('train3.png')}: cannot be decoded" in note
+
+
 def test_what_was_done_to_show_images_is_counted(
     made: Prepare, manifest: Path, workspace: Workspace
 ) -> None:
@@ -277,7 +291,7 @@ def test_names_that_a_line_cannot_hold_are_refused(made: Prepare, manifest: Path
     manifest.with_name("train0.png").rename(manifest.with_name("a\x07b.png"))
     text = manifest.read_text(encoding="utf-8").replace("train0.png", "a\x07b.png")
     manifest.write_text(text, encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"1 images whose id or path is not UTF-8 or has control"):
+    with pytest.raises(CorpusError, match=r"1 image whose id or path is not UTF-8 or has control"):
         made()
 
 

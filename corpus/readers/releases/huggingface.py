@@ -3,9 +3,10 @@
     data/train-00000-of-00002.parquet       train, validation, test; in `data/` or at the top,
     default/train/0000.parquet              or in folders named after the splits
 
-    image       bytes of the file, or a pair of bytes and path
+    image       bytes of the file, or a pair of bytes and path, or the path of a file
     image_id    optional (or `id`, `ID`); else the file name beside the bytes, else shard and row
-    cui         a list of CUIs, or one text; or `cuis`, `concepts`
+    cui         a list of CUIs, or one text; or `cuis`, `concepts`, `labels`, ...; or numbers of
+                classes whose names the shard tells
     caption     not read
     ...         any further column becomes metadata
 
@@ -13,6 +14,7 @@ Images are read in place. A null cell of concepts is not known; `[]`, `[None]` a
 image without concepts.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +46,8 @@ LOOKED_FOR = "data/train-00000-of-00001.parquet"
 _EDITION = 2025  # ROCOv2's form; the newest that takes any ids
 
 _IDS = ("image_id", "id", "imageid", "image_name", "filename", "file_name")
-_CONCEPTS = ("cui", "cuis", "concepts", "concept", "concept_ids")
+_CONCEPTS = ("cui", "cuis", "concepts", "concept", "concept_ids", "labels", "label", "tags")
+_FILES = ("image", "img", "image_path", "img_path", "file_name", "filename", "file_path", "path")
 _CAPTIONS = ("caption", "captions", "text")
 
 
@@ -100,6 +103,7 @@ class _Found:
         rows: place to further columns.
         header: names of further columns.
         without_image: ids of rows that have no image.
+        place_of: image id to its place.
     """
 
     images: list[FoundImage] = field(default_factory=list)
@@ -109,6 +113,7 @@ class _Found:
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
     header: dict[str, None] = field(default_factory=dict)
     without_image: list[str] = field(default_factory=list)
+    place_of: dict[str, str] = field(default_factory=dict)
 
 
 def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
@@ -134,6 +139,11 @@ def read_huggingface(folder: Path, *, strict: bool = False) -> Reading:
         text = f"{count(len(found.without_image), 'row')} without an image, left out"
         notes.append(Note(f"{text}: {first_few(found.without_image)}", grave=True))
     first = shards["train"][0] if "train" in shards else folder
+    if not any(found.cells.values()):
+        raise CorpusError(
+            f"{first}: no column of concepts; looked for {', '.join(_CONCEPTS[:5])}; found"
+            f" {first_few(found.header, n=12)}"
+        )
     seen = Seen()
     writing = writing_of(text for of in found.cells.values() for _, text in of.values())
     lists: dict[str, ConceptList] = {
@@ -177,10 +187,13 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
     """Read a shard; the name of its column of concepts, where it has one."""
     file = open_parquet(path)
     image = image_column(path)
-    if image is None:
+    files = None if image else _named(file.schema_arrow.names, _FILES)
+    if image is None and files is None:
         raise CorpusError(
-            f"{path}: no column holds the bytes of images; found {file.schema_arrow.names}"
+            f"{path}: no column holds images or names files of images; found"
+            f" {file.schema_arrow.names}"
         )
+    image = image or files
     names = [name for name in file.schema_arrow.names if name != image]
     id_column, concept_column = _named(names, _IDS), _named(names, _CONCEPTS)
     captions = [name for name in names if name.lower() in _CAPTIONS]
@@ -190,24 +203,64 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
     read = [*kept, *([id_column] if id_column else [])]
     cells = file.read(columns=read).to_pylist() if read else [{}] * file.metadata.num_rows
     beside, without = image_names(path), rows_without_image(path)
+    if files:
+        beside = [_text(cell) for cell in file.read(columns=[files]).column(0).to_pylist()]
+    classes = _class_names(file.schema_arrow.metadata or {}, concept_column)
     shard = path.stem if split_of_name(path.parent.name) is None else f"{split}-{path.stem}"
     for number, row in enumerate(cells):
         image_id = _id_of(row, id_column, beside[number]) or f"{shard}-{number}"
         place = f"{path}: row {number}"
+        if other := found.place_of.get(image_id):
+            raise CorpusError(
+                f"{place}: image {image_id!r} stands twice, first in {other}; keep one"
+            )
+        found.place_of[image_id] = place
         at = path.absolute() / str(number)
         if number in without:
-            outside = path.parent / (beside[number] or "")
-            if not outside.is_file():
+            outside = _file_beside(path, beside[number] or "")
+            if outside is None:
                 found.without_image.append(image_id)
                 continue
-            at = outside.absolute()
+            at = outside
         found.images.append(FoundImage(image_id=image_id, path=at, split=split))
         if concept_column in kept and (cell := row[concept_column]) is not None:
-            found.cells[split][image_id] = place, _text(cell)
+            found.cells[split][image_id] = place, _text(_by_name(cell, classes))
         further = [name for name in kept if name != concept_column]
         found.rows[place] = {"image_id": image_id, **{n: _text(row[n]) for n in further}}
         found.header |= dict.fromkeys(further)
     return concept_column
+
+
+def _file_beside(shard: Path, name: str) -> Path | None:
+    """The file of a name beside a shard or in the two folders above it."""
+    tried = [home / name for home in list(shard.absolute().parents)[:3]] if name else []
+    return next((path for path in tried if path.is_file()), None)
+
+
+def _class_names(metadata: Mapping[bytes, bytes], column: str | None) -> Sequence[str]:
+    """Names of the classes of a column of numbers, as `datasets` keeps them; () without any."""
+    try:
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
+    except (KeyError, TypeError, ValueError):
+        return ()
+    while isinstance(feature, (list, dict)) and "names" not in feature:  # a list of classes
+        if isinstance(feature, dict):
+            feature = feature.get("feature")
+        else:
+            feature = feature[0] if feature else None
+    names = feature.get("names") if isinstance(feature, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else ()
+
+
+def _by_name(cell: Any, classes: Sequence[str]) -> Any:
+    """A cell with the names of its classes; of -1, which `datasets` writes for none, nothing."""
+    if not classes:
+        return cell
+    if isinstance(cell, (list, tuple)):
+        return [_by_name(one, classes) for one in cell]
+    if not isinstance(cell, int):
+        return cell
+    return classes[cell] if 0 <= cell < len(classes) else "nan"
 
 
 def _named(names: Sequence[str], known: Iterable[str]) -> str | None:

@@ -57,7 +57,12 @@ from corpus.readers.files import (
     name_of_image,
     require_file,
 )
-from corpus.readers.modality import MANUAL_LIST, manual_of, read_manual_lists
+from corpus.readers.modality import (
+    MANUAL_LIST,
+    manual_notes,
+    manual_of,
+    read_manual_lists,
+)
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
 from corpus.readers.releases.places import looked_in, places_of
@@ -108,6 +113,7 @@ def read_imageclef_2020(folder: Path, *, strict: bool = False) -> Reading:
         annotations=read_annotations(folder),
         notes=notes,
         strict=strict,
+        in_folders=True,
         looked_in=looked_in(folder),
     )
 
@@ -196,6 +202,7 @@ def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) 
     if second := find_file(folder, f"test_{MANUAL_LIST}"):
         notes.append(Note(f"{second.name}: not read; score takes it by --secondary-truth"))
     articles, unread = _articles(folder)
+    manual, of_manual = read_manual_lists(folder, _LABELLED)
     return make_reading(
         found,
         lists,
@@ -203,9 +210,9 @@ def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) 
         edition=edition.year,
         names=names,
         annotations=[*read_annotations(folder), *articles],
-        notes=[*notes, *unread],
+        notes=[*notes, *of_manual, *unread],
         strict=strict,
-        manual=read_manual_lists(folder, _LABELLED),
+        manual=manual,
         looked_in=looked_in(folder, further=f", in images/ with {_SHOWN}"),
     )
 
@@ -245,7 +252,8 @@ def _images_of(
     folder: Path, lists: Mapping[str, ConceptList]
 ) -> tuple[list[FoundImage], list[Note]]:
     """Images of each split's own places, and of `images/`, whose folders or ids name the split."""
-    together = folder / "images"
+    holders = _holders(folder)
+    together = next((place for place in holders if place.is_dir()), folder / "images")
     places = places_of(folder, together)
     found: list[FoundImage] = []
     notes = list(places.notes)
@@ -254,7 +262,7 @@ def _images_of(
         found += images
         notes += noted
     apart = {place.name for of_split in places.of_split.values() for place in of_split}
-    for place in _holders(folder):
+    for place in holders:
         paths, noted = image_files(place)
         n_above = len(place.absolute().parts)
         inner = [path for path in paths if path.parts[n_above] not in apart or place != together]
@@ -265,9 +273,9 @@ def _images_of(
 
 def _holders(home: Path) -> list[Path]:
     """Where the images of several splits lie together: `images/`, else `images.zip`."""
-    if (home / "images").is_dir() or not home.is_dir():
-        return [home / "images"]
-    return [path for path in home.iterdir() if path.name.lower() == "images.zip"]
+    inside = sorted(home.iterdir()) if home.is_dir() else []
+    folders = [path for path in inside if path.name.lower() == "images" and path.is_dir()]
+    return folders or [path for path in inside if path.name.lower() == "images.zip"]
 
 
 def _told(path: Path, lists: Mapping[str, ConceptList]) -> FoundImage:
@@ -297,7 +305,11 @@ def _split_in(path: Path) -> str:
 def is_imageclef_2026(folder: Path) -> bool:
     """Whether `dev_concept/` is there, or the folder is it."""
     home = _home_2026(folder)
-    return (home / "concepts.csv").is_file() and bool(_holders(home))
+    listed = home / "concepts.csv"
+    if not listed.is_file() or not _holders(home):
+        return False
+    with listed.open("rb") as file:  # a list of any archive may be called so
+        return home != folder or bool(_SPLIT_IN_ID.search(file.read(1 << 16).decode("latin-1")))
 
 
 def _home_2026(folder: Path) -> Path:
@@ -328,6 +340,7 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
         notes += ignored
     test, noted_in_test = images_of_split(test_places.of_split["test"], "test")
     articles, unread = _articles(folder, home)
+    manual, of_manual = _manual_2026(home)
     return make_reading(
         [*found, *test],
         lists,
@@ -335,17 +348,20 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
         edition=2026,
         names=names,
         annotations=[*read_annotations(folder, home), *articles],
-        notes=[*notes, *noted_in_test, *unread],
+        notes=[*notes, *noted_in_test, *of_manual, *unread],
         strict=strict,
-        manual=_manual_2026(home),
+        manual=manual,
         looked_in={"test": f"test/images/, {looked_in(folder)['test']}"},
     )
 
 
-def _manual_2026(home: Path) -> dict[str, Concepts]:
-    """What `concepts_manual.csv` says of train and valid."""
+def _manual_2026(home: Path) -> tuple[dict[str, Concepts], list[Note]]:
+    """What `concepts_manual.csv` says of train and valid, and what was odd in it."""
     path = home / MANUAL_LIST
-    return manual_of(_divide(read_concept_list(path, COMMA_LIST))[0]) if path.is_file() else {}
+    if not path.is_file():
+        return {}, []
+    manual = read_concept_list(path, COMMA_LIST)
+    return manual_of(_divide(manual)[0]), manual_notes(manual)
 
 
 def _divide(both: ConceptList) -> tuple[dict[str, ConceptList], Iterable[Note]]:

@@ -1,30 +1,42 @@
 """What a cell means: words for nothing, splits, categories."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
+from core.categories import CATEGORIES, KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import CorpusError
 from core.images import SPLITS
 from corpus.readers.notes import Note, count
 
-UNKNOWN_WORDS = frozenset(
-    ("nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "unknown", "missing", "?")
-)
+_GAPS = frozenset((
+    "nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat", "n.a.", "nil", r"\n", "#nv",
+    "#null!", "#value!", "#ref!", "#div/0!", "#num!", "#name?",
+))  # fmt: skip
+"""Words that are no value in any column: programs alone write them. `unknown` and `none` may be
+one (a licence, a contrast agent); `None` as Python writes it is not. `\\N` is a database's."""
+
+UNKNOWN_WORDS = _GAPS | {
+    "none", "unknown", "missing", "?", "undefined", "unspecified", "not available",
+    "not applicable", "not specified",
+}  # fmt: skip
 """What programs and people write for a value that they do not have."""
 
-NOTHING_WORDS = frozenset(("-", "--", "–", "—", "0", "[]", "{}", "()", '""', "''", "[nan]"))
-"""What they write for no value; whether there is none or none is known, they do not say."""
+NOTHING_WORDS = frozenset((
+    "0", "0.0", "[]", "{}", "()", '""', "''", "[nan]", "set()", "no concept", "no concepts",
+))  # fmt: skip
+"""What they write for no value, beside dashes and dots; whether there is none or none is known,
+they do not say."""
 
-_GAPS = frozenset(("nan", "-nan", "null", "na", "n/a", "#n/a", "<na>", "nat"))
-"""Words that are no value in any column: programs alone write them. `unknown` and `none` may be
-one (a licence, a contrast agent); `None` as Python writes it is not."""
+_DASHES = re.compile("[-–—_.…]+")
 
 _SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "trn", "tr"),
     "valid": ("valid", "validation", "validate", "val", "dev", "development"),
     "test": ("test", "testing", "tst"),
 }
+
+_SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
 
 
 def is_unknown(text: str) -> bool:
@@ -35,7 +47,17 @@ def is_unknown(text: str) -> bool:
         [True, True, True, False]
     """
     word = text.strip().casefold()
-    return word in UNKNOWN_WORDS or word in ("-", "--", "–", "—")
+    return word in UNKNOWN_WORDS or is_dash(word)
+
+
+def is_dash(text: str) -> bool:
+    """Whether a cell holds dashes or dots alone.
+
+    Example:
+        >>> is_dash("---"), is_dash("."), is_dash("-1")
+        (True, True, False)
+    """
+    return bool(_DASHES.fullmatch(text))
 
 
 def is_gap(text: str, *, numbers: bool = False) -> bool:
@@ -69,14 +91,17 @@ def split_of(text: str, *, where: str) -> str:
         >>> split_of("Validation", where="m.csv: line 2"), split_of("dev", where="m.csv: line 3")
         ('valid', 'valid')
     """
-    word = text.strip().strip("'\"").casefold()
-    for split, words in _SPLIT_WORDS.items():
-        if word in words:
-            return split
+    if split := _SPLIT_OF.get(text.strip().strip("'\"").casefold()):
+        return split
     raise CorpusError(
         f"{where}: split {text!r}; expected one of {', '.join(SPLITS)} (or training, validation,"
         " val, dev, testing)"
     )
+
+
+def is_split(text: str) -> str | None:
+    """The split that a cell names, None where it names none."""
+    return _SPLIT_OF.get(text.casefold())
 
 
 def category_at(where: str, name: str) -> str:
@@ -85,6 +110,8 @@ def category_at(where: str, name: str) -> str:
     Raises:
         CorpusError: no category has that name; `where` says in which file and line.
     """
+    if name in CATEGORIES:
+        return name
     if not name.strip() or is_unknown(name):
         return UNKNOWN
     if category := category_of_name(name):

@@ -40,6 +40,10 @@ ANNOTATIONS: Mapping[str, tuple[str, ...]] = {
 _GROUPS = ("patient", "patient_id", "subject", "subject_id", "study_id", "pmcid", "article_id")
 
 
+_CODES = ("cuis", "cui", "labelcuis", "conceptids")
+"""Names of columns of codes, which count before columns of words."""
+
+
 def plain(name: str) -> str:
     """A name in small letters and digits alone.
 
@@ -73,6 +77,8 @@ def rename(
         same = [name for name in header if plain(name) == plain(meaning)]
         alike = [name for name in header if plain(name) in {plain(other) for other in others}]
         found = [name for name in dict.fromkeys(same or alike) if name not in meanings]
+        if meaning == "concepts" and sum(plain(name) in _CODES for name in found) == 1:
+            found = [name for name in found if plain(name) in _CODES]
         if len(found) > 1:
             which = " and ".join(repr(name) for name in found)
             raise CorpusError(

@@ -1,7 +1,9 @@
 """The concepts of an image as a cell holds them: lists of many kinds, tags, words for nothing.
 
 Which of them a column writes is told by all of its cells: a comma separates where no cell has a
-semicolon or a bar, and `0` is a class where other cells are numbers too.
+semicolon or a bar, and `0` is a class where other cells are numbers too. A code that stands with
+other signs in what would be one concept is a list that was not understood: it is refused, or parted
+where there is nothing but codes.
 """
 
 import ast
@@ -13,11 +15,30 @@ from dataclasses import dataclass, field
 
 from core.errors import first_few
 from corpus.readers.notes import Note, count
-from corpus.readers.tables.cells import NOTHING_WORDS, UNKNOWN_WORDS, words_in
+from corpus.readers.tables.cells import NOTHING_WORDS, is_unknown, words_in
 from corpus.readers.tables.columns import plain
 
-CODE = re.compile(r"C\d+|RID\d{3,}|[A-Z]\d{4,}", re.IGNORECASE)
+CODE = re.compile(r"C\d+|RID\d{3,}|[A-Z]\d{4,}", re.IGNORECASE | re.ASCII)
 """A code of a concept: UMLS, RadLex, MeSH. No code has a blank in it, so one parts two codes."""
+
+_CODES = re.compile(r"C\d{7}(;C\d{7})*", re.ASCII)
+
+_CUI = re.compile(r"(?<![^\W_])C\d{7}(?![^\W_])", re.IGNORECASE)
+"""A code of UMLS among other signs."""
+
+_LOOKS_LIKE_CUI = re.compile(r"[^\W\d_]\d{7}")  # with a letter of another alphabet
+
+_OTHER_SIGNS = re.compile("[^a-zA-Z0-9]+")
+
+_USUAL_SIGNS = re.compile(r"[a-zA-Z0-9\s,;|'\"]+")
+
+_CALL = re.compile(
+    r"(?:(?:np|numpy)\.)?(?:array|frozenset|set|list|tuple)\((.*?),?\s*(?:dtype=[^)]*)?\)",
+    re.DOTALL,
+)
+"""A list as numpy and Python show it: array(['C1'], dtype=object)."""
+
+_WHOLE = re.compile(r"(\d+)\.0+")
 
 _CLEAN = re.compile(r"""[^\s,;|/:\[\](){}'"<>]+(;[^\s,;|/:\[\](){}'"<>]+)*""")
 
@@ -31,11 +52,11 @@ _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
-_NUMBER = re.compile(r"\d+")
-
-_NUMBERS = re.compile(r"\d+([\s;,|]+\d+)*")
+_NUMBERS = re.compile(r"\d+(\.0+)?([\s;,|]+\d+(\.0+)?)*")
 
 _SEPARATED = {";": "", "|": "between bars", ",": "between commas", " ": "between blanks"}
+
+_SIGNS = "between other signs"
 
 _NO_FINDING = {"nofinding", "nofindings"}
 
@@ -72,8 +93,9 @@ def writing_of(cells: Iterable[str]) -> Writing:
     plain_cells = [cell for cell in cells if cell[:1] not in _BRACKETS]
     between = next((s for s in ";|," if any(s in cell for cell in plain_cells)), "")
     listed = any(cell[:1] in _BRACKETS and cell not in NOTHING_WORDS for cell in cells)
-    numbers = {n for cell in cells if _NUMBERS.fullmatch(cell) for n in _NUMBER.findall(cell)}
-    return Writing(between=between, numbered=bool(numbers - {"0"}), listed=listed)
+    numbers = {n for cell in cells if _NUMBERS.fullmatch(cell) for n in _BREAKS.split(cell)}
+    numbered = any(float(number) for number in numbers)
+    return Writing(between=between, numbered=numbered, listed=listed)
 
 
 def concepts_in(cell: str, *, writing: Writing, seen: Seen) -> list[str]:
@@ -84,19 +106,28 @@ def concepts_in(cell: str, *, writing: Writing, seen: Seen) -> list[str]:
             codes with other words.
     """
     cell = cell.strip()
-    if _CLEAN.fullmatch(cell) and not _has_nothing(cell, writing):
+    if _CODES.fullmatch(cell):
+        return cell.split(";")
+    if called := _CALL.fullmatch(cell):
+        cell = called[1].strip() or "set()"
+    if _CLEAN.fullmatch(cell) and not _has_nothing(cell, writing) and not _hides_code(cell):
         if len(cell) < 16 and plain(cell) in _NO_FINDING:
             seen.kept.append(cell)
-        return cell.split(";")
+        return [_numbered(part, writing) for part in cell.split(";")]
     if not cell or _is_nothing(cell, writing):
         if cell and not (cell == "[]" and writing.listed):
             seen.nothing.append(cell)
         return []
-    parts = _parts(cell, writing, seen)
+    given = _parts(cell, writing, seen)
+    parts = [one for part in given for one in _codes_apart(part)]
+    if len(parts) > len(given):
+        seen.kinds[_SIGNS] += 1
     if any(_IN_URL.fullmatch(part.strip()) for part in parts):
         seen.kinds["written as addresses (http://..., UMLS:...)"] += 1
     words = [part for part in parts if _is_nothing(part, writing)]
-    kept = [_concept(part, seen) for part in parts if not _is_nothing(part, writing)]
+    kept = [
+        _concept(_numbered(part, writing), seen) for part in parts if not _is_nothing(part, writing)
+    ]
     if words and not any(kept):
         seen.nothing.append(cell)
     else:
@@ -139,17 +170,56 @@ def tag_id(text: str) -> str:
 
 
 def _is_nothing(word: str, writing: Writing) -> bool:
-    word = word.strip().casefold()
-    return word in UNKNOWN_WORDS or (
-        word in NOTHING_WORDS and not (word == "0" and writing.numbered)
-    )
+    word = word.strip()
+    if not word:
+        return False
+    word = (word.strip("'\" ") or word).casefold()
+    if word in ("0", "0.0"):
+        return not writing.numbered
+    return word in NOTHING_WORDS or is_unknown(word)
 
 
 def _has_nothing(cell: str, writing: Writing) -> bool:
     return any(_is_nothing(part, writing) for part in cell.split(";"))
 
 
+def _numbered(part: str, writing: Writing) -> str:
+    """A class that is a number without the `.0` that pandas adds where a cell is missing."""
+    told = _WHOLE.fullmatch(part.strip()) if writing.numbered else None
+    return told[1] if told else part
+
+
+def _hides_code(text: str) -> bool:
+    """Whether concepts between semicolons have one that is more than a code, but has a code in it.
+
+    So has one whose letter only looks like the C of a code.
+    """
+    for part in text.split(";"):
+        bare = part.strip("'\" ")
+        if CODE.fullmatch(bare) or _IN_URL.fullmatch(bare):
+            continue
+        if _CUI.search(bare) or (not bare.isascii() and _LOOKS_LIKE_CUI.fullmatch(bare)):
+            return True
+    return False
+
+
+def _codes_apart(part: str) -> list[str]:
+    """The codes of a part that has nothing but codes and signs, any other part as it is.
+
+    Raises:
+        ValueError: it has a code among other words.
+    """
+    words = [word for word in _OTHER_SIGNS.split(part) if word]
+    if len(words) > 1 and all(map(_CUI.fullmatch, words)):
+        return words
+    if _hides_code(part):
+        raise ValueError(part)
+    return [part]
+
+
 def _parts(cell: str, writing: Writing, seen: Seen) -> Sequence[str]:
+    if cell[:2] in ('"[', '"{') and cell[-1] == '"' and (once := _decoded(cell)):
+        cell = once  # JSON in JSON
     if cell[0] in _BRACKETS:
         seen.kinds["written as [...]"] += 1
         return _listed(cell)
@@ -158,6 +228,11 @@ def _parts(cell: str, writing: Writing, seen: Seen) -> Sequence[str]:
         return _parts(cell[1:-1].strip() or '""', writing, seen)
     if _IN_URL.fullmatch(cell) and not re.search(r"[\s;|,]", cell):
         return [cell]
+    if not _USUAL_SIGNS.fullmatch(cell) and _hides_code(cell):
+        words = [word for word in _OTHER_SIGNS.split(cell) if word]
+        if len(words) > 1 and all(map(_CUI.fullmatch, words)):
+            seen.kinds[_SIGNS] += 1
+            return words
     words = [word.strip("'\"") for word in _BREAKS.split(cell) if word.strip("'\"")]
     codes = [bool(CODE.fullmatch(word) or _IN_URL.fullmatch(word)) for word in words]
     separators = {separator for separator in ";|," if separator in cell}
@@ -182,6 +257,15 @@ def _split(cell: str, separator: str) -> list[str]:
     return cell.split(separator)
 
 
+def _decoded(cell: str) -> str:
+    """The text that a cell holds as JSON, "" where it holds none."""
+    try:
+        found = json.loads(cell)
+    except ValueError:
+        return ""
+    return found.strip() if isinstance(found, str) else ""
+
+
 def _mixed(part: str) -> bool:
     """Whether a part holds a code and more: a separator that was not understood."""
     words = [word for word in _BREAKS.split(part) if word]
@@ -198,11 +282,14 @@ def _listed(cell: str) -> list[str]:
         inner = cell[1:-1]
         quoted = [single or double for single, double in _QUOTED.findall(inner)]
         bare = _QUOTED.sub("", inner)
-        if quoted and not re.sub(r"[\s,;|]", "", bare):
+        words = [word for word in _BREAKS.split(bare) if word]
+        if quoted and not words:
             return quoted  # numpy writes no commas, which to Python is one word
         try:
             found = ast.literal_eval(cell)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
+            if quoted and all(map(is_unknown, words)):
+                return [*quoted, *words]  # a nan among them, which is no word of Python
             found = _bare(inner, cell)
     if isinstance(found, str):
         found = [found]

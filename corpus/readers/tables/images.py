@@ -9,7 +9,7 @@ from pathlib import Path
 from core.errors import CorpusError, as_typed, first_few
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
-from corpus.readers.tables.cells import category_at, renamed_note, split_of
+from corpus.readers.tables.cells import category_at, is_split, renamed_note, split_of
 from corpus.readers.tables.columns import (
     MANIFEST,
     PATHS,
@@ -87,6 +87,11 @@ def read_images(path: Path, *, split: str = "") -> ImageRows:
     _require(sheet, packed, split=split)
     sheet, tags = joined_indicators(sheet, known=MANIFEST)
     files, notes = _files(sheet, packed)
+    if packed and any(packed.names) and "image_id" not in sheet.header:
+        told = Note(f"{path.name}: ids are the names beside the bytes in {packed.image!r}")
+        with_id = [[*row, bare(n or "")] for row, n in zip(sheet.rows, packed.names, strict=True)]
+        sheet = replace(sheet, header=(*sheet.header, "image_id"), rows=with_id)
+        notes = [*notes, told]
     ids, noted = _ids(sheet, files)
     sheet, kept = joined_rows(sheet, ids)
     rows, missing, splits = [], [], []
@@ -131,6 +136,10 @@ def _renamed(sheet: Sheet, packed: Packed | None) -> Sheet:
         meanings.pop("path")
     header, notes = rename(sheet.header, meanings, file=str(sheet.path))
     sheet = replace(sheet, header=header, notes=(*sheet.notes, *notes))
+    if "split" not in header and (of_splits := _split_column(sheet)):
+        header = tuple("split" if name == of_splits else name for name in header)
+        note = Note(f"{sheet.path.name}: column {of_splits!r} holds the splits")
+        sheet = replace(sheet, header=header, notes=(*sheet.notes, note))
     if "path" in header or "image_id" not in header or (packed and packed.image):
         return sheet
     ids = sheet.column("image_id")
@@ -139,6 +148,16 @@ def _renamed(sheet: Sheet, packed: Packed | None) -> Sheet:
     note = Note(f"{sheet.path.name}: no column 'path': image_id names files, taken for it")
     rows = [[*row, cell] for row, cell in zip(sheet.rows, ids, strict=True)]
     return replace(sheet, header=(*header, "path"), rows=rows, notes=(*sheet.notes, note))
+
+
+def _split_column(sheet: Sheet) -> str | None:
+    """The one column that holds nothing but names of splits, train among them."""
+    found = []
+    for name in sheet.header:
+        words = [] if name in MANIFEST else [is_split(cell or "") for cell in sheet.column(name)]
+        if words and all(words) and len(set(words)) > 1 and "train" in words:
+            found.append(name)
+    return found[0] if len(found) == 1 else None
 
 
 def _require(sheet: Sheet, packed: Packed | None, *, split: str) -> None:
@@ -170,9 +189,11 @@ def _files(sheet: Sheet, packed: Packed | None) -> tuple[list[Path | None], list
     n_packed = 0
     for at, (place, named) in enumerate(zip(sheet.places, written, strict=True)):
         inside = packed.path_of(at) if packed else None
+        named = named or (packed.named(at) if packed and inside is None else None)
         where = f"{sheet.path}: {place}"
         if not named and inside is None:
-            raise CorpusError(f"{where}: no path; fill it, or remove the row")
+            lacking = f"no bytes in {packed.image!r} and no path" if packed else "no path"
+            raise CorpusError(f"{where}: {lacking}; fill it, or remove the row")
         if named and named not in found:
             found[named] = finder.find(named, where=where)
         file = found[named] if named else None

@@ -1,7 +1,7 @@
 """Concepts that are no list in a cell: columns of 0 and 1, and rows of one concept each."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from core.errors import first_few
@@ -43,13 +43,14 @@ def joined_indicators(sheet: Sheet, *, known: Collection[str]) -> tuple[Sheet, d
         ";".join(ids[place] for place in at if (row[place] or "").casefold() in _YES)
         for row in sheet.rows
     ]
+    spoilt = _spoilt_notes(sheet, [p for p, n in enumerate(sheet.header) if n not in known], at)
     kinds = Counter((row[place] or "").casefold() for row in sheet.rows for place in at)
     kept = sheet.without(set(at))
     made = replace(
         kept,
         header=(*kept.header, "concepts"),
         rows=[[*row, cell] for row, cell in zip(kept.rows, cells, strict=True)],
-        notes=(*kept.notes, *_flag_notes(sheet, at, kinds)),
+        notes=(*kept.notes, *_flag_notes(sheet, at, kinds), *spoilt),
     )
     return made, {ids[p]: sheet.header[p] for p in at if ids[p] != sheet.header[p]}
 
@@ -62,6 +63,23 @@ def _holds_flags(rows: Sequence[Sequence[Cell]], place: int) -> bool:
         if len(values) > len(_FLAGS):
             return False
     return values <= _FLAGS and bool(values - _BLANK)
+
+
+def _spoilt_notes(sheet: Sheet, columns: Iterable[int], taken: Collection[int]) -> list[Note]:
+    """A grave note on each column that would be a concept but for a few of its cells."""
+    notes = []
+    for at in columns:
+        cells = [] if at in taken else [row[at] or "" for row in sheet.rows]
+        odd = [place for place, cell in enumerate(cells) if cell.casefold() not in _FLAGS]
+        flags = {cell.casefold() for cell in cells} & _FLAGS - _BLANK
+        if not odd or not flags & _YES or not flags & (_NO | _BLANK) or len(odd) * 10 > len(cells):
+            continue
+        first = f"{cells[odd[0]]!r} in {sheet.places[odd[0]]}"
+        text = f"column {sheet.header[at]!r} holds 0 and 1 but for {count(len(odd), 'cell')}"
+        notes.append(
+            Note(f"{sheet.path.name}: {text}, {first}: no concept, but metadata", grave=True)
+        )
+    return notes
 
 
 def _id_of(name: str) -> str:

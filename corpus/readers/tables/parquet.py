@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from core.errors import CorpusError, first_few
-from core.storage.shards import image_column, open_parquet
+from core.storage.shards import image_column, image_names, open_parquet
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.sheet import Cell, Sheet
 
@@ -16,6 +16,11 @@ MAGIC = b"PAR1"
 """First bytes of a parquet file."""
 
 _EXACT = 2**53  # up to here a float tells whole numbers apart
+
+_IMAGES = ("image", "img", "bytes", "picture")
+"""Names of columns with images."""
+
+_LONGEST_WORD = 4096  # bytes of a cell that may be text
 
 _INDEX = "__index_level_"
 """What pandas calls the column of an index without a name."""
@@ -29,15 +34,21 @@ class Packed:
         sheet: its columns but for those of bytes; a named index is a column.
         image: the column that holds images, "" where there is none.
         there: of each row, whether it has an image in that column.
+        names: of each row, the name of a file that stands beside the bytes; () without such names.
     """
 
     sheet: Sheet
     image: str = ""
     there: Sequence[bool] = ()
+    names: Sequence[str | None] = ()
 
     def path_of(self, row: int) -> Path | None:
         """Where the image of a row lies, as `core.storage.packed` reads it."""
         return self.sheet.path.absolute() / str(row) if self.there and self.there[row] else None
+
+    def named(self, row: int) -> str | None:
+        """The file that a row names beside its bytes, None where it names none."""
+        return self.names[row] if self.names else None
 
 
 def is_parquet(path: Path) -> bool:
@@ -62,7 +73,10 @@ def read_parquet(path: Path) -> Packed:
 
     try:
         schema = file.schema_arrow
-        binary = [field.name for field in schema if _holds_bytes(pa, field.type)]
+        if twice := [name for name in schema.names if schema.names.count(name) > 1]:
+            raise CorpusError(f"{path}: column {twice[0]!r} stands twice; keep one")
+        words = _words(pa, file)
+        binary = [f.name for f in schema if f.name not in words and _holds_image(pa, f)]
         names = [name for name in schema.names if name not in binary]
         table = file.read(columns=names)
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -79,7 +93,42 @@ def read_parquet(path: Path) -> Packed:
         rows=rows,
         notes=(*notes, *noted),
     )
-    return Packed(sheet=sheet, image=image, there=_there(file, image) if image else ())
+    if words:
+        text = f"{count(len(words), 'column')} of bytes that are UTF-8, read as text"
+        sheet = replace(sheet, notes=(*sheet.notes, Note(f"{path.name}: {text}")))
+    there = _there(file, image) if image else ()
+    names_beside = image_names(path) if image else []
+    told = names_beside if any(names_beside) else ()
+    return Packed(sheet=sheet, image=image, there=there, names=told)
+
+
+def _words(pa: Any, file: Any) -> list[str]:
+    """Columns of bytes that hold text, as some programs write all of theirs."""
+    kinds = (pa.types.is_binary, pa.types.is_large_binary)
+    found = [
+        field.name
+        for field in file.schema_arrow
+        if any(is_kind(field.type) for is_kind in kinds) and field.name.casefold() not in _IMAGES
+    ]
+    batch = next(file.iter_batches(batch_size=64, columns=found), None) if found else None
+    return [name for name in found if batch is not None and _is_text(batch.column(name))]
+
+
+def _is_text(column: Any) -> bool:
+    cells = [cell for cell in column.to_pylist() if cell is not None]
+    try:
+        texts = [cell.decode() for cell in cells if len(cell) < _LONGEST_WORD]
+    except UnicodeDecodeError:
+        return False
+    return any(texts) and len(texts) == len(cells) and all(map(str.isprintable, texts))
+
+
+def _holds_image(pa: Any, field: Any) -> bool:
+    """Whether a column holds bytes, or pairs of bytes and a path of which all bytes are null."""
+    kind = field.type
+    if pa.types.is_struct(kind) and {f.name for f in kind} == {"bytes", "path"}:
+        return True
+    return _holds_bytes(pa, kind)
 
 
 def _holds_bytes(pa: Any, kind: Any) -> bool:
@@ -98,13 +147,17 @@ def _image_column(path: Path, binary: Sequence[str]) -> tuple[str, list[Note]]:
     Raises:
         CorpusError: which one is meant is not clear.
     """
-    named = [name for name in binary if name.casefold() in ("image", "img", "bytes", "picture")]
+    named = [name for name in binary if name.casefold() in _IMAGES]
     if len(named) > 1 or (not named and len(binary) > 1):
         raise CorpusError(
             f"{path}: columns {first_few(named or binary)} hold bytes; call the one with the images"
             " image and leave the others out"
         )
+    if not binary:
+        return "", []
     image = image_column(path) or ""
+    if image not in binary:
+        raise CorpusError(f"{path}: column {binary[0]!r} holds bytes; call it image")
     others = [name for name in binary if name != image]
     if not others:
         return image, []
@@ -133,6 +186,8 @@ def _text(value: Any, *, narrow: bool = False) -> Cell:
     """A cell as text; of a float of 32 bits the digits that it has."""
     if value is None or value != value:
         return None
+    if isinstance(value, bytes):
+        return value.decode(errors="replace").strip()
     if isinstance(value, (list, tuple)):
         return ";".join(_text(part) or "" for part in value)
     if isinstance(value, dict):

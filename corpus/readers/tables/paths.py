@@ -30,6 +30,7 @@ class ImageFinder:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self._absolute = home.absolute()
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, tuple[str, Path]] = {}
         self._listings: dict[Path, dict[str, list[str]]] = {}
@@ -90,10 +91,8 @@ class ImageFinder:
         return path
 
     def _at(self, named: str) -> Path:
-        path = Path(named)
-        if named.startswith("~"):
-            path = path.expanduser()
-        return (self.home / path).absolute()
+        path = Path(named).expanduser() if named.startswith("~") else named
+        return self._absolute / path
 
     def _alike(self, path: Path, *, where: str) -> Path | None:
         """The only file of the folder with that name in other letters or with another ending."""
@@ -112,7 +111,8 @@ class ImageFinder:
     def _listing(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._listings:
             found: dict[str, list[str]] = {}
-            for name in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
+            entries = list(os.scandir(folder)) if folder.is_dir() else []
+            for name in sorted(entry.name for entry in entries if not entry.is_dir()):
                 if not name.startswith("."):
                     found.setdefault(_folded(name), []).append(name)
                     if ENDING.search(name):  # what lies beside an image may have its name
@@ -127,13 +127,14 @@ class ImageFinder:
         The same folders are left out of every path that begins with them, so that two files of one
         name stay two. Where the first of them is here, the file is missing, not moved.
         """
-        parts = tuple(part for part in Path(named).parts if part != "/")
-        if not parts or (self.home / parts[0]).exists():
+        parts = tuple(part for part in Path(named).parts if part.strip("/"))
+        rooted = named.startswith("/")
+        if not parts or (not rooted and (self.home / parts[0]).exists()):
             return None
-        for prefix in (parts[:n] for n in range(1, len(parts))):
+        for prefix in (parts[:n] for n in range(not rooted, len(parts))):
             if prefix in self._prefixes:
                 return self._existing(parts[len(prefix) :], where=where)
-        for n in range(1, len(parts)):
+        for n in range(not rooted, len(parts)):
             if found := self._existing(parts[n:], where=where):
                 self._prefixes[parts[:n]] = n
                 return found
@@ -154,8 +155,15 @@ class ImageFinder:
                     self._below = {}
                     break
                 for file in files:
-                    self._below.setdefault(file, []).append(Path(place).absolute() / file)
-        found = self._below.get(name, [])
+                    path = Path(place).absolute() / file
+                    self._below.setdefault(file, []).append(path)
+                    if ENDING.search(file):
+                        for key in {f"{ENDING.sub('', file)}.*", f"{_folded(file)}?"}:
+                            self._below.setdefault(key, []).append(path)
+        found = next(
+            (self._below[k] for k in (name, f"{name}.*", f"{_folded(name)}?") if k in self._below),
+            [],
+        )
         if len(found) > 1:
             shown = first_few(os.path.relpath(path, self.home) for path in found)
             raise CorpusError(f"{where}: path {name!r} could be {shown}; write it with its folder")
@@ -191,8 +199,11 @@ def same_file_notes(files: Mapping[str, tuple[Path, str]], *, file: str) -> list
     across: list[str] = []
     for image_id, (path, split) in files.items():
         key: tuple[int, int] | str = str(path)
-        if path.is_file():
+        try:
             state = path.stat()
+        except OSError:  # it lies in another file
+            pass
+        else:
             key = (state.st_dev, state.st_ino) if state.st_ino else key
         other = first.setdefault(key, image_id)
         if other != image_id:

@@ -26,6 +26,8 @@ _UNNAMED = re.compile(r"(unnamed: ?\d+(\.\d+)?|\.\.\.\d+)?", re.IGNORECASE)
 
 _LONGEST = 1 << 27  # characters of a cell; csv's own limit of 131,072 is met by long lists
 
+_FORMULA = re.compile(r'^="([^"]*)"$')
+
 _IN_QUOTES = re.compile("'[^']*'")
 
 Numbered = tuple[int, list[str]]
@@ -101,15 +103,22 @@ def read_sheet(path: Path, *, known: Collection[str]) -> Sheet:
     text, notes = read_text(path)
     dialect, noted = _dialect(path, text, known)
     filled: list[Numbered] = []
-    n_padded = 0
+    n_padded = n_formulas = 0
     for number, cells in _records(path, text, dialect):
         stripped = [cell.strip() for cell in cells]
         if any(stripped):
-            filled.append((number, stripped))
             n_padded += sum(map(operator.ne, stripped, cells))
+            if any(cell.startswith('="') for cell in stripped):
+                plain_cells = [_FORMULA.sub(r"\1", cell) for cell in stripped]
+                n_formulas += sum(map(operator.ne, stripped, plain_cells))
+                stripped = plain_cells
+            filled.append((number, stripped))
     if n_padded:
         text = f"{count(n_padded, 'cell')} with blanks around, stripped"
         noted = [*noted, Note(f"{path.name}: {text}")]
+    if n_formulas:
+        text = f'{count(n_formulas, "cell")} written as ="..." to keep their zeros (Excel)'
+        noted = [*noted, Note(f"{path.name}: {text}, read without that")]
     header = filled[0][1] if filled else []
     if header and header[0].startswith("#"):
         header[0] = header[0].lstrip("# ")

@@ -1,6 +1,7 @@
 """Text files as programs write them: their encoding, told by the content."""
 
 import codecs
+import re
 from pathlib import Path
 
 from core.errors import CorpusError
@@ -17,6 +18,9 @@ _MARKS = (  # that of UTF-32 begins with that of UTF-16
 _PLAIN = "utf-8"
 
 _MARK = "\ufeff"
+
+_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069]")
+"""Blanks without width and marks of direction or hyphenation, as web pages and chats leave them."""
 
 _PACKED = {
     b"PK\x03\x04": "a zip or an Excel workbook; save it as CSV UTF-8",
@@ -64,6 +68,11 @@ def read_text(path: Path) -> tuple[str, list[Note]]:
         text = text.replace(_MARK, "")
         marks = count(inside, "byte order mark")
         notes.append(Note(f"{path.name}: {marks} inside the text, dropped"))
+    if not text.isascii():
+        text, n_invisible = _INVISIBLE.subn("", text)
+        if n_invisible:
+            signs = count(n_invisible, "invisible sign")
+            notes.append(Note(f"{path.name}: {signs} (blanks without width and the like), dropped"))
     return text, notes
 
 

@@ -157,4 +157,21 @@ def test_without_pydicom_single_files_are_counted_and_the_extra_named(tmp_path: 
     assert done.returncode == 0, done.stderr
     assert "5 DICOM files not read" in done.stdout
     assert "5 images cannot be decoded" in done.stdout
-    assert "pip install 'radfuse[dicom]'" in done.stdout
+    assert done.stdout.count("pip install 'radfuse[dicom]'") == 1
+
+
+def test_dicom_among_pictures_whose_header_is_not_read_is_said(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write_corpus(source)
+    for path in sorted(source.glob("*/im*")):
+        number = int(path.name[2:].partition(".")[0])
+        if number != 4:  # neither the first nor the last of its folder, nor in its middle
+            Image.fromarray(ramp().astype("uint8")).save(path, format="PNG")
+        path.rename(path.with_name(f"{name_of_image(path.name)}.png"))
+    out, table = prepared(source, tmp_path / "runs")
+    assert "modality" not in table.metadata
+    [line] = [line for line in out.splitlines() if "of whose headers" in line]
+    assert line.endswith(
+        "1 image: DICOM among pictures, of whose headers nothing is known: name the files .dcm to"
+        " have them read: ['im4']"
+    )

@@ -131,7 +131,7 @@ def test_files_that_cannot_be_decoded_are_named_in_one_line(tmp_path: Path) -> N
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "folder.jpg").mkdir()
     for name, message in {
-        "cut.jpg": r"cut\.jpg: cannot be decoded \(image file is truncated",
+        "cut.jpg": r"cut\.jpg: cannot be decoded \(cut short\)",
         "text.jpg": r"text\.jpg: not an image$",
         "empty.jpg": r"empty\.jpg: not an image$",
         "gone.jpg": r"gone\.jpg: no such file$",

@@ -104,6 +104,25 @@ def test_of_a_kind_with_many_images_some_are_looked_at(tmp_path: Path) -> None:
     assert line == "  24 of 24 looked at, 50 in all: PNG grey 16-bit; 16-bit values, windowed"
 
 
+def test_a_kind_with_many_images_has_a_strip_a_category(tmp_path: Path) -> None:
+    lines = ["path,split,category,concepts"]
+    for number in range(26):
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(tmp_path / f"{number}.png")
+        category = "DRXR" if number < 20 else "DRCT" if number < 25 else ""
+        lines.append(f"{number}.png,train,{category},C1")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "other.bmp")
+    lines.append("other.bmp,train,DRXR,C1")
+    (tmp_path / "many.csv").write_text("\n".join(lines) + "\n")
+    corpus = read_unprepared(tmp_path / "many.csv")
+    [_, *kinds] = write_sheet(corpus, tmp_path / "sheet.png")
+    assert kinds == [
+        "  20: PNG grey, DRXR; one colour all over",
+        "  5: PNG grey, DRCT; one colour all over",
+        "  1: BMP grey; one colour all over",
+        "  1: PNG grey; one colour all over",
+    ]
+
+
 def test_the_command_line_names_the_sheet(manifest: Path, tmp_path: Path) -> None:
     arguments = ["stats", str(manifest), "-w", str(tmp_path / "runs"), "--sheet"]
     result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)

@@ -206,9 +206,14 @@ def test_negative_values_are_shown(tmp_path: Path) -> None:
     values = drawn().astype(np.int16) * 8 - 1024
     (tmp_path / "a.tif").write_bytes(tiff(values))
     picture = read(tmp_path / "a.tif")
-    # (v + 1024) * 255 / (230 * 8)
+    text = "signed 16-bit values that are an 8-bit image's (in steps of 8 from -1024 on)"
+    np.testing.assert_array_equal(picture.pixels, drawn())
+    assert picture.remarks == (text,)
+    (tmp_path / "a.tif").write_bytes(tiff(values + 25))
+    picture = read(tmp_path / "a.tif")
+    # (v + 999) * 255 / (230 * 8)
     np.testing.assert_array_equal(picture.pixels, np.rint(drawn() * (255 / 230)))
-    assert picture.remarks == ("signed 16-bit values, windowed (black is -1024, white is 816)",)
+    assert picture.remarks == ("signed 16-bit values, windowed (black is -999, white is 841)",)
 
 
 @pytest.mark.parametrize("times", [16, 257])
@@ -276,6 +281,87 @@ def test_a_picture_in_its_transparency_alone_is_put_where_it_shows(
     picture = read(tmp_path / "a.png", decoding=Decoding(background=background))  # type: ignore[arg-type]
     np.testing.assert_array_equal(grey(picture), drawn())
     assert picture.remarks == (f"a picture in its transparency alone, put on {shown_on}",)
+
+
+@pytest.mark.parametrize(("ink", "shown_on"), [(0, "white"), (4095, "black"), (65535, "black")])
+@pytest.mark.parametrize("n_colours", [1, 3])
+def test_a_picture_in_16_bits_of_transparency_alone_is_put_where_it_shows(
+    tmp_path: Path, n_colours: int, ink: int, shown_on: str
+) -> None:
+    share = drawn() if ink else 255 - drawn()
+    values = np.full((HEIGHT, WIDTH, n_colours + 1), ink, np.uint16)
+    values[..., -1] = share.astype(np.uint16) * 257
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(values))
+    picture = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(grey(picture), drawn())
+    assert picture.remarks == (f"a picture in its transparency alone, put on {shown_on}",)
+
+
+@pytest.mark.parametrize("opacity", [1023, 30_000])
+def test_what_is_as_transparent_everywhere_is_shown_as_if_it_were_not(
+    tmp_path: Path, opacity: int
+) -> None:
+    values = np.repeat(drawn().astype(np.uint16)[..., None] * 4, 2, axis=2)
+    values[..., 1] = opacity
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(values))
+    picture = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(picture.pixels, drawn())
+    assert picture.remarks[-1] == "as transparent everywhere: shown as if it were not"
+
+
+def pnm(kind: int, most: int) -> bytes:
+    """A PGM (2 in words, 5 in bytes) or PPM (3, 6) of 12 bits with a comment in its header."""
+    values = drawn().astype(np.uint16) * 16
+    if kind in (3, 6):
+        values = np.repeat(values[..., None], 3, axis=2)
+    head = f"P{kind}\n# 12 bits\n{WIDTH} {HEIGHT}\n{most}\n".encode()
+    if kind in (2, 3):
+        return head + " ".join(map(str, values.ravel())).encode()
+    return head + values.astype(">u2").tobytes()
+
+
+@pytest.mark.parametrize("most", [4095, 65535])
+@pytest.mark.parametrize("kind", [2, 3, 5, 6])
+def test_pgm_and_ppm_of_16_bits_keep_their_low_byte(tmp_path: Path, kind: int, most: int) -> None:
+    path = tmp_path / "a.ppm"
+    path.write_bytes(pnm(kind, most))
+    picture = read(path)
+    np.testing.assert_array_equal(grey(picture), drawn())
+    assert picture.kind == kind_of(path)
+    assert picture.kind.startswith("PPM grey" if kind in (2, 5) else "PPM RGB")
+    path.write_bytes(pnm(kind, most)[:1000])
+    with pytest.raises(ImageError, match=r"a\.ppm: cut short: \d+ of [\d,]+ values"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("compression", "fault"),
+    [
+        *((c, b"\0") for c in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")),
+        *((c, b"\xff\0") for c in ("tiff_lzw", "tiff_adobe_deflate")),
+    ],
+)
+def test_a_damaged_tiff_is_named_and_nothing_else_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], compression: str, fault: bytes
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.tif", compression=compression)
+    whole = (tmp_path / "whole.tif").read_bytes()
+    with Image.open(tmp_path / "whole.tif") as image:
+        (begin,), (length,) = image.tag_v2[273], image.tag_v2[279]  # type: ignore[attr-defined]
+    kept = 0 if fault == b"\0" else length // 3
+    data = (whole[begin : begin + kept] + fault * length)[:length]
+    (tmp_path / "a.tif").write_bytes(whole[:begin] + data + whole[begin + length :])
+    with pytest.raises(ImageError) as refused:
+        read(tmp_path / "a.tif")
+    assert str(refused.value) == f"{tmp_path / 'a.tif'}: cannot be decoded (damaged, or cut short)"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_broken_header_is_named_in_words(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(drawn())[:8] + bytes(400))
+    with pytest.raises(ImageError, match=r"a\.tif: cannot be decoded \(its header is broken\)"):
+        read(tmp_path / "a.tif")
 
 
 def test_what_is_transparent_everywhere_is_shown_as_if_it_were_not(tmp_path: Path) -> None:
@@ -414,6 +500,29 @@ def test_grey_levels_of_few_bits_reach_from_black_to_white(tmp_path: Path, bits:
     (tmp_path / "a.png").write_bytes(content)
     pixels = grey(read(tmp_path / "a.png"))[0]
     assert pixels.tolist() == (levels.astype(int) * 255 // (2**bits - 1)).tolist()
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp", "gif"])
+@pytest.mark.parametrize("light", [0.5, 0.8, 1.0])
+def test_scattered_dots_are_smoothed_to_the_greys_that_they_stand_for(
+    tmp_path: Path, ending: str, light: float
+) -> None:
+    picture = Image.fromarray(np.rint(drawn() * light).astype(np.uint8)).resize((320, 192))
+    picture.convert("1").save(tmp_path / f"a.{ending}")
+    seen = read(tmp_path / f"a.{ending}")
+    assert seen.remarks == ("dots smoothed to greys",)
+    assert np.corrcoef(seen.pixels.ravel(), np.asarray(picture).ravel())[0, 1] > 0.95
+    assert abs(float(seen.pixels.mean()) - float(np.asarray(picture).mean())) < 1
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "gif"])
+@pytest.mark.parametrize("level", [30, 100, 200])
+def test_black_and_white_areas_stay_as_they_are(tmp_path: Path, ending: str, level: int) -> None:
+    areas = np.where(drawn() > level, 255, 0).astype(np.uint8)
+    Image.fromarray(areas).convert("1", dither=Image.Dither.NONE).save(tmp_path / f"a.{ending}")
+    picture = read(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(picture.pixels, areas)
+    assert picture.remarks == ()
 
 
 @pytest.mark.parametrize("colours", [2, 16, 256])

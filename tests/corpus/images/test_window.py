@@ -37,10 +37,11 @@ def test_bytes_and_marks_are_grey_levels_already() -> None:
 @pytest.mark.parametrize(
     ("times", "dtype"),
     [
-        *((step, np.uint16) for step in (1, 4, 16, 64, 256, 257)),
-        *((top / 255, np.uint16) for top in (1023, 4095, 16383)),
+        *((step, np.uint16) for step in (1, 2, 4, 8, 16, 32, 64, 128, 256, 257)),
+        *(((2**bits - 1) / 255, np.uint16) for bits in range(9, 16)),
         *((step, dtype) for step in (1, 16, 257) for dtype in (np.int32, np.uint32, np.float32)),
         *((1 / 255, dtype) for dtype in (np.float16, np.float32, np.float64)),
+        *((1 / 256, dtype) for dtype in (np.float16, np.float32, np.float64)),
         (16, np.int16),
         (1, np.float16),
     ],
@@ -62,6 +63,61 @@ def test_values_cut_to_whole_numbers_are_recognised_too() -> None:
     picture = smooth()
     pixels, _ = window((picture / 255 * 65535).astype(np.uint16))
     np.testing.assert_array_equal(pixels, picture)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_numbers_in_the_upper_bits_of_16_are_recognised_too(bits: int) -> None:
+    numbers = np.rint(smooth() * ((2**bits - 1) / 255)).astype(np.uint16)
+    pixels, (remark,) = window(numbers << (16 - bits))
+    np.testing.assert_array_equal(pixels, smooth())
+    assert "an 8-bit image's" in remark
+
+
+@pytest.mark.parametrize(
+    ("step", "black", "dtype"),
+    [
+        (8, -1024, np.int16),
+        (4, -1024, np.int32),
+        (16, -1024, np.float32),
+        (256, -32768, np.int16),
+        (257, -32768, np.int32),
+        (2 / 255, -1, np.float32),
+        (2 / 255, -1, np.float16),
+        (2 / 256, -1, np.float64),
+    ],
+)
+def test_8_bits_above_a_black_that_is_not_0_come_back_as_they_were(
+    step: float, black: float, dtype: type
+) -> None:
+    pixels, (remark,) = window((smooth() * np.float64(step) + black).astype(dtype))
+    np.testing.assert_array_equal(pixels, smooth())
+    assert remark.endswith(f"an 8-bit image's (in steps of {step:.6g} from {black} on)")
+
+
+@pytest.mark.parametrize("times", [1, 16, 257])
+def test_a_dark_picture_stays_dark(times: int) -> None:
+    dark = smooth() // 4  # 0 to 57: as 8-bit values times 16 they could also be others times 64
+    np.testing.assert_array_equal(window(dark.astype(np.uint16) * times)[0], dark)
+
+
+def test_a_picture_of_few_levels_may_have_been_coarse_before() -> None:
+    coarse = smooth() >> 3 << 3
+    np.testing.assert_array_equal(window(coarse.astype(np.uint16) * 16)[0], coarse)
+
+
+def test_dense_values_are_no_8_bit_image() -> None:
+    values = np.arange(500, dtype=np.uint16).reshape(20, 25) + 3
+    assert window(values)[1] == ("16-bit values, windowed (black is 3, white is 502)",)
+    pixels, _ = window(values.astype(np.int16) * 3 - 1024)
+    np.testing.assert_array_equal(pixels, window(values)[0])
+
+
+def test_signed_bytes_are_grey_levels_already() -> None:
+    pixels, remarks = window(np.array([[-128, -28, 127]], dtype=np.int8))
+    assert pixels.tolist() == [[0, 100, 255]]
+    assert remarks == ("signed 8-bit values, -128 is black",)
+    inverted, _ = window(np.array([[-128, 127]], dtype=np.int8), inverted=True)
+    assert inverted.tolist() == [[255, 0]]
 
 
 @pytest.mark.parametrize("n_hot", [1, 9])
@@ -103,6 +159,49 @@ def test_padding_is_left_out_of_the_window(padding: int) -> None:
     np.testing.assert_array_equal(pixels[10:], window(values[10:])[0])
     assert not pixels[:10].any()
     assert remarks[1] == f"padding left out of the window (800 values of {padding})"
+
+
+@pytest.mark.parametrize("padding", [-1500, -2000, -3024])
+@pytest.mark.parametrize("step", [8, 9])
+def test_values_below_that_of_air_are_padding(padding: int, step: int) -> None:
+    # Those of the picture reach over 1816 and 2043: the padding lies less far from them.
+    values = smooth().astype(np.int16) * step - 1000
+    padded = values.copy()
+    padded[:10] = padding
+    pixels, remarks = window(padded)
+    np.testing.assert_array_equal(pixels[10:], window(values[10:])[0])
+    assert not pixels[:10].any()
+    assert remarks[1] == f"padding left out of the window (800 values of {padding})"
+
+
+def test_a_negative_value_under_no_other_is_padding() -> None:
+    values = np.linspace(0, 1, 4800, dtype=np.float32).reshape(60, 80)
+    padded = np.concatenate([np.full((5, 80), -1, np.float32), values])
+    pixels, remarks = window(padded)
+    np.testing.assert_array_equal(pixels[5:], window(values)[0])
+    assert remarks[1] == "padding left out of the window (400 values of -1)"
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_bright_margin_is_black_and_bright_letters_are_not(colours: bool) -> None:
+    values = smooth().astype(np.uint16) * 16
+    values[20:30, 20:25] = 65535  # letters
+    values = np.repeat(values[..., None], 3, axis=2) if colours else values
+    pixels, remarks = window(values)
+    assert (pixels[20:30, 20:25] == 255).all()
+    assert remarks[1].startswith("padding left out of the window")
+    values[:, -4:] = 65535
+    margin, _ = window(values)
+    assert not margin[:, -4:].any()
+    np.testing.assert_array_equal(margin[30:, :-4], pixels[30:, :-4])
+
+
+def test_padding_is_black_where_the_largest_value_is_black_too() -> None:
+    values = smooth().astype(np.int16) * 8 - 1000
+    values[:10] = -32768
+    pixels, _ = window(values, inverted=True)
+    assert not pixels[:10].any()
+    np.testing.assert_array_equal(pixels[10:], window(values[10:], inverted=True)[0])
 
 
 def test_a_dark_ground_is_no_padding() -> None:

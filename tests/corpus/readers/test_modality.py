@@ -53,6 +53,16 @@ def test_what_people_chose_counts_before_the_other_concepts(tmp_path: Path) -> N
     )
 
 
+def test_what_is_odd_in_a_manual_list_is_said_and_not_grave(tmp_path: Path) -> None:
+    manual = {"train_concepts_manual.csv": f"train_1,{XR}\ntrain_2,nan\ntrain_3,{ANGIO};\n"}
+    notes = read_corpus(release(tmp_path, LISTS | manual), strict=True).notes
+    assert notes[:2] == (
+        "train_concepts_manual.csv: 1 image with a word for nothing as the only concept, read as no"
+        " concept: 'nan' (1)",
+        "train_concepts_manual.csv: 1 empty concept (a stray separator), dropped",
+    )
+
+
 def test_the_manual_list_of_test_is_not_read(tmp_path: Path) -> None:
     manual = {"test_concepts_manual.csv": "not a list;;\n"}
     assert read_corpus(release(tmp_path, LISTS | manual)).table.taught_categories[-1] == ""
@@ -68,6 +78,9 @@ def test_a_manual_list_of_2026_holds_train_and_valid(tmp_path: Path) -> None:
         f"ID,CUIs\nx_train_1,{CT}\nx_valid_1,{MR}\nx_test_1,{XR}\n"
     )
     assert read_corpus(tmp_path).table.taught_categories == ("DRCT", "DRMR")
+    with (home / "concepts_manual.csv").open("a") as file:
+        file.write("x_train_2,nan\n")
+    assert "concepts_manual.csv: 1 image with a word" in read_corpus(tmp_path).notes[0]
 
 
 def test_a_malformed_manual_list_is_refused(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -166,5 +167,42 @@ def test_further_columns_are_metadata_and_some_have_a_meaning(tmp_path: Path) ->
 
 def test_a_shard_without_images_is_refused(tmp_path: Path) -> None:
     shard(tmp_path / "train.parquet", image_id=["a"], cui=[["C1"]])
-    with pytest.raises(CorpusError, match=r"train\.parquet: no column holds the bytes of images"):
+    with pytest.raises(CorpusError, match=r"train\.parquet: no column holds images or names files"):
+        read_huggingface(tmp_path)
+
+
+def test_images_may_be_files_that_the_shards_name(tmp_path: Path) -> None:
+    for name in ("t.jpg", "v.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    cells = {"train": {"bytes": None, "path": "t.jpg"}, "valid": "v.jpg"}
+    for split, cell in cells.items():
+        shard(tmp_path / "data" / f"{split}-0.parquet", image=[cell], cui=[["C1"]])
+    table = read_huggingface(tmp_path).table
+    assert table.image_ids == ("t", "v")
+    assert table.paths == (str(tmp_path / "t.jpg"), str(tmp_path / "v.jpg"))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_classes_that_are_numbers_have_the_names_that_the_shard_tells(
+    tmp_path: Path, wrapped: bool
+) -> None:
+    feature: Any = {"names": ["normal", "pleural effusion"], "_type": "ClassLabel"}
+    cells: list[Any] = [1, 0, -1]
+    if wrapped:
+        feature, cells = {"feature": feature, "_type": "Sequence"}, [[1, 0], [0], []]
+    table = pa.table({"image": [image(b"x")] * 3, "label": cells})
+    told = json.dumps({"info": {"features": {"label": feature}}})
+    pq.write_table(table.replace_schema_metadata({"huggingface": told}), tmp_path / "train.parquet")
+    reading = read_huggingface(tmp_path)
+    several = ("PLEURAL_EFFUSION", "NORMAL") if wrapped else ("PLEURAL_EFFUSION",)
+    assert reading.table.concepts == (several, ("NORMAL",), ())
+    assert reading.names == {"PLEURAL_EFFUSION": "pleural effusion"}
+
+
+def test_a_missing_column_of_concepts_and_an_id_twice_are_named(tmp_path: Path) -> None:
+    shard(tmp_path / "train.parquet", image=[image(b"x")], findings=["x"])
+    with pytest.raises(CorpusError, match=r"no column of concepts; looked for cui, .*findings"):
+        read_huggingface(tmp_path)
+    shard(tmp_path / "train.parquet", image=[image(b"x")] * 2, id=["a", "a"], cui=["C1", "C1"])
+    with pytest.raises(CorpusError, match=r"row 1: image 'a' stands twice, first in .*row 0; keep"):
         read_huggingface(tmp_path)

@@ -472,3 +472,29 @@ def test_the_articles_of_2026_are_read(tmp_path: Path) -> None:
         "PMCID": ("PMC7", "", "", ""),
         "License": ("CC BY", "", "", ""),
     }
+
+
+def test_a_category_that_a_table_tells_is_not_called_unknown(tmp_path: Path) -> None:
+    for name in ("train/R_1.jpg", "train/R_2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "Training-Concepts.txt").write_text("R_1\tC1\nR_2\tC1\n")
+    (tmp_path / "metadata.csv").write_text("image_id,category\nR_1,CT\n")
+    notes = read_imageclef_2020(tmp_path).notes
+    assert "train: 1 image in no category's folder, category unknown: ['R_2']" in notes
+
+
+def test_the_folder_of_all_images_may_be_written_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "Images").mkdir()
+    (tmp_path / "Images" / "x_train_1.jpg").touch()
+    (tmp_path / "concept_detection_train_labels.csv").write_text("ID\tcuis\nx_train_1\tC1\n")
+    assert read_edition(tmp_path, EDITION_2023).table.image_ids == ("x_train_1",)
+
+
+def test_a_concept_list_whose_ids_tell_no_split_is_not_that_of_2026(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").touch()
+    (tmp_path / "concepts.csv").write_text("ID,CUIs\na,C1\n")
+    assert not is_imageclef_2026(tmp_path)  # but an archive that `deal` deals
+    (tmp_path / "concepts.csv").write_text("ID,CUIs\na_train_1,C1\n")
+    assert is_imageclef_2026(tmp_path)

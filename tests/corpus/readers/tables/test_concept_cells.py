@@ -50,9 +50,70 @@ def test_a_list_is_read_however_it_is_written(cell: str, kind: str) -> None:
     assert said == [f"m.csv: concepts of 1 image {kind}, read as a list"]
 
 
+@pytest.mark.parametrize("sign", [*"/+&:_.#~^$*\\><=\n", "->", " / ", "\uff1b", "\u3001", "\u2022"])
+def test_codes_between_signs_that_no_code_has_are_read_as_a_list(sign: str) -> None:
+    found, said = read(f"C0040405{sign}C0817096", f"C0040405{sign}C0817096{sign}C0024109")
+    assert found == [["C0040405", "C0817096"], ["C0040405", "C0817096", "C0024109"]]
+    assert said in (
+        ["m.csv: concepts of 2 images between other signs, read as a list"],
+        ["m.csv: concepts of 2 images between blanks, read as a list"],
+    )
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "C0040405:0.93;C0817096:0.2",
+        "C0040405: CT",
+        "C0040405_CT",
+        "['C0040405=1']",
+        "C0040405 and C0817096",
+        "\u04210040405",  # a Cyrillic letter
+        "\uff230040405",  # a wide one
+        '[{"cui": "C0040405"}]',
+    ],
+)
+def test_a_code_with_more_than_signs_beside_it_is_refused(cell: str) -> None:
+    with pytest.raises(ValueError, match=r"\d{7}"):
+        read(cell)
+
+
+def test_codes_of_other_kinds_and_tags_with_signs_stay_as_they_are() -> None:
+    cells = ["C34.1;C34-C36", "Lung/Opacity", "a_b", "ABC1234567", "C12345678"]
+    assert read(*cells) == ([["C34.1", "C34-C36"], *([cell] for cell in cells[1:])], [])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "array(['C1', 'C2'], dtype=object)",
+        "frozenset({'C1', 'C2'})",
+        '"[\\"C1\\", \\"C2\\"]"',  # JSON in JSON
+    ],
+)
+def test_a_list_may_lie_in_a_call_or_in_quotes(cell: str) -> None:
+    found, _ = read(cell)
+    assert found == [["C1", "C2"]]
+
+
+def test_codes_in_one_entry_of_a_list_are_parted() -> None:
+    found, _ = read("['C0040405;C0817096']", "[nan, 'C0024109']")
+    assert found == [["C0040405", "C0817096"], ["C0024109"]]
+
+
+def test_classes_that_are_numbers_lose_the_fraction_that_pandas_adds() -> None:
+    found, said = read("0.0", "1.0", "2")
+    assert found == [["0"], ["1"], ["2"]]
+    assert said == ["m.csv: concepts that are numbers, kept as names of classes"]
+
+
 @pytest.mark.parametrize(
     "word",
-    ["nan", "NaN", "None", "NULL", "NA", "N/A", "<NA>", "-", "[]", "0", '""', "unknown", "[nan]"],
+    [
+        *("nan", "NaN", "None", "NULL", "NA", "N/A", "<NA>", "n.a.", "nil", r"\N", "undefined"),
+        *("unknown", "not available", "#NV", "#VALUE!", "-", "---", ".", "0", "0.0", '""', "'nan'"),
+        *("[]", "[nan]", "set()", "array([], dtype=object)", "np.array([])", "no concepts"),
+    ],
 )
 def test_a_word_for_nothing_is_no_concept_and_grave(word: str) -> None:
     seen = Seen()
