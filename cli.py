@@ -22,7 +22,7 @@ from commands.corpora import deal, prepare, stats
 from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
-from commands.submissions import check, ensemble, score
+from commands.submissions import check, ensemble, predict, score
 from core.errors import ConceptError, as_typed
 
 app = typer.Typer(
@@ -48,7 +48,8 @@ _NOTED: set[str] = set()
 """What libraries warned of so far."""
 
 for command in (
-    prepare, stats, deal, train_backbone, fuse, ensemble, score, check, reproduce, report
+    prepare, stats, deal, train_backbone, fuse, ensemble, predict, score, check, reproduce,
+    report,
 ):  # fmt: skip
     app.command()(command)
 

@@ -105,13 +105,17 @@ def fuse(
 
 def _fuse_one(name: str, given: _Given, config: FuseConfig) -> FusionRun:
     whole = given.whole
-    alone = all(run.category != GLOBAL for run in whole.detectors)
-    config = settings_of(name, config, alone=alone)
-    columns = whole.columns if sees_metadata(name, alone=alone) else []
+    detectors = [run.name for run in whole.detectors]
+    config = settings_of(name, config, alone=is_alone(detectors))
     workspace, corpus = whole.workspace, whole.corpus
-    detectors = [run.name for run in whole.detectors] if name == "routed" else []
-    key = fingerprint(corpus.fingerprint, config, whole.names, detectors, columns, name)
-    home = workspace.fusion / f"{name}-{key}"
+    home = workspace.fusion / run_name(
+        name,
+        config,
+        corpus_fingerprint=corpus.fingerprint,
+        embeddings=whole.names,
+        detectors=detectors,
+        columns=whole.columns,
+    )
     fused = None
     if not is_complete(home):
         place = workspace.fusion / UNFINISHED / home.name
@@ -130,6 +134,42 @@ def _fuse_one(name: str, given: _Given, config: FuseConfig) -> FusionRun:
         valid_f1=_f1(corpus, "valid", scored),
         labelled_f1=_f1(corpus, LABELLED, scored) if corpus.crossfit else None,
     )
+
+
+def is_alone(detectors: Sequence[str]) -> bool:
+    """Whether none of these detectors, by `DetectorRun.name`, is the global one."""
+    return all(name.partition("/")[0] != GLOBAL for name in detectors)
+
+
+def run_name(
+    name: str,
+    config: FuseConfig,
+    *,
+    corpus_fingerprint: str,
+    embeddings: Sequence[str],
+    detectors: Sequence[str],
+    columns: Sequence[Sequence[str]],
+) -> str:
+    """Name of a strategy's run folder, by all that decides what it makes.
+
+    Args:
+        name: of the strategy.
+        config: settings, of which it looks at some.
+        corpus_fingerprint: of the whole corpus.
+        embeddings: names of the pooled features.
+        detectors: `DetectorRun.name` of those at hand, the global one first.
+        columns: metadata columns that take part, as the image table has them.
+    """
+    alone = is_alone(detectors)
+    key = fingerprint(
+        corpus_fingerprint,
+        settings_of(name, config, alone=alone),
+        tuple(embeddings),
+        list(detectors) if name == "routed" else [],
+        list(columns) if sees_metadata(name, alone=alone) else [],
+        name,
+    )
+    return f"{name}-{key}"
 
 
 def _make(name: str, home: Path, given: _Given, config: FuseConfig) -> FusedResult:

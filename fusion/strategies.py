@@ -13,6 +13,7 @@ from core.errors import ConfigError
 from core.images import LABELLED, ImageTable
 from core.metrics import column_sums
 from core.predictions import Predictions, Probs, row_numbers
+from core.prior import CategoryPrior
 from core.runs.detectors import GLOBAL
 from core.runs.fused import NO_METADATA, PRIOR
 from core.runs.out_of_fold import join_folds
@@ -34,6 +35,12 @@ from fusion.result import Earlier, FusedResult, Strategy, as_predictions
 from fusion.retrieval.votes import retrieval
 from training.config import FitConfig
 
+VOTES = "share of the votes"
+"""What a voted run calls the share that it chose."""
+
+GENERAL_ALONE = "general alone"
+"""What a routed run that hears no specialist says in place of the images that their say takes."""
+
 _SHARES = (0.5, 0.25, 0.75, 0.0)
 """Shares of the neighbours' votes that are tried; the first of equals is taken."""
 
@@ -43,8 +50,7 @@ def prior(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier) 
 
     Images that cannot be decoded have an answer as well.
     """
-    of_category = fusion_inputs.corpus.prior
-    shares = np.stack([of_category.of_category(category) for category in (*CATEGORIES, UNKNOWN)])
+    shares = prior_shares(fusion_inputs.corpus.prior)
 
     def images(split: str) -> ImageTable:
         return fusion_inputs.corpus.table.of(split=split)
@@ -53,8 +59,7 @@ def prior(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier) 
         probs = {}
         for split in SPLITS:
             likely = fusion_inputs.likely(images(split), without_category=without_category)
-            unsaid = 1 - likely.sum(axis=1, keepdims=True)
-            probs[split] = np.clip(np.concatenate([likely, unsaid], axis=1) @ shares, 0, 1)
+            probs[split] = expected_shares(shares, likely)
         return as_predictions(PRIOR, fusion_inputs, probs=probs, images=images)
 
     return FusedResult(
@@ -63,6 +68,23 @@ def prior(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier) 
         if fusion_inputs.without_category is None
         else answer(without_category=True),
     )
+
+
+def prior_shares(of_category: CategoryPrior) -> Probs:
+    """(8, L) share of each concept in each category, in the order of `CATEGORIES`, and in all."""
+    return np.stack([of_category.of_category(category) for category in (*CATEGORIES, UNKNOWN)])
+
+
+def expected_shares(shares: Probs, likely: npt.NDArray[np.float32]) -> Probs:
+    """(n, L) shares under the certainty of the categories, those of all where nothing is said.
+
+    Args:
+        shares: (8, L) of `prior_shares`.
+        likely: (n, 7) certainty of each category.
+    """
+    unsaid = 1 - likely.sum(axis=1, keepdims=True)
+    found: Probs = np.clip(np.concatenate([likely, unsaid], axis=1) @ shares, 0, 1)
+    return found
 
 
 def constrained(
@@ -123,7 +145,7 @@ def voted(
             seen.without_category,
             cross_fitted_variants(fusion_inputs, without_category, choice=choice),
         ),
-        chosen={"share of the votes": _SHARES[choice.best]},
+        chosen={VOTES: _SHARES[choice.best]},
     )
 
 
@@ -150,7 +172,7 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier)
         )
     corpus = fusion_inputs.corpus
     counted = (corpus, *corpus.views) if corpus.crossfit else (corpus,)
-    supports = {each.fingerprint: _support(each) for each in counted}
+    supports = {each.fingerprint: support_of(each) for each in counted}
     routes: dict[str, list[Predictions]] = {}
     table, guessed = corpus.table, UNKNOWN in corpus.images(corpus.scored).categories
     for split in fusion_inputs.splits:
@@ -177,7 +199,7 @@ def routed(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier)
     return FusedResult(
         predictions={s: replace(r[0], probs=probs[s]) for s, r in routes.items()},
         contains=tuple(run.name for run in specialists),
-        chosen={"support": [*config.support, "general alone"][choice.best]},
+        chosen={"support": [*config.support, GENERAL_ALONE][choice.best]},
     )
 
 
@@ -221,8 +243,8 @@ def _route(
     return join_folds(parts).rows(corpus.images(split).image_ids)
 
 
-def _support(corpus: Corpus) -> Support:
-    """(L,) training images of each concept, by category."""
+def support_of(corpus: Corpus) -> Support:
+    """(L,) readable training images of each concept, by category."""
     train = corpus.training_images()
     return {
         category: column_sums(train.of(category=category).targets(corpus.labels).matrix)

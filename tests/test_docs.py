@@ -16,7 +16,10 @@ from ensembles.config import EnsembleConfig
 from fusion.config import FuseConfig
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("commands", "core", "corpus", "training", "backbones", "fusion", "ensembles", "reports")
+PACKAGES = (
+    *("commands", "core", "corpus", "training", "backbones", "fusion", "ensembles", "inference"),
+    "reports",
+)
 
 
 def test_the_architecture_names_every_module_and_no_other() -> None:

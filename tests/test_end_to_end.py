@@ -4,7 +4,7 @@ import csv
 import re
 import shutil
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,13 @@ from typer.testing import CliRunner
 import cli
 from core.categories import MODALITY_CONCEPTS
 from core.images import ImageTable
+from core.predictions import Predictions
 from core.prior import CategoryPrior
 from core.runs.ensemble import read_scores
 from core.runs.workspace import Corpus, Workspace
+from inference.images import find_images
+from inference.stream import decide_images
+from inference.workspace import read_ensemble
 
 N_IMAGES = 330
 HOLDOUT = ("--protocol", "holdout", "--set", "train_folds=4", "--set", "valid_folds=3")
@@ -55,6 +59,38 @@ def chain(workspace: Path, *, category: str) -> dict[str, Said]:
         "fuse": run("fuse", "-w", workspace, *FUSE),
         "ensemble": run("ensemble", "--submit", "-w", workspace),
     }
+
+
+def told_of(path: Path) -> dict[str, set[str]]:
+    """Decided concepts by image in a csv of `predict`, or in the one beside a submission."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["CUI"]]
+    return {i: {r["CUI"] for r in rows if r["image"] == i} for i in {r["image"] for r in rows}}
+
+
+def assert_predict_decides_as_submitted(
+    workspace: Path, submission: Path, out: Path, *, places: Sequence[str | Path]
+) -> Said:
+    """Concept for concept as the submission; stacked probabilities to 1e-6 in the same order.
+
+    Two things move them further. The last batch of an extraction is a small one, whose convolutions
+    add up otherwise: its features differ by 3e-6 of the largest. And in another order of the images
+    similarities of retrieval move by 1e-7, its votes, at a temperature of 0.02, by 50 times that.
+    """
+    said = run("predict", *places, "-w", workspace, "--out", out)
+    assert told_of(out) == told_of(submission.parent / "concepts.csv")
+    saved = Predictions.load(submission.parent / "predictions" / "test")
+    ensemble, asked = read_ensemble(Workspace(workspace)), find_images(list(map(str, places)))
+    image_of = {image.image_id: image for image in asked.images}
+    assert sorted(image_of) == sorted(saved.image_ids)
+    readable = corpus_of(workspace).readable_ids
+    in_last_batch = np.isin(saved.image_ids, readable[len(readable) // 32 * 32 :])
+    for ids in (list(image_of), saved.image_ids):
+        (block,) = decide_images(ensemble, [image_of[image_id] for image_id in ids])
+        away = np.abs(block.decisions.probs - saved.rows(ids).probs).max(axis=1)
+        assert away.max() < 1e-5
+    assert away[~in_last_batch].max() < 1e-6
+    return said
 
 
 def corpus_of(workspace: Path) -> Corpus:
@@ -141,6 +177,35 @@ def test_every_rung_of_the_ladder_is_printed_with_its_interval(finished: Finishe
     assert all(line.endswith(("  kept", "  not kept")) for line in lines[1:-4])
     assert lines[-4].startswith("submission: ")
     assert lines[-4].endswith("  submitted")
+
+
+def test_predict_on_the_test_images_is_the_submission(finished: Finished, tmp_path: Path) -> None:
+    test = finished.workspace / "phantom" / "test"
+    said = assert_predict_decides_as_submitted(
+        finished.workspace, finished.submission, tmp_path / "decided.csv", places=[test]
+    )
+    n_test = len(corpus_of(finished.workspace).table.of(split="test"))
+    assert f"decided: {n_test} images; category: by folder {n_test}\n" in said.err
+    arguments = ("--format", "submission", "--out", tmp_path / "again.txt")
+    run("predict", test, "-w", finished.workspace, *arguments)
+    assert read_submission(tmp_path / "again.txt") == read_submission(finished.submission)
+
+
+def test_predict_skips_broken_images_and_the_others_stay_the_same(
+    finished: Finished, tmp_path: Path
+) -> None:
+    test = Path(shutil.copytree(finished.workspace / "phantom" / "test", tmp_path / "test"))
+    whole = sorted(test.rglob("*.jpg"))
+    for number in range(10):
+        path = test / "DRCT" / f"a_broken_{number}.jpg"
+        path.write_bytes(whole[number].read_bytes()[: 10 * number])
+    out = tmp_path / "decided.csv"
+    arguments = ["predict", str(test), "-w", str(finished.workspace), "--out", str(out)]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 1
+    assert f"not read: 10 of {len(whole) + 10} images\n" in result.stderr
+    assert f"not read: {test / 'DRCT' / 'a_broken_3.jpg'}: " in result.stderr
+    assert told_of(out) == told_of(finished.submission.parent / "concepts.csv")
 
 
 def test_constant_concepts_are_on_every_image_of_a_large_category(finished: Finished) -> None:
@@ -328,6 +393,14 @@ def write_manifest(
     return path
 
 
+def by_no_folder(table: ImageTable, folder: Path) -> list[Path]:
+    """The images in one folder that tells nothing."""
+    folder.mkdir()
+    for image_id, path in zip(table.image_ids, table.paths, strict=True):
+        shutil.copy(path, folder / f"{image_id}{Path(path).suffix}")
+    return [folder]
+
+
 def test_a_corpus_without_categories_goes_through(finished: Finished, tmp_path: Path) -> None:
     table = corpus_of(finished.workspace).table
     manifest = write_manifest(tmp_path / "images.csv", table, n_images=110)
@@ -340,8 +413,12 @@ def test_a_corpus_without_categories_goes_through(finished: Finished, tmp_path: 
     submission = said["ensemble"].last
     assert submission.name == "submission-2025.zip"
     checked = run("check", submission, "--edition", "2025", "-w", workspace)
-    n_test = len(corpus_of(workspace).table.of(split="test"))
-    assert f"(all {n_test} images)" in checked.out
+    test = corpus_of(workspace).table.of(split="test")
+    assert f"(all {len(test)} images)" in checked.out
+    asked = assert_predict_decides_as_submitted(
+        workspace, submission, tmp_path / "decided.csv", places=by_no_folder(test, tmp_path / "new")
+    )
+    assert f"category: guessed from the features {len(test)}\n" in asked.err
 
 
 def test_where_no_concept_tells_a_category_the_global_detector_is_all(
@@ -392,6 +469,9 @@ def test_the_phantom_corpus_cross_fitted_from_files_to_the_report(tmp_path: Path
     assert "submission" in scores
     again = run("ensemble", "--submit", "-w", tmp_path)
     assert again.out == said.out
+    assert_predict_decides_as_submitted(
+        tmp_path, said.last, tmp_path / "decided.csv", places=[tmp_path / "phantom" / "test"]
+    )
     text = run("report", "-w", tmp_path).out.splitlines()[0]
     report = Path(text).read_text()
     assert "labelled images, train and valid together" in report

@@ -18,7 +18,11 @@ ALLOWED: dict[str, set[str]] = {
     "fusion": {"core", "training"},
     "ensembles": {"core"},
     "reports": {"core"},
-    "commands": {"core", "corpus", "training", "backbones", "fusion", "ensembles", "reports"},
+    "inference": {"core", "corpus", "training", "backbones", "fusion", "ensembles"},
+    "commands": {
+        *("core", "corpus", "training", "backbones", "fusion", "ensembles", "reports"),
+        "inference",
+    },
 }
 """Packages of ours that a package may import, beside itself."""
 

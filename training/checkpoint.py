@@ -225,3 +225,12 @@ def load_network(path: Path, number: int) -> dict[str, Tensor]:
     prefix = f"{number}."
     tensors = load_file(path)
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def load_networks(path: Path) -> list[dict[str, Tensor]]:
+    """All networks of a file of several, in the order of their numbers, by their own names."""
+    networks: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in load_file(path).items():
+        number, _, own = name.partition(".")
+        networks.setdefault(int(number), {})[own] = tensor
+    return [networks[number] for number in sorted(networks)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.networks.batch_norm import folded
 from backbones.networks.build import Backbone, build_backbone
@@ -55,11 +55,9 @@ def frozen_features(
     folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
     for folder, size in zip(folders, config.image_sizes, strict=True):
         if not compute.world.in_turn(partial(is_complete, folder)):
-            torch.manual_seed(0)  # random weights must not differ where an extraction goes on
-            backbone = build_backbone(config, size=size)
             extract(
                 folder,
-                backbone,
+                frozen_network(config, size=size),
                 corpus=corpus,
                 workspace=workspace,
                 config=config,
@@ -67,6 +65,12 @@ def frozen_features(
                 compute=compute,
             )
     return join([Embeddings.load(folder) for folder in folders])
+
+
+def frozen_network(config: BackboneConfig, *, size: int) -> Backbone:
+    """The network that gives the features of images of a size; random weights are always equal."""
+    torch.manual_seed(0)
+    return build_backbone(config, size=size)
 
 
 def extract(
@@ -126,12 +130,17 @@ def _open(
     return values, open_map(folder / "done.npy", (n_images,), dtype=np.uint8)
 
 
+def for_features(backbone: Backbone, *, size: int, device: str) -> nn.Module:
+    """The network on the device, in evaluation, its normalisation folded."""
+    example = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
+    return folded(backbone.to(device).eval(), example)
+
+
 def _fastest(
     backbone: Backbone, workspace: Workspace, config: BackboneConfig, *, size: int, compute: Compute
 ) -> tuple[nn.Module, Compute]:
     """The network with its normalisation folded, and how to run it."""
-    example = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=compute.device)
-    network = folded(backbone.to(compute.device).eval(), example)
+    network = for_features(backbone, size=size, device=compute.device)
     keep_memory()
 
     def choose() -> Speed:
@@ -162,7 +171,21 @@ def _pooled(
     compute: Compute,
     mirror: bool,
 ) -> npt.NDArray[np.float32]:
-    (batch,) = compute.take(images(rows))
+    return pool(network, images(rows)[0], compute=compute, mirror=mirror)
+
+
+def pool(
+    network: nn.Module, images: Tensor, *, compute: Compute, mirror: bool
+) -> npt.NDArray[np.float32]:
+    """(B, D) pooled features of uint8 images (B, 3, H, W).
+
+    Args:
+        network: of `for_features`, placed for the speed of `compute`.
+        images: on any device.
+        compute: where and how.
+        mirror: the mean over the images and their mirrors.
+    """
+    (batch,) = compute.take((images,))
     with compute.speed.autocast(compute.device):
         pooled = network(batch).float()
         if mirror:

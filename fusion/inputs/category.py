@@ -77,8 +77,29 @@ class CategoryModel:
 
     def save(self, folder: Path) -> None:
         """Write an array a file; temperature and accuracy are the folder's meta."""
-        for name in ("mean", "scale", "weights", "biases"):
+        for name in _ARRAYS:
             save_array(folder / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, folder: Path) -> "CategoryModel":
+        """The model of a guess that `guess_categories` made.
+
+        Raises:
+            PredictionsError: the folder is not whole, or an earlier version made it.
+        """
+        meta = read_meta(folder, "temperature", "accuracy", N_OF_CATEGORY)
+        return cls(
+            **{name: load_array(folder / f"{name}.npy") for name in _ARRAYS},
+            temperature=meta["temperature"],
+            accuracy=meta["accuracy"],
+            n_of_category=np.array(meta[N_OF_CATEGORY], dtype=np.int64),
+        )
+
+
+_ARRAYS = ("mean", "scale", "weights", "biases")
+
+N_OF_CATEGORY = "n_of_category"
+"""Training images of each category, in the meta of a guess; earlier versions kept their sum."""
 
 
 def fit_category_model(
@@ -184,6 +205,11 @@ class Guess:
     folder: Path
 
 
+def guess_name(corpus_fingerprint: str, names: tuple[str, ...]) -> str:
+    """Name of the folder of a guess, by the corpus or view and the names of its features."""
+    return f"category-{fingerprint(corpus_fingerprint, names)}"
+
+
 def guess_categories(
     corpus: Corpus,
     workspace: Workspace,
@@ -200,9 +226,9 @@ def guess_categories(
     Returns:
         None where fewer than two categories have training images: nothing could be guessed.
     """
-    home = workspace.fusion / f"category-{fingerprint(corpus.fingerprint, names)}"
+    home = workspace.fusion / guess_name(corpus.fingerprint, names)
     table = corpus.table.take(corpus.table.row_numbers(embeddings.image_ids))
-    if not is_complete(home):
+    if not (is_complete(home) and N_OF_CATEGORY in read_meta(home)):
         try:
             _fit(home, embeddings, table, corpus.fingerprint)
         except MissingStageError as error:
@@ -238,6 +264,7 @@ def _fit(home: Path, embeddings: Embeddings, table: ImageTable, corpus: str) -> 
         "accuracy": model.accuracy,
         "temperature": model.temperature,
         "n_images": int(model.n_of_category.sum()),
+        N_OF_CATEGORY: model.n_of_category.tolist(),
         "n_guessed": int(unknown.sum()),
         "n_doubted": int(doubted.sum()),
     }

@@ -238,6 +238,92 @@ def retrieval(
     )
 
 
+class Memory:
+    """Training images that votes are taken from, whatever they were read from.
+
+    Args:
+        features: (N, D) standardised, anything that gives rows as an array does.
+        targets: (N, L) boolean, their concepts.
+        categories: N of theirs, also those that only labels tell.
+        approximate_from: images from which on an approximate index is built.
+        seed: of that index.
+        device: where similarities are computed.
+    """
+
+    def __init__(
+        self,
+        features: Floats,
+        targets: csr_array,
+        *,
+        categories: Sequence[str],
+        approximate_from: int,
+        seed: int,
+        device: str,
+    ) -> None:
+        self.features, self.targets, self.device = features, targets, device
+        self.approximate_from, self.seed = approximate_from, seed
+        names = np.array(categories, dtype=np.str_)
+        self._rows_of = {c: np.flatnonzero(names == c) for c in CATEGORIES}
+        self._searches: dict[str, Search] = {}
+
+    def votes(
+        self,
+        queries: Floats,
+        likely: npt.NDArray[np.float32] | None,
+        *,
+        k: int,
+        temperature: float,
+    ) -> Probs:
+        """(n, L) votes for some images.
+
+        Args:
+            queries: (n, D) their features, standardised likewise.
+            likely: (n, 7) certainty of each category: neighbours are looked for in those that are
+                likely, and their votes weighed by it. An image of which nothing is known, or whose
+                category has no training images, is compared with all; so are all without it.
+            k: neighbours that vote.
+            temperature: the smaller, the more the nearest count.
+        """
+        probs = np.zeros((len(queries), self.targets.shape[1]), dtype=np.float32)
+        said = np.zeros((len(queries), 1), dtype=np.float32)
+        cast = partial(vote, targets=self.targets, k=k, temperature=temperature)
+        if likely is None:
+            likely = np.zeros((len(queries), len(CATEGORIES)), dtype=np.float32)
+        for column, category in enumerate(CATEGORIES):
+            weight = likely[:, [column]]
+            here = np.flatnonzero(weight > _UNLIKELY)
+            if len(here) and len(self._rows_of[category]):
+                found = self._search(category)(queries[here], k)
+                probs[here] += weight[here] * cast(found)
+                said[here] += weight[here]
+        rest = np.flatnonzero(said == 0)
+        if len(rest):
+            probs[rest], said[rest] = cast(self._search("")(queries[rest], k)), 1
+        mean: Probs = np.minimum(probs / said, 1)
+        return mean
+
+    def nearest(self, queries: Floats) -> Floats:
+        """(n,) cosine of each of (n, D) queries to its nearest training image of any category."""
+        return self._search("")(queries, 1).similarity[:, 0]
+
+    def _search(self, category: str) -> Search:
+        """A search among the training images of a category, or of all."""
+        if category not in self._searches:
+            self._searches[category] = self._new_search(category)
+        return self._searches[category]
+
+    def _new_search(self, category: str) -> Search:
+        among = self._rows_of[category] if category else None
+        n_images = len(self.features) if among is None else len(among)
+        if n_images < self.approximate_from:
+            return lambda queries, k: find_nearest(
+                queries, self.features, k=k, among=among, device=self.device
+            )
+        say(f"{n_images:,} training images of {category or 'all categories'}: approximate search")
+        index = build_index(self.features, among=among, seed=self.seed)
+        return lambda queries, k: index.find_nearest(queries, k=k)
+
+
 class Archive:
     """The training images, to be looked up by their features."""
 
@@ -247,11 +333,15 @@ class Archive:
         rows, features = fusion_inputs.rows(self.train), fusion_inputs.network_inputs.features
         standardise = Standardise.fitted(features[torch.from_numpy(rows)])
         self.features: Floats = standardise(features).numpy()
-        self.memory = self.features[rows]
         self.targets = self.train.targets(fusion_inputs.corpus.labels)
-        names = np.array(self.train.categories, dtype=np.str_)
-        self._rows_of = {c: np.flatnonzero(names == c) for c in CATEGORIES}
-        self._searches: dict[str, Search] = {}
+        self.memory = Memory(
+            self.features[rows],
+            self.targets.matrix,
+            categories=self.train.categories,
+            approximate_from=config.approximate_from,
+            seed=config.seed,
+            device=fusion_inputs.device,
+        )
 
     def choose(self, *, by_category: bool) -> VoteChoice:
         """How many neighbours vote, and at which temperature: chosen on train alone."""
@@ -265,7 +355,9 @@ class Archive:
                 memory_categories=self.train.categories,
             )
         apart = (folds[rows], folds)
-        found = find(self.memory[rows], self.memory, k=k, device=device, apart=apart)
+        found = find(
+            self.memory.features[rows], self.memory.features, k=k, device=device, apart=apart
+        )
         return choose_votes(
             found,
             self.targets,
@@ -290,49 +382,6 @@ class Archive:
         k: int,
         temperature: float,
     ) -> Probs:
-        """(n, L) votes for some images.
-
-        Args:
-            images: n images that have features.
-            likely: (n, 7) certainty of each category: neighbours are looked for in those that are
-                likely, and their votes weighed by it. An image of which nothing is known, or whose
-                category has no training images, is compared with all; so are all without it.
-            k: neighbours that vote.
-            temperature: the smaller, the more the nearest count.
-        """
+        """(n, L) votes for some images that have features; see `Memory.votes`."""
         queries = self.features[self.fusion_inputs.rows(images)]
-        probs = np.zeros((len(queries), self.targets.matrix.shape[1]), dtype=np.float32)
-        said = np.zeros((len(queries), 1), dtype=np.float32)
-        cast = partial(vote, targets=self.targets.matrix, k=k, temperature=temperature)
-        if likely is None:
-            likely = np.zeros((len(queries), len(CATEGORIES)), dtype=np.float32)
-        for column, category in enumerate(CATEGORIES):
-            weight = likely[:, [column]]
-            here = np.flatnonzero(weight > _UNLIKELY)
-            if len(here) and len(self._rows_of[category]):
-                found = self._search(category)(queries[here], k)
-                probs[here] += weight[here] * cast(found)
-                said[here] += weight[here]
-        rest = np.flatnonzero(said == 0)
-        if len(rest):
-            probs[rest], said[rest] = cast(self._search("")(queries[rest], k)), 1
-        mean: Probs = np.minimum(probs / said, 1)
-        return mean
-
-    def _search(self, category: str) -> Search:
-        """A search among the training images of a category, or of all."""
-        if category not in self._searches:
-            self._searches[category] = self._new_search(category)
-        return self._searches[category]
-
-    def _new_search(self, category: str) -> Search:
-        among = self._rows_of[category] if category else None
-        n_images = len(self.memory) if among is None else len(among)
-        if n_images < self.config.approximate_from:
-            device = self.fusion_inputs.device
-            return lambda queries, k: find_nearest(
-                queries, self.memory, k=k, among=among, device=device
-            )
-        say(f"{n_images:,} training images of {category or 'all categories'}: approximate search")
-        index = build_index(self.memory, among=among, seed=self.config.seed)
-        return lambda queries, k: index.find_nearest(queries, k=k)
+        return self.memory.votes(queries, likely, k=k, temperature=temperature)
