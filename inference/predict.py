@@ -70,7 +70,8 @@ def predict_places(
                 f" {first_few(list(skipped.reasons.values())[:1])}"
             )
     ways = ", ".join(f"{way} {n:,}" for way, n in told.most_common())
-    say(f"decided: {skipped.n_decided:,} images; category: {ways}")
+    images = "image" if skipped.n_decided == 1 else "images"
+    say(f"decided: {skipped.n_decided:,} {images}; category: {ways}")
     for reason in list(skipped.reasons.values())[:_SHOWN]:
         say(f"not read: {reason}")
     if skipped.reasons:

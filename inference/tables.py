@@ -50,12 +50,15 @@ def writing(out: Path | None, *, form: str, top: int, edition: int) -> Iterator[
         edition: year of a submission's format.
 
     Raises:
-        ConfigError: no such format, one that needs a file has none, or parquet is not installed.
+        ConfigError: no such format, one that needs a file has none, the file cannot be written, or
+            parquet is not installed.
     """
     if form not in FORMATS:
         raise ConfigError(f"--format {form}: expected one of {', '.join(FORMATS)}")
     if out is None and form in ("parquet", "submission"):
         raise ConfigError(f"--format {form}: name the file with --out")
+    if out is not None:
+        _try_to_write(out)
     if form == "submission":
         assert out is not None
         to_submit = _Submission(out, edition)
@@ -63,8 +66,6 @@ def writing(out: Path | None, *, form: str, top: int, edition: int) -> Iterator[
         to_submit.end()
         return
     draft = None if out is None else out.with_name(f".{out.name}.tmp")
-    if draft is not None:
-        draft.parent.mkdir(parents=True, exist_ok=True)
     try:
         if form == "parquet":
             assert draft is not None
@@ -83,6 +84,20 @@ def writing(out: Path | None, *, form: str, top: int, edition: int) -> Iterator[
     finally:
         if draft is not None:
             draft.unlink(missing_ok=True)
+
+
+def _try_to_write(out: Path) -> None:
+    """Make the folder of a file, and refuse what cannot become one before anything is decided."""
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; name a file in it")
+    draft = out.with_name(f".{out.name}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        reason = (error.strerror or "no reason given").lower()
+        raise ConfigError(f"--out {out}: cannot be written ({reason})") from None
 
 
 def objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:

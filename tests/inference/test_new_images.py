@@ -9,6 +9,7 @@ from PIL import Image
 
 from core.errors import ConfigError, CorpusError
 from inference.images import find_images
+from inference.tables import writing
 
 
 @pytest.fixture
@@ -86,3 +87,19 @@ def test_what_is_not_there_is_said(archive: Path, tmp_path: Path) -> None:
     }.items():
         with pytest.raises(CorpusError, match=reason):
             find_images([str(tmp_path / place)])
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "submission"])
+def test_what_cannot_be_written_is_refused_before_anything_is_decided(
+    form: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for out, reason in (
+        (tmp_path, "is a folder; name a file in it"),
+        (tmp_path / "file" / "out", r"cannot be written \((not a directory|file exists)\)"),
+    ):
+        with (
+            pytest.raises(ConfigError, match=f"--out {out}: {reason}"),
+            writing(out, form=form, top=0, edition=2020),
+        ):
+            raise AssertionError("nothing is to be decided")
