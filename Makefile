@@ -11,7 +11,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' 
 demo: $(READY)
 	$(VENV)/bin/python cli.py demo
 
-# Every check, under five minutes on two cores; `test-all` adds the tests marked slow.
+# Every check, about five minutes on two cores; `test-all` adds the tests marked slow.
 test: $(READY)
 	scripts/check $(VENV)/bin
 

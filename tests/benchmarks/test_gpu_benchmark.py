@@ -27,7 +27,15 @@ def test_all_sections_are_run() -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("names", TOGETHER, ids="-".join)
+@pytest.mark.parametrize(
+    "names",
+    [
+        # What it starts side by side takes a minute; tests of torchrun run every time.
+        pytest.param(names, marks=[pytest.mark.slow] if names == ("processes",) else [])
+        for names in TOGETHER
+    ],
+    ids="-".join,
+)
 def test_every_section_finds_what_it_wants(names: tuple[str, ...], tmp_path: Path) -> None:
     command: list[str | Path] = [
         sys.executable,
