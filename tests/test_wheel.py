@@ -48,6 +48,7 @@ def test_nothing_but_radfuse_stands_at_the_top_of_site_packages(wheel: Path) -> 
         "backbones",
         "fusion",
         "ensembles",
+        "inference",
         "reports",
     )
     modules = {
