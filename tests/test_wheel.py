@@ -73,7 +73,7 @@ def test_the_installed_command_runs_the_demo(wheel: Path, tmp_path: Path) -> Non
 
     early = radfuse("ensemble", "-w", "runs")
     assert early.returncode == 2
-    assert "run `radfuse train-backbone -w runs` for the phantom corpus" in early.stderr
+    assert "`radfuse prepare SOURCE -w runs` reads your images" in early.stderr
     done = radfuse("demo", "-w", "runs")
     assert done.returncode == 0, done.stderr
     assert "$ radfuse ensemble --submit -w runs\n" in done.stdout
