@@ -65,7 +65,7 @@ from corpus.readers.modality import (
 )
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
-from corpus.readers.releases.places import looked_in, places_of
+from corpus.readers.releases.places import images_in, looked_in, places_of
 from corpus.readers.tables.sheet import read_sheet
 
 LAYOUT = "ImageCLEF 2019/20"
@@ -255,12 +255,7 @@ def _images_of(
     holders = _holders(folder)
     together = next((place for place in holders if place.is_dir()), folder / "images")
     places = places_of(folder, together)
-    found: list[FoundImage] = []
-    notes = list(places.notes)
-    for split in SPLITS:
-        images, noted = images_of_split(places.of_split[split], split)
-        found += images
-        notes += noted
+    found, notes = images_in(places)
     apart = {place.name for of_split in places.of_split.values() for place in of_split}
     for place in holders:
         paths, noted = image_files(place)

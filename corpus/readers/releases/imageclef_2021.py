@@ -16,10 +16,10 @@ from core.errors import CorpusError, first_few
 from core.images import SPLITS
 from corpus.readers.annotations import read_annotations
 from corpus.readers.concept_lists import COMMA_LIST, ConceptList, read_concept_list
-from corpus.readers.files import FoundImage, find_file, images_of_split, is_leftover, natural_key
+from corpus.readers.files import FoundImage, find_file, is_leftover, natural_key
 from corpus.readers.notes import Note, count
 from corpus.readers.reading import Reading, make_reading
-from corpus.readers.releases.places import Places, places_of, split_of_name
+from corpus.readers.releases.places import Places, images_in, places_of, split_of_name
 
 LAYOUT = "ImageCLEF 2021"
 
@@ -47,11 +47,7 @@ def read_imageclef_2021(folder: Path, *, strict: bool = False) -> Reading:
         raise CorpusError(f"{folder}: no file {LOOKED_FOR}; put it there")
     lists = {s: read_concept_list(path, COMMA_LIST) for s, path in paths.items() if path}
     places = _innermost(places_of(*homes))
-    found, notes = [], list(places.notes)
-    for split in SPLITS:
-        images, noted = images_of_split(places.of_split[split], split)
-        found += images
-        notes += noted
+    found, notes = images_in(places)
     found, lists, noted = _told_apart(found, lists)
     notes += noted
     if truth := _list_of("test", homes):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.images import SPLITS
 from core.storage.packed import ARCHIVE
-from corpus.readers.files import SPLIT_WORDS, is_leftover
+from corpus.readers.files import SPLIT_WORDS, FoundImage, images_of_split, is_leftover
 from corpus.readers.notes import Note
 
 _IMAGES = ("", "images", "image", "imgs", "set", "setimages")
@@ -85,6 +85,17 @@ def places_of(*folders: Path) -> Places:
             for archive in (zipped[split] if full else [])
         ]
     return Places(found, tuple(notes))
+
+
+def images_in(places: Places) -> tuple[list[FoundImage], list[Note]]:
+    """The images of the places of all splits, and what is noted of both."""
+    found: list[FoundImage] = []
+    notes = list(places.notes)
+    for split in SPLITS:
+        images, noted = images_of_split(places.of_split[split], split)
+        found += images
+        notes += noted
+    return found, notes
 
 
 def _entries(folders: Iterable[Path]) -> list[Path]:

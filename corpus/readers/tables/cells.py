@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from core.categories import CATEGORIES, KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import CorpusError
 from core.images import SPLITS
+from corpus.readers.files import SPLIT_WORDS
 from corpus.readers.notes import Note, count
 
 _GAPS = frozenset((
@@ -30,13 +31,18 @@ they do not say."""
 
 _DASHES = re.compile("[-–—_.…]+")
 
-_SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training", "trn", "tr"),
-    "valid": ("valid", "validation", "validate", "val", "dev", "development"),
-    "test": ("test", "testing", "tst"),
+_FURTHER_SPLIT_WORDS = {
+    "train": ("trn", "tr"),
+    "valid": ("validate", "development"),
+    "test": ("tst",),
 }
+"""What tables call the splits beside the words of folders and files."""
 
-_SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
+_SPLIT_OF = {
+    word: split
+    for split, words in SPLIT_WORDS.items()
+    for word in (*words, *_FURTHER_SPLIT_WORDS[split])
+}
 
 
 def is_unknown(text: str) -> bool:
