@@ -19,10 +19,11 @@ except ModuleNotFoundError:
     sys.exit(2)
 
 from commands.corpora import deal, prepare, stats
+from commands.inference import predict
 from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
-from commands.submissions import check, ensemble, predict, score
+from commands.submissions import check, ensemble, score
 from core.errors import ConceptError, as_typed
 
 app = typer.Typer(

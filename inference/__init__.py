@@ -1,1 +1,1 @@
-"""A finished ensemble on new images: `workspace` reads it, `stream` asks it, `tables` tells."""
+"""A finished ensemble on new images: `place` reads it, `stream` asks it, `tables` tells."""

@@ -7,12 +7,11 @@ from pathlib import Path
 from core.categories import UNKNOWN
 from core.errors import CorpusError, first_few
 from core.progress import progress, say
-from core.runs.workspace import Workspace
-from inference.ensemble import LoadedEnsemble
 from inference.images import NewImage, find_images
+from inference.loaded.ensemble import LoadedEnsemble
+from inference.place import EnsemblePlace
 from inference.stream import DecidedBlock, Skipped, decide_images
 from inference.tables import writing
-from inference.workspace import read_ensemble
 from training.devices.device import find_device
 
 _SHOWN = 20  # lines of what could not be read; the rest is counted
@@ -20,7 +19,7 @@ _SHOWN = 20  # lines of what could not be read; the rest is counted
 
 def predict_places(
     places: Sequence[str],
-    workspace: Workspace,
+    place: EnsemblePlace,
     *,
     category: str | None,
     out: Path | None,
@@ -33,7 +32,7 @@ def predict_places(
 
     Args:
         places: see `inference.images.find_images`.
-        workspace: with the ensemble.
+        place: of the ensemble.
         category: of all images; None to look, and to guess where nothing tells.
         out: the file; None for stdout.
         form: one of `inference.tables.FORMATS`.
@@ -46,12 +45,12 @@ def predict_places(
 
     Raises:
         CorpusError: no image could be read.
-        ConceptError: of what is read: see `find_images`, `read_ensemble`, `writing`.
+        ConceptError: of what is read: see `find_images`, `EnsemblePlace.read`, `writing`.
     """
     found = find_images(places, category=category)
     for note in found.notes:
         say(f"note: {note.text}")
-    ensemble = read_ensemble(workspace, device=find_device(device))
+    ensemble = place.read(find_device(device))
     if ensemble.guess and any(image.category == UNKNOWN for image in found.images):
         ensemble.guess.require()  # before anything is written
     _say_columns(ensemble, found.images)

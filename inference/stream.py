@@ -13,10 +13,10 @@ import numpy.typing as npt
 from core.errors import ImageError
 from core.images import ImageTable
 from corpus.images.decode import decode
-from inference.block import ImageBlock
-from inference.ensemble import Decisions, LoadedEnsemble
 from inference.images import NewImage
-from inference.networks import Look
+from inference.loaded.block import ImageBlock
+from inference.loaded.ensemble import Decisions, LoadedEnsemble
+from inference.loaded.networks import Look
 
 Pixels = dict[Look, npt.NDArray[np.uint8]]
 

@@ -21,8 +21,8 @@ from core.prior import CategoryPrior
 from core.runs.ensemble import read_scores
 from core.runs.workspace import Corpus, Workspace
 from inference.images import find_images
+from inference.loaded.workspace import read_ensemble
 from inference.stream import decide_images
-from inference.workspace import read_ensemble
 
 N_IMAGES = 330
 HOLDOUT = ("--protocol", "holdout", "--set", "train_folds=4", "--set", "valid_folds=3")

@@ -22,12 +22,12 @@ from ensembles.ensemble import ensemble
 from fusion.config import FuseConfig
 from fusion.fuse import fuse
 from fusion.inputs.category import N_OF_CATEGORY
-from inference.ensemble import Decisions
 from inference.images import NewImage
-from inference.runs import Runs
+from inference.loaded.ensemble import Decisions
+from inference.loaded.runs import Runs
+from inference.loaded.workspace import read_ensemble
 from inference.stream import DecidedBlock, decide_images, decoded, new_block
 from inference.tables import writing
-from inference.workspace import read_ensemble
 from tests.conftest import save_prepared
 from training.devices.compute import Compute
 

@@ -28,7 +28,7 @@ from fusion.inputs.metadata import MetadataEncoder
 from fusion.networks.train import HEADS
 from fusion.retrieval.votes import Memory
 from fusion.strategies import GENERAL_ALONE, NEEDS, VOTES, prior_shares, support_of
-from inference.answers import (
+from inference.loaded.answers import (
     ConstrainedAnswer,
     HeadsAnswer,
     PriorAnswer,
@@ -39,8 +39,8 @@ from inference.answers import (
     VotedAnswer,
     read_heads,
 )
-from inference.block import Answer, CategoryGuess
-from inference.networks import (
+from inference.loaded.block import Answer, CategoryGuess
+from inference.loaded.networks import (
     FeatureNetwork,
     LoadedDetector,
     Look,

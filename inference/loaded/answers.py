@@ -22,7 +22,7 @@ from fusion.inputs.tensors import NetworkInputs, Training
 from fusion.networks.train import HEADS
 from fusion.retrieval.votes import Memory
 from fusion.strategies import expected_shares
-from inference.block import Answer, CategoryGuess, ImageBlock
+from inference.loaded.block import Answer, CategoryGuess, ImageBlock
 from training.devices.compute import Compute
 from training.heads import Standardise
 from training.members import mean_probs, predict_members

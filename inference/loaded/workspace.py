@@ -11,9 +11,9 @@ from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.second_stage import label_statistics_of
 from ensembles.stacking.registry import load_stacker
-from inference.answers import GivenPrior
-from inference.ensemble import LoadedEnsemble, LoadedMember
-from inference.runs import Runs, settings_in
+from inference.loaded.answers import GivenPrior
+from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
+from inference.loaded.runs import Runs, settings_in
 
 
 def read_ensemble(workspace: Workspace, *, device: str = "cpu") -> LoadedEnsemble:

@@ -13,7 +13,7 @@ from core.images import ImageTable
 from core.labels import LabelSpace
 from core.predictions import Predictions, Probs
 from fusion.inputs.category import CategoryModel, one_hot
-from inference.networks import FeatureNetwork, Look
+from inference.loaded.networks import FeatureNetwork, Look
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]

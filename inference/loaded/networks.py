@@ -27,7 +27,7 @@ from training.members import predict_members
 from training.predict import Rows, predict
 
 if TYPE_CHECKING:
-    from inference.block import ImageBlock
+    from inference.loaded.block import ImageBlock
 
 Floats = npt.NDArray[np.float32]
 

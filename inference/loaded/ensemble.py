@@ -1,7 +1,7 @@
 """A finished ensemble that decides new images; it knows nothing of the images it was made from.
 
-Where its parts are read from is nobody's business here: `inference.workspace` reads them from the
-runs of a workspace.
+Where its parts are read from is nobody's business here: `inference.loaded.workspace` reads them
+from the runs of a workspace.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ from ensembles.forecast.forecast import expected_scores
 from ensembles.stacking.candidates import LabelStatistics, make_candidates
 from ensembles.stacking.sources import Source
 from ensembles.stacking.stacker import Stacker
-from inference.answers import Reference
-from inference.block import Answer, CategoryGuess, ImageBlock
-from inference.networks import FeatureNetwork, Look
+from inference.loaded.answers import Reference
+from inference.loaded.block import Answer, CategoryGuess, ImageBlock
+from inference.loaded.networks import FeatureNetwork, Look
 
 Floats = npt.NDArray[np.float32]
 
