@@ -53,6 +53,17 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "_CELLS", 128)
 
 
+def test_what_a_query_finds_does_not_depend_on_those_asked_with_it() -> None:
+    rng = np.random.default_rng(0)
+    queries = rng.normal(size=(20, 640)).astype(np.float32)
+    memory = rng.normal(size=(300, 640)).astype(np.float32)
+    whole = find_nearest(queries, memory, k=9)
+    for rows in ([0], [1, 2], [3, 4, 5], list(range(6, 13)), list(range(19, -1, -1))):
+        some = find_nearest(queries[rows], memory, k=9)
+        np.testing.assert_array_equal(some.rows, whole.rows[rows])
+        np.testing.assert_array_equal(some.similarity, whole.similarity[rows])
+
+
 @pytest.mark.parametrize("n_memory", [1, 15, 16, 17, 32, 33, 100])
 @pytest.mark.parametrize("n_queries", [1, 7, 8, 9, 20])
 @pytest.mark.usefixtures("small_blocks")
