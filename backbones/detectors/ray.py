@@ -25,7 +25,7 @@ from core.storage.folders import is_complete, read_meta
 from training.members import MemberPlan
 
 _PACKAGES = ("core", "corpus", "training", "backbones")
-"""What a job imports of ours; the nodes get it from here."""
+"""What a job imports of ours, in a checkout; the nodes get it from here."""
 
 _OBJECT_STORE = 100 * 2**20  # bytes; jobs meet on disk and send nothing
 _KNOCK_S = 10.0
@@ -66,13 +66,11 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     ray = _import_ray()
     _knock(cluster.address)
     here: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
-    root = Path(__file__).parents[2]
-    modules = [str(root / name) for name in _PACKAGES]
     try:
         with _own_sigterm():
             ray.init(
                 address=cluster.address or "local",
-                runtime_env={"py_modules": modules, "excludes": ["__pycache__"]},
+                runtime_env={"py_modules": _code(), "excludes": ["__pycache__"]},
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **({} if cluster.address else here),
@@ -84,6 +82,14 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _code() -> list[str]:
+    """Folders that the nodes put on their path, each as the package that it is here."""
+    root = Path(__file__).parents[2]
+    if __name__.startswith("radfuse."):  # installed, all of it is one package
+        return [str(root)]
+    return [str(root / name) for name in _PACKAGES]
 
 
 @contextmanager

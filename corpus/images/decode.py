@@ -104,12 +104,37 @@ def decode(path: Path, *, size: int, resample: Resample, decoding: Decoding = US
     """
     draft = None if resample == "nearest" else size  # lets the JPEG decoder scale down first
     picture = read_picture(path, draft=draft, decoding=decoding)
-    if resample == "nearest":
-        nearest = Image.fromarray(picture.pixels).resize((size, size), Image.Resampling.NEAREST)
-        square = np.asarray(nearest.convert("RGB"))
-    else:
-        square = bilinear(picture.pixels, size)
+    square = to_square(picture.pixels, size=size, resample=resample)
     return Decoded(square, picture.kind, (*picture.remarks, *_of_whole(picture.pixels, square)))
+
+
+def to_square(pixels: Pixels, *, size: int, resample: Resample) -> Pixels:
+    """Pixels (H, W) or (H, W, 3) scaled to (size, size, 3)."""
+    if resample == "nearest":
+        nearest = Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
+        return np.asarray(nearest.convert("RGB"))
+    return bilinear(pixels, size)
+
+
+def pixels_of(image: Image.Image, *, decoding: Decoding = USUAL) -> Pixels:
+    """An image that Pillow holds, as its file would be read: (H, W) or (H, W, 3), upright.
+
+    Of several frames it is the one that Pillow stands at. A JPEG is decoded in full, where its file
+    is scaled down on the way if the square is much smaller.
+
+    Raises:
+        ImageError: it cannot be decoded, or is huge; no name is in the text.
+    """
+    _silence()
+    try:
+        refuse_huge(image.size, _MOST_PIXELS)
+        image.load()
+        pixels, _ = _opaque(image, decoding.background)
+        return _upright(pixels, _orientation(image))
+    except ImageError:
+        raise
+    except _BROKEN as error:
+        raise ImageError(f"cannot be decoded ({_reason(error)})") from None
 
 
 def read_picture(path: Path, *, draft: int | None = None, decoding: Decoding = USUAL) -> Decoded:
