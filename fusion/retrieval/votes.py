@@ -234,8 +234,22 @@ def retrieval(
         without_category=as_predictions(name, fusion_inputs, probs=answer(without_category=True))
         if guessed
         else {},
-        chosen={"k": chosen.k, "temperature": chosen.temperature},
+        chosen={"k": chosen.k, "temperature": chosen.temperature, REFERENCE_BITS: 16},
     )
+
+
+REFERENCE_BITS = "reference_bits"
+"""Of a number of the reference features, in the record of a run; 32 where there is none."""
+
+
+def as_references(features: Floats) -> npt.NDArray[np.float16]:
+    """(N, D) features as they are kept of the images that others are compared with.
+
+    In 16 bits they take half the place, and what is said of new images elsewhere is the same to the
+    last bit. A feature beyond the largest number is that number.
+    """
+    largest = np.finfo(np.float16).max
+    return np.clip(features, -largest, largest).astype(np.float16)
 
 
 class Memory:
@@ -333,9 +347,10 @@ class Archive:
         rows, features = fusion_inputs.rows(self.train), fusion_inputs.network_inputs.features
         standardise = Standardise.fitted(features[torch.from_numpy(rows)])
         self.features: Floats = standardise(features).numpy()
+        references = torch.from_numpy(as_references(features.numpy()[rows])).float()
         self.targets = self.train.targets(fusion_inputs.corpus.labels)
         self.memory = Memory(
-            self.features[rows],
+            standardise(references).numpy(),
             self.targets.matrix,
             categories=self.train.categories,
             approximate_from=config.approximate_from,

@@ -119,7 +119,11 @@ class StandardisedRows:
     ndim = 2
 
     def __init__(
-        self, values: Floats, rows: npt.NDArray[np.intp], *, standardise: Standardise
+        self,
+        values: Floats | npt.NDArray[np.float16],
+        rows: npt.NDArray[np.intp],
+        *,
+        standardise: Standardise,
     ) -> None:
         self.values, self.rows, self.standardise = values, rows, standardise
         self.shape = (len(rows), values.shape[1])
@@ -129,18 +133,13 @@ class StandardisedRows:
 
     def __getitem__(self, chosen: "slice | npt.NDArray[np.integer]") -> Floats:
         """(m, D) some of the rows."""
-        return self.of(self.values[self.rows[chosen]])
+        return self.of(self.values[self.rows[chosen]].astype(np.float32, copy=False))
 
     def of(self, features: Floats) -> Floats:
         """(m, D) features of other images, standardised likewise."""
         with torch.inference_mode():
             scaled: Floats = self.standardise(torch.tensor(features)).numpy()
         return scaled
-
-    @classmethod
-    def fitted(cls, values: Floats, rows: npt.NDArray[np.intp]) -> "StandardisedRows":
-        """By the mean and deviation of the rows themselves."""
-        return cls(values, rows, standardise=Standardise.fitted(torch.tensor(values[rows])))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

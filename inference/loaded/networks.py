@@ -46,8 +46,7 @@ class FeatureNetwork:
         look: of the images that it takes.
         mirror: whether its features are the mean over image and mirror.
         compute: where and how it runs.
-        batches: of one size, the last one filled up with images that are there already: the sums
-            of convolutions depend on the size of a batch, and on nothing else of it.
+        batches: of the size in which the features of a corpus are extracted.
     """
 
     network: nn.Module
@@ -60,14 +59,15 @@ class FeatureNetwork:
         """(n, D) pooled features of (n, S, S, 3) images."""
         images = _as_images(pixels)
 
-        def work(rows: Rows) -> Floats:
-            whole = np.resize(rows, self.batches.batch_size) if len(rows) else rows
-            chosen = images[torch.from_numpy(whole)]
-            found = pool(self.network, chosen, compute=self.compute, mirror=self.mirror)
-            return found[: len(rows)]
-
         with torch.inference_mode():
-            return self.batches.joined(np.arange(len(pixels)), work)
+            return pool(
+                self.network,
+                np.arange(len(pixels)),
+                images=lambda rows: images[torch.from_numpy(rows)],
+                batches=self.batches,
+                compute=self.compute,
+                mirror=self.mirror,
+            )
 
 
 def read_frozen(config: BackboneConfig, *, size: int, speed: str, device: str) -> FeatureNetwork:
