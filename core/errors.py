@@ -9,6 +9,7 @@
     ├── PredictionsError   a predictions or embeddings folder that is not whole
     ├── LeakageError       a model meets images that it was fitted on
     ├── MissingStageError  something an earlier command makes is not there
+    ├── BundleError        a bundle that is not whole, was changed, or is none
     └── SubmissionError    a submission that the evaluator would refuse
 
 Anything else that is raised is a bug and keeps its traceback.
@@ -51,6 +52,10 @@ class LeakageError(ConceptError):
 
 class MissingStageError(ConceptError):
     """Something that an earlier command makes is not there."""
+
+
+class BundleError(ConceptError):
+    """A bundle that is not whole, was changed, is of another format, or is none."""
 
 
 class SubmissionError(ConceptError):

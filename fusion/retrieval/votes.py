@@ -276,6 +276,7 @@ class Memory:
     ) -> None:
         self.features, self.targets, self.device = features, targets, device
         self.approximate_from, self.seed = approximate_from, seed
+        self.categories = tuple(categories)
         names = np.array(categories, dtype=np.str_)
         self._rows_of = {c: np.flatnonzero(names == c) for c in CATEGORIES}
         self._searches: dict[str, Search] = {}
@@ -316,9 +317,9 @@ class Memory:
         mean: Probs = np.minimum(probs / said, 1)
         return mean
 
-    def nearest(self, queries: Floats) -> Floats:
-        """(n,) cosine of each of (n, D) queries to its nearest training image of any category."""
-        return self._search("")(queries, 1).similarity[:, 0]
+    def nearest(self, queries: Floats) -> Neighbours:
+        """The one nearest training image, of any category, of each of (n, D) queries."""
+        return self._search("")(queries, 1)
 
     def _search(self, category: str) -> Search:
         """A search among the training images of a category, or of all."""

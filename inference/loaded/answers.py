@@ -52,6 +52,7 @@ class HeadsAnswer:
         encoders: by view, of the further columns.
         guess: of the category, where none is given.
         device: where they run.
+        hidden: widths of their fully connected layers before the last.
     """
 
     name: str
@@ -61,6 +62,7 @@ class HeadsAnswer:
     encoders: Sequence[MetadataEncoder]
     guess: CategoryGuess | None
     device: str
+    hidden: tuple[int, ...]
 
     def __call__(self, block: ImageBlock) -> Predictions:
         """Probabilities of all images of the block."""
@@ -150,19 +152,24 @@ class Reference:
         features: names of the features.
         rows: those of the training images.
         memory: the same, to be searched.
+        image_ids: theirs; () where they are not known.
     """
 
     features: tuple[str, ...]
     rows: StandardisedRows
     memory: Memory
+    image_ids: tuple[str, ...] = ()
 
     def queries(self, block: ImageBlock) -> Floats:
         """(n, D) features of new images, standardised as those of the memory."""
         return self.rows.of(block.features(self.features))
 
-    def nearest(self, block: ImageBlock) -> Floats:
-        """(n,) cosine to the nearest training image."""
-        return self.memory.nearest(self.queries(block))
+    def nearest(self, block: ImageBlock) -> tuple[Floats, tuple[str, ...]]:
+        """(n,) cosine to the nearest training image, and its id, "" where ids are not known."""
+        found = self.memory.nearest(self.queries(block))
+        rows = found.rows[:, 0].tolist()
+        ids = tuple(self.image_ids[row] if self.image_ids else "" for row in rows)
+        return found.similarity[:, 0], ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

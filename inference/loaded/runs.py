@@ -43,6 +43,7 @@ from inference.loaded.answers import (
 from inference.loaded.block import Answer, CategoryGuess
 from inference.loaded.networks import (
     FeatureNetwork,
+    FoundSpeed,
     LoadedDetector,
     Look,
     read_detector,
@@ -122,7 +123,7 @@ class Runs:
                 config,
                 category=meta["category"],
                 features=features,
-                speed=self._speed(meta["speed"], meta["device"]),
+                speed=FoundSpeed(words=meta["speed"], device=meta["device"]),
                 device=self.device,
             )
             if not frozen:
@@ -131,10 +132,6 @@ class Runs:
         found = self._answers[folder]
         assert isinstance(found, LoadedDetector)
         return found
-
-    def _speed(self, text: str, device: str) -> str:
-        """A way to run networks where it was found for the same kind of device."""
-        return text if device.partition(":")[0] == self.device.partition(":")[0] else ""
 
     def _need(self, names: Sequence[str]) -> None:
         """Read the networks that give these features."""
@@ -151,7 +148,7 @@ class Runs:
             if name not in run.embeddings:
                 continue
             meta, config = read_meta(run.folder), settings_in(run.folder, BackboneConfig())
-            speed = self._speed(said, meta["device"])
+            speed = FoundSpeed(words=said, device=meta["device"])
             if config.regime != "frozen":
                 whole = f"{GLOBAL}-{run.folder.name}"
                 n_parts = self.corpus.n_folds
@@ -316,6 +313,7 @@ class Runs:
             encoders=encoders,
             guess=self.guess(names),
             device=self.device,
+            hidden=config.hidden,
         )
 
     def _retrieval(self, run: FusedSource, names: Names) -> RetrievalAnswer:
@@ -360,7 +358,7 @@ class Runs:
             seed=config.seed,
             device=self.device,
         )
-        return Reference(features=names, rows=rows, memory=memory)
+        return Reference(features=names, rows=rows, memory=memory, image_ids=train.image_ids)
 
     @cached_property
     def reference(self) -> Reference | None:
