@@ -25,6 +25,7 @@ from core.storage.folders import is_complete
 from core.storage.packed import exists
 from corpus.images.decode import pixels_of, to_square
 from corpus.readers.files import name_of_image
+from inference.bundle.files import GRAPH, SUMS
 from inference.images import GUESSED, NewImage, find_images
 from inference.loaded.ensemble import DecidedConcept, LoadedEnsemble
 from inference.place import EnsemblePlace
@@ -269,11 +270,13 @@ def _open_again(place: Path, device: str) -> Model:
 def _place_of(path: Path) -> EnsemblePlace:
     if not path.exists():
         raise MissingStageError(f"{path}: no such file or folder")
+    if path.is_file() or any((path / name).is_file() for name in (GRAPH, SUMS)):
+        return EnsemblePlace(bundle=path)
     if is_complete(Workspace(path).corpus):
         return EnsemblePlace(workspace=path)
     raise MissingStageError(
-        f"{path}: neither a bundle nor a workspace with a prepared corpus; name one of them, or"
-        f" make a workspace: `{as_typed(f'demo -w {path}')}` shows how"
+        f"{path}: neither a bundle ({GRAPH}, {SUMS}) nor a workspace with a prepared corpus; name"
+        f" one of them: `{as_typed('bundle OUT -w WORKSPACE')}` makes the one of the other"
     )
 
 

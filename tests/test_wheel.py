@@ -270,8 +270,8 @@ def test_a_users_own_modules_stand_beside_it(run: Run, tmp_path: Path) -> None:
     )
     ended = run("python", "mine.py")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ".: neither a bundle nor a workspace" in ended.stdout
-    assert "`radfuse demo -w .`" in ended.stdout
+    assert ".: neither a bundle (bundle.json, SHA256SUMS) nor a workspace" in ended.stdout
+    assert "`radfuse bundle OUT -w WORKSPACE`" in ended.stdout
 
 
 @pytest.mark.slow
@@ -303,7 +303,9 @@ def test_types_are_there_for_users_to_check_by(run: Run, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_demo_runs_and_python_decides_as_the_submission_says(run: Run, tmp_path: Path) -> None:
+def test_the_demo_runs_and_its_bundle_decides_as_the_submission_says(
+    run: Run, tmp_path: Path
+) -> None:
     early = run("radfuse", "ensemble", "-w", "runs")
     assert early.returncode == 2
     assert "`radfuse prepare SOURCE -w runs` reads your images" in early.stderr
@@ -315,4 +317,10 @@ def test_the_demo_runs_and_python_decides_as_the_submission_says(run: Run, tmp_p
     (tmp_path / "same.py").write_text(SAME)
     same = run("python", "same.py", "runs")
     assert same.returncode == 0, same.stderr
-    print(same.stdout)
+    made = run("radfuse", "bundle", "bundle.zip", "-w", "runs")
+    assert made.returncode == 0, made.stderr
+    for name in ("backbones", "fusion", "embeddings", "cache", "ensembles/*/stacker"):
+        (there,) = (tmp_path / "runs").glob(name)
+        shutil.rmtree(there)  # what is left are the test images, and what was said of them
+    same = run("python", "same.py", "bundle.zip")
+    assert same.returncode == 0, same.stderr

@@ -15,11 +15,19 @@ import pytest
 from PIL import Image
 
 import radfuse
-from core.errors import ConceptError, ConfigError, CorpusError, ImageError, MissingStageError
+from core.errors import (
+    BundleError,
+    ConceptError,
+    ConfigError,
+    CorpusError,
+    ImageError,
+    MissingStageError,
+)
 from core.labels import Concepts
 from core.runs.workspace import Corpus, Workspace
 from ensembles.decisions.rule import BY_THRESHOLDS, DecisionRule
 from ensembles.decisions.thresholds import Thresholds
+from inference.bundle.bundle import write_bundle
 from inference.model import Model
 from inference.stream import decide_images
 from inference.tables import COLUMNS
@@ -313,10 +321,28 @@ def test_a_pickled_model_is_its_place(model: Model, paths: list[str], whole: Wor
     )
 
 
+def test_a_bundle_says_what_its_workspace_says(
+    model: Model, whole: Workspace, paths: list[str], tmp_path: Path
+) -> None:
+    known = model.predict(paths, top=2)
+    for name in ("bundle", "bundle.zip"):
+        place = write_bundle(whole, tmp_path / name)
+        carried = radfuse.load(place)
+        pd.testing.assert_frame_equal(carried.predict(paths, top=2), known, check_exact=True)
+        pd.testing.assert_frame_equal(carried.concepts, model.concepts)
+        assert pickle.loads(pickle.dumps(carried)).place == place
+    (tmp_path / "bundle" / "SHA256SUMS").unlink()
+    with pytest.raises(BundleError, match="SHA256SUMS"):
+        radfuse.load(tmp_path / "bundle")
+    (tmp_path / "a.csv").write_text("image\n")
+    with pytest.raises(BundleError, match=r"a\.csv"):
+        radfuse.load(tmp_path / "a.csv")
+
+
 def test_what_is_neither_a_bundle_nor_a_workspace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingStageError, match="nowhere: no such file or folder"):
         radfuse.load(tmp_path / "nowhere")
-    with pytest.raises(MissingStageError, match="neither a bundle nor a workspace with a prepared"):
+    with pytest.raises(MissingStageError, match=r"neither a bundle \(.*\) nor a workspace with a"):
         radfuse.load(tmp_path)
     with pytest.raises(ConfigError, match=r"^device tpu: expected cpu, cuda, cuda:N or auto"):
         radfuse.load(tmp_path, device="tpu")
