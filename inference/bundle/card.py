@@ -15,6 +15,8 @@ from core.metrics import Interval, bootstrap
 from core.predictions import Predictions
 from core.runs.ensemble import EnsembleRun
 from core.storage.folders import read_meta
+from inference.loaded.answers import RoutedAnswer
+from inference.loaded.block import Answer
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
 from inference.loaded.networks import LoadedDetector
 
@@ -45,7 +47,7 @@ class _Card:
         self.corpus = run.corpus
         self.learnt = run.corpus.table.of(split=run.corpus.learnt_from)
         self.learnt = self.learnt.take(self.learnt.labelled).as_training_images()
-        self.title = f"radfuse ensemble, {run.corpus.name.strip('.')}"
+        self.title = f"radfuse ensemble, {_cell(run.corpus.name).strip('.')}"
         self.submission = _score(run, "submission")
 
     def header(self) -> str:
@@ -98,34 +100,36 @@ class _Card:
 
     def _first(self) -> str:
         ensemble, made = self.ensemble, self.run.meta["made"][:10]
-        there = [c for c, n in self._categories() if n and c]
-        kinds = f" of {_words([Category(c).meaning for c in there])}" if there else ""
-        return "\n".join([
+        there = [Category(c).meaning for c, n in self._categories() if n and c]
+        kinds = f" of {_words(there)}" if there else ""
+        submission = f"**{_brief(self.submission)}**, n = {self.submission.n:,}"
+        columns = f"; {_words(ensemble.columns)}" if ensemble.columns else ""
+        near = ", how near the training images are" if ensemble.reference else ""
+        lines = [
             f"# {self.title}",
             "",
-            f"Which UMLS concepts does a radiology image show? This ensemble of {len(ensemble.members)}"
-            f" sources decides among {len(ensemble.labels):,} concepts; it was made on {made} from"
-            f" {len(self.learnt):,} labelled images{kinds}.",
+            "Which UMLS concepts does a radiology image show? This ensemble of"
+            f" {len(ensemble.members)} sources decides among {len(ensemble.labels):,} concepts. It"
+            f" was made on {made} from {len(self.learnt):,} labelled images{kinds}.",
             "",
             "| | |",
             "| :-- | :-- |",
-            f"| sample F1, {self._how()} | **{_brief(self.submission)}**, n = {self.submission.n:,} |",
+            f"| sample F1, {self._how()} | {submission} |",
             *self._forecast(),
-            f"| decided by | {self.run.meta['decision']} |",
-            f"| takes | {_words(self._looks())}; the category where it is known"
-            + (f"; {_words(ensemble.columns)}" if ensemble.columns else "") + " |",
-            "| gives | concepts with calibrated probability and what decided, the F1 that the set is"
-            " expected to score"
-            + (", how near the training images are" if ensemble.reference else "") + " |",
+            f"| decided by | {_cell(self.run.meta['decision'])} |",
+            f"| takes | {self._looks()}; the category where it is known{_cell(columns)} |",
+            "| gives | concepts with calibrated probability and what decided, the F1 that the set"
+            f" is expected to score{near} |",
             "",
-            "**Research software and no medical device: do not use it for diagnosis, treatment or any"
-            " decision about a patient.**",
+            "**Research software and no medical device: do not use it for diagnosis, treatment or"
+            " any decision about a patient.**",
             "",
-        ])  # fmt: skip
+        ]
+        return "\n".join(lines)
 
-    def _looks(self) -> list[str]:
-        kinds = {size for size, _ in self.ensemble.looks}
-        return [f"images, seen at {_words([f'{size}' for size in sorted(kinds)])} pixels"]
+    def _looks(self) -> str:
+        sizes = sorted({size for size, _ in self.ensemble.looks})
+        return f"images, seen at {_words([str(size) for size in sizes])} pixels"
 
     def _forecast(self) -> list[str]:
         found = self.run.meta.get("forecast")
@@ -152,8 +156,8 @@ model = load("THIS-FOLDER")
 model.predict(["scan.png"])                 # a DataFrame, a row a concept
 ```
 
-Files are decoded as those that it learnt from. `sha256sum -c SHA256SUMS` checks the folder, as every
-reading of it does. No file in it is code, and none is unpickled.
+Files are decoded as those that it learnt from. `sha256sum -c SHA256SUMS` checks the folder, as
+every reading of it does. No file in it is code, and none is unpickled.
 """
 
     def _scores(self) -> str:
@@ -162,8 +166,8 @@ reading of it does. No file in it is code, and none is unpickled.
         lines = [
             "## What it reaches",
             "",
-            "Sample F1, the mean over images of the F1 between true and decided concepts, with its 95 %"
-            " interval (bootstrap of whole groups), on"
+            "Sample F1, the mean over images of the F1 between true and decided concepts, with its"
+            " 95 % interval (bootstrap of whole groups), on"
             f" {self.submission.n:,} {images if self.corpus.crossfit else 'validation images'}:",
             "",
             "| | sample F1 [95 %] | gain over the line above that was kept |",
@@ -208,12 +212,14 @@ reading of it does. No file in it is code, and none is unpickled.
         if self.ensemble.reference is None:
             return "no training image is kept in any form."
         n = len(self.ensemble.reference.rows)
-        ids = "their ids," if self.training_ids else "neither their ids nor"
+        kept = "with their concepts, categories and ids" if self.training_ids else (
+            "with their concepts and categories, without ids"
+        )  # fmt: skip
         return (
-            f"pooled features of {n:,} training images, with their concepts and categories, are in it"
-            f" to be compared with ({ids} {'but not' if self.training_ids else ''} the images"
-            " themselves). Whoever has the same images could recognise them by their features."
-        ).replace("  ", " ")
+            f"pooled features of {n:,} training images are in it to be compared with, {kept}; the"
+            " images themselves are not. Whoever has the same images could tell them by their"
+            " features."
+        )
 
     def _categories(self) -> list[tuple[str, int]]:
         found = Counter(self.learnt.categories)
@@ -229,10 +235,10 @@ reading of it does. No file in it is code, and none is unpickled.
             "",
             f"Corpus `{_cell(corpus.name)}`, protocol `{corpus.protocol}`: "
             + _words([f"{n:,} images of {split}" for split, n in splits.items()])
-            + f". {len(self.learnt):,} of them, in {len({*self.learnt.groups}):,} groups (patients or"
-            " studies where they are known), were learnt from. They have"
-            f" {counts.sum() / max(1, len(self.learnt)):.1f} concepts each;"
-            f" {len(counts):,} concepts, half of them on fewer than {int(np.median(counts)) + 1} images.",
+            + f". {len(self.learnt):,} of them, in {len({*self.learnt.groups}):,} groups (patients"
+            " or studies, where they are known), were learnt from; they have"
+            f" {counts.sum() / max(1, len(self.learnt)):.1f} concepts each. Half of the"
+            f" {len(counts):,} concepts stand on {int(np.median(counts))} of them or fewer.",
             "",
             "| category | images learnt from |",
             "| :-- | --: |",
@@ -257,8 +263,8 @@ reading of it does. No file in it is code, and none is unpickled.
             "## Limits",
             "",
             f"- Concepts that are not among its {len(labels):,} are never named, however plain.",
-            f"- {rare:,} concepts stand on fewer than {_FEW_OF_CONCEPT} of the images that it learnt"
-            " from, and are found seldom.",
+            f"- {rare:,} concepts stand on fewer than {_FEW_OF_CONCEPT} of the images that it"
+            " learnt from, and are found seldom.",
         ]
         silent = self._never_decided()
         if silent is not None:
@@ -274,23 +280,23 @@ reading of it does. No file in it is code, and none is unpickled.
             lines.append(
                 f"- Categories hardly seen: {_words(seen)}. What is said of them is a guess."
             )
+        nearest = (
+            " `nearest` tells how near the nearest training image lies; look twice where it is low."
+        )
         lines += [
-            "- Images unlike those it learnt from (another region, scanner, hospital, age of patients;"
-            " photographs of screens; figures with letters in them) get an answer all the same."
-            + (
-                " `nearest` tells how near the nearest training image lies; look twice where it is low."
-                if self.ensemble.reference
-                else ""
-            ),
-            "- Labels of such corpora are drawn from captions and incomplete: a concept that is not named"
-            " is not absent.",
+            "- Images unlike those it learnt from (another region, scanner, hospital or age of"
+            " patients, photographs of screens, figures with letters in them) get an answer all the"
+            f" same.{nearest if self.ensemble.reference else ''}",
+            "- Labels of such corpora are drawn from captions and incomplete: a concept that is not"
+            " named is not absent.",
             "- Probabilities are calibrated on images like those of the corpus.",
             "",
             "### Intended use",
             "",
-            "Research on concept detection and tagging of radiology archives, with a person who looks at"
-            " what matters. It was not examined for bias between groups of patients. It is no medical"
-            " device: not for diagnosis, triage, treatment or any decision about a patient.",
+            "Research on concept detection, and tagging of radiology archives with a person who"
+            " looks at what matters. It was not examined for bias between groups of patients. It is"
+            " no medical device: not for diagnosis, triage, treatment or any decision about a"
+            " patient.",
         ]
         return "\n".join([*lines, ""])
 
@@ -314,8 +320,8 @@ reading of it does. No file in it is code, and none is unpickled.
         lines = [
             "## Licences",
             "",
-            "The weights in here follow from these, and from the images above, whose terms hold for what"
-            " is learnt from them as far as the law of your country says so:",
+            "The weights in here follow from these, and from the images above, whose terms hold for"
+            " what is learnt from them as far as your law says so:",
             "",
             "| network | started from | licence of that |",
             "| :-- | :-- | :-- |",
@@ -336,9 +342,10 @@ reading of it does. No file in it is code, and none is unpickled.
             if unfolded is not None and unfolded.run is None:
                 yield _origin(unfolded.config, origin_of(unfolded.config).text)
         for member in self.ensemble.members:
-            answer = member.answer
-            if isinstance(answer, LoadedDetector) and answer.run and not answer.features:
-                yield _origin(answer.config, str(read_meta(answer.run).get("weights_from", "?")))
+            for answer in _detectors_in(member.answer):
+                if answer.run and not answer.features:
+                    said = str(read_meta(answer.run).get("weights_from", "not known"))
+                    yield _origin(answer.config, said)
 
     def _versions(self) -> str:
         meta = self.run.meta
@@ -352,6 +359,16 @@ reading of it does. No file in it is code, and none is unpickled.
             " round otherwise in the last digits.",
             "",
         ])  # fmt: skip
+
+
+def _detectors_in(answer: Answer) -> Iterable[LoadedDetector]:
+    """The detectors that an answer is, or is made of."""
+    match answer:
+        case LoadedDetector():
+            yield answer
+        case RoutedAnswer():
+            for own in (answer.general, *answer.specialists):
+                yield from _detectors_in(own)
 
 
 def _origin(config: BackboneConfig, text: str) -> tuple[str, str, str]:

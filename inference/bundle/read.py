@@ -16,16 +16,14 @@ from core.prior import CategoryPrior
 from core.runs.decoding import Decoding
 from core.runs.detectors import GLOBAL
 from ensembles.decisions.rule import DecisionRule
-from ensembles.stacking.candidates import LabelStatistics, conditional_shares
 from ensembles.stacking.registry import load_stacker
 from fusion.combine import Support
 from fusion.config import FuseConfig
 from fusion.inputs.category import CategoryModel
 from fusion.inputs.metadata import MetadataEncoder
 from fusion.networks.train import HEADS
-from inference.bundle.built import backbone_of, check_widths
 from inference.bundle.checks import check_columns, check_rule, check_stacker
-from inference.bundle.files import DECISION, FORECAST, LABELS, NAMES, STACKER, STATISTICS
+from inference.bundle.files import DECISION, FORECAST, LABELS, NAMES, STACKER
 from inference.bundle.graph import (
     BundleGraph,
     ConstrainedEntry,
@@ -41,8 +39,8 @@ from inference.bundle.graph import (
     SpeedEntry,
     VotedEntry,
 )
-from inference.bundle.reference import read_references
-from inference.bundle.tensors import BundleFiles, TensorFile
+from inference.bundle.reference import read_references, read_statistics
+from inference.bundle.tensors import BundleFiles, TensorFile, backbone_of, check_widths
 from inference.bundle.trial import try_out
 from inference.loaded.answers import (
     ConstrainedAnswer,
@@ -138,7 +136,7 @@ class _Reader:
             networks=networks,
             guess=self._at(self.guesses, graph.guess, "guess"),
             members=members,
-            statistics=self._statistics(),
+            statistics=read_statistics(files, n_concepts=len(labels)),
             candidates={
                 "floor": graph.candidates.floor,
                 "top": graph.candidates.top,
@@ -193,21 +191,6 @@ class _Reader:
     def _rule(self, name: str) -> DecisionRule:
         check_rule(self.files, name, labels=self.labels)
         return DecisionRule.load(self.files.path(name))
-
-    def _statistics(self) -> LabelStatistics:
-        stored, n = self.files.tensors(STATISTICS), len(self.labels)
-        together = stored.csr("together", (n, n), dtype=np.float32)
-        n_train = stored.array("n_train", n, dtype=np.int64)
-        rate = stored.array("rate", n, dtype=np.float32)
-        if (n_train < 0).any() or (rate <= 0).any() or (rate >= 1).any():
-            raise stored.error("counts below 0, or shares that are none")
-        return LabelStatistics(
-            n_train=n_train,
-            rate=rate,
-            prior=stored.array("prior", len(CATEGORIES), n, dtype=np.float32),
-            conditional=conditional_shares(together.toarray(), n_train=n_train, rate=rate),
-            category_share=stored.array("category_share", len(CATEGORIES), dtype=np.float32),
-        )
 
     def _network(self, name: str, entry: NetworkEntry) -> FeatureNetwork:
         stored = self.files.tensors(entry.weights)

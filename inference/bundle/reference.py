@@ -1,8 +1,10 @@
-"""Training images in a bundle: their features, once a name, and what stands on them.
+"""Training images in a bundle: what their labels say, their features, what stands on each.
 
-reference/<features>.npy        (N, D) float16, or float32 where that would lose something
-reference/images.safetensors    concepts as rows of CSR, categories as small integers
-reference/views.safetensors     by number of the reference: rows, mean and deviation
+Files:
+    statistics.safetensors: counts and shares of concepts.
+    reference/<features>.npy: (N, D) float16, or float32 where that would lose something.
+    reference/images.safetensors: concepts as rows of CSR, categories as small integers.
+    reference/views.safetensors: by number of the reference, rows, mean and deviation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +20,13 @@ from scipy.sparse import csr_array, vstack
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import BundleError
 from core.storage.arrays import load_array, read_lines, save_array, write_lines
+from ensembles.stacking.candidates import (
+    LabelStatistics,
+    conditional_shares,
+    counts_together,
+)
 from fusion.retrieval.votes import Memory, as_references
-from inference.bundle.files import TRAINING_IDS
+from inference.bundle.files import STATISTICS, TRAINING_IDS
 from inference.bundle.graph import ReferenceEntry
 from inference.bundle.tensors import BundleFiles, csr_tensors
 from inference.loaded.answers import Reference, StandardisedRows
@@ -229,3 +236,44 @@ def _read_ids(files: BundleFiles, n_images: int) -> tuple[str, ...]:
             " the bundle again"
         )
     return ids
+
+
+def write_statistics(folder: Path, statistics: LabelStatistics) -> None:
+    """Write what training labels say; of two concepts the images with both: mostly there are none.
+
+    Args:
+        folder: of the bundle.
+        statistics: of the ensemble.
+    """
+    n_train, rate, together = statistics.n_train, statistics.rate, counts_together(statistics)
+    again = conditional_shares(together, n_train=n_train, rate=rate)
+    assert np.array_equal(again, statistics.conditional)
+    tensors = {
+        "n_train": torch.tensor(n_train.astype(np.int64)),
+        "rate": torch.tensor(rate),
+        "prior": torch.tensor(statistics.prior),
+        "category_share": torch.tensor(statistics.category_share),
+        **csr_tensors("together", csr_array(together)),
+    }
+    save_tensors(folder / STATISTICS, tensors)
+
+
+def read_statistics(files: BundleFiles, *, n_concepts: int) -> LabelStatistics:
+    """What `write_statistics` wrote.
+
+    Raises:
+        BundleError: the file is not what it wrote.
+    """
+    stored, n = files.tensors(STATISTICS), n_concepts
+    together = stored.csr("together", (n, n), dtype=np.float32)
+    n_train = stored.array("n_train", n, dtype=np.int64)
+    rate = stored.array("rate", n, dtype=np.float32)
+    if (n_train < 0).any() or (rate <= 0).any() or (rate >= 1).any():
+        raise stored.error("counts below 0, or shares that are none")
+    return LabelStatistics(
+        n_train=n_train,
+        rate=rate,
+        prior=stored.shares("prior", len(CATEGORIES), n),
+        conditional=conditional_shares(together.toarray(), n_train=n_train, rate=rate),
+        category_share=stored.shares("category_share", len(CATEGORIES)),
+    )

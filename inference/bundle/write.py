@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from core.prior import CategoryPrior
 from core.storage.folders import write_json
-from ensembles.stacking.candidates import LabelStatistics, conditional_shares, counts_together
 from fusion.inputs.metadata import MetadataEncoder
 from inference.bundle.files import (
     DECISION,
@@ -27,7 +25,6 @@ from inference.bundle.files import (
     LABELS,
     NAMES,
     STACKER,
-    STATISTICS,
 )
 from inference.bundle.graph import (
     BundleGraph,
@@ -48,8 +45,7 @@ from inference.bundle.graph import (
     SpeedEntry,
     VotedEntry,
 )
-from inference.bundle.reference import write_references
-from inference.bundle.tensors import csr_tensors
+from inference.bundle.reference import write_references, write_statistics
 from inference.loaded.answers import (
     ConstrainedAnswer,
     GivenPrior,
@@ -104,7 +100,7 @@ def write_parts(
         ensemble.calibrated_by.save(folder / FORECAST)
     (folder / STACKER).mkdir()
     ensemble.stacker.save(folder / STACKER)
-    save_tensors(folder / STATISTICS, statistics_tensors(ensemble.statistics))
+    write_statistics(folder, ensemble.statistics)
     graph = BundleGraph(
         format=FORMAT,
         radfuse=_version(),
@@ -145,20 +141,6 @@ def _version() -> str:
     except metadata.PackageNotFoundError:
         project = Path(__file__).parents[2] / "pyproject.toml"
         return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
-
-
-def statistics_tensors(statistics: LabelStatistics) -> dict[str, Tensor]:
-    """What training labels say, the images with two concepts as counts: most pairs never meet."""
-    n_train, rate, together = statistics.n_train, statistics.rate, counts_together(statistics)
-    again = conditional_shares(together, n_train=n_train, rate=rate)
-    assert np.array_equal(again, statistics.conditional)
-    return {
-        "n_train": torch.tensor(n_train.astype(np.int64)),
-        "rate": torch.tensor(rate),
-        "prior": torch.tensor(statistics.prior),
-        "category_share": torch.tensor(statistics.category_share),
-        **csr_tensors("together", csr_array(together)),
-    }
 
 
 def _write_names(path: Path, ensemble: LoadedEnsemble) -> None:
@@ -383,7 +365,6 @@ class _Writer:
             n_features=backbone.n_features,
             speed=_speed(unfolded.speed),
         )
-
 
     def _network_file(self, name: str, state: Mapping[str, Tensor]) -> str:
         """File of these tensors: of images of another size they are mostly the same."""
