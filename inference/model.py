@@ -72,7 +72,7 @@ class Model:
     ) -> None:
         self.place, self.device, self.notes = place, device, tuple(notes)
         self.members = tuple(member.name for member in ensemble.members)
-        self._ensemble, self._lock = ensemble, threading.Lock()
+        self._ensemble, self._lock = ensemble, threading.RLock()
 
     def __repr__(self) -> str:
         n_concepts, n_members = len(self._ensemble.labels), len(self.members)
@@ -80,7 +80,7 @@ class Model:
         return f"<radfuse.Model {str(self.place)!r}: {said}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open_again, (self.place, self.device)
+        return _open_again, (self.place.absolute(), self.device)
 
     @property
     def concepts(self) -> pd.DataFrame:
