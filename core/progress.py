@@ -87,9 +87,14 @@ def _bar_on_terminal(what: str, *, unit: str) -> "Progress | None":
     )
 
 
-def say(line: str) -> None:
-    """One line of log on stderr; of many processes under torchrun only the first speaks."""
-    if _speaks():
+def say(line: str, *, each: bool = False) -> None:
+    """One line of log on stderr; of many processes under torchrun only the first speaks.
+
+    Args:
+        line: what is said.
+        each: whether every process says it.
+    """
+    if each or _speaks():
         print(line, file=sys.stderr, flush=True)
 
 
