@@ -109,12 +109,17 @@ def overheard(*, bars: bool = False) -> Iterator[list[str]]:
         _BARRED.reset(barred)
 
 
-def say(line: str) -> None:
-    """One line of log on stderr; of many processes under torchrun only the first speaks."""
+def say(line: str, *, each: bool = False) -> None:
+    """One line of log on stderr; of many processes under torchrun only the first speaks.
+
+    Args:
+        line: what is said.
+        each: whether every process says it.
+    """
     heard = _HEARD.get()
     if heard is not None:
         heard.append(line)
-    elif _speaks():
+    elif each or _speaks():
         print(line, file=sys.stderr, flush=True)
 
 

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import nullcontext
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
-from core.errors import ConfigError, ImageError, MissingStageError, as_typed, first_few
+from core.errors import ConfigError, ImageError, MissingStageError, as_typed
 from core.progress import Bar, overheard, say
 from core.progress import progress as bar
 from core.runs.workspace import Workspace
@@ -26,18 +25,20 @@ from core.storage.packed import exists
 from corpus.images.decode import pixels_of, to_square
 from corpus.readers.files import name_of_image
 from inference.bundle.files import GRAPH, SUMS
-from inference.images import GUESSED, NewImage, find_images
+from inference.images import ASKED, GUESSED, NewImage, NewImages, find_images
 from inference.loaded.ensemble import DecidedConcept, LoadedEnsemble
 from inference.place import EnsemblePlace
+from inference.predict import notes_of
 from inference.stream import (
     N_AT_ONCE,
     DecidedBlock,
     Pixels,
     Skipped,
     decide_block,
-    decide_images,
 )
 from inference.tables import COLUMNS
+from inference.units import UnitReport, UnitSizes, joined_reports
+from inference.work import UnitWork
 from training.devices.device import find_device
 
 AnyPath = str | os.PathLike[str]
@@ -46,7 +47,7 @@ AnyImages = AnyPath | Picture | Iterable[AnyPath] | Iterable[Picture]
 Errors = Literal["raise", "skip"]
 
 GIVEN = "given"
-"""Where the category comes from that a caller names."""
+"""Where the category comes from that a caller names; on the command line it is `ASKED`."""
 
 _KINDS = {"probability": "float64", "decided": "bool", "expected_f1": "float64"}
 _KINDS["nearest"] = "float64"
@@ -180,10 +181,9 @@ class Model:
         skipped = Skipped()
         with self._lock, overheard(bars=progress) as lines:
             if pictures is None:
-                found = self._find(places, given, errors=errors, skipped=skipped)
-                blocks, total = decide_images(self._ensemble, found, skipped=skipped), len(found)
+                found = _found(places, given, errors=errors, skipped=skipped)
+                blocks, total = self._of_paths(found, skipped=skipped), len(found.images)
             else:
-                self._tell_lacking([])
                 blocks = self._of_pictures(pictures, given, skipped=skipped)
             frames = []
             shown = bar("deciding", total=total, unit="images") if total else nullcontext(Bar())
@@ -197,34 +197,27 @@ class Model:
         frame.attrs = {"skipped": dict(skipped.reasons), "notes": lines}
         return frame
 
-    def _find(
-        self, places: Sequence[str], given: str, *, errors: Errors, skipped: Skipped
-    ) -> list[NewImage]:
-        """The images that paths name."""
-        if errors == "skip":
-            for place in places:
-                if not glob.has_magic(place) and not exists(Path(place).absolute()):
-                    skipped.reasons[place] = f"{place}: no such file or folder"
-            places = [place for place in places if place not in skipped.reasons]
-        found = find_images(places, category=given or None)
-        for note in found.notes:
-            say(note.text)
-        images = found.images
-        if given:
-            images = [replace(image, told_by=GIVEN) for image in images]
-        self._tell_lacking(images)
-        return list(images)
-
-    def _tell_lacking(self, images: Sequence[NewImage]) -> None:
-        columns = self._ensemble.columns
-        if lacking := [c for c in columns if not any(image.cells.get(c) for image in images)]:
-            say(f"no image has {first_few(lacking)}, which the heads take: seen as missing")
+    def _of_paths(self, found: NewImages, *, skipped: Skipped) -> Iterator[DecidedBlock]:
+        """Decisions of the images that paths name, in the blocks of the command line."""
+        images, sizes, reports = found.images, UnitSizes(), list[UnitReport]()
+        work = UnitWork(form="csv", top=0, headers=not found.told)
+        units = ((n, images[sizes.images_of(n)]) for n in range(sizes.n_units(len(images))))
+        for _, part in work.decided(self._ensemble, units):
+            if isinstance(part, DecidedBlock):
+                yield part
+            else:
+                reports.append(part)
+                skipped.reasons.update(part.skipped)
+        for note in notes_of(joined_reports(reports)):
+            say(note)
 
     def _of_pictures(
         self, pictures: Iterable[Any], given: str, *, skipped: Skipped
     ) -> Iterator[DecidedBlock]:
         """Decisions of images in memory; only what was scaled is kept until its block is whole."""
         ensemble, taken = self._ensemble, set[str]()
+        for note in notes_of(UnitReport(wanted=ensemble.columns)):
+            say(note)
         images: list[NewImage] = []
         pixels: list[Pixels] = []
         for position, picture in enumerate(pictures):
@@ -241,7 +234,7 @@ class Model:
             })  # fmt: skip
             images.append(
                 NewImage(
-                    image_id=name, path=Path(name), category=given, told_by=GIVEN if given else ""
+                    image_id=name, path=Path(name), category=given, told_by=ASKED if given else ""
                 )
             )
             if len(images) == N_AT_ONCE:
@@ -278,6 +271,19 @@ def _place_of(path: Path) -> EnsemblePlace:
         f"{path}: neither a bundle ({GRAPH}, {SUMS}) nor a workspace with a prepared corpus; name"
         f" one of them: `{as_typed('bundle OUT -w WORKSPACE')}` makes the one of the other"
     )
+
+
+def _found(places: Sequence[str], given: str, *, errors: Errors, skipped: Skipped) -> NewImages:
+    """The images that paths name; those that are not there are left out if that is asked for."""
+    if errors == "skip":
+        for place in places:
+            if not glob.has_magic(place) and not exists(Path(place).absolute()):
+                skipped.reasons[place] = f"{place}: no such file or folder"
+        places = [place for place in places if place not in skipped.reasons]
+    found = find_images(places, category=given or None)
+    for note in found.notes:
+        say(note.text)
+    return found
 
 
 def _category(named: str | None) -> str:
@@ -364,7 +370,7 @@ def _rows(block: DecidedBlock, *, top: int) -> pd.DataFrame:
         whose: dict[str, Any] = {
             "image": decisions.image_ids[row],
             "category": decisions.categories[row],
-            "category_from": GUESSED if decisions.guessed[row] else image.told_by,
+            "category_from": GUESSED if decisions.guessed[row] else _teller(image),
             "expected_f1": float(decisions.expected_f1[row]),
             "nearest": float(decisions.nearest[row]),
         }
@@ -379,6 +385,10 @@ def _rows(block: DecidedBlock, *, top: int) -> pd.DataFrame:
             for name, value in (whose | own).items():
                 columns[name].append(value)
     return _frame(columns)
+
+
+def _teller(image: NewImage) -> str:
+    return GIVEN if image.told_by == ASKED else image.told_by
 
 
 def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
