@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -123,7 +124,7 @@ class ImageList(Sequence[NewImage]):
         """Where a name stands twice, the whole path becomes the id."""
         first: dict[str, int] = {}
         for number, path in enumerate(self._paths):
-            own = self._ids.get(number) or _id_of(Path(path).name)
+            own = self._ids.get(number) or _id_of(path.rpartition(os.sep)[2])
             other = first.setdefault(own, number)
             if other != number:
                 self._ids[number] = _plain(path)
@@ -198,14 +199,14 @@ def _images_in(place: str) -> tuple[Iterable[NewImage], Sequence[Note]]:
         return [_image(path)], ()
     if glob.has_magic(place):
         images: list[NewImage] = []
-        notes: list[Note] = []
+        odd = list[Note]()
         for name in sorted(glob.glob(place, recursive=True)):  # noqa: PTH207 - takes absolute ones
             if not ("**" in place and Path(name).is_dir()):  # what lies in it fits as well
                 found, noted = _images_in(name)
                 images += found
-                notes += noted
+                odd += noted
         if images:
-            return images, notes
+            return images, odd
         raise CorpusError(f"{place}: no image fits it")
     raise CorpusError(f"{place}: no such file or folder")
 

@@ -145,10 +145,10 @@ class UnitFolder:
 
     def report(self, number: int) -> UnitReport:
         """What was told of a finished unit."""
-        told = json.loads(self._report(number).read_text(encoding="utf-8"))
-        pairs = tuple((path, reason) for path, reason in told.pop("skipped"))
-        lists = {name: tuple(told.pop(name)) for name in ("wanted", "columns", "unread", "notes")}
-        return UnitReport(**told, **lists, skipped=pairs)
+        told: dict[str, Any] = json.loads(self._report(number).read_text(encoding="utf-8"))
+        lists = {name: tuple(told[name]) for name in ("wanted", "columns", "unread", "notes")}
+        skipped = tuple((path, reason) for path, reason in told["skipped"])
+        return UnitReport(**{**told, **lists, "skipped": skipped})
 
     def _report(self, number: int) -> Path:
         return self.home / f"{number:06d}.json"
@@ -300,6 +300,7 @@ def _enter(
                 except BaseException:
                     if not (home / REQUEST).is_file():
                         shutil.rmtree(home, ignore_errors=True)
+                    held.release()
                     raise
                 held.share()
             else:
@@ -327,10 +328,8 @@ def _begin(
         return
     anew(found is not None)
     if found is not None:
-        n = sum(1 for _ in home.glob("*.rows"))
-        say(
-            f"{out}: was begun with other {_differing(found, request)}; {n} units of it are dropped"
-        )
+        n, other = sum(1 for _ in home.glob("[0-9]*.json")), _differing(found, request)
+        say(f"{out}: begins anew; {n} units that were done with other {other} are dropped")
     for path in home.iterdir():
         if path.name != _PRESENT:
             path.unlink()
