@@ -43,7 +43,7 @@ from training.devices.device import find_device
 
 AnyPath = str | os.PathLike[str]
 Picture = Image.Image | npt.NDArray[np.uint8]
-AnyImages = AnyPath | Picture | Iterable[AnyPath] | Iterable[Picture]
+AnyImages = AnyPath | Picture | Iterable[AnyPath | Picture]
 Errors = Literal["raise", "skip"]
 
 GIVEN = "given"

@@ -137,8 +137,8 @@ def test_probabilities_are_a_row_an_image_and_a_column_a_concept(
     assert probs.index.name == "image"
     assert set(map(str, probs.dtypes)) == {"float32"}
     frame = model.predict(paths, top=2)
-    for row in frame.itertuples():
-        assert probs.loc[row.image, row.CUI] == np.float32(row.probability)
+    told = [probs.to_dict("index")[i][c] for i, c in zip(frame["image"], frame["CUI"], strict=True)]
+    np.testing.assert_array_equal(told, frame["probability"])
     assert model.probabilities([]).shape == (0, len(crossfitted.labels))
 
 
