@@ -47,7 +47,10 @@ def predict(
         str | None,
         typer.Option(help="Category of all of them; none: by table, folder or DICOM, or guessed."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; none: stdout.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write, or for parquet a folder of parts; none: stdout."),
+    ] = None,
     form: Annotated[
         str, typer.Option("--format", help="csv, jsonl, parquet, or submission.")
     ] = "csv",
@@ -58,15 +61,36 @@ def predict(
         int | None, typer.Option(help="Year of a submission's format; none: the corpus' own.")
     ] = None,
     device: DeviceOption = "auto",
+    engine: Annotated[
+        str, typer.Option(help="serial: in this process; ray: on the nodes of a cluster.")
+    ] = "serial",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster that shares images and workspace; none: this machine."),
+    ] = None,
+    cpus_per_job: Annotated[
+        int | None,
+        typer.Option(help="With ray: cores, and threads, of each 1,000 images; none: 1."),
+    ] = None,
+    gpus_per_job: Annotated[
+        float | None,
+        typer.Option(help="With ray: GPUs of each 1,000 images, parts count; none: 1 for cuda."),
+    ] = None,
 ) -> None:
     """Decide new images by the ensemble that was last made, or by that of a bundle.
 
     Images that it cannot read are listed.
 
-    Ends with 1 where any was left out.
+    Ends with 1 where any was left out. With --out: killed at any moment, the same command goes on,
+    and several processes with the same command share the work. On several GPUs: torchrun
+    --nproc-per-node N cli.py predict ...
     """
+    from backbones.detectors.ray import cluster_of
     from inference.predict import predict_places
 
+    cluster = cluster_of(
+        engine, address=address, device=device, cpus_per_job=cpus_per_job, gpus_per_job=gpus_per_job
+    )
     left_out = predict_places(
         images,
         place_of(context, workspace, bundle),
@@ -76,6 +100,7 @@ def predict(
         top=top,
         edition=edition,
         device=device,
+        cluster=cluster,
     )
     if left_out:
         raise typer.Exit(1)

@@ -15,9 +15,7 @@
 Anything else that is raised is a bug and keeps its traceback.
 """
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class ConceptError(Exception):
@@ -99,5 +97,5 @@ def as_typed(command: str) -> str:
         >>> as_typed("prepare SOURCE")
         'python cli.py prepare SOURCE'
     """
-    installed = Path(sys.argv[0]).stem == "radfuse"
+    installed = __name__.startswith("radfuse.")
     return f"radfuse {command}" if installed else f"python cli.py {command}"

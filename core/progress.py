@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 Advance = Callable[[int], None]
 """Told how many more items are done."""
+
+_HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+_BARRED: ContextVar[bool] = ContextVar("barred", default=False)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def progress(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar
         unit: what an item is called, in the plural: `images`.
         done: items done in an earlier, interrupted run.
     """
-    shown = _bar_on_terminal(what, unit=unit) if _speaks() else None
+    shown = _bar_on_terminal(what, unit=unit) if _speaks() and not _BARRED.get() else None
     if shown is None:
         yield Bar()
         return
@@ -87,9 +91,35 @@ def _bar_on_terminal(what: str, *, unit: str) -> "Progress | None":
     )
 
 
-def say(line: str) -> None:
-    """One line of log on stderr; of many processes under torchrun only the first speaks."""
-    if _speaks():
+@contextmanager
+def overheard(*, bars: bool = False) -> Iterator[list[str]]:
+    """What is said within a block, kept in a list in place of stderr, for a caller in Python.
+
+    It is heard in this thread alone; threads that are started meanwhile speak as ever.
+
+    Args:
+        bars: whether progress bars are shown all the same.
+    """
+    lines: list[str] = []
+    heard, barred = _HEARD.set(lines), _BARRED.set(not bars)
+    try:
+        yield lines
+    finally:
+        _HEARD.reset(heard)
+        _BARRED.reset(barred)
+
+
+def say(line: str, *, each: bool = False) -> None:
+    """One line of log on stderr; of many processes under torchrun only the first speaks.
+
+    Args:
+        line: what is said.
+        each: whether every process says it.
+    """
+    heard = _HEARD.get()
+    if heard is not None:
+        heard.append(line)
+    elif each or _speaks():
         print(line, file=sys.stderr, flush=True)
 
 

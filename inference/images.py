@@ -1,15 +1,20 @@
 """New images wherever they lie: files, folders, patterns, zips, and tables that list them."""
 
 import glob
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
+from typing import overload
 
 from core.categories import CATEGORIES, KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import ConfigError, CorpusError
 from core.storage.packed import ARCHIVE, exists
-from corpus.dicom.headers import read_headers
+from corpus.dicom.files import PICTURE_ENDINGS
+from corpus.dicom.headers import Headers, read_headers
 from corpus.readers.files import FoundImage, image_files, name_of_image
 from corpus.readers.manifest import ENDINGS, names_images
 from corpus.readers.notes import Note
@@ -17,9 +22,11 @@ from corpus.readers.tables.images import read_images
 from corpus.readers.tables.parquet import is_parquet
 
 GUESSED = "guessed"
+ASKED = "--category"
+"""What tells a category beside manifest, folder and DICOM header."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NewImage:
     """An image to be decided.
 
@@ -38,12 +45,105 @@ class NewImage:
     cells: Mapping[str, str] = field(default_factory=dict)
 
 
+_NOTHING: Mapping[str, str] = {}
+
+
+class ImageList(Sequence[NewImage]):
+    """Many images in little memory: what most of them have in common is there once.
+
+    A path of 60 letters takes 130 bytes; as `NewImage` with a `Path` it would be a thousand.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._paths: list[str] = []
+        self._ids: dict[int, str] = {}  # those that are not the name of the file
+        self._categories = array("B")
+        self._told_by = array("B")
+        self._cells: dict[int, Mapping[str, str]] = {}
+        self._known = {name: number for number, name in enumerate((UNKNOWN, *map(str, CATEGORIES)))}
+        self._tellers = {"": 0}
+
+    def append(self, image: NewImage) -> None:
+        """One more image."""
+        number = len(self._paths)
+        self._paths.append(str(image.path))
+        if image.image_id != _id_of(image.path.name):
+            self._ids[number] = image.image_id
+        if image.cells:
+            self._cells[number] = image.cells
+        self._categories.append(self._known[image.category])
+        self._told_by.append(self._tellers.setdefault(image.told_by, len(self._tellers)))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, number: int) -> NewImage: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[NewImage]: ...
+
+    def __getitem__(self, number: int | slice) -> NewImage | list[NewImage]:
+        """An image, or some."""
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        path = Path(self._paths[number])
+        return NewImage(
+            image_id=self._ids.get(number) or _id_of(path.name),
+            path=path,
+            category=tuple(self._known)[self._categories[number]],
+            told_by=tuple(self._tellers)[self._told_by[number]],
+            cells=self._cells.get(number, _NOTHING),
+        )
+
+    def __iter__(self) -> Iterator[NewImage]:
+        return (self[number] for number in range(len(self)))
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Further columns in which an image has a value."""
+        return frozenset(n for own in self._cells.values() for n, value in own.items() if value)
+
+    def unknown(self) -> Iterator[str]:
+        """Paths of the images of which no category is known."""
+        pairs = zip(self._paths, self._categories, strict=True)
+        return (path for path, category in pairs if category == self._known[UNKNOWN])
+
+    def digest(self) -> str:
+        """Changes with any image, its place in the list, its category or cells."""
+        found = blake2b(digest_size=16)
+        for number, path in enumerate(self._paths):
+            own = (path, self._ids.get(number), self._categories[number], self._told_by[number])
+            cells = sorted(self._cells.get(number, _NOTHING).items())
+            found.update(json.dumps((*own, cells)).encode())
+        return found.hexdigest()
+
+    def make_ids_distinct(self) -> None:
+        """Where a name stands twice, the whole path becomes the id."""
+        first: dict[str, int] = {}
+        for number, path in enumerate(self._paths):
+            own = self._ids.get(number) or _id_of(path.rpartition(os.sep)[2])
+            other = first.setdefault(own, number)
+            if other != number:
+                self._ids[number] = _plain(path)
+                self._ids[other] = _plain(self._paths[other])
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewImages:
-    """Images to be decided, and what was strange of the places that were looked at."""
+    """Images to be decided, and what was strange of the places that were looked at.
 
-    images: Sequence[NewImage]
+    Attributes:
+        images: in the order of the places.
+        notes: what was strange.
+        told: whether a category was asked for, so that nothing else tells one.
+    """
+
+    images: ImageList
     notes: Sequence[Note]
+    told: bool = False
 
 
 def find_images(places: Sequence[str], *, category: str | None = None) -> NewImages:
@@ -63,19 +163,18 @@ def find_images(places: Sequence[str], *, category: str | None = None) -> NewIma
         CorpusError: there is nothing in one of the places, or a table cannot be read.
     """
     given = _asked(category)
-    found: dict[Path, NewImage] = {}
-    notes: list[Note] = []
+    images, notes, seen = ImageList(), list[Note](), set[str]()
     for place in places:
-        images, noted = _images_in(place)
+        found, noted = _images_in(place)
         notes += noted
-        for image in images:
-            found.setdefault(image.path, image)
-    images = _distinct(list(found.values()))
-    if given:
-        told = [replace(i, category=given, told_by="--category") for i in images]
-        return NewImages(images=told, notes=notes)
-    images, noted = _by_headers([_by_folder(image) for image in images])
-    return NewImages(images=images, notes=[*notes, *noted])
+        for image in found:
+            if (path := str(image.path)) not in seen:
+                seen.add(path)
+                told = replace(image, category=given, told_by=ASKED) if given else image
+                images.append(_by_folder(told))
+    del seen
+    images.make_ids_distinct()
+    return NewImages(images=images, notes=notes, told=bool(given))
 
 
 def _asked(category: str | None) -> str:
@@ -87,27 +186,27 @@ def _asked(category: str | None) -> str:
     return known
 
 
-def _images_in(place: str) -> tuple[list[NewImage], Sequence[Note]]:
+def _images_in(place: str) -> tuple[Iterable[NewImage], Sequence[Note]]:
     path = Path(place).absolute()
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ARCHIVE):
         files, notes = image_files(path)
         if not files:
             raise CorpusError(f"{place}: no image in it")
-        return [_image(file) for file in files], notes
+        return _each(files), notes
     if path.is_file():
         return _listed(path) if _is_list(path) else ([_image(path)], ())
     if exists(path):  # in an archive
         return [_image(path)], ()
     if glob.has_magic(place):
         images: list[NewImage] = []
-        notes = []
+        odd = list[Note]()
         for name in sorted(glob.glob(place, recursive=True)):  # noqa: PTH207 - takes absolute ones
             if not ("**" in place and Path(name).is_dir()):  # what lies in it fits as well
                 found, noted = _images_in(name)
                 images += found
-                notes += noted
+                odd += noted
         if images:
-            return images, notes
+            return images, odd
         raise CorpusError(f"{place}: no image fits it")
     raise CorpusError(f"{place}: no such file or folder")
 
@@ -116,8 +215,24 @@ def _is_list(path: Path) -> bool:
     return is_parquet(path) or (path.suffix.lower() in ENDINGS and names_images(path))
 
 
+def _each(files: list[Path]) -> Iterator[NewImage]:
+    """The images of a list that is used up: a million paths are not kept beside the images."""
+    files.reverse()
+    while files:
+        yield _image(files.pop())
+
+
 def _image(path: Path) -> NewImage:
-    return NewImage(image_id=name_of_image(path.name), path=path)
+    return NewImage(image_id=_id_of(path.name), path=path)
+
+
+def _id_of(name: str) -> str:
+    return _plain(name_of_image(name))
+
+
+def _plain(text: str) -> str:
+    """Text that can be written; in names of files there may be bytes that are none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _listed(path: Path) -> tuple[list[NewImage], Sequence[Note]]:
@@ -142,15 +257,6 @@ def _listed(path: Path) -> tuple[list[NewImage], Sequence[Note]]:
 _TAKEN = ("image_id", "path", "category", "split", "group", "concepts", "concept_names")
 
 
-def _distinct(images: Sequence[NewImage]) -> list[NewImage]:
-    """The images with ids of their own: where a name stands twice, the whole path is the id."""
-    counted = Counter(image.image_id for image in images)
-    return [
-        image if counted[image.image_id] == 1 else replace(image, image_id=str(image.path))
-        for image in images
-    ]
-
-
 def _by_folder(image: NewImage) -> NewImage:
     if image.category:
         return image
@@ -160,12 +266,17 @@ def _by_folder(image: NewImage) -> NewImage:
     return image
 
 
-def _by_headers(images: Sequence[NewImage]) -> tuple[list[NewImage], Sequence[Note]]:
-    """The images with what DICOM headers say where nothing else does."""
+def may_have_header(path: str) -> bool:
+    """Whether a file could be DICOM by its name."""
+    return not path.lower().endswith(PICTURE_ENDINGS)
+
+
+def with_headers(images: Sequence[NewImage]) -> tuple[list[NewImage], Headers | None]:
+    """The images with what DICOM headers say where nothing else does; None where none has one."""
     found = [FoundImage(image_id=i.image_id, path=i.path, split="test") for i in images]
-    headers = read_headers(found)
+    headers = read_headers(found, shown=False)
     if headers is None:
-        return list(images), ()
+        return list(images), None
     told = []
     for image in images:
         said = headers.annotations.rows.get(image.image_id, {})
@@ -174,4 +285,4 @@ def _by_headers(images: Sequence[NewImage]) -> tuple[list[NewImage], Sequence[No
         if not image.category and (category := said.get("category", "")):
             image = replace(image, category=category, told_by="DICOM header")
         told.append(image)
-    return told, headers.notes
+    return told, headers

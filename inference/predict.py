@@ -1,24 +1,67 @@
 """The body of `predict`: places to images, images to decisions, decisions to a table."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from core.categories import UNKNOWN
-from core.errors import CorpusError, first_few
-from core.progress import progress, say
-from inference.images import NewImage, find_images
+import torch
+
+from core.errors import ConfigError, CorpusError, first_few
+from core.progress import Bar, progress, say
+from core.storage.folders import provenance
+from inference.images import ImageList, find_images, may_have_header
+from inference.join import TableTarget
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.place import EnsemblePlace
-from inference.stream import DecidedBlock, Skipped, decide_images
-from inference.tables import writing
+from inference.stream import DecidedBlock
+from inference.tables import check_format, head_of, text_of
+from inference.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units
+from inference.work import UnitWork, compute_with
 from training.devices.device import find_device
+
+if TYPE_CHECKING:
+    from backbones.detectors.ray import Cluster
 
 _SHOWN = 20  # lines of what could not be read; the rest is counted
 
+_LAYOUT = 1
+"""Of what is kept of a unit; raised where a later version could not go on with it."""
+
+
+class UnitEngine(Protocol):
+    """Does units until all are finished, by whomever."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes: cpu, cuda or cuda:N."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Threads of the processor that a unit is computed with."""
+        ...
+
+    def finish(
+        self, units: UnitFolder, images: ImageList, *, work: UnitWork, target: TableTarget, bar: Bar
+    ) -> None:
+        """Until no unit is left.
+
+        Args:
+            units: the folder of units.
+            images: all of them.
+            work: how a unit is done.
+            target: is told of every unit that is finished.
+            bar: is told of images that are done.
+        """
+
 
 def predict_places(
-    places: Sequence[str],
+    places: list[str],
     place: EnsemblePlace,
     *,
     category: str | None,
@@ -27,71 +70,223 @@ def predict_places(
     top: int,
     edition: int | None,
     device: str,
+    cluster: "Cluster | None" = None,
+    sizes: UnitSizes | None = None,
 ) -> bool:
     """Decide all images in some places and write a table of it.
+
+    With a file to write, what is done is kept in units: the same call goes on where one was
+    killed, and several processes with the same call share the work.
 
     Args:
         places: see `inference.images.find_images`.
         place: of the ensemble.
         category: of all images; None to look, and to guess where nothing tells.
-        out: the file; None for stdout.
+        out: the file, or for parquet a folder of parts; None for stdout.
         form: one of `inference.tables.FORMATS`.
         top: candidates of an image beside what is decided.
         edition: year of a submission's format; None for the corpus' own.
         device: cpu, cuda or auto.
+        cluster: of Ray, whose nodes do the units; None to do them here.
+        sizes: how the images are divided; None as usual.
 
     Returns:
         Whether an image had to be left out.
 
     Raises:
+        ConfigError: the table cannot be written, or another process writes another one there.
         CorpusError: no image could be read.
-        ConceptError: of what is read: see `find_images`, `EnsemblePlace.read`, `writing`.
+        ConceptError: of what is read: see `find_images`, `EnsemblePlace.read`.
     """
+    check_format(form, out=out, edition=edition)
+    target = None if out is None else TableTarget(out=out, form=form)
+    if target is not None:
+        target.check()
+    elif cluster is not None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("several processes cannot share stdout; name a file with --out")
     found = find_images(places, category=category)
     for note in found.notes:
         say(f"note: {note.text}")
-    ensemble = place.read(find_device(device))
-    if ensemble.guess and any(image.category == UNKNOWN for image in found.images):
-        ensemble.guess.require()  # before anything is written
-    _say_columns(ensemble, found.images)
-    skipped, told = Skipped(), Counter[str]()
-    with (
-        writing(out, form=form, top=top, edition=edition or ensemble.edition) as writer,
-        progress("deciding", total=len(found.images), unit="images") as advance,
-    ):
-        for block in decide_images(ensemble, found.images, skipped=skipped):
-            writer.take(block)
-            told.update(_ways(block))
-            advance(len(block.images))
-        if not skipped.n_decided:
-            raise CorpusError(
-                f"none of {len(found.images):,} images could be read, first"
-                f" {first_few(list(skipped.reasons.values())[:1])}"
-            )
-    ways = ", ".join(f"{way} {n:,}" for way, n in told.most_common())
-    images = "image" if skipped.n_decided == 1 else "images"
-    say(f"decided: {skipped.n_decided:,} {images}; category: {ways}")
-    for reason in list(skipped.reasons.values())[:_SHOWN]:
-        say(f"not read: {reason}")
-    if skipped.reasons:
-        n_more = len(skipped.reasons) - _SHOWN
-        more = f", {n_more:,} of them not listed" if n_more > 0 else ""
-        say(f"not read: {len(skipped.reasons):,} of {len(found.images):,} images{more}")
-    return bool(skipped.reasons) or any(note.grave for note in found.notes)
+    n, sizes = len(found.images), sizes or UnitSizes()
+    say(f"found: {n:,} {'image' if n == 1 else 'images'}")
+    work = UnitWork(form=form, top=top, headers=not found.told)
+    grave = any(note.grave for note in found.notes)
+    if target is None:
+        report = _to_stdout(Here(place=place, device=device), found.images, work, sizes)
+    else:
+        with _engine(place, device, cluster) as engine:
+            request = _request(engine, place, found.images, form=form, top=top, edition=edition)
+            with shared_units(
+                target.out, request, n_images=n, sizes=sizes, threads=engine.threads,
+                anew=target.begin,
+            ) as units:  # fmt: skip
+                report = _to_file(units, engine, found.images, work, target, edition)
+    return bool(report.skipped or report.notes) or grave
 
 
-def _ways(block: DecidedBlock) -> Iterable[str]:
-    """How the category of each image is known."""
-    decisions = block.decisions
-    for row, image in enumerate(block.images):
-        if decisions.guessed[row]:
-            yield "guessed from the features"
-        else:
-            yield "unknown" if decisions.categories[row] == UNKNOWN else f"by {image.told_by}"
+def _engine(
+    place: EnsemblePlace, device: str, cluster: "Cluster | None"
+) -> AbstractContextManager[UnitEngine]:
+    if cluster is None:
+        return nullcontext(Here(place=place, device=device))
+    from inference.ray import units_on_ray
+
+    return units_on_ray(cluster, place=place)
 
 
-def _say_columns(ensemble: LoadedEnsemble, images: Sequence[NewImage]) -> None:
-    """Say which further columns the heads take and no image has."""
-    lacking = [c for c in ensemble.columns if not any(image.cells.get(c) for image in images)]
-    if lacking:
-        say(f"note: no image has {first_few(lacking)}, which the heads take: seen as missing")
+def _request(
+    engine: UnitEngine, place: EnsemblePlace, images: ImageList, **options: Any
+) -> dict[str, Any]:
+    """All that decides the bytes of a table, by what it is called in a message."""
+    versions = provenance()["packages"]
+    if options["form"] == "parquet":
+        import pyarrow as pa
+
+        versions = {**versions, "pyarrow": pa.__version__}
+    return {
+        "images": {"n": len(images), "digest": images.digest()},
+        "ensemble": place.identity(),
+        **{f"--{name.replace('form', 'format')}": value for name, value in options.items()},
+        "device": engine.device.partition(":")[0],
+        "version": {"layout": _LAYOUT, **versions},
+    }
+
+
+def _to_file(
+    units: UnitFolder,
+    engine: UnitEngine,
+    images: ImageList,
+    work: UnitWork,
+    target: TableTarget,
+    edition: int | None,
+) -> UnitReport:
+    """The report of all units, which are joined by one process."""
+    if units.n_before:
+        say(f"{units.n_before:,} of {len(images):,} images were there already; going on")
+    with progress("deciding", total=len(images), unit="images", done=units.n_before) as bar:
+        engine.finish(units, images, work=work, target=target, bar=bar)
+    report = units.reports()
+    if not report.n_decided:
+        units.end()
+        raise _none_read(report)
+    with units.joining() as mine:
+        if n_others := len(images) - units.n_before - units.n_of(units.mine):
+            own = units.n_of(units.mine)
+            say(f"{own:,} images done here, {n_others:,} by other processes", each=True)
+        if mine:
+            target.join(units, skipped=report.skipped, edition=edition or report.edition)
+            _say_report(report)
+            if report.skipped:
+                say(f"not read: all of them in {target.skipped}", each=True)
+    return report
+
+
+@dataclass
+class Here:
+    """An engine that does units in this process, each once nobody else is at it.
+
+    Attributes:
+        place: of the ensemble, which is read when the first unit is begun.
+        device: where its networks run; `auto` is settled at once.
+    """
+
+    place: EnsemblePlace
+    device: str
+
+    def __post_init__(self) -> None:
+        self.device = find_device(self.device)
+
+    @property
+    def threads(self) -> int:
+        """As torch found it best."""
+        return torch.get_num_threads()
+
+    def read(self, images: ImageList) -> LoadedEnsemble:
+        """The ensemble; refused where a guess will be needed that cannot be made."""
+        ensemble = self.place.read(self.device)
+        if ensemble.guess and any(not may_have_header(path) for path in images.unknown()):
+            ensemble.guess.require()  # before anything is done
+        return ensemble
+
+    def finish(
+        self, units: UnitFolder, images: ImageList, *, work: UnitWork, target: TableTarget, bar: Bar
+    ) -> None:
+        """See `UnitEngine`."""
+        ensemble: LoadedEnsemble | None = None
+        waits = False
+        while units.left:
+            numbers = units.claimable()
+            for first in numbers:
+                if ensemble is None:
+                    if units.threads != self.threads:
+                        say(f"with {units.threads} threads, as it was begun")
+                        compute_with(units.threads)
+                    ensemble = self.read(images)
+                pairs = ((n, images[units.sizes.images_of(n)]) for n in chain([first], numbers))
+                for number, rows, report in work.done(ensemble, pairs, advance=bar):
+                    units.finish(number, rows, report=report)
+                    target.put_part(units, number)
+            bar(units.look())
+            if units.left:
+                if not waits:
+                    say("all that is left is being done by other processes; waiting", each=True)
+                waits = True
+                units.wait()
+
+
+def _to_stdout(here: Here, images: ImageList, work: UnitWork, sizes: UnitSizes) -> UnitReport:
+    """The table block by block."""
+    ensemble = here.read(images)
+    reports: list[UnitReport] = []
+    pairs = ((n, images[sizes.images_of(n)]) for n in range(sizes.n_units(len(images))))
+    with progress("deciding", total=len(images), unit="images") as bar:
+        try:
+            head = head_of(work.form)
+            for _, found in work.decided(ensemble, pairs):
+                if isinstance(found, DecidedBlock):
+                    sys.stdout.write(head + text_of(found, form=work.form, top=work.top))
+                    sys.stdout.flush()
+                    head = ""
+                    bar(len(found.images))
+                else:
+                    reports.append(found)
+                    bar(len(found.skipped))
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return joined_reports(reports)
+    report = joined_reports(reports)
+    if not report.n_decided:
+        raise _none_read(report)
+    _say_report(report)
+    return report
+
+
+def _none_read(report: UnitReport) -> CorpusError:
+    first = first_few(reason for _, reason in report.skipped[:1])
+    return CorpusError(f"none of {report.n_images:,} images could be read, first {first}")
+
+
+def _say_report(report: UnitReport) -> None:
+    """The summary, which one process tells of all."""
+    for text in notes_of(report):
+        say(f"note: {text}", each=True)
+    ways = ", ".join(f"{way} {n:,}" for way, n in report.ways.items())
+    images = "image" if report.n_decided == 1 else "images"
+    say(f"decided: {report.n_decided:,} {images}; category: {ways}", each=True)
+    for _, reason in report.skipped[:_SHOWN]:
+        say(f"not read: {reason}", each=True)
+    if n := len(report.skipped):
+        more = f", {n - _SHOWN:,} of them not listed" if n > _SHOWN else ""
+        say(f"not read: {n:,} of {report.n_images:,} images{more}", each=True)
+
+
+def notes_of(report: UnitReport) -> Iterator[str]:
+    """What was strange of the images, in words."""
+    yield from report.notes
+    if lacking := [name for name in report.wanted if name not in report.columns]:
+        yield f"no image has {first_few(lacking)}, which the heads take: seen as missing"
+    if report.n_headers and not report.notes:
+        text = f"DICOM: {report.n_headers:,} headers read"
+        if report.unread:
+            text += f", {len(report.unread):,} cannot be: {first_few(report.unread)}"
+        yield text

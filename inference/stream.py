@@ -24,6 +24,10 @@ N_AT_ONCE = 128
 """Images of a block: at 224 and 320 pixels 58 MB, twice while the next one is decoded."""
 
 
+N_OF_UNIT = 1000
+"""Images of a unit: no block has images of two, so that a unit is the same bits whoever does it."""
+
+
 @dataclass(kw_only=True)
 class Skipped:
     """Images that could not be decoded, and why.
@@ -45,6 +49,21 @@ class DecidedBlock:
     decisions: Decisions
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unit:
+    """Images that are done by one process, in blocks of their own.
+
+    Attributes:
+        number: of the unit.
+        images: of distinct ids, also among units.
+        skipped: is told of those that cannot be decoded.
+    """
+
+    number: int
+    images: Sequence[NewImage]
+    skipped: Skipped = field(default_factory=Skipped)
+
+
 def decide_images(
     ensemble: LoadedEnsemble,
     images: Iterable[NewImage],
@@ -55,7 +74,8 @@ def decide_images(
     """Decisions of the images, in their order, a block at a time.
 
     While a block is decided the next one is decoded. Images that cannot be decoded are left out;
-    what is said of the others is the same bits without them.
+    what is said of the others is the same bits without them, but for the rounding of products of
+    matrices in blocks that are filled otherwise, at most until the next unit begins.
 
     Args:
         ensemble: that decides.
@@ -63,29 +83,56 @@ def decide_images(
         skipped: is told of what was left out.
         n_at_once: images of a block.
     """
-    skipped = Skipped() if skipped is None else skipped
-    coming, ahead = iter(images), deque[tuple[NewImage, Future[Pixels | ImageError]]]()
+    told = Skipped() if skipped is None else skipped
+    coming = iter(images)
+    parts = iter(lambda: list(islice(coming, N_OF_UNIT)), [])
+    units = (Unit(number=n, images=part, skipped=told) for n, part in enumerate(parts))
+    for _, block in decide_units(ensemble, units, n_at_once=n_at_once):
+        if block is not None:
+            yield block
+
+
+def decide_units(
+    ensemble: LoadedEnsemble, units: Iterable[Unit], *, n_at_once: int = N_AT_ONCE
+) -> Iterator[tuple[Unit, DecidedBlock | None]]:
+    """Decisions of units in their order, a block at a time; None where a unit ends.
+
+    While a block is decided the next one is decoded, of the next unit as well: a unit is taken as
+    soon as all images of the one before are being decoded.
+
+    Args:
+        ensemble: that decides.
+        units: with distinct ids.
+        n_at_once: images of a block.
+    """
+    coming = ((unit, image) for unit in units for image in (*unit.images, None))
+    ahead = deque[tuple[Unit, NewImage | None, Future[Pixels | ImageError] | None]]()
     readable: list[NewImage] = []
     pixels: list[Pixels] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         while True:
-            for image in islice(coming, 2 * n_at_once - len(ahead) - len(readable)):
-                ahead.append((image, pool.submit(_tried, ensemble, image)))
+            for unit, image in islice(coming, 2 * n_at_once - len(ahead) - len(readable)):
+                job = None if image is None else pool.submit(_tried, ensemble, image)
+                ahead.append((unit, image, job))
             if not ahead:
                 break
-            image, tried = ahead.popleft()
-            found = tried.result()
-            if isinstance(found, ImageError):
-                skipped.reasons[str(image.path)] = str(found)
-                continue
-            readable.append(image)
-            pixels.append(found)
-            skipped.n_decided += 1
-            if len(readable) == n_at_once:
-                yield decide_block(ensemble, readable, pixels=pixels)
+            unit, image, tried = ahead.popleft()
+            if image is not None and tried is not None:
+                found = tried.result()
+                if isinstance(found, ImageError):
+                    unit.skipped.reasons[str(image.path)] = str(found)
+                    continue
+                readable.append(image)
+                pixels.append(found)
+                unit.skipped.n_decided += 1
+            if readable and (image is None or len(readable) == n_at_once):
+                yield unit, decide_block(ensemble, readable, pixels=pixels)
                 readable, pixels = [], []
-    if readable:
-        yield decide_block(ensemble, readable, pixels=pixels)
+            if image is None:
+                yield unit, None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def decide_block(

@@ -1,20 +1,20 @@
-"""Decisions as tables: csv, one JSON object an image, parquet, and the task's submissions."""
+"""Decisions as tables: csv, one JSON object an image, parquet, and the task's submissions.
+
+A table is made of the tables of units, which are joined when they are whole: see `inference.join`.
+"""
 
 import csv
+import io
 import json
 import math
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any
 
 import numpy as np
 
 from core.editions import rules_of
 from core.errors import ConfigError
-from core.labels import Concepts
-from ensembles.submission.write import write_submission
 from inference.images import GUESSED
 from inference.stream import DecidedBlock
 
@@ -27,77 +27,26 @@ COLUMNS = (
 """Of csv and parquet: a row a concept; an image without any has one row with an empty CUI."""
 
 
-class Writer(Protocol):
-    """Takes decisions block by block."""
-
-    def take(self, block: DecidedBlock) -> None:
-        """Write the decisions of a block."""
-
-    def end(self) -> None:
-        """Nothing more will come."""
-
-
-@contextmanager
-def writing(out: Path | None, *, form: str, top: int, edition: int) -> Iterator[Writer]:
-    """A writer for the length of a block of code.
-
-    A file is written under a temporary name and renamed when all is in it.
+def check_format(form: str, *, out: Path | None, edition: int | None) -> None:
+    """Refuse what cannot be written.
 
     Args:
-        out: the file; None for stdout.
         form: one of `FORMATS`.
-        top: candidates of an image beside what was decided; none in a submission.
-        edition: year of a submission's format.
+        out: the file; None for stdout.
+        edition: year of a submission's format; None for that of the corpus.
 
     Raises:
-        ConfigError: no such format, one that needs a file has none, the file cannot be written, or
+        ConfigError: no such format, one that needs a file has none, there is no such edition, or
             parquet is not installed.
     """
     if form not in FORMATS:
         raise ConfigError(f"--format {form}: expected one of {', '.join(FORMATS)}")
     if out is None and form in ("parquet", "submission"):
         raise ConfigError(f"--format {form}: name the file with --out")
-    if out is not None:
-        _try_to_write(out)
-    if form == "submission":
-        assert out is not None
-        to_submit = _Submission(out, edition)
-        yield to_submit
-        to_submit.end()
-        return
-    draft = None if out is None else out.with_name(f".{out.name}.tmp")
-    try:
-        if form == "parquet":
-            assert draft is not None
-            table: Writer = _Parquet(draft, top)
-            yield table
-            table.end()
-        else:
-            kind = _Csv if form == "csv" else _Jsonl
-            if draft is None:
-                yield kind(sys.stdout, top)
-            else:
-                with draft.open("w", encoding="utf-8", newline="") as file:
-                    yield kind(file, top)
-        if draft is not None and out is not None:
-            draft.replace(out)
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
-
-
-def _try_to_write(out: Path) -> None:
-    """Make the folder of a file, and refuse what cannot become one before anything is decided."""
-    if out.is_dir():
-        raise ConfigError(f"--out {out}: is a folder; name a file in it")
-    draft = out.with_name(f".{out.name}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft.touch()
-        draft.unlink()
-    except OSError as error:
-        reason = (error.strerror or "no reason given").lower()
-        raise ConfigError(f"--out {out}: cannot be written ({reason})") from None
+    if form == "parquet":
+        parquet_schema()
+    if form == "submission" and edition is not None:
+        rules_of(edition)
 
 
 def objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
@@ -138,18 +87,32 @@ def rows(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
             yield {name: whole[name] for name in COLUMNS}
 
 
-class _Csv:
-    def __init__(self, file: TextIO, top: int) -> None:
-        self.top = top
-        self.writer = csv.writer(file, lineterminator="\n")
-        self.writer.writerow(COLUMNS)
+def head_of(form: str) -> str:
+    """What a table of text begins with."""
+    return ",".join(COLUMNS) + "\n" if form == "csv" else ""
 
-    def take(self, block: DecidedBlock) -> None:
-        for row in rows(block, top=self.top):
-            self.writer.writerow([_cell(value) for value in row.values()])
 
-    def end(self) -> None:
-        pass
+def text_of(block: DecidedBlock, *, form: str, top: int) -> str:
+    """The lines of a block in a table of text; of a submission an object an image.
+
+    Args:
+        block: the decisions.
+        form: csv, jsonl or submission.
+        top: candidates of an image beside what was decided; none in a submission.
+    """
+    if form == "csv":
+        file = io.StringIO()
+        lines = csv.writer(file, lineterminator="\n")
+        for row in rows(block, top=top):
+            lines.writerow([_cell(value) for value in row.values()])
+        return file.getvalue()
+    if form == "jsonl":
+        found: Iterator[Any] = objects(block, top=top)
+    else:
+        decisions = block.decisions
+        sets = decisions.labels.decode(decisions.decided)
+        found = zip(decisions.image_ids, sets, strict=True)
+    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in found)
 
 
 def _cell(value: Any) -> str:
@@ -160,55 +123,49 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-class _Jsonl:
-    def __init__(self, file: TextIO, top: int) -> None:
-        self.top, self.file = top, file
+class UnitTable:
+    """The table of a unit: text without its head, or a parquet file of its own."""
 
-    def take(self, block: DecidedBlock) -> None:
-        for image in objects(block, top=self.top):
-            print(json.dumps(image, ensure_ascii=False), file=self.file)
-
-    def end(self) -> None:
-        pass
-
-
-class _Parquet:
-    def __init__(self, path: Path, top: int) -> None:
-        try:
-            import pyarrow as pa
+    def __init__(self, *, form: str, top: int) -> None:
+        """Begin one; see `text_of`."""
+        self.form, self.top = form, top
+        self._file = io.BytesIO()
+        self._parquet: Any = None
+        if form == "parquet":
             import pyarrow.parquet as pq
-        except ModuleNotFoundError:
-            raise ConfigError(
-                "--format parquet: run `pip install 'radfuse[parquet]'` first"
-            ) from None
-        kinds = {"probability": pa.float64(), "decided": pa.bool_(), "expected_f1": pa.float64()}
-        kinds["nearest"] = pa.float64()
-        self.top, self.table = top, pa.Table
-        self.schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-        self.writer = pq.ParquetWriter(path, self.schema)
+
+            self._parquet = pq.ParquetWriter(self._file, parquet_schema())
 
     def take(self, block: DecidedBlock) -> None:
+        """Add the decisions of a block."""
+        if self._parquet is None:
+            text = text_of(block, form=self.form, top=self.top)
+            self._file.write(text.encode())
+            return
+        import pyarrow as pa
+
         some = list(rows(block, top=self.top))
-        self.writer.write_table(self.table.from_pylist(some, schema=self.schema))
+        self._parquet.write_table(pa.Table.from_pylist(some, schema=parquet_schema()))
 
-    def end(self) -> None:
-        self.writer.close()
+    def end(self) -> bytes:
+        """All of it; nothing more will come."""
+        if self._parquet is not None:
+            self._parquet.close()
+        return self._file.getvalue()
 
 
-class _Submission:
-    """Ids and sets alone are kept until all are there: the format is checked as a whole."""
+def parquet_schema() -> Any:
+    """Columns of a parquet file, as `pyarrow.schema`.
 
-    def __init__(self, path: Path, edition: int) -> None:
-        rules_of(edition)
-        self.path, self.edition = path, edition
-        self.ids: list[str] = []
-        self.sets: list[Concepts] = []
-
-    def take(self, block: DecidedBlock) -> None:
-        self.ids += block.decisions.image_ids
-        self.sets += block.decisions.labels.decode(block.decisions.decided)
-
-    def end(self) -> None:
-        write_submission(
-            self.path, image_ids=self.ids, concept_sets=self.sets, edition=self.edition
-        )
+    Raises:
+        ConfigError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise ConfigError("--format parquet: run `pip install 'radfuse[parquet]'` first") from None
+    kinds = {name: pa.string() for name in COLUMNS}
+    kinds |= dict.fromkeys(("probability", "expected_f1", "nearest"), pa.float64())
+    kinds["decided"] = pa.bool_()
+    return pa.schema(list(kinds.items()))

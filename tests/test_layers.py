@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import radfuse
+
 ROOT = Path(__file__).parents[1]
 
 ALLOWED: dict[str, set[str]] = {
@@ -34,7 +36,9 @@ EXCEPTIONS: dict[str, set[str]] = {
 
 NO_TORCH = ("core", "ensembles", "reports")
 
-OURS = {*ALLOWED, "cli", "benchmarks", "tests"}
+OURS = {*ALLOWED, "cli", "radfuse", "benchmarks", "tests"}
+
+FRONTS = (ROOT / "cli.py", ROOT / "radfuse.py")
 
 MODULES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 
@@ -116,7 +120,7 @@ def test_core_ensembles_and_reports_never_import_torch(path: Path) -> None:
         assert not tops & {"torch", "torchvision", "timm"}
 
 
-@pytest.mark.parametrize("path", [*MODULES, ROOT / "cli.py"], ids=name_of)
+@pytest.mark.parametrize("path", [*MODULES, *FRONTS], ids=name_of)
 def test_a_module_is_short_and_says_what_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES
@@ -128,7 +132,7 @@ def test_a_module_is_named_after_what_it_knows(path: Path) -> None:
     assert path.stem not in {"utils", "util", "helpers", "misc", "common"}
 
 
-@pytest.mark.parametrize("path", [*MODULES, ROOT / "cli.py"], ids=name_of)
+@pytest.mark.parametrize("path", [*MODULES, *FRONTS], ids=name_of)
 def test_a_public_function_takes_two_arguments_by_position_and_the_rest_by_name(path: Path) -> None:
     for node, names in functions(parse(path)) if path.parent != COMMANDS else ():
         if node.name not in NAMED_BY_TORCH and not decorators(node) & DECORATED:
@@ -150,7 +154,7 @@ def test_a_folder_holds_few_modules() -> None:
 
 def test_a_small_module_has_more_than_one_importer() -> None:
     importers: dict[str, set[str]] = {}
-    for path in [*MODULES, ROOT / "cli.py"]:
+    for path in [*MODULES, *FRONTS]:
         for name in imports(parse(path)):
             importers.setdefault(name, set()).add(name_of(path))
     for path in MODULES:
@@ -183,9 +187,23 @@ def test_what_help_needs_is_itself_light() -> None:
     assert not list(imports(parse(ROOT / "core" / "__init__.py")))
 
 
+def test_importing_radfuse_imports_only_what_is_light() -> None:
+    body = parse(ROOT / "radfuse.py").body
+    found = {name for node in body if isinstance(node, ast.Import | ast.ImportFrom)
+             for name in imports(node)}  # fmt: skip
+    assert {name for name in found if name not in sys.stdlib_module_names} == {"core.errors"}
+
+
+def test_there_is_one_version() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["version"] == radfuse.__version__
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {radfuse.__version__}\n" in cited
+
+
 def test_every_package_is_installed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     homes = {path.parent.relative_to(ROOT) for path in MODULES if path.name == "__init__.py"}
-    installed = {"radfuse", "radfuse.scripts", *(".".join(("radfuse", *h.parts)) for h in homes)}
+    installed = {"radfuse", *(".".join(("radfuse", *h.parts)) for h in homes)}
     assert set(settings["tool"]["setuptools"]["packages"]) == installed
     assert {path.parent.relative_to(ROOT) for path in MODULES} == homes

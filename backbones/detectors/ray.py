@@ -25,7 +25,7 @@ from core.storage.folders import is_complete, read_meta
 from training.members import MemberPlan
 
 _PACKAGES = ("core", "corpus", "training", "backbones")
-"""What a job imports of ours; the nodes get it from here."""
+"""What a job imports of ours, in a checkout; the nodes get it from here."""
 
 _OBJECT_STORE = 100 * 2**20  # bytes; jobs meet on disk and send nothing
 _KNOCK_S = 10.0
@@ -57,8 +57,12 @@ class Cluster:
 
 
 @contextmanager
-def connected(cluster: Cluster) -> Iterator[Any]:
+def connected(cluster: Cluster, *, packages: Sequence[str] = _PACKAGES) -> Iterator[Any]:
     """Ray, connected to the cluster for the length of a block.
+
+    Args:
+        cluster: where.
+        packages: of ours that jobs import.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers at the address.
@@ -66,13 +70,11 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     ray = _import_ray()
     _knock(cluster.address)
     here: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
-    root = Path(__file__).parents[2]
-    modules = [str(root / name) for name in _PACKAGES]
     try:
         with _own_sigterm():
             ray.init(
                 address=cluster.address or "local",
-                runtime_env={"py_modules": modules, "excludes": ["__pycache__"]},
+                runtime_env={"py_modules": _code(packages), "excludes": ["__pycache__"]},
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **({} if cluster.address else here),
@@ -84,6 +86,14 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _code(packages: Sequence[str]) -> list[str]:
+    """Folders that the nodes put on their path, each as the package that it is here."""
+    root = Path(__file__).parents[2]
+    if __name__.startswith("radfuse."):  # installed, all of it is one package
+        return [str(root)]
+    return [str(root / name) for name in packages]
 
 
 @contextmanager
@@ -295,11 +305,11 @@ class _Fleet:
             node = self.ray.get(done)
         except errors.RayTaskError as error:
             self.failures[home] += 1
-            _failed(name, error.cause, error, n_times=self.failures[home])
+            failed(name, error.cause, error=error, n_times=self.failures[home])
             return False
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
             self.losses[home] += 1
-            _lost(name, type(error).__name__, n_times=self.losses[home])
+            lost(name, type(error).__name__, n_times=self.losses[home])
             return False
         _await(home)
         meta = read_meta(home)
@@ -317,8 +327,20 @@ class _Fleet:
         self.ray.wait(list(self.running), num_returns=len(self.running), timeout=_GRACE_S)
 
 
-def _failed(name: str, cause: Exception, error: Exception, *, n_times: int) -> None:
-    """Raise what cannot be mended by trying again, or not any more."""
+def failed(name: str, cause: Exception, *, error: Exception, n_times: int) -> None:
+    """Raise what cannot be mended by trying again, or not any more; else say so.
+
+    Args:
+        name: of the job.
+        cause: what was raised in it.
+        error: what Ray raised for that.
+        n_times: failures of the job so far.
+
+    Raises:
+        ConceptError: the cause, which is for the user to mend.
+        OSError: the cause, again and again.
+        RuntimeError: it failed again and again.
+    """
     if isinstance(cause, ConceptError):
         raise cause
     where = " ".join((name, *getattr(cause, "__notes__", ())))
@@ -332,7 +354,17 @@ def _failed(name: str, cause: Exception, error: Exception, *, n_times: int) -> N
     say(f"{where}: failed ({type(cause).__name__}: {cause}); trying again")
 
 
-def _lost(name: str, reason: str, *, n_times: int) -> None:
+def lost(name: str, reason: str, *, n_times: int) -> None:
+    """Say that a job is done elsewhere, whose process or node is gone.
+
+    Args:
+        name: of the job.
+        reason: name of Ray's error.
+        n_times: losses of the job so far.
+
+    Raises:
+        ConceptError: it was lost again and again.
+    """
     if n_times > MAX_LOSSES:
         raise ConceptError(
             f"{name}: its process was lost {n_times} times, last by {reason}; see that the nodes"

@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from io import BytesIO
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from core.categories import UNKNOWN, Category
 from core.errors import first_few
-from core.progress import progress
+from core.progress import Bar, progress
 from corpus.dicom.datasets import NEEDS, broken, can_read, open_header
 from corpus.dicom.files import ENDINGS, HEAD, PICTURE_ENDINGS, first_bytes, is_dicom
 from corpus.readers.annotations import Annotations
@@ -75,10 +76,12 @@ class Headers:
     Attributes:
         annotations: a row an image with a header that could be read.
         notes: how many they are, and what was strange.
+        unread: ids of images whose header cannot be read.
     """
 
     annotations: Annotations
     notes: tuple[Note, ...]
+    unread: tuple[str, ...] = ()
 
     def contradictions(self, images: Iterable[tuple[str, str]]) -> list[Note]:
         """A note on images that folders or tables give another category than their header does.
@@ -104,16 +107,21 @@ class _Header:
     identities: tuple[str, ...]
 
 
-def read_headers(images: Sequence[FoundImage]) -> Headers | None:
+def read_headers(images: Sequence[FoundImage], *, shown: bool = True) -> Headers | None:
     """The headers of those images that are DICOM; None where none is.
 
     Files that a picture's name says not to be DICOM are not opened, but for three of each folder
     and ending; where one of these is DICOM, all are looked at. A header takes half a millisecond.
+
+    Args:
+        images: of distinct ids.
+        shown: whether a bar shows how far it got.
     """
     places = _to_look_at(images)
     headers: dict[str, _Header] = {}
-    found, unread = [], []
-    with progress("reading DICOM headers", total=len(places), unit="files") as advance:
+    found, unread = list[str](), list[str]()
+    bar = progress("reading DICOM headers", total=len(places), unit="files")
+    with bar if shown else nullcontext(Bar()) as advance:
         for image, start in _starts(places):
             advance(1)
             if not is_dicom(start):
@@ -131,7 +139,8 @@ def read_headers(images: Sequence[FoundImage]) -> Headers | None:
     if not can_read():
         text = f"{count(len(found), 'DICOM file')} not read: {NEEDS}"
         nothing = Annotations(path=Path("DICOM headers"), columns=(), rows={})
-        return Headers(annotations=nothing, notes=(Note(text, grave=True),))
+        note = Note(text, grave=True)
+        return Headers(annotations=nothing, notes=(note,), unread=tuple(found))
     groups, notes = _groups(headers, is_all=len(headers) == len(images))
     rows = {i: {**header.row, "group": groups.get(i, "")} for i, header in headers.items()}
     columns = tuple(c for c in COLUMNS if any(row[c] for row in rows.values()))
@@ -144,7 +153,7 @@ def read_headers(images: Sequence[FoundImage]) -> Headers | None:
     if unread:
         text += f"; {count(len(unread), 'header')} cannot be read: {first_few(unread)}"
     said = Annotations(path=Path("DICOM headers"), columns=columns, rows=rows)
-    return Headers(annotations=said, notes=(Note(text), *notes))
+    return Headers(annotations=said, notes=(Note(text), *notes), unread=tuple(unread))
 
 
 def _to_look_at(images: Sequence[FoundImage]) -> list[FoundImage]:

@@ -6,9 +6,7 @@ others it is remarked what was done to show them.
 
 import ctypes
 import re
-import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -17,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter, UnidentifiedImageError, _imaging
+from PIL import Image, UnidentifiedImageError, _imaging
 from PIL.TiffImagePlugin import TiffImageFile
 
 from core.errors import ImageError
@@ -27,6 +25,7 @@ from corpus.dicom.datasets import open_dataset
 from corpus.dicom.files import is_dicom
 from corpus.dicom.pixels import read_pixels
 from corpus.images.deep import DeepImage, deep_kind, read_deep, read_unknown, refuse_huge
+from corpus.images.pillow import BROKEN, EVEN, opaque, orientation_of, over, upright
 from corpus.images.scale import bilinear
 from corpus.images.window import between, window
 
@@ -35,16 +34,7 @@ Resample = Literal["bilinear", "nearest"]
 
 _MOST_PIXELS = 400_000_000  # 400 MB of grey levels, and as much again while they are scaled
 
-_BROKEN = (
-    OSError, SyntaxError, ValueError, RuntimeError, LookupError, ArithmeticError, EOFError,
-    TypeError, AttributeError, MemoryError, struct.error, zlib.error,
-)  # fmt: skip
-"""What decoders raise on broken files."""
-
 _NEVER_DICOM = (b"\xff\xd8\xff", b"\x89PNG")  # nearly all images; the rest is looked at closely
-
-_TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
-"""Where Pillow finds the orientation."""
 
 _NAMED = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".tif": "TIFF",
@@ -69,12 +59,6 @@ _PILLOW = re.compile(r"PIL\b")
 _SINGLE, _EVEN_ALL_OVER = "a single pixel", "one colour all over"
 _MISNAMED = " by its content, whatever its name says"
 MISNAMED_DICOM = f"DICOM{_MISNAMED}"
-
-_FAINT = 64  # grey levels between a colour and a background on which it can hardly be seen
-_EVEN = 8  # grey levels within which a picture has one colour
-
-_SCATTERED = 0.4  # of the ends that dots have in their rows where none touches another
-_LEVELS = {"black": 0, "white": 255}
 
 
 @dataclass(frozen=True)
@@ -104,12 +88,37 @@ def decode(path: Path, *, size: int, resample: Resample, decoding: Decoding = US
     """
     draft = None if resample == "nearest" else size  # lets the JPEG decoder scale down first
     picture = read_picture(path, draft=draft, decoding=decoding)
-    if resample == "nearest":
-        nearest = Image.fromarray(picture.pixels).resize((size, size), Image.Resampling.NEAREST)
-        square = np.asarray(nearest.convert("RGB"))
-    else:
-        square = bilinear(picture.pixels, size)
+    square = to_square(picture.pixels, size=size, resample=resample)
     return Decoded(square, picture.kind, (*picture.remarks, *_of_whole(picture.pixels, square)))
+
+
+def to_square(pixels: Pixels, *, size: int, resample: Resample) -> Pixels:
+    """Pixels (H, W) or (H, W, 3) scaled to (size, size, 3)."""
+    if resample == "nearest":
+        nearest = Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
+        return np.asarray(nearest.convert("RGB"))
+    return bilinear(pixels, size)
+
+
+def pixels_of(image: Image.Image, *, decoding: Decoding = USUAL) -> Pixels:
+    """An image that Pillow holds, as its file would be read: (H, W) or (H, W, 3), upright.
+
+    Of several frames it is the one that Pillow stands at. A JPEG is decoded in full, where its file
+    is scaled down on the way if the square is much smaller.
+
+    Raises:
+        ImageError: it cannot be decoded, or is huge; no name is in the text.
+    """
+    _silence()
+    try:
+        refuse_huge(image.size, _MOST_PIXELS)
+        image.load()
+        pixels, _ = opaque(image, decoding.background)
+        return upright(pixels, orientation_of(image))
+    except ImageError:
+        raise
+    except BROKEN as error:
+        raise ImageError(f"cannot be decoded ({_reason(error)})") from None
 
 
 def read_picture(path: Path, *, draft: int | None = None, decoding: Decoding = USUAL) -> Decoded:
@@ -133,7 +142,7 @@ def read_picture(path: Path, *, draft: int | None = None, decoding: Decoding = U
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image") from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(f"{path}: cannot be decoded ({_reason(error)})") from None
     found, promised = picture.kind.split(" ", 1)[0], _NAMED.get(path.suffix.lower())
     if promised and found != promised and (found, promised) != ("MPO", "JPEG"):
@@ -197,14 +206,14 @@ def _read(content: bytes, *, draft: int | None, decoding: Decoding) -> Decoded:
             image.draft("RGB", (draft, draft))
         remarks = _to_frame(image, page)
         kind = _kind(image, content)
-        orientation = _orientation(image) if image.format == "TIFF" else 1  # Pillow will turn it
+        orientation = orientation_of(image) if image.format == "TIFF" else 1  # Pillow will turn it
         image.load()
         if orientation == 1:
-            orientation = _orientation(image)
-            pixels, further = _opaque(image, decoding.background)
-            pixels = _upright(pixels, orientation)
+            orientation = orientation_of(image)
+            pixels, further = opaque(image, decoding.background)
+            pixels = upright(pixels, orientation)
         else:
-            pixels, further = _opaque(image, decoding.background)
+            pixels, further = opaque(image, decoding.background)
     turned = _turn_remarks(orientation)
     return Decoded(pixels, kind, (*remarks, *turned, *further))
 
@@ -235,7 +244,7 @@ def kind_of(path: Path) -> str:
         return "damaged"
     except FileNotFoundError:
         return "missing"
-    except _BROKEN:  # of them is what Pillow does not know
+    except BROKEN:  # of them is what Pillow does not know
         return "unknown"
 
 
@@ -268,90 +277,8 @@ def _frame_remark(frame: Frame, n_frames: int) -> str:
     return f"{frame} page or frame of several (of {n_frames})"
 
 
-def _orientation(image: Image.Image) -> int:
-    """As in EXIF, 1 for upright."""
-    if image.format != "TIFF" and not _TAGGED & image.info.keys():
-        return 1
-    try:
-        found = image.getexif().get(274, 1)
-    except _BROKEN:
-        return 1
-    return found if found in range(1, 9) else 1
-
-
 def _turn_remarks(orientation: int) -> tuple[str, ...]:
     return () if orientation == 1 else ("turned upright by the EXIF tag",)
-
-
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Pixels (H, W) or (H, W, 3), turned and mirrored as EXIF asks for."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _opaque(image: Image.Image, background: Background) -> tuple[Pixels, tuple[str, ...]]:
-    """The pixels of a loaded image, (H, W) where it is grey and (H, W, 3) where not."""
-    clear = image.info.get("transparency")
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image)
-        if not isinstance(clear, int):
-            return window(values)
-        seen = values != clear
-        pixels, remarks = window(values, used=seen)
-        on, further = _over(pixels, seen.astype(np.float32), background)
-        return on, (*remarks, *further)
-    if image.mode in ("RGBa", "La"):
-        image = image.convert(image.mode.upper())
-    if (clear is not None and image.mode not in ("RGBA", "LA")) or image.mode == "PA":
-        image = image.convert("RGBA")
-    if image.mode in ("RGBA", "LA"):
-        bands = np.asarray(image)
-        colours = bands[..., 0] if image.mode == "LA" else bands[..., :3]
-        if bands[..., -1].min() == 255:
-            return np.ascontiguousarray(colours), ()
-        return _over(colours, bands[..., -1].astype(np.float32) / np.float32(255), background)
-    if image.mode == "1" or (image.mode == "L" and image.format == "GIF"):
-        return _undithered(image.convert("L"))
-    return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), ()
-
-
-def _undithered(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
-    """The greys that scattered black and white dots stand for; any other image as it is."""
-    pixels = np.asarray(image)
-    white = pixels == 255
-    n_of_one = min(np.count_nonzero(white), np.count_nonzero(pixels == 0))
-    n_changes = np.count_nonzero(white[:, 1:] != white[:, :-1])
-    if n_changes < _SCATTERED * 2 * n_of_one or not n_changes or np.any(~white & (pixels != 0)):
-        return pixels, ()
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(1))), ("dots smoothed to greys",)
-
-
-def _over(
-    colours: Pixels, alpha: npt.NDArray[np.float32], background: Background
-) -> tuple[Pixels, tuple[str, ...]]:
-    """Colours on a background; where that would hide a picture, on the other one."""
-    if float(alpha.min()) == 1:
-        return colours, ()
-    if float(alpha.max()) == 0:
-        return colours, ("transparent everywhere: shown as if it were not",)
-    if float(alpha.min()) == float(alpha.max()):
-        return colours, ("as transparent everywhere: shown as if it were not",)
-    seen = colours[alpha > 0]
-    darkest, brightest = seen.min(axis=0), seen.max(axis=0)
-    text = f"transparent pixels put on {background}"
-    if np.all(brightest.astype(int) - darkest <= _EVEN):  # all that can be seen is in the alpha
-        level = float(np.mean(seen))
-        if abs(level - _LEVELS[background]) < _FAINT:
-            background = "white" if background == "black" else "black"
-        text = f"a picture in its transparency alone, put on {background}"
-    share = alpha if colours.ndim == 2 else alpha[..., None]
-    mixed = colours * share + _LEVELS[background] * (1 - share)
-    return np.rint(mixed).astype(np.uint8), (text,)
 
 
 def _shown(deep: DeepImage, content: bytes, frame: Frame, *, background: Background) -> Decoded:
@@ -362,15 +289,15 @@ def _shown(deep: DeepImage, content: bytes, frame: Frame, *, background: Backgro
     if _is_even(deep):
         pixels, further = between(deep.values, low=0, high=deep.most, inverted=deep.inverted), ()
     if deep.alpha is not None:
-        pixels, composed = _over(pixels, deep.alpha, background)
+        pixels, composed = over(pixels, deep.alpha, background=background)
         further = (*further, *composed)
     orientation = deep.orientation
     if any(tag in content for tag in (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")):
         with Image.open(BytesIO(content)) as header:
-            orientation = _orientation(header)
+            orientation = orientation_of(header)
     if orientation not in range(1, 9):
         orientation = 1
-    pixels = _upright(pixels, orientation)
+    pixels = upright(pixels, orientation)
     return Decoded(pixels, deep.kind, (*remarks, *_turn_remarks(orientation), *further))
 
 
@@ -379,7 +306,7 @@ def _is_even(deep: DeepImage) -> bool:
     if deep.alpha is None or np.ptp(deep.alpha) == 0:
         return False
     seen = deep.values[deep.alpha > 0].astype(np.float64)
-    return bool(np.all(np.ptp(seen, axis=0) <= _EVEN / 255 * np.abs(seen).max()))
+    return bool(np.all(np.ptp(seen, axis=0) <= EVEN / 255 * np.abs(seen).max()))
 
 
 def remark_kind(remark: str) -> str:

@@ -66,8 +66,8 @@ def name_of_image(name: str) -> str:
         >>> name_of_image("a.b.JPG"), name_of_image("1.2.840.113"), name_of_image("x")
         ('a.b', '1.2.840.113', 'x')
     """
-    path = Path(name)
-    return path.stem if path.suffix.lower() in EXTENSIONS else name
+    stem, dot, ending = name.rpartition(".")
+    return stem if stem and (dot + ending).lower() in EXTENSIONS else name
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """A whole small ensemble that the tests of this room share; they leave it as it was."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,9 @@ from fusion.config import FuseConfig
 from fusion.fuse import fuse
 from inference.bundle.bundle import write_bundle
 from inference.images import NewImage
+from inference.place import EnsemblePlace
+from inference.predict import predict_places
+from inference.units import UnitSizes
 from tests.conftest import save_prepared
 from training.devices.compute import Compute
 
@@ -66,3 +71,46 @@ def test_images(corpus: Corpus) -> list[NewImage]:
 
 
 test_images.__test__ = False  # type: ignore[attr-defined]
+
+
+SMALL = UnitSizes(unit=4, part=3)
+
+N = 50
+
+Predict = Callable[..., bool]
+
+
+@pytest.fixture(scope="session")
+def scans(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 images in folders called by their category; the tenth and the last are broken."""
+    home = tmp_path_factory.mktemp("scans")
+    paths = [Path(path) for path in corpus.table.paths]
+    for number in range(N):
+        path = home / corpus.table.categories[number] / f"scan_{number:02d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        if number in (9, N - 1):
+            path.write_bytes(b"no image")
+        else:
+            path.symlink_to(paths[number])
+    return home
+
+
+@pytest.fixture(scope="session")
+def predict(whole: Workspace, scans: Path) -> Predict:
+    """`predict` on the images."""
+
+    def run(out: Path | None, **options: Any) -> bool:
+        asked: dict[str, Any] = {"form": "csv", "top": 2, "edition": None, "device": "cpu"}
+        asked |= {"category": None, "sizes": SMALL, **options}
+        torch.set_num_threads(1)
+        return predict_places([str(scans)], EnsemblePlace(workspace=whole.root), out=out, **asked)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(predict: Predict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process writes that nobody disturbs."""
+    out = tmp_path_factory.mktemp("undisturbed") / "decided.csv"
+    assert predict(out)
+    return out
