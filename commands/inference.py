@@ -34,6 +34,9 @@ def predict(
 
     Ends with 1 where any was left out.
     """
+    from inference.starting import import_timm
+
+    import_timm()  # before anything else that does
     from inference.place import EnsemblePlace
     from inference.predict import predict_places
 

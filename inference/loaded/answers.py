@@ -24,7 +24,7 @@ from fusion.retrieval.votes import Memory
 from fusion.strategies import expected_shares
 from inference.loaded.block import Answer, CategoryGuess, ImageBlock
 from training.devices.compute import Compute
-from training.heads import Standardise
+from training.heads import Standardise, weights_to_come
 from training.members import mean_probs, predict_members
 
 Floats = npt.NDArray[np.float32]
@@ -82,6 +82,7 @@ class HeadsAnswer:
         )
 
 
+@weights_to_come()
 def read_heads(
     name: str,
     states: Sequence[Mapping[str, torch.Tensor]],
@@ -138,7 +139,7 @@ class StandardisedRows:
     def of(self, features: Floats) -> Floats:
         """(m, D) features of other images, standardised likewise."""
         with torch.inference_mode():
-            scaled: Floats = self.standardise(torch.tensor(features)).numpy()
+            scaled: Floats = self.standardise(torch.from_numpy(features)).numpy()
         return scaled
 
 
