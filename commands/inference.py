@@ -34,9 +34,9 @@ def predict(
 
     Ends with 1 where any was left out.
     """
-    from inference.starting import import_timm
+    from inference.starting import start_quickly
 
-    import_timm()  # before anything else that does
+    start_quickly()
     from inference.place import EnsemblePlace
     from inference.predict import predict_places
 

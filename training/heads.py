@@ -65,7 +65,7 @@ def weights_to_come() -> Iterator[None]:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves out what `torch.nn.init` does, as Lightning's `empty_init`."""
+    """Leaves out what `torch.nn.init` does, as Lightning's `empty_init`, and all other drawing."""
 
     def __torch_function__(
         self,
@@ -74,7 +74,8 @@ class _Undrawn(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init":
+        drawn = func in (Tensor.uniform_, Tensor.normal_)
+        if drawn or getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 
