@@ -85,6 +85,9 @@ def predict(
     and several processes with the same command share the work. On several GPUs: torchrun
     --nproc-per-node N cli.py predict ...
     """
+    from inference.starting import start_quickly
+
+    start_quickly()
     from backbones.detectors.ray import cluster_of
     from inference.predict import predict_places
 

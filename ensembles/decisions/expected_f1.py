@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.stats import poisson
+from scipy.special import gammaln, pdtr, pdtrik, xlogy
 
 from core.editions import EmptyTruth
 from ensembles.compiled import compiled, in_blocks
@@ -54,10 +54,27 @@ def reciprocals(n: int, *, missed: float) -> Floats64:
     values = np.zeros(n)
     if n < 2:
         return values
-    m = np.arange(int(poisson.isf(1e-13, missed)) + 1 if missed > 0 else 1)
-    chance = poisson.pmf(m, missed)
+    chance = _poisson(missed)
+    m = np.arange(len(chance))
     values[1:] = (chance / (np.arange(1, n)[:, None] + m)).sum(axis=1)
     return values
+
+
+def _poisson(mean: float) -> Floats64:
+    """Chances of 0, 1, ... as far as all but 1e-13 of them lie.
+
+    To the last bit those of `scipy.stats.poisson`, whose import would take half a second of every
+    command that decides.
+    """
+    last = 0.0
+    if mean > 0:
+        nearly = 1.0 - 1e-13
+        last = np.ceil(pdtrik(nearly, mean))
+        before = max(last - 1.0, 0.0)
+        last = before if pdtr(before, mean) >= nearly else last
+    m = np.arange(int(last) + 1)
+    chances: Floats64 = np.exp(xlogy(m, mean) - gammaln(m + 1) - mean)
+    return chances
 
 
 def maximise(

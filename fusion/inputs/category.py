@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.linear_model import LogisticRegression
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.config import fingerprint
@@ -161,6 +160,8 @@ def _no_surer(posterior: Floats, n_of_category: npt.NDArray[np.int64]) -> Floats
 
 def _fit_head(x: Floats, column: npt.NDArray[np.integer]) -> tuple[Floats, Floats]:
     """(7, D) weights and (7,) biases of a multinomial logistic regression."""
+    from sklearn.linear_model import LogisticRegression  # 1.1 s, which asking need not wait for
+
     fitted = LogisticRegression(C=_C, max_iter=1000).fit(x, column)
     weights = np.zeros((len(CATEGORIES), x.shape[1]), dtype=np.float32)
     biases = np.full(len(CATEGORIES), -np.inf, dtype=np.float32)

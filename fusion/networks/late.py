@@ -8,21 +8,24 @@ did not learn from it: their answers to what they learnt would look surer than t
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import logit
-from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import LinearSVC
 
 from core.images import ImageTable
 from fusion.config import FuseConfig
 from fusion.inputs.gather import SPLITS, FusionInputs
 from fusion.networks.train import out_of_fold
 from fusion.result import Earlier, FusedResult, as_predictions
+
+if TYPE_CHECKING:
+    from sklearn.svm import LinearSVC
+
+# scikit-learn stands in the functions: with pandas it takes 1.1 s to import, which whoever only
+# looks for a strategy's name need not wait for.
 
 Floats = npt.NDArray[np.float32]
 
@@ -55,6 +58,7 @@ _LEAVES = 512
 
 def late_logistic(inputs: Floats, targets: csr_array, *, asked: Floats, seed: int) -> Floats:
     """A logistic regression for each concept."""
+    from sklearn.linear_model import LogisticRegression
 
     def answer(y: npt.NDArray[np.bool_]) -> Floats:
         model = LogisticRegression(C=_C_LOGISTIC, solver="liblinear", random_state=seed)
@@ -70,9 +74,12 @@ def late_svm(inputs: Floats, targets: csr_array, *, asked: Floats, seed: int) ->
     By a logistic regression on the margins that machines give to the half of the images that they
     did not learn from. Source: Platt, 1999.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
     half = np.random.default_rng(seed).permutation(len(inputs)) % 2 == 0
 
-    def machine(learnt: Floats, y: npt.NDArray[np.bool_]) -> LinearSVC:
+    def machine(learnt: Floats, y: npt.NDArray[np.bool_]) -> "LinearSVC":
         # The dual is solved in an order drawn from one generator of the whole process, which other
         # threads draw from and seed: no two runs are equal. The primal draws nothing. By itself
         # scikit-learn takes the dual where images are fewer than numbers; there the primal takes
@@ -96,6 +103,8 @@ def late_svm(inputs: Floats, targets: csr_array, *, asked: Floats, seed: int) ->
 
 def late_trees(inputs: Floats, targets: csr_array, *, asked: Floats, seed: int) -> Floats:
     """Extremely randomised trees for all concepts at once (Geurts et al., 2006)."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
     forest = ExtraTreesClassifier(
         _TREES, max_leaf_nodes=_LEAVES, min_samples_leaf=2, max_features=0.2, n_jobs=-1,
         random_state=seed,

@@ -1,6 +1,8 @@
 """Exact cosine nearest neighbours, in blocks of queries and of memory."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,9 +58,20 @@ class Neighbours:
         return Neighbours(rows=self.rows[:, :k], similarity=self.similarity[:, :k])
 
 
+class UnitRows(Sized, Protocol):
+    """A memory that gives its own unit vectors, which it may have kept from the last time."""
+
+    ndim: int
+    shape: tuple[int, int]
+
+    def unit_vectors(self, chosen: slice | Labels, device: str) -> Tensor:
+        """(M, D) some of its rows, as the function of that name gives them."""
+        ...
+
+
 def find_nearest(
     queries: Floats,
-    memory: Floats,
+    memory: Floats | UnitRows,
     *,
     k: int,
     device: str = "cpu",
@@ -77,7 +90,7 @@ def find_nearest(
 
     Args:
         queries: (Q, D); their length does not matter.
-        memory: (N, D), an array mapped from disk included.
+        memory: (N, D), an array mapped from disk included, or what gives its unit vectors.
         k: neighbours; all N where there are fewer.
         device: where similarities are computed.
         among: row numbers, ascending and distinct, that alone are searched; None for all.
@@ -102,7 +115,7 @@ def find_nearest(
         for first in range(0, n_searched, _ROWS):
             block = slice(first, min(first + _ROWS, n_searched))
             searched = block if among is None else among[block]
-            found = (whole @ unit_vectors(memory[searched], device).T)[: len(asked)]
+            found = (whole @ _unit_rows(memory, searched, device).T)[: len(asked)]
             if apart is not None:
                 own, theirs = (
                     torch.as_tensor(np.asarray(label, dtype=np.int64), device=asked.device)
@@ -127,6 +140,12 @@ def unit_vectors(vectors: Floats, device: str = "cpu") -> Tensor:
     if not torch.isfinite(length).all():
         raise ValueError("vectors to compare must be finite, and of finite length")
     return found.div_(length.clamp_min(torch.finfo(torch.float32).tiny))
+
+
+def _unit_rows(memory: Floats | UnitRows, chosen: slice | Labels, device: str) -> Tensor:
+    if isinstance(memory, np.ndarray):
+        return unit_vectors(memory[chosen], device)
+    return memory.unit_vectors(chosen, device)
 
 
 @dataclass(frozen=True)
@@ -185,7 +204,13 @@ def _entries(above: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return query, column, torch.bincount(query, minlength=len(above))
 
 
-def _check(queries: Floats, memory: Floats, *, k: int, apart: tuple[Labels, Labels] | None) -> None:
+def _check(
+    queries: Floats,
+    memory: Floats | UnitRows,
+    *,
+    k: int,
+    apart: tuple[Labels, Labels] | None,
+) -> None:
     if not len(memory):
         raise ValueError("the memory is empty: nothing to search")
     if k < 1:

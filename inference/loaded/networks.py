@@ -23,7 +23,7 @@ from corpus.images.decode import Resample
 from training.checkpoint import WEIGHTS, load_network, load_networks
 from training.devices.compute import Compute, FittingBatches
 from training.devices.speed import PLAIN, Speed
-from training.heads import Standardise, build_head
+from training.heads import Standardise, build_head, weights_to_come
 from training.members import predict_members
 from training.predict import Rows, predict
 
@@ -275,6 +275,7 @@ class LoadedDetector:
         return mean
 
 
+@weights_to_come()
 def read_detector(
     folder: Path,
     config: BackboneConfig,

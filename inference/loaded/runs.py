@@ -347,7 +347,7 @@ class Runs:
         embeddings = self.values(names)
         known = {image_id: row for row, image_id in enumerate(embeddings.image_ids)}
         numbers = np.array([known[image_id] for image_id in train.image_ids], dtype=np.intp)
-        standardise = Standardise.fitted(torch.tensor(embeddings.values[numbers]))
+        standardise = Standardise.fitted(torch.from_numpy(embeddings.values[numbers]))
         values = embeddings.values if bits == 32 else self._in_16_bits(names)
         rows = StandardisedRows(values, numbers, standardise=standardise)
         memory = Memory(

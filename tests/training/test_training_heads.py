@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from backbones.settings.config import BackboneConfig
-from training.heads import Standardise, build_head, start_at_prior
+from training.heads import Standardise, build_head, start_at_prior, weights_to_come
 
 
 def test_standardised_training_features_have_mean_0_and_deviation_1() -> None:
@@ -61,3 +61,15 @@ def test_glorot_draws_weights_within_its_bound_and_no_biases() -> None:
     bound = (6 / 150) ** 0.5
     assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound
     assert not layer.bias.any()
+
+
+def test_weights_that_are_to_come_are_not_drawn() -> None:
+    state = torch.random.get_rng_state()
+    with weights_to_come():
+        head = build_head(4, 3, config=BackboneConfig(hidden=(5,), head_init="glorot"))
+    torch.testing.assert_close(torch.random.get_rng_state(), state)
+    assert [tuple(p.shape) for p in head.parameters()] == [(5, 4), (5,), (3, 5), (3,)]
+    drawn = build_head(4, 3, config=BackboneConfig(hidden=(5,)))
+    head.load_state_dict(drawn.state_dict())
+    torch.testing.assert_close(head.state_dict(), drawn.state_dict(), rtol=0, atol=0)
+    assert not torch.equal(torch.random.get_rng_state(), state)  # outside they are

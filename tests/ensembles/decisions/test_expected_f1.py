@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import poisson
 
 from core.editions import EmptyTruth
 from ensembles.decisions.expected_f1 import Expected, maximise, reciprocals
@@ -147,3 +148,10 @@ def test_fifteen_concepts_are_decided_as_the_best_of_all_subsets() -> None:
             f1 = (mine @ sets.T) @ (2.0 * chance / (k + sizes))
             best = max(best, f1.max(initial=0.0))
     assert decide(probs).f1[0] == pytest.approx(best / (1 - chance[0]), abs=1e-9)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e-9, 1e-3, 0.2, 0.7, 1.0, 3.3, 25.0, 400.0])
+def test_chances_are_those_of_scipys_distribution_to_the_last_bit(mean: float) -> None:
+    m = np.arange(int(poisson.isf(1e-13, mean)) + 1 if mean > 0 else 1)
+    shares = poisson.pmf(m, mean) / (np.arange(1, 30)[:, None] + m)
+    np.testing.assert_array_equal(reciprocals(30, missed=mean)[1:], shares.sum(axis=1))
