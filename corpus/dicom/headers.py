@@ -94,6 +94,20 @@ class Headers:
         return [Note(f"{text} named; the named one counts: {first_few(odd)}")]
 
 
+def header_of(content: bytes) -> Mapping[str, str]:
+    """What is kept of the header of a file in memory: its category, and the cells of `COLUMNS`.
+
+    Empty where the file is not DICOM, its header cannot be read, or pydicom is missing.
+    """
+    if not is_dicom(content[:HEAD]) or not can_read():
+        return {}
+    try:
+        dataset = open_header(BytesIO(content))
+        return {} if dataset is None else _kept(dataset).row
+    except broken():
+        return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Header:
     """What is read of one file. Patient and study stay in memory until groups are named."""

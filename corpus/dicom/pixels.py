@@ -32,12 +32,15 @@ _KINDS = {
 }  # fmt: skip
 
 
-def read_pixels(content: bytes, *, frame: Frame = "middle") -> tuple[Levels, tuple[str, ...]]:
+def read_pixels(
+    content: bytes, *, frame: Frame = "middle", most_pixels: int = _LARGEST
+) -> tuple[Levels, tuple[str, ...]]:
     """One frame of a DICOM file, and in fixed words what was done to show it.
 
     Args:
         content: the whole file.
         frame: which one of several.
+        most_pixels: of a larger frame nothing is decoded; those above Pillow's limit never are.
 
     Returns:
         (H, W) or (H, W, 3), uint8, 0 to 255; and a remark for each thing done.
@@ -48,7 +51,7 @@ def read_pixels(content: bytes, *, frame: Frame = "middle") -> tuple[Levels, tup
     """
     dataset = open_dataset(content)
     try:
-        _check(dataset)
+        _check(dataset, min(most_pixels, _LARGEST))
         index, remarks = _chosen(dataset, frame)
         if _photometric(dataset) in _GREY:
             pixels, further = _grey(dataset, index)
@@ -63,7 +66,7 @@ def _photometric(dataset: "Dataset") -> str:
     return str(dataset.get("PhotometricInterpretation") or "").strip().upper()
 
 
-def _check(dataset: "FileDataset") -> None:
+def _check(dataset: "FileDataset", most_pixels: int) -> None:
     """Refuse what is no picture, or none that can be shown right."""
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         if "DirectoryRecordSequence" in dataset:
@@ -73,8 +76,8 @@ def _check(dataset: "FileDataset") -> None:
         else:
             kind = _KINDS.get(str(dataset.get("Modality")), "no picture, or cut short before it")
         raise ImageError(f"DICOM without pixels: {kind}")
-    if int(dataset.Rows) * int(dataset.Columns) > _LARGEST:
-        raise ImageError(f"a DICOM frame of more than {_LARGEST:,} pixels")
+    if int(dataset.Rows) * int(dataset.Columns) > most_pixels:
+        raise ImageError(f"a DICOM frame of more than {most_pixels:,} pixels")
     if _photometric(dataset) not in (*_GREY, *_COLOURS, _PALETTE):
         raise ImageError("DICOM with colours that are not read (photometric interpretation)")
 
