@@ -12,6 +12,7 @@ import numpy as np
 from core.errors import ImageError
 from core.runs.decoding import Frame, frame_index
 from corpus.dicom.datasets import broken, open_dataset
+from corpus.dicom.growth import refuse_grown
 from corpus.dicom.tones import Levels, Mask, Stored, Tones
 from corpus.images.window import window
 
@@ -53,6 +54,8 @@ def read_pixels(
     try:
         _check(dataset, min(most_pixels, _LARGEST))
         index, remarks = _chosen(dataset, frame)
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            _refuse_grown(dataset, index, most_pixels=min(most_pixels, _LARGEST))
         if _photometric(dataset) in _GREY:
             pixels, further = _grey(dataset, index)
         else:
@@ -80,6 +83,20 @@ def _check(dataset: "FileDataset", most_pixels: int) -> None:
         raise ImageError(f"a DICOM frame of more than {most_pixels:,} pixels")
     if _photometric(dataset) not in (*_GREY, *_COLOURS, _PALETTE):
         raise ImageError("DICOM with colours that are not read (photometric interpretation)")
+
+
+def _refuse_grown(dataset: "FileDataset", index: int, *, most_pixels: int) -> None:
+    """Refuse a compressed frame that is larger than the header says, or than may be."""
+    from pydicom.encaps import get_frame
+
+    n_frames = int(dataset.get("NumberOfFrames") or 1)
+    n_values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
+    try:
+        frame = get_frame(dataset.PixelData, index, number_of_frames=n_frames)
+        n_bytes = n_values * (int(dataset.BitsAllocated) // 8)
+    except broken():
+        return  # whoever decodes it says so
+    refuse_grown(frame, n_bytes=n_bytes, most_pixels=most_pixels)
 
 
 def _chosen(dataset: "Dataset", frame: Frame) -> tuple[int, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -104,8 +104,7 @@ def decode(path: Path, *, size: int, resample: Resample, decoding: Decoding = US
         ImageError: the file is missing, not an image, or cut short; the file is named.
     """
     draft = None if resample == "nearest" else size  # lets the JPEG decoder scale down first
-    picture = read_picture(path, draft=draft, decoding=decoding)
-    return _scaled(picture, size=size, resample=resample)
+    return _scaled(read_picture(path, draft=draft, decoding=decoding), size, resample)
 
 
 def decode_content(
@@ -131,13 +130,11 @@ def decode_content(
         ImageError: it is larger, not an image, or cut short; the name is in it.
     """
     draft = None if resample == "nearest" else size
-    picture = _named(
-        lambda: _read(content, draft=draft, decoding=decoding, most_pixels=most_pixels), named
-    )
-    return _scaled(picture, size=size, resample=resample)
+    read = partial(_read, content, draft=draft, decoding=decoding, most_pixels=most_pixels)
+    return _scaled(_named(read, named), size, resample)
 
 
-def _scaled(picture: Decoded, *, size: int, resample: Resample) -> Decoded:
+def _scaled(picture: Decoded, size: int, resample: Resample) -> Decoded:
     if resample == "nearest":
         nearest = Image.fromarray(picture.pixels).resize((size, size), Image.Resampling.NEAREST)
         square = np.asarray(nearest.convert("RGB"))
