@@ -15,6 +15,7 @@ _MOST_INFLATED = 1 << 30
 _PIECE = 1 << 20
 
 _SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
+_BOXES = 4096  # bytes of boxes in which a codestream may lie
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)
 """Markers of a JPEG, or a JPEG-LS, that begin a frame's description."""
 _SCAN = 0xDA
@@ -24,8 +25,12 @@ _RLE_HEADER = 64
 _RLE_MOST = 64  # bytes that one byte of packed bits can become
 
 
-def refuse_inflated(content: bytes) -> None:
-    """Refuse a deflated file of more than a gigabyte.
+def refuse_inflated(content: bytes, *, most_bytes: int = _MOST_INFLATED) -> None:
+    """Refuse a deflated file that would be too large.
+
+    Args:
+        content: of a DICOM file, deflated or not.
+        most_bytes: that may come out.
 
     Raises:
         ImageError: it is, or does not say where its deflated part begins.
@@ -44,35 +49,41 @@ def refuse_inflated(content: bytes) -> None:
             if not inflating.unconsumed_tail:
                 rest = rest[_PIECE:]
             n_bytes += len(inflating.decompress(source, _PIECE))
-            if n_bytes > _MOST_INFLATED:
-                raise ImageError(f"a deflated DICOM file of more than {_MOST_INFLATED:,} bytes")
+            if n_bytes > most_bytes:
+                raise ImageError(f"a deflated DICOM file of more than {most_bytes:,} bytes")
     except zlib.error:
         return  # whoever inflates it says so
 
 
-def refuse_grown(frame: bytes, *, n_bytes: int, most_pixels: int) -> None:
+def refuse_grown(
+    frame: bytes, *, n_bytes: int, most_pixels: int, most_bytes: int = _MOST_INFLATED
+) -> None:
     """Refuse a compressed frame that is larger than its header may say.
 
     Args:
         frame: JPEG, JPEG-LS, JPEG 2000, or packed bits (RLE).
         n_bytes: of the decoded frame, by the header.
         most_pixels: of a frame.
+        most_bytes: of packed bits that are not looked through.
 
     Raises:
         ImageError: it is.
     """
-    start = frame.find(_SIZ)
-    if start >= 0 and len(frame) >= start + 24:
-        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        n_pixels = max(right - left, 0) * max(bottom - top, 0)
-    elif frame.startswith(b"\xff\xd8"):
-        n_pixels = _pixels_of_jpeg(frame)
-    else:
-        if len(frame) * _RLE_MOST > _MOST_INFLATED and _unpacked(frame) > 2 * n_bytes:
+    if frame[1:4] == bytes(3) and frame[0]:  # RLE begins with the number of its segments
+        may_be_large = len(frame) * _RLE_MOST > most_bytes
+        if may_be_large and _unpacked(frame) > 2 * n_bytes:
             raise ImageError("DICOM whose frame is larger than its header says")
         return
+    start, n_pixels = frame.find(_SIZ, 0, _BOXES), 0
+    if frame.startswith(b"\xff\xd8"):
+        n_pixels = _pixels_of_jpeg(frame)
+    elif start >= 0 and len(frame) >= start + 24:
+        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+        n_pixels = max(right - left, 0) * max(bottom - top, 0)
     if n_pixels > most_pixels:
-        raise ImageError(f"a DICOM frame of more than {most_pixels:,} pixels")
+        raise ImageError(
+            f"DICOM whose frame cannot be decoded: it has more than {most_pixels:,} pixels"
+        )
 
 
 def _pixels_of_jpeg(frame: bytes) -> int:

@@ -54,8 +54,7 @@ def read_pixels(
     try:
         _check(dataset, min(most_pixels, _LARGEST))
         index, remarks = _chosen(dataset, frame)
-        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-            _refuse_grown(dataset, index, most_pixels=min(most_pixels, _LARGEST))
+        _refuse_grown(dataset, index, most_pixels=min(most_pixels, _LARGEST))
         if _photometric(dataset) in _GREY:
             pixels, further = _grey(dataset, index)
         else:
@@ -89,9 +88,11 @@ def _refuse_grown(dataset: "FileDataset", index: int, *, most_pixels: int) -> No
     """Refuse a compressed frame that is larger than the header says, or than may be."""
     from pydicom.encaps import get_frame
 
-    n_frames = int(dataset.get("NumberOfFrames") or 1)
-    n_values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
     try:
+        if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return
+        n_frames = int(dataset.get("NumberOfFrames") or 1)
+        n_values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
         frame = get_frame(dataset.PixelData, index, number_of_frames=n_frames)
         n_bytes = n_values * (int(dataset.BitsAllocated) // 8)
     except broken():

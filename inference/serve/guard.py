@@ -86,6 +86,10 @@ class Guard:
     def _look_at(self, scope: Mapping[str, Any]) -> None:
         """Refuse who asks under another name, from another page, for something else, or unknown."""
         headers = [(name.lower(), value) for name, value in scope["headers"]]
+        n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+        if n_bytes + sum(len(n) + len(v) + 4 for n, v in headers) > self.limits.head_bytes:
+            text = f"a head of more than {self.limits.head_bytes:,} bytes"  # that came in one piece
+            raise RequestRefused(431, "head", text=text)
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
         if len(hosts) != 1 or host_name(hosts[0]) not in self.names:
             raise RequestRefused(421, "host", text="asked under a name that is not this server's")

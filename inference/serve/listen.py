@@ -1,4 +1,4 @@
-"""Sockets and connections: what uvicorn leaves without a limit has one here.
+"""Connections: what uvicorn leaves without a limit has one here.
 
 uvicorn waits for the head of a request, and for the rest of a body that was answered already, as
 long as the client likes, and beyond `limit_concurrency` it refuses requests of connections that
@@ -7,7 +7,6 @@ wait for nothing. Here both have seconds, and of too many connections the later 
 
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +16,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from core.errors import ConfigError
 from inference.serve.guard import App, error_body
-from inference.serve.limits import Doors, Limits
+from inference.serve.limits import Limits
 from inference.serve.measures import Measures
 
 _LINGER_S = 2.0  # for the rest of a body whose answer is sent: closed at once, it might be lost
@@ -96,7 +94,8 @@ class Connection(H11Protocol):
         super().on_response_complete()
         if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
             self._unwatch()
-            self._overdue = self.loop.call_later(_LINGER_S, self.transport.close)
+            linger_s = min(_LINGER_S, self.config.limits.head_s)
+            self._overdue = self.loop.call_later(linger_s, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; called while its exception is handled."""
@@ -176,30 +175,3 @@ class Server(uvicorn.Server):
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-def open_socket(doors: Doors) -> socket.socket:
-    """A socket that listens, before anything large is read.
-
-    Raises:
-        ConfigError: there is no such host, the port is in use, or the system refuses it.
-    """
-    where = f"--host {doors.host} --port {doors.port}"
-    try:
-        family, kind, *_, address = socket.getaddrinfo(
-            doors.host, doors.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or "no such host"
-        raise ConfigError(f"{where}: {reason}") from None
-    listening = socket.socket(family, kind)
-    try:
-        if sys.platform != "win32":  # there it lets two programs share a port
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(1)
-    except OSError as error:
-        listening.close()
-        reason = (error.strerror or "refused").lower()
-        raise ConfigError(f"{where}: {reason}; choose another with --port or --host") from None
-    return listening

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -51,8 +52,6 @@ def serve_ensemble(
     """
     if any(find_spec(name) is None for name in _PACKAGES):
         raise ConfigError("serve: run `pip install 'radfuse[serve]'` first")
-    from inference.serve.listen import open_socket
-
     listening = open_socket(doors)
     from inference.serve.answers import new_app
     from inference.serve.blocks import Blocks, threads_at_work
@@ -91,6 +90,33 @@ def serve_ensemble(
     if threads_at_work():  # an image that takes for ever; Python would wait for it
         sys.stderr.flush()
         os._exit(0)
+
+
+def open_socket(doors: Doors) -> socket.socket:
+    """A socket that listens, before anything large is read.
+
+    Raises:
+        ConfigError: there is no such host, the port is in use, or the system refuses it.
+    """
+    where = f"--host {doors.host} --port {doors.port}"
+    try:
+        family, kind, *_, address = socket.getaddrinfo(
+            doors.host, doors.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "no such host"
+        raise ConfigError(f"{where}: {reason}") from None
+    listening = socket.socket(family, kind)
+    try:
+        if sys.platform != "win32":  # there it lets two programs share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1)
+    except OSError as error:
+        listening.close()
+        reason = (error.strerror or "refused").lower()
+        raise ConfigError(f"{where}: {reason}; choose another with --port or --host") from None
+    return listening
 
 
 async def _read(

@@ -20,8 +20,8 @@ from core.runs.workspace import Corpus, Workspace
 ROOT = Path(__file__).parents[3]
 
 SMALL = (
-    *("--max-mb", "1", "--max-files", "4", "--max-megapixels", "1", "--max-memory-mb", "4"),
-    *("--max-queue", "32", "--max-connections", "24", "--read-seconds", "2"),
+    *("--max-mb", "2", "--max-files", "4", "--max-megapixels", "1", "--max-memory-mb", "4"),
+    *("--max-queue", "32", "--max-connections", "24", "--read-seconds", "1"),
     *("--request-seconds", "30", "--stop-seconds", "10", "--threads", "1"),
 )
 """Limits that tests reach quickly."""
@@ -82,7 +82,8 @@ def serving(
     try:
         until = monotonic() + 120
         while "ready" not in lines:
-            assert process.poll() is None and monotonic() < until, lines
+            assert process.poll() is None, lines
+            assert monotonic() < until, lines
             sleep(0.05)
         (port,) = re.findall(r"listening on http://\S+:(\d+)", "\n".join(lines))
         yield Served(process=process, port=int(port), lines=lines)
@@ -95,8 +96,7 @@ def serving(
 
 
 def _hear(stream: Any, lines: list[str]) -> None:
-    for line in stream:
-        lines.append(line.rstrip("\n"))
+    lines.extend(line.rstrip("\n") for line in stream)
 
 
 @pytest.fixture(scope="session")
