@@ -33,7 +33,6 @@ from inference.serve.limits import Limits, busy
 from inference.serve.measures import Measures
 from inference.stream import Pixels, decide_block
 from inference.tables import objects
-from training.devices.compute import FittingBatches
 
 Told = dict[str, Any]
 """An object of an answer: decisions as `inference.tables.objects` gives them, or an `error`."""
@@ -244,9 +243,7 @@ def for_small_blocks(ensemble: LoadedEnsemble) -> LoadedEnsemble:
     Compiled networks would be compiled again for each size, and keep theirs.
     """
     networks = {
-        name: network
-        if network.compute.speed.compiled
-        else replace(network, batches=FittingBatches(_BATCH), filled_up=False)
+        name: network if network.compute.speed.compiled else replace(network, most=_BATCH)
         for name, network in ensemble.networks.items()
     }
     return replace(ensemble, networks=networks)
