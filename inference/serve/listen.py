@@ -20,7 +20,6 @@ from inference.serve.guard import App, error_body
 from inference.serve.limits import Limits
 from inference.serve.measures import Measures
 
-_LINGER_S = 2.0  # for the rest of a body whose answer is sent: closed at once, it might be lost
 _TOLD = 256  # connections beyond the limit that get an answer; further ones are closed
 
 _STATUS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
@@ -94,8 +93,8 @@ class Connection(H11Protocol):
         super().on_response_complete()
         if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
             self._unwatch()
-            linger_s = min(_LINGER_S, self.config.limits.head_s)
-            self._overdue = self.loop.call_later(linger_s, self.transport.close)
+            # Closed at once, the answer might be lost on its way.
+            self._overdue = self.loop.call_later(self.config.limits.head_s, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; called while its exception is handled."""
@@ -147,13 +146,17 @@ class Connection(H11Protocol):
         self.transport.close()
 
     async def _no_place(self, scope: Any, receive: Any, send: Any) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.config.limits.head_s):
+                while (await receive()).get("more_body"):
+                    pass
         self.config.measures.refused.labels("connections").inc()
         body = error_body("too many connections; try again in a second")
         headers = [(b"content-type", b"application/json"), (b"retry-after", b"1")]
+        headers.append((b"connection", b"close"))
         headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        self.loop.call_later(_LINGER_S, self.transport.close)
 
 
 class Server(uvicorn.Server):

@@ -397,6 +397,7 @@ def test_many_at_once_are_served_or_refused_and_none_is_lost(
 def test_two_hundred_clients_for_a_minute(whole: Workspace, paths: Sequence[str]) -> None:
     options = list(SMALL)
     options[options.index("--max-connections") + 1] = "220"
+    options[options.index("--read-seconds") + 1] = "30"
     with serving(whole, *options) as served:
         served.predict(*paths[:4])
         stop = time.monotonic() + 60
