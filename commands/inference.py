@@ -2,14 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from commands.options import RUNS, DeviceOption, WorkspaceOption
-
-if TYPE_CHECKING:
-    from inference.place import EnsemblePlace
 
 
 def predict(
@@ -132,7 +129,7 @@ def serve(
         exact=exact,
     )
 
-    def place() -> "EnsemblePlace":
+    def place() -> Any:
         from inference.place import EnsemblePlace
 
         return EnsemblePlace(workspace=workspace)
