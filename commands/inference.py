@@ -1,5 +1,6 @@
-"""Commands on new images: predict; and bundle, which carries what decides them elsewhere."""
+"""Commands on new images: predict, serve; and bundle, which carries what decides elsewhere."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,3 +126,91 @@ def bundle(
     from inference.bundle.bundle import write_bundle
 
     typer.echo(write_bundle(Workspace(workspace), out, training_ids=training_ids))
+
+
+def serve(
+    context: typer.Context,
+    workspace: WorkspaceOption = RUNS,
+    bundle: BundleOption = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; any but this machine's own takes a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token to show; none: RADFUSE_TOKEN of the environment."),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name under which the server is asked; may be repeated."),
+    ] = None,
+    max_mb: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 64,
+    max_files: Annotated[int, typer.Option(min=1, help="Images of a request.")] = 32,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of an image.")] = 40,
+    max_memory_mb: Annotated[
+        int, typer.Option(min=1, help="Megabytes of all requests that are in memory.")
+    ] = 512,
+    max_queue: Annotated[int, typer.Option(min=1, help="Images of all requests that wait.")] = 256,
+    max_connections: Annotated[int, typer.Option(min=1, help="Open at once.")] = 256,
+    max_head_kb: Annotated[int, typer.Option(min=1, help="Kilobytes of a request's head.")] = 16,
+    read_seconds: Annotated[
+        float, typer.Option(min=0.1, help="In which a request has to be there.")
+    ] = 30,
+    request_seconds: Annotated[
+        float, typer.Option(min=0.1, help="In which a request is answered.")
+    ] = 60,
+    stop_seconds: Annotated[
+        float, typer.Option(min=1, help="To finish what is in work, once told to stop.")
+    ] = 20,
+    company_ms: Annotated[
+        float,
+        typer.Option(min=0, help="For which an image waits for another to be decided together."),
+    ] = 5,
+    block: Annotated[int, typer.Option(min=1, help="Images decided at once.")] = 32,
+    decoders: Annotated[
+        int, typer.Option(min=0, help="Images decoded at once; 0: as many as cores, at most 4.")
+    ] = 0,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="The bits of `predict`; an image takes ten times as long."),
+    ] = False,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of a library; 0: its own.")] = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Answer requests with images over HTTP, until SIGTERM or Ctrl-C.
+
+    Research software, not a medical device. Nothing of the images is kept or logged.
+    """
+    from inference.serve.limits import Doors, Limits, read_token
+    from inference.serve.run import serve_ensemble
+
+    doors = Doors(
+        host=host,
+        port=port,
+        token=read_token(token_file, os.environ),
+        allowed_hosts=tuple(allowed_host or ()),
+    )
+    limits = Limits(
+        request_bytes=max_mb << 20,
+        files=max_files,
+        pixels=int(max_megapixels * 1e6),
+        held_bytes=max_memory_mb << 20,
+        queue=max_queue,
+        connections=max_connections,
+        head_bytes=max_head_kb << 10,
+        read_s=read_seconds,
+        request_s=request_seconds,
+        stop_s=stop_seconds,
+        company_s=company_ms / 1000,
+        block=block,
+        decoders=decoders or min(4, os.cpu_count() or 1),
+        exact=exact,
+    )
+
+    serve_ensemble(
+        lambda: place_of(context, workspace, bundle),
+        doors=doors,
+        limits=limits,
+        device=device,
+        n_threads=threads,
+    )

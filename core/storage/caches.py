@@ -31,6 +31,8 @@ PLACES = {
 
 _CODE = Path(__file__).parent / "__pycache__"
 
+_MEMORY = Path("/dev/shm")
+
 _BLOCK = 4096  # bytes that a place must take: on a full disk an empty file can still be made
 
 
@@ -41,11 +43,12 @@ def settle_caches(workspace: Path | None = None) -> Path | None:
     own place can be written is told nothing, and a variable that names a folder that can be written
     is kept. For the others the first of these is taken that can be written: `radfuse-<user id>` in
     the folder for temporary files, if nobody else may write to it, for machine code is run from it;
-    and `.caches` in the workspace. Where neither will do, nothing is set: functions are then
+    `.caches` in the workspace; and such a folder in shared memory, which a container has even where
+    its file system may not be written. Where none will do, nothing is set: functions are then
     compiled in each process anew.
 
     Args:
-        workspace: the last resort.
+        workspace: the last resort but shared memory.
 
     Returns:
         The folder that libraries are told; None where none had to be told, or none will do.
@@ -60,6 +63,7 @@ def settle_caches(workspace: Path | None = None) -> Path | None:
         return None
     candidates = [temporary / f"radfuse-{_user_id()}"] if temporary else []
     candidates += [workspace.absolute() / ".caches"] if workspace else []
+    candidates.append(_MEMORY / f"radfuse-{_user_id()}")
     home = next(filter(None, map(_private, candidates)), None)
     if home is None and temporary is None:
         where = f"the workspace {workspace}" if workspace else "the folder for temporary files"

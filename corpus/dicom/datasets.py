@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
 from core.errors import ImageError
+from corpus.dicom.growth import refuse_inflated
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -64,10 +65,12 @@ def open_dataset(content: bytes) -> "FileDataset":
     """A whole file as a data set, with a transfer syntax even where its header has none.
 
     Raises:
-        ImageError: pydicom is not installed, or the file is broken; in words that quote no header.
+        ImageError: pydicom is not installed, the file is broken, or inflates too far; in words
+            that quote no header.
     """
     if not can_read():
         raise ImageError(NEEDS)
+    refuse_inflated(content)
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian

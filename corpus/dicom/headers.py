@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.categories import UNKNOWN, Category
-from core.errors import first_few
+from core.errors import ImageError, first_few
 from core.progress import Bar, progress
 from corpus.dicom.datasets import NEEDS, broken, can_read, open_header
 from corpus.dicom.files import ENDINGS, HEAD, PICTURE_ENDINGS, first_bytes, is_dicom
+from corpus.dicom.growth import refuse_inflated
 from corpus.readers.annotations import Annotations
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
@@ -95,6 +96,21 @@ class Headers:
             return []
         text = f"DICOM: {count(len(odd), 'image')} whose header tells another category than is"
         return [Note(f"{text} named; the named one counts: {first_few(odd)}")]
+
+
+def header_of(content: bytes) -> Mapping[str, str]:
+    """What is kept of the header of a file in memory: its category, and the cells of `COLUMNS`.
+
+    Empty where the file is not DICOM, its header cannot be read, or pydicom is missing.
+    """
+    if not is_dicom(content[:HEAD]) or not can_read():
+        return {}
+    try:
+        refuse_inflated(content)
+        dataset = open_header(BytesIO(content))
+        return {} if dataset is None else _kept(dataset).row
+    except (ImageError, *broken()):
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import numpy as np
 from core.errors import ImageError
 from core.runs.decoding import Frame, frame_index
 from corpus.dicom.datasets import broken, open_dataset
+from corpus.dicom.growth import refuse_grown
 from corpus.dicom.tones import Levels, Mask, Stored, Tones
 from corpus.images.window import window
 
@@ -32,12 +33,15 @@ _KINDS = {
 }  # fmt: skip
 
 
-def read_pixels(content: bytes, *, frame: Frame = "middle") -> tuple[Levels, tuple[str, ...]]:
+def read_pixels(
+    content: bytes, *, frame: Frame = "middle", most_pixels: int = _LARGEST
+) -> tuple[Levels, tuple[str, ...]]:
     """One frame of a DICOM file, and in fixed words what was done to show it.
 
     Args:
         content: the whole file.
         frame: which one of several.
+        most_pixels: of a larger frame nothing is decoded; those above Pillow's limit never are.
 
     Returns:
         (H, W) or (H, W, 3), uint8, 0 to 255; and a remark for each thing done.
@@ -48,8 +52,9 @@ def read_pixels(content: bytes, *, frame: Frame = "middle") -> tuple[Levels, tup
     """
     dataset = open_dataset(content)
     try:
-        _check(dataset)
+        _check(dataset, min(most_pixels, _LARGEST))
         index, remarks = _chosen(dataset, frame)
+        _refuse_grown(dataset, index, most_pixels=min(most_pixels, _LARGEST))
         if _photometric(dataset) in _GREY:
             pixels, further = _grey(dataset, index)
         else:
@@ -63,7 +68,7 @@ def _photometric(dataset: "Dataset") -> str:
     return str(dataset.get("PhotometricInterpretation") or "").strip().upper()
 
 
-def _check(dataset: "FileDataset") -> None:
+def _check(dataset: "FileDataset", most_pixels: int) -> None:
     """Refuse what is no picture, or none that can be shown right."""
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         if "DirectoryRecordSequence" in dataset:
@@ -73,10 +78,26 @@ def _check(dataset: "FileDataset") -> None:
         else:
             kind = _KINDS.get(str(dataset.get("Modality")), "no picture, or cut short before it")
         raise ImageError(f"DICOM without pixels: {kind}")
-    if int(dataset.Rows) * int(dataset.Columns) > _LARGEST:
-        raise ImageError(f"a DICOM frame of more than {_LARGEST:,} pixels")
+    if int(dataset.Rows) * int(dataset.Columns) > most_pixels:
+        raise ImageError(f"a DICOM frame of more than {most_pixels:,} pixels")
     if _photometric(dataset) not in (*_GREY, *_COLOURS, _PALETTE):
         raise ImageError("DICOM with colours that are not read (photometric interpretation)")
+
+
+def _refuse_grown(dataset: "FileDataset", index: int, *, most_pixels: int) -> None:
+    """Refuse a compressed frame that is larger than the header says, or than may be."""
+    from pydicom.encaps import get_frame
+
+    try:
+        if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return
+        n_frames = int(dataset.get("NumberOfFrames") or 1)
+        n_values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
+        frame = get_frame(dataset.PixelData, index, number_of_frames=n_frames)
+        n_bytes = n_values * (int(dataset.BitsAllocated) // 8)
+    except broken():
+        return  # whoever decodes it says so
+    refuse_grown(frame, n_bytes=n_bytes, most_pixels=most_pixels)
 
 
 def _chosen(dataset: "Dataset", frame: Frame) -> tuple[int, tuple[str, ...]]:

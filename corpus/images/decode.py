@@ -7,8 +7,9 @@ others it is remarked what was done to show them.
 import ctypes
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -88,6 +89,37 @@ def decode(path: Path, *, size: int, resample: Resample, decoding: Decoding = US
     """
     draft = None if resample == "nearest" else size  # lets the JPEG decoder scale down first
     picture = read_picture(path, draft=draft, decoding=decoding)
+    return _scaled(picture, size=size, resample=resample)
+
+
+def decode_content(
+    content: bytes,
+    named: Path,
+    *,
+    size: int,
+    resample: Resample,
+    decoding: Decoding = USUAL,
+    most_pixels: int = _MOST_PIXELS,
+) -> Decoded:
+    """An image that is in memory, as `decode` gives the same bytes in a file.
+
+    Args:
+        content: the bytes of the file.
+        named: what the file would be called, for messages.
+        size: of the square.
+        resample: how it is scaled.
+        decoding: what the file leaves open.
+        most_pixels: of a larger one only the header is read.
+
+    Raises:
+        ImageError: it is larger, not an image, or cut short; the name is in it.
+    """
+    draft = None if resample == "nearest" else size
+    read = partial(_read, content, draft=draft, decoding=decoding, most_pixels=most_pixels)
+    return _scaled(_named(read, named), size=size, resample=resample)
+
+
+def _scaled(picture: Decoded, *, size: int, resample: Resample) -> Decoded:
     square = to_square(picture.pixels, size=size, resample=resample)
     return Decoded(square, picture.kind, (*picture.remarks, *_of_whole(picture.pixels, square)))
 
@@ -132,10 +164,14 @@ def read_picture(path: Path, *, draft: int | None = None, decoding: Decoding = U
     Raises:
         ImageError: the file is missing, not an image, or cut short; the file is named.
     """
+    return _named(lambda: _read(read_bytes(path), draft=draft, decoding=decoding), path)
+
+
+def _named(read: Callable[[], Decoded], path: Path) -> Decoded:
+    """What is read, or an error in one line that begins with the name of the file."""
     _silence()
     try:
-        content = read_bytes(path)
-        picture = _read(content, draft=draft, decoding=decoding)
+        picture = read()
     except ImageError as error:
         raise ImageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except FileNotFoundError:
@@ -186,22 +222,25 @@ def _silence_libtiff() -> None:
     set_handler(None)
 
 
-def _read(content: bytes, *, draft: int | None, decoding: Decoding) -> Decoded:
+def _read(
+    content: bytes, *, draft: int | None, decoding: Decoding, most_pixels: int = _MOST_PIXELS
+) -> Decoded:
     if not content.startswith(_NEVER_DICOM) and is_dicom(content):
-        pixels, remarks = read_pixels(content, frame=decoding.frame or "middle")
+        frame = decoding.frame or "middle"
+        pixels, remarks = read_pixels(content, frame=frame, most_pixels=most_pixels)
         return Decoded(pixels, "DICOM grey" if pixels.ndim == 2 else "DICOM RGB", remarks)
     page: Frame = decoding.frame or "first"
-    if deep := read_deep(content, frame=page, most_pixels=_MOST_PIXELS):
+    if deep := read_deep(content, frame=page, most_pixels=most_pixels):
         return _shown(deep, content, page, background=decoding.background)
     try:
         image = Image.open(BytesIO(content))
     except UnidentifiedImageError:
-        unknown = read_unknown(content, frame=page, most_pixels=_MOST_PIXELS)
+        unknown = read_unknown(content, frame=page, most_pixels=most_pixels)
         if unknown is None:
             raise
         return _shown(unknown, content, page, background=decoding.background)
     with image:
-        refuse_huge(image.size, _MOST_PIXELS)
+        refuse_huge(image.size, most_pixels)
         if draft is not None:
             image.draft("RGB", (draft, draft))
         remarks = _to_frame(image, page)

@@ -26,6 +26,7 @@ from ensembles.stacking.stacker import Stacker
 from inference.loaded.answers import Reference
 from inference.loaded.block import Answer, CategoryGuess, ImageBlock
 from inference.loaded.networks import FeatureNetwork, Look
+from inference.threads import in_turn
 
 Floats = npt.NDArray[np.float32]
 
@@ -180,8 +181,9 @@ class LoadedEnsemble:
     columns: tuple[str, ...]
     looks: frozenset[Look]
 
+    @in_turn
     def decide(self, block: ImageBlock) -> Decisions:
-        """What it says of the images of a block."""
+        """What it says of the images of a block; one thread at a time, the others wait."""
         given = block.table
         table = with_guesses(given, block.guessed(self.guess))
         probs = self._stacked(block, table.categories)

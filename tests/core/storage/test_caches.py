@@ -36,6 +36,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(caches, "_CODE", tmp_path / "file" / "__pycache__")
+    monkeypatch.setattr(caches, "_MEMORY", tmp_path / "file")
     return tmp_path
 
 
@@ -106,6 +107,11 @@ def test_the_workspace_is_the_last_resort_and_without_one_that_is_said(
     with pytest.raises(ConfigError, match=r"the workspace .*runs cannot be written, nor can any"):
         settle_caches(nowhere / "file" / "runs")
     assert not set(PLACES) & set(os.environ)
+    memory = nowhere / "memory"
+    monkeypatch.setattr(caches, "_MEMORY", memory)
+    assert settle_caches(nowhere / "file" / "runs") == memory / f"radfuse-{os.getuid()}"
+    for name in (*PLACES, "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
     assert settle_caches(nowhere / "runs") == nowhere / "runs" / ".caches"
     assert os.environ["TMPDIR"] == str(nowhere / "runs" / ".caches")
 

@@ -1,0 +1,117 @@
+"""What a compressed DICOM file would grow to: told before anything of it is decoded.
+
+The size of a frame in the header need not be that in the compressed frame itself, and a few
+kilobytes can hold gigabytes of one colour.
+"""
+
+import struct
+import zlib
+
+from core.errors import ImageError
+
+_META = 144  # bytes before the group of the file's own description, whose length is the last four
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_MOST_INFLATED = 1 << 30
+_PIECE = 1 << 20
+
+_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
+_BOXES = 4096  # bytes of boxes in which a codestream may lie
+_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)
+"""Markers of a JPEG, or a JPEG-LS, that begin a frame's description."""
+_SCAN = 0xDA
+_BARE = (0x01, *range(0xD0, 0xD9))  # markers without a length
+
+_RLE_HEADER = 64
+_RLE_MOST = 64  # bytes that one byte of packed bits can become
+
+
+def refuse_inflated(content: bytes, *, most_bytes: int = _MOST_INFLATED) -> None:
+    """Refuse a deflated file that would be too large.
+
+    Args:
+        content: of a DICOM file, deflated or not.
+        most_bytes: that may come out.
+
+    Raises:
+        ImageError: it is, or does not say where its deflated part begins.
+    """
+    if _DEFLATED not in content[:4096]:
+        return
+    (length,) = struct.unpack_from("<I", content, _META - 4) if len(content) >= _META else (0,)
+    start = _META + length
+    if content[132:138] != b"\x02\0\0\0UL" or start > len(content):
+        raise ImageError("broken DICOM: its header does not say how long it is")
+    inflating, n_bytes = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    rest = memoryview(content)[start:]
+    try:
+        while not inflating.eof and (len(rest) or inflating.unconsumed_tail):
+            source = inflating.unconsumed_tail or bytes(rest[:_PIECE])
+            if not inflating.unconsumed_tail:
+                rest = rest[_PIECE:]
+            n_bytes += len(inflating.decompress(source, _PIECE))
+            if n_bytes > most_bytes:
+                raise ImageError(f"a deflated DICOM file of more than {most_bytes:,} bytes")
+    except zlib.error:
+        return  # whoever inflates it says so
+
+
+def refuse_grown(
+    frame: bytes, *, n_bytes: int, most_pixels: int, most_bytes: int = _MOST_INFLATED
+) -> None:
+    """Refuse a compressed frame that is larger than its header may say.
+
+    Args:
+        frame: JPEG, JPEG-LS, JPEG 2000, or packed bits (RLE).
+        n_bytes: of the decoded frame, by the header.
+        most_pixels: of a frame.
+        most_bytes: of packed bits that are not looked through.
+
+    Raises:
+        ImageError: it is.
+    """
+    if frame[1:4] == bytes(3) and frame[0]:  # RLE begins with the number of its segments
+        may_be_large = len(frame) * _RLE_MOST > most_bytes
+        if may_be_large and _unpacked(frame) > 2 * n_bytes:
+            raise ImageError("DICOM whose frame is larger than its header says")
+        return
+    start, n_pixels = frame.find(_SIZ, 0, _BOXES), 0
+    if frame.startswith(b"\xff\xd8"):
+        n_pixels = _pixels_of_jpeg(frame)
+    elif start >= 0 and len(frame) >= start + 24:
+        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+        n_pixels = max(right - left, 0) * max(bottom - top, 0)
+    if n_pixels > most_pixels:
+        raise ImageError(
+            f"DICOM whose frame cannot be decoded: it has more than {most_pixels:,} pixels"
+        )
+
+
+def _pixels_of_jpeg(frame: bytes) -> int:
+    """Pixels by the largest description before the first scan; 0 where there is none."""
+    place, most = 2, 0
+    while place + 9 <= len(frame) and frame[place] == 0xFF:
+        marker = frame[place + 1]
+        if marker == _SCAN:
+            break
+        if marker == 0xFF or marker in _BARE:  # a byte that fills up, or a bare marker
+            place += 1 if marker == 0xFF else 2
+            continue
+        if marker in _FRAMES:
+            height, width = struct.unpack_from(">2H", frame, place + 5)
+            most = max(most, height * width)
+        place += 2 + struct.unpack_from(">H", frame, place + 2)[0]
+    return most
+
+
+def _unpacked(frame: bytes) -> int:
+    """Bytes that packed bits become, the segments' headers not told apart."""
+    place, n_bytes = _RLE_HEADER, 0
+    while place < len(frame):
+        code = frame[place]
+        if code < 128:
+            n_bytes, place = n_bytes + code + 1, place + code + 2
+        elif code > 128:
+            n_bytes, place = n_bytes + 257 - code, place + 2
+        else:
+            place += 1
+    return n_bytes

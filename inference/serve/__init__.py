@@ -1,0 +1,1 @@
+"""Answers over HTTP: requests read within limits, and their images decided in blocks."""

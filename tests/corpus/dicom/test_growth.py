@@ -1,0 +1,90 @@
+"""Compressed DICOM that would grow beyond what its header says is refused before it is decoded."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from core.errors import ImageError
+from corpus.dicom.growth import refuse_grown, refuse_inflated
+from corpus.dicom.headers import header_of
+from corpus.dicom.pixels import read_pixels
+from tests.corpus.dicom.made_files import content_of, made, ramp, written
+
+pydicom = pytest.importorskip("pydicom")
+
+PLAIN, DEFLATED = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"
+
+
+def deflated(rest: bytes = b"") -> bytes:
+    """A file whose data set is deflated, with further bytes in it."""
+    content = content_of(ramp().astype(np.uint8), Modality="CT")
+    (length,) = struct.unpack_from("<I", content, 140)
+    head, data = content[: 144 + length], content[144 + length :]
+    place = head.index(PLAIN)
+    head = head[: place - 2] + struct.pack("<H", 22) + DEFLATED + head[place + len(PLAIN) :]
+    head = head[:140] + struct.pack("<I", length + 2) + head[144:]
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return head + packer.compress(data + rest) + packer.flush()
+
+
+def test_a_deflated_file_is_read_up_to_a_size() -> None:
+    levels, _ = read_pixels(deflated())
+    np.testing.assert_array_equal(levels, ramp())
+    assert header_of(deflated())["category"] == "DRCT"
+    bomb = deflated(bytes(1 << 24))
+    assert len(bomb) < 40_000
+    with pytest.raises(ImageError, match="a deflated DICOM file of more than 8,388,608 bytes"):
+        refuse_inflated(bomb, most_bytes=1 << 23)
+    refuse_inflated(bomb, most_bytes=1 << 25)
+
+
+def test_a_deflated_file_without_its_header_s_length_is_refused() -> None:
+    content = bytearray(deflated())
+    struct.pack_into("<I", content, 140, 1 << 30)
+    with pytest.raises(ImageError, match="its header does not say how long it is"):
+        refuse_inflated(bytes(content))
+    assert header_of(bytes(content)) == {}
+
+
+def siz(width: int, height: int) -> bytes:
+    """Start of a JPEG 2000 codestream."""
+    sizes = (width, height, 0, 0, width, height, 0, 0)
+    return b"\xff\x4f\xff\x51" + struct.pack(">HH8IH", 41, 0, *sizes, 1)
+
+
+def sof(width: int, height: int) -> bytes:
+    """Start of a JPEG, with a byte that fills up and a segment before its frame."""
+    segments = b"\xff\xff\xe0\0\4ab" + b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, height, width, 1)
+    return b"\xff\xd8" + segments + b"\1\x11\0" + b"\xff\xda\0\2" + b"\xff\xc0" + b"\xff" * 20
+
+
+@pytest.mark.parametrize("start", [siz, sof])
+def test_a_frame_larger_inside_than_its_header_says_is_refused(start: "object") -> None:
+    assert callable(start)
+    refuse_grown(start(1000, 1000), n_bytes=9, most_pixels=1_000_000)
+    with pytest.raises(ImageError, match="it has more than 1,000,000 pixels"):
+        refuse_grown(start(1000, 1001), n_bytes=9, most_pixels=1_000_000)
+
+
+def test_packed_bits_that_unpack_too_far_are_refused() -> None:
+    run = b"\1" + bytes(63) + b"\x81\0" * 1000  # 128 bytes each
+    refuse_grown(run, n_bytes=64_000, most_pixels=9, most_bytes=1000)
+    with pytest.raises(ImageError, match="larger than its header says"):
+        refuse_grown(run, n_bytes=63_999, most_pixels=9, most_bytes=1000)
+    literal = b"\1" + bytes(63) + (b"\x7f" + bytes(128)) * 10 + b"\x80"
+    refuse_grown(literal, n_bytes=640, most_pixels=9, most_bytes=1000)
+
+
+def test_a_whole_file_is_refused_by_what_is_inside() -> None:
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless
+
+    dataset = made(ramp().astype(np.uint8))
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PixelData = encapsulate([siz(60_000, 60_000) + bytes(99)])
+    with pytest.raises(ImageError, match="cannot be decoded: it has more than 2,000 pixels"):
+        read_pixels(written(dataset), most_pixels=2_000)
+    with pytest.raises(ImageError, match="a DICOM frame of more than 1,000 pixels"):
+        read_pixels(content_of(ramp(40).astype(np.uint8)), most_pixels=1_000)
