@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,27 +13,6 @@ from commands.options import (
     WorkspaceOption,
     names_workspace,
 )
-
-if TYPE_CHECKING:
-    from inference.place import EnsemblePlace
-
-
-def place_of(context: typer.Context, workspace: Path, bundle: Path | None) -> "EnsemblePlace":
-    """The bundle that is named, else the workspace.
-
-    Raises:
-        ConfigError: both are named.
-    """
-    from core.errors import ConfigError
-    from inference.place import EnsemblePlace
-
-    if bundle is None:
-        return EnsemblePlace(workspace=workspace)
-    if names_workspace(context):
-        raise ConfigError(
-            f"--bundle {bundle} and -w {workspace}: an ensemble lies in one of them; name one"
-        )
-    return EnsemblePlace(bundle=bundle)
 
 
 def predict(
@@ -90,6 +69,7 @@ def predict(
 
     start_quickly()
     from backbones.detectors.ray import cluster_of
+    from inference.place import place_of
     from inference.predict import predict_places
 
     cluster = cluster_of(
@@ -97,7 +77,7 @@ def predict(
     )
     left_out = predict_places(
         images,
-        place_of(context, workspace, bundle),
+        place_of(workspace, bundle, named=names_workspace(context)),
         category=category,
         out=out,
         form=form,
@@ -207,10 +187,9 @@ def serve(
         exact=exact,
     )
 
-    serve_ensemble(
-        lambda: place_of(context, workspace, bundle),
-        doors=doors,
-        limits=limits,
-        device=device,
-        n_threads=threads,
-    )
+    def place() -> Any:
+        from inference.place import place_of
+
+        return place_of(workspace, bundle, named=names_workspace(context))
+
+    serve_ensemble(place, doors=doors, limits=limits, device=device, n_threads=threads)

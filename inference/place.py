@@ -58,3 +58,23 @@ class EnsemblePlace:
         corpus = workspace.open_corpus()
         folder = newest_ensemble(corpus, workspace).folder
         return fingerprint(corpus.fingerprint, folder.name, read_meta(folder)["made"])
+
+
+def place_of(workspace: Path, bundle: Path | None, *, named: bool) -> EnsemblePlace:
+    """The bundle, else the workspace.
+
+    Args:
+        workspace: its root.
+        bundle: a folder or zip; None for none.
+        named: whether the workspace was named as well.
+
+    Raises:
+        ConfigError: both were named.
+    """
+    if bundle is None:
+        return EnsemblePlace(workspace=workspace)
+    if named:
+        raise ConfigError(
+            f"--bundle {bundle} and -w {workspace}: an ensemble lies in one of them; name one"
+        )
+    return EnsemblePlace(bundle=bundle)
