@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from core.progress import progress, say
+from core.progress import overheard, progress, say
 
 
 def test_without_a_terminal_there_is_no_bar(
@@ -52,3 +52,17 @@ def test_an_error_passes_through_the_bar(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_line_of_log_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     say("7 images")
     assert capsys.readouterr() == ("", "7 images\n")
+
+
+def test_what_is_overheard_stays_off_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with overheard() as lines, progress("decoding", total=1, unit="images") as advance:
+        say("7 images")
+        advance(1)
+    assert lines == ["7 images"]
+    assert capsys.readouterr() == ("", "")
+    with overheard(bars=True), progress("decoding", total=1, unit="images") as advance:
+        advance(1)
+    assert "decoding" in capsys.readouterr().err
