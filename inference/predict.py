@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -61,7 +61,7 @@ class UnitEngine(Protocol):
 
 
 def predict_places(
-    places: list[str],
+    places: Sequence[str],
     place: EnsemblePlace,
     *,
     category: str | None,
