@@ -61,7 +61,7 @@ def _step_back() -> None:
             del sys.modules[name]
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(vars(torch).get("_dynamo"), _StandIn):
-        del torch._dynamo  # type: ignore[attr-defined]
+        del torch._dynamo
 
 
 def _left_as_it_is(function: F | None = None, *_: object, **__: object) -> F | Callable[[F], F]:
