@@ -169,7 +169,7 @@ class Server(uvicorn.Server):
     """uvicorn's server, of which a signal is the end and no death."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Stop at SIGTERM and Ctrl-C: uvicorn would raise them again when all is done."""
         try:
             before = {n: signal.signal(n, self.handle_exit) for n in _SIGNALS}

@@ -40,8 +40,8 @@ def assert_same(told: Sequence[Told], expected: Sequence[Told]) -> None:
         assert decided[0] == decided[1]
         for name in ("expected_f1", "nearest"):
             assert one[name] == pytest.approx(other[name], abs=1e-5)
-        numbers = [[c["probability"] for c in x["concepts"]] for x in (one, other)]
-        np.testing.assert_allclose(*numbers, rtol=0, atol=3e-6)
+        said, known = ([c["probability"] for c in x["concepts"]] for x in (one, other))
+        np.testing.assert_allclose(said, known, rtol=0, atol=3e-6)
 
 
 def test_images_of_a_form_are_told_in_their_order(
@@ -56,7 +56,7 @@ def test_company_changes_nothing(
     served: Served, paths: Sequence[str], expected: Sequence[Told]
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda p: served.predict(p, params={"top": "2"}), paths * 3))
+        answers = list(pool.map(lambda p: served.predict(p, params={"top": "2"}), [*paths] * 3))
     told = [answer.json()["images"][0] for answer in answers]
     assert_same(told, list(expected) * 3)
     assert served.metric('radfuse_block_images_bucket{le="1.0"}') < served.metric(
