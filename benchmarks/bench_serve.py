@@ -150,7 +150,7 @@ def main() -> None:
         before = memory_mib(server.pid)
         print(f"ready after {took_s:.1f} s, {before:,.0f} MiB after the first images\n")
         print(
-            "| clients | answered | refused | other | images/s | median, ms | p90 | p99"
+            "| clients | answered | refused, 503 or 504 | other | images/s | median, ms | p90 | p99"
             " | images a block | CPU ms an image | MiB |"
         )
         print("| --: " * 11 + "|")
@@ -159,7 +159,7 @@ def main() -> None:
             told = ask(port, images, n_clients=n_clients, seconds=given.seconds)
             n_after, blocks_after = block_size(port)
             cpu = cpu_s(server.pid) - cpu
-            n, refused = len(told.seconds), told.statuses["503"]
+            n, refused = len(told.seconds), told.statuses["503"] + told.statuses["504"]
             others = sum(told.statuses.values()) - n - refused
             low, high, last = 1000 * np.quantile(told.seconds, (0.5, 0.9, 0.99))
             print(

@@ -4,6 +4,7 @@
     ├── ConfigError        a setting that does not exist or is out of range
     ├── CorpusError        files of a corpus: missing, contradictory, wrongly separated
     │   └── ImageError     one image that cannot be decoded
+    │       └── HugeImageError  of more pixels than are allowed
     ├── LabelSpaceError    concepts that do not fit the label space
     ├── AlignmentError     rows that do not fit the images
     ├── PredictionsError   a predictions or embeddings folder that is not whole
@@ -32,6 +33,10 @@ class CorpusError(ConceptError):
 
 class ImageError(CorpusError):
     """An image that cannot be decoded."""
+
+
+class HugeImageError(ImageError):
+    """An image of more pixels than are allowed."""
 
 
 class LabelSpaceError(ConceptError):

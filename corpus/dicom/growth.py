@@ -7,7 +7,7 @@ kilobytes can hold gigabytes of one colour.
 import struct
 import zlib
 
-from core.errors import ImageError
+from core.errors import HugeImageError, ImageError
 
 _META = 144  # bytes before the group of the file's own description, whose length is the last four
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -81,7 +81,7 @@ def refuse_grown(
         right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
         n_pixels = max(right - left, 0) * max(bottom - top, 0)
     if n_pixels > most_pixels:
-        raise ImageError(
+        raise HugeImageError(
             f"DICOM whose frame cannot be decoded: it has more than {most_pixels:,} pixels"
         )
 

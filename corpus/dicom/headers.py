@@ -107,9 +107,12 @@ def header_of(content: bytes) -> Mapping[str, str]:
         return {}
     try:
         refuse_inflated(content)
+    except ImageError:
+        return {}
+    try:
         dataset = open_header(BytesIO(content))
         return {} if dataset is None else _kept(dataset).row
-    except (ImageError, *broken()):
+    except broken():
         return {}
 
 

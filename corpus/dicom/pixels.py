@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.errors import ImageError
+from core.errors import HugeImageError, ImageError
 from core.runs.decoding import Frame, frame_index
 from corpus.dicom.datasets import broken, open_dataset
 from corpus.dicom.growth import refuse_grown
@@ -79,7 +79,7 @@ def _check(dataset: "FileDataset", most_pixels: int) -> None:
             kind = _KINDS.get(str(dataset.get("Modality")), "no picture, or cut short before it")
         raise ImageError(f"DICOM without pixels: {kind}")
     if int(dataset.Rows) * int(dataset.Columns) > most_pixels:
-        raise ImageError(f"a DICOM frame of more than {most_pixels:,} pixels")
+        raise HugeImageError(f"a DICOM frame of more than {most_pixels:,} pixels")
     if _photometric(dataset) not in (*_GREY, *_COLOURS, _PALETTE):
         raise ImageError("DICOM with colours that are not read (photometric interpretation)")
 

@@ -173,7 +173,7 @@ def _named(read: Callable[[], Decoded], path: Path) -> Decoded:
     try:
         picture = read()
     except ImageError as error:
-        raise ImageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:

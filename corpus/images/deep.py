@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from core.errors import ImageError
+from core.errors import HugeImageError, ImageError
 from core.runs.decoding import Frame, frame_index
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -261,10 +261,10 @@ def refuse_huge(size: tuple[int, int], most_pixels: int) -> None:
     """Refuse an image that would fill the memory.
 
     Raises:
-        ImageError: it has more pixels.
+        HugeImageError: it has more pixels.
     """
     if size[0] * size[1] > most_pixels:
-        raise ImageError(
+        raise HugeImageError(
             f"{size[0]} x {size[1]} pixels, more than {most_pixels:,}: make it smaller first"
         )
 

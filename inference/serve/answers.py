@@ -93,7 +93,8 @@ def new_app(blocks: Blocks, *, doors: Doors, limits: Limits, measures: Measures)
             sent = await read_body(request, limits=limits, account=account, measures=measures)
             if not sent.uploads:
                 raise RequestRefused(422, "empty", text="no image in the request")
-            said = {k: v for k, v in request.query_params.items() if k != "name"} | sent.fields
+            said = {k: v for k, v in request.query_params.items() if k != "name"}
+            said.update(sent.fields)
             asked = _asked(said, blocks.columns)
             told = await _unless_gone(request, blocks.tell(sent.uploads, asked))
         n_read = sum("error" not in one for one in told)
@@ -205,8 +206,8 @@ async def _hung_up(request: Request) -> None:
 
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
-_TOP = {"type": "integer", "minimum": 0, "maximum": _MOST_TOP, "default": 0}
-_OF_ALL = {
+_TOP: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": _MOST_TOP, "default": 0}
+_OF_ALL: dict[str, tuple[str, dict[str, Any]]] = {
     "category": ("category of all images, a code or a plain name", {"type": "string"}),
     "top": ("candidates of an image beside what is decided", _TOP),
     "name": ("name of an image that is the whole body", {"type": "string"}),

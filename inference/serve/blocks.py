@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from core.categories import CATEGORIES, UNKNOWN
-from core.errors import ImageError
+from core.errors import HugeImageError, ImageError
 from corpus.dicom.headers import header_of
 from corpus.images.decode import decode_content
 from corpus.readers.files import name_of_image
@@ -38,6 +38,9 @@ Told = dict[str, Any]
 """An object of an answer: decisions as `inference.tables.objects` gives them, or an `error`."""
 
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+_LARGE = 8_000_000  # pixels, of which 16-bit colours take 400 MB while they are decoded
+_ONE_LARGE = threading.Lock()  # larger images are decoded one at a time
+
 _THREADS = "serve-"
 
 _BATCH = 8
@@ -273,17 +276,13 @@ def _decoded(
     _refuse_what_runs_away(upload.content)
     named = Path(upload.name)
     try:
-        pixels = {
-            (size, resample): decode_content(
-                upload.content,
-                named,
-                size=size,
-                resample=resample,
-                decoding=ensemble.decoding,
-                most_pixels=most_pixels,
-            ).pixels
-            for size, resample in ensemble.looks
-        }
+        try:
+            pixels = _pixels(ensemble, upload.content, named, min(most_pixels, _LARGE))
+        except HugeImageError:
+            if most_pixels <= _LARGE:
+                raise
+            with _ONE_LARGE:
+                pixels = _pixels(ensemble, upload.content, named, most_pixels)
         said = header_of(upload.content)
     except ImageError as error:
         raise ImageError(str(error).removeprefix(f"{named}: ")) from None
@@ -306,6 +305,21 @@ def _decoded(
         cells={**said, **asked.cells},
     )
     return image, pixels, time.perf_counter() - start
+
+
+def _pixels(ensemble: LoadedEnsemble, content: bytes, named: Path, most_pixels: int) -> Pixels:
+    """As `inference.stream.decoded`, of what is in memory."""
+    return {
+        (size, resample): decode_content(
+            content,
+            named,
+            size=size,
+            resample=resample,
+            decoding=ensemble.decoding,
+            most_pixels=most_pixels,
+        ).pixels
+        for size, resample in ensemble.looks
+    }
 
 
 def _refuse_what_runs_away(content: bytes) -> None:

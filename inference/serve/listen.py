@@ -7,6 +7,7 @@ wait for nothing. Here both have seconds, and of too many connections the later 
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,11 +64,15 @@ class Connection(H11Protocol):
         """As uvicorn makes one."""
         super().__init__(*args, **kwargs)
         self._overdue: asyncio.TimerHandle | None = None
-        self._is_full = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a client, or tell one too many that there is no place."""
         super().connection_made(transport)
+        opened = transport.get_extra_info("socket")
+        if opened is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Whoever takes no answer from the line would keep it for ever.
+            longest_ms = int(1000 * self.config.limits.request_s)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, longest_ms)
         self.config.measures.connections.set(len(self.connections))
         beyond = len(self.connections) - self.config.limits.connections
         if beyond > _TOLD:
@@ -91,7 +96,8 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, for a while also where this one has not ended."""
         super().on_response_complete()
-        if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
+        still_sends = (self.conn.our_state, self.conn.their_state) == (h11.DONE, h11.SEND_BODY)
+        if still_sends and not self.transport.is_closing():
             self._unwatch()
             # Closed at once, the answer might be lost on its way.
             self._overdue = self.loop.call_later(self.config.limits.head_s, self.transport.close)
@@ -163,7 +169,7 @@ class Server(uvicorn.Server):
     """uvicorn's server, of which a signal is the end and no death."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Stop at SIGTERM and Ctrl-C: uvicorn would raise them again when all is done."""
         try:
             before = {n: signal.signal(n, self.handle_exit) for n in _SIGNALS}

@@ -1,6 +1,6 @@
 """The two pages for people: all of their own, nothing of them comes from elsewhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -121,7 +121,7 @@ def _kind(kind: Mapping[str, Any]) -> str:
     return str(kind.get("type", ""))
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     top = "".join(f"<th>{head}</th>" for head in heads)
     lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{lines}</table>"

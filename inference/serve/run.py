@@ -3,15 +3,18 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from core.errors import ConfigError
 from core.progress import say
 from inference.serve.limits import Doors, Limits
+from inference.starting import start_quickly
 from inference.threads import use_threads
 
 if TYPE_CHECKING:
@@ -52,7 +55,10 @@ def serve_ensemble(
     """
     if any(find_spec(name) is None for name in _PACKAGES):
         raise ConfigError("serve: run `pip install 'radfuse[serve]'` first")
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # nothing is in work so far
     listening = open_socket(doors)
+    start_quickly()
     from inference.serve.answers import new_app
     from inference.serve.blocks import Blocks, threads_at_work
     from inference.serve.listen import LimitedConfig, Server

@@ -66,9 +66,12 @@ def decisions(loaded: LoadedEnsemble, images: list[NewImage]) -> Decisions:
 
 def same(one: Decisions, other: Decisions) -> bool:
     """To the bit."""
-    pairs = ((one.probs, other.probs), (one.calibrated, other.calibrated))
-    sets = (one.decided != other.decided).nnz == 0
-    return sets and all(np.array_equal(a, b) for a, b in pairs)
+    pairs = (
+        (one.probs, other.probs),
+        (one.calibrated, other.calibrated),
+        (one.decided.toarray(), other.decided.toarray()),
+    )
+    return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def test_many_threads_say_what_one_says(planted: LoadedEnsemble, images: list[NewImage]) -> None:
@@ -134,7 +137,12 @@ def test_a_failure_gives_the_turn_away() -> None:
     with pytest.raises(ValueError, match="broken"):
         fail()
     done: list[int] = []
-    other = threading.Thread(target=in_turn(lambda: done.append(1)))
+
+    @in_turn
+    def work() -> None:
+        done.append(1)
+
+    other = threading.Thread(target=work)
     other.start()
     other.join(10)
     assert done == [1]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,8 +41,8 @@ def assert_same(told: Sequence[Told], expected: Sequence[Told]) -> None:
         assert decided[0] == decided[1]
         for name in ("expected_f1", "nearest"):
             assert one[name] == pytest.approx(other[name], abs=1e-5)
-        numbers = [[c["probability"] for c in x["concepts"]] for x in (one, other)]
-        np.testing.assert_allclose(*numbers, rtol=0, atol=3e-6)
+        said, known = ([c["probability"] for c in x["concepts"]] for x in (one, other))
+        np.testing.assert_allclose(said, known, rtol=0, atol=3e-6)
 
 
 def test_images_of_a_form_are_told_in_their_order(
@@ -56,7 +57,7 @@ def test_company_changes_nothing(
     served: Served, paths: Sequence[str], expected: Sequence[Told]
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda p: served.predict(p, params={"top": "2"}), paths * 3))
+        answers = list(pool.map(lambda p: served.predict(p, params={"top": "2"}), [*paths] * 3))
     told = [answer.json()["images"][0] for answer in answers]
     assert_same(told, list(expected) * 3)
     assert served.metric('radfuse_block_images_bucket{le="1.0"}') < served.metric(
@@ -170,6 +171,9 @@ def test_states_and_counts(served: Served, paths: Sequence[str]) -> None:
 def test_the_log_has_no_name_and_no_query(served: Served, paths: Sequence[str]) -> None:
     served.predict(("Jane_Doe.png", png()), params={"category": "CT"})
     httpx.get(f"{served.url}/Jane_Doe.png?name=Jane_Doe")
+    until = time.monotonic() + 10  # a line is written once its answer is sent
+    while "GET elsewhere 404" not in "\n".join(served.lines) and time.monotonic() < until:
+        time.sleep(0.01)
     log = "\n".join(served.lines)
     assert "Doe" not in log
     assert "category" not in log

@@ -72,7 +72,7 @@ def ask(guard: Guard, path: str, **headers: str) -> httpx.Response:
     """An answer of the application, without a socket."""
 
     async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(app=guard)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=guard)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get(path, headers=headers)
 
