@@ -1,7 +1,7 @@
 """Commands on new images: predict; and bundle, which carries what decides them elsewhere."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,27 +12,6 @@ from commands.options import (
     WorkspaceOption,
     names_workspace,
 )
-
-if TYPE_CHECKING:
-    from inference.place import EnsemblePlace
-
-
-def place_of(context: typer.Context, workspace: Path, bundle: Path | None) -> "EnsemblePlace":
-    """The bundle that is named, else the workspace.
-
-    Raises:
-        ConfigError: both are named.
-    """
-    from core.errors import ConfigError
-    from inference.place import EnsemblePlace
-
-    if bundle is None:
-        return EnsemblePlace(workspace=workspace)
-    if names_workspace(context):
-        raise ConfigError(
-            f"--bundle {bundle} and -w {workspace}: an ensemble lies in one of them; name one"
-        )
-    return EnsemblePlace(bundle=bundle)
 
 
 def predict(
@@ -65,11 +44,12 @@ def predict(
 
     Ends with 1 where any was left out.
     """
+    from inference.place import chosen_place
     from inference.predict import predict_places
 
     left_out = predict_places(
         images,
-        place_of(context, workspace, bundle),
+        chosen_place(workspace, bundle, is_named=names_workspace(context)),
         category=category,
         out=out,
         form=form,

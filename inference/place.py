@@ -58,3 +58,23 @@ class EnsemblePlace:
         corpus = workspace.open_corpus()
         folder = newest_ensemble(corpus, workspace).folder
         return fingerprint(corpus.fingerprint, folder.name, read_meta(folder)["made"])
+
+
+def chosen_place(workspace: Path, bundle: Path | None, *, is_named: bool) -> EnsemblePlace:
+    """Where a command's options say that the ensemble lies.
+
+    Args:
+        workspace: of `-w`.
+        bundle: of `--bundle`; None for the workspace.
+        is_named: whether `-w` was given.
+
+    Raises:
+        ConfigError: both were given.
+    """
+    if bundle is None:
+        return EnsemblePlace(workspace=workspace)
+    if is_named:
+        raise ConfigError(
+            f"--bundle {bundle} and -w {workspace}: an ensemble lies in one of them; name one"
+        )
+    return EnsemblePlace(bundle=bundle)

@@ -266,9 +266,8 @@ def check_stacker(files: BundleFiles, *, members: Sequence[str], n_concepts: int
     shown = files.shown / STACKER / FILE
     if isinstance(header, dict):
         header = {"kind" if name == "stacker" else name: own for name, own in header.items()}
-    own = typed(StackerFile, header, where=shown)  # type: ignore[arg-type]  # a union
-    kind: str = own["kind"]  # type: ignore[index]
-    said: Any = own
+    said: Any = typed(StackerFile, header, where=shown)  # type: ignore[arg-type]  # a union
+    kind: str = said["kind"]
     names = (*(f"logit {m}" for m in members), *(f"rank {m}" for m in members), *SHARED_FEATURES)
     if said.get("feature_names", names) != names or said.get("member", members[0]) not in members:
         raise _error(shown, "made of other members than the bundle's")
