@@ -241,10 +241,10 @@ class ForestFile(TypedDict):
 
 StackerFile = MeanFile | MemberFile | GreedyFile | LogisticFile | ConceptLogisticFile | ForestFile
 
-_FOREST, _CONCEPTS, _COEF = "lightgbm.txt", "concepts.npy", "concept_coef.npy"
+FOREST, _CONCEPTS, _COEF = "lightgbm.txt", "concepts.npy", "concept_coef.npy"
 
 _BESIDE: dict[str, set[str]] = {
-    "lightgbm": {_FOREST},
+    "lightgbm": {FOREST},
     "logistic-concepts": {_CONCEPTS, _COEF},
 }
 """Files of a stacker beside its header."""
@@ -303,12 +303,17 @@ _HEAD = re.compile(
     r"feature_infos=([^\n]*)\ntree_sizes=([\d ]*)\n\n"
 )
 _TREE = re.compile(r"Tree=(\d+)\n((?:[a-z_]+=[^\n]*\n)+)\n\n?")
-_END = re.compile(r"\n?end of trees\n.*", re.DOTALL)
+_END = "end of trees\n"
 
 _OF_SPLITS = ("split_feature", "split_gain", "threshold", "decision_type", "left_child",
               "right_child", "internal_value", "internal_weight", "internal_count")  # fmt: skip
 _OF_LEAVES = ("leaf_value", "leaf_weight", "leaf_count")
 _KEYS = {*_OF_SPLITS, *_OF_LEAVES, "num_leaves", "num_cat", "is_linear", "shrinkage"}
+
+
+def bare_forest(text: str) -> str:
+    """A forest without the settings that it was grown by: LightGBM trusts these blindly as well."""
+    return text[: text.index(_END) + len(_END)]
 
 
 def check_forest(files: BundleFiles, *, n_features: int) -> None:
@@ -320,7 +325,7 @@ def check_forest(files: BundleFiles, *, n_features: int) -> None:
     Raises:
         BundleError: it does not.
     """
-    name = f"{STACKER}/{_FOREST}"
+    name = f"{STACKER}/{FOREST}"
     shown = files.shown / name
     try:
         text = read_bytes(files.path(name), shown=shown).decode("ascii")
@@ -345,7 +350,7 @@ def _follow(text: str, n_features: int) -> None:
         except (ValueError, LookupError) as error:
             raise ValueError(f"tree {number}: {error}") from None
         at = tree.end()
-    if not _END.fullmatch(text, at) or "/" in text[at:] or "\\" in text[at:]:
+    if text[at:].lstrip("\n") != _END:
         raise ValueError("it does not end where it should")
 
 
