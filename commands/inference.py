@@ -69,7 +69,7 @@ def predict(
 
     start_quickly()
     from backbones.detectors.ray import cluster_of
-    from inference.place import place_of
+    from inference.place import chosen_place
     from inference.predict import predict_places
 
     cluster = cluster_of(
@@ -77,7 +77,7 @@ def predict(
     )
     left_out = predict_places(
         images,
-        place_of(workspace, bundle, named=names_workspace(context)),
+        chosen_place(workspace, bundle, is_named=names_workspace(context)),
         category=category,
         out=out,
         form=form,
@@ -188,8 +188,8 @@ def serve(
     )
 
     def place() -> Any:
-        from inference.place import place_of
+        from inference.place import chosen_place
 
-        return place_of(workspace, bundle, named=names_workspace(context))
+        return chosen_place(workspace, bundle, is_named=names_workspace(context))
 
     serve_ensemble(place, doors=doors, limits=limits, device=device, n_threads=threads)

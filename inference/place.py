@@ -60,20 +60,20 @@ class EnsemblePlace:
         return fingerprint(corpus.fingerprint, folder.name, read_meta(folder)["made"])
 
 
-def place_of(workspace: Path, bundle: Path | None, *, named: bool) -> EnsemblePlace:
-    """The bundle, else the workspace.
+def chosen_place(workspace: Path, bundle: Path | None, *, is_named: bool) -> EnsemblePlace:
+    """Where a command's options say that the ensemble lies.
 
     Args:
-        workspace: its root.
-        bundle: a folder or zip; None for none.
-        named: whether the workspace was named as well.
+        workspace: of `-w`.
+        bundle: of `--bundle`; None for the workspace.
+        is_named: whether `-w` was given.
 
     Raises:
-        ConfigError: both were named.
+        ConfigError: both were given.
     """
     if bundle is None:
         return EnsemblePlace(workspace=workspace)
-    if named:
+    if is_named:
         raise ConfigError(
             f"--bundle {bundle} and -w {workspace}: an ensemble lies in one of them; name one"
         )

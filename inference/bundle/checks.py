@@ -241,10 +241,10 @@ class ForestFile(TypedDict):
 
 StackerFile = MeanFile | MemberFile | GreedyFile | LogisticFile | ConceptLogisticFile | ForestFile
 
-_FOREST, _CONCEPTS, _COEF = "lightgbm.txt", "concepts.npy", "concept_coef.npy"
+FOREST, _CONCEPTS, _COEF = "lightgbm.txt", "concepts.npy", "concept_coef.npy"
 
 _BESIDE: dict[str, set[str]] = {
-    "lightgbm": {_FOREST},
+    "lightgbm": {FOREST},
     "logistic-concepts": {_CONCEPTS, _COEF},
 }
 """Files of a stacker beside its header."""
@@ -266,9 +266,8 @@ def check_stacker(files: BundleFiles, *, members: Sequence[str], n_concepts: int
     shown = files.shown / STACKER / FILE
     if isinstance(header, dict):
         header = {"kind" if name == "stacker" else name: own for name, own in header.items()}
-    own = typed(StackerFile, header, where=shown)  # type: ignore[arg-type]  # a union
-    kind: str = own["kind"]  # type: ignore[index]
-    said: Any = own
+    said: Any = typed(StackerFile, header, where=shown)  # type: ignore[arg-type]  # a union
+    kind: str = said["kind"]
     names = (*(f"logit {m}" for m in members), *(f"rank {m}" for m in members), *SHARED_FEATURES)
     if said.get("feature_names", names) != names or said.get("member", members[0]) not in members:
         raise _error(shown, "made of other members than the bundle's")
@@ -304,12 +303,17 @@ _HEAD = re.compile(
     r"feature_infos=([^\n]*)\ntree_sizes=([\d ]*)\n\n"
 )
 _TREE = re.compile(r"Tree=(\d+)\n((?:[a-z_]+=[^\n]*\n)+)\n\n?")
-_END = re.compile(r"\n?end of trees\n.*", re.DOTALL)
+_END = "end of trees\n"
 
 _OF_SPLITS = ("split_feature", "split_gain", "threshold", "decision_type", "left_child",
               "right_child", "internal_value", "internal_weight", "internal_count")  # fmt: skip
 _OF_LEAVES = ("leaf_value", "leaf_weight", "leaf_count")
 _KEYS = {*_OF_SPLITS, *_OF_LEAVES, "num_leaves", "num_cat", "is_linear", "shrinkage"}
+
+
+def bare_forest(text: str) -> str:
+    """A forest without the settings that it was grown by: LightGBM trusts these blindly as well."""
+    return text[: text.index(_END) + len(_END)]
 
 
 def check_forest(files: BundleFiles, *, n_features: int) -> None:
@@ -321,7 +325,7 @@ def check_forest(files: BundleFiles, *, n_features: int) -> None:
     Raises:
         BundleError: it does not.
     """
-    name = f"{STACKER}/{_FOREST}"
+    name = f"{STACKER}/{FOREST}"
     shown = files.shown / name
     try:
         text = read_bytes(files.path(name), shown=shown).decode("ascii")
@@ -346,7 +350,7 @@ def _follow(text: str, n_features: int) -> None:
         except (ValueError, LookupError) as error:
             raise ValueError(f"tree {number}: {error}") from None
         at = tree.end()
-    if not _END.fullmatch(text, at) or "/" in text[at:] or "\\" in text[at:]:
+    if text[at:].lstrip("\n") != _END:
         raise ValueError("it does not end where it should")
 
 

@@ -225,7 +225,8 @@ class _Reader:
     def _guess(self, entry: GuessEntry) -> CategoryGuess:
         if len(entry.features) != len(entry.models):
             raise self._error("a guess has more views than models")
-        stored, models = self.files.tensors(entry.weights), []
+        stored = self.files.tensors(entry.weights)
+        models: list[CategoryModel | None] = []
         for view, (names, model) in enumerate(zip(entry.features, entry.models, strict=True)):
             width, n = self._check_features(names, "guess"), len(CATEGORIES)
             if model is None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from core.prior import CategoryPrior
 from core.storage.folders import write_json
 from fusion.inputs.metadata import MetadataEncoder
+from inference.bundle.checks import FOREST, bare_forest
 from inference.bundle.files import (
     DECISION,
     FORECAST,
@@ -100,6 +101,9 @@ def write_parts(
         ensemble.calibrated_by.save(folder / FORECAST)
     (folder / STACKER).mkdir()
     ensemble.stacker.save(folder / STACKER)
+    forest = folder / STACKER / FOREST
+    if forest.is_file():
+        forest.write_text(bare_forest(forest.read_text(encoding="utf-8")), encoding="utf-8")
     write_statistics(folder, ensemble.statistics)
     graph = BundleGraph(
         format=FORMAT,

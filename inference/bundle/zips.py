@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from core.errors import BundleError
 from core.storage.folders import draft_folder
@@ -109,7 +109,7 @@ def _unpack(archive: zipfile.ZipFile, draft: Path, path: Path) -> None:
             _copy(source, file, entry.file_size, where=path / name)
 
 
-def _copy(source: BinaryIO, file: BinaryIO, n_bytes: int, *, where: Path) -> None:  # type: ignore[type-arg]
+def _copy(source: IO[bytes], file: IO[bytes], n_bytes: int, *, where: Path) -> None:
     """Copy a file of this size; one that goes on is refused."""
     left = n_bytes
     while block := source.read(min(2**20, left + 1)):
