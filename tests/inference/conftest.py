@@ -1,0 +1,61 @@
+"""A whole small ensemble that the tests of this room share; they leave it as it was."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from backbones.settings.config import BackboneConfig
+from backbones.train import train_backbones
+from core.runs.workspace import Corpus, Workspace
+from ensembles.config import EnsembleConfig
+from ensembles.ensemble import ensemble
+from fusion.config import FuseConfig
+from fusion.fuse import fuse
+from inference.images import NewImage
+from tests.conftest import save_prepared
+from training.devices.compute import Compute
+
+TINY = BackboneConfig(
+    backbone="test_efficientnet", weights="none", image_sizes=(32, 64), mirror=True, probe=False,
+    hidden=(16,), epochs=2, patience=2, batch_size=16, n_members=1,
+)  # fmt: skip
+FINE = BackboneConfig(
+    backbone="test_efficientnet", weights="none", image_sizes=(32,), mirror=True, probe=False,
+    hidden=(16,), epochs=1, patience=1, batch_size=16, n_members=1, regime="full",
+)  # fmt: skip
+FUSE = FuseConfig(
+    strategies=(
+        "one-hot", "prior-offset", "masked", "experts", "retrieval", "voted", "voted-blind",
+        "constrained", "routed", "prior",
+    ),
+    hidden=(16,), epochs=2, patience=2, batch_size=32, n_members=1, k=(5,), temperature=(0.1,),
+    support=(0, 5),
+)  # fmt: skip
+QUICK = EnsembleConfig(stackers=("mean",), leave_one_out=False)
+
+
+@pytest.fixture(scope="session")
+def whole(crossfitted: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A cross-fitted ensemble of frozen and fine-tuned detectors and many strategies."""
+    torch.set_num_threads(1)
+    workspace = save_prepared(crossfitted, tmp_path_factory.mktemp("whole"))
+    for preset, config, names in (
+        ("tiny", TINY, ("global", "DRCT", "DRXR")),
+        ("fine", FINE, ("DRCT",)),
+    ):
+        train_backbones(
+            crossfitted, workspace, names=names, config=config, preset=preset, compute=Compute()
+        )
+    fuse(crossfitted, workspace, config=FUSE, preset="tiny", device="cpu")
+    ensemble(crossfitted, workspace, config=QUICK, submit=True)
+    return workspace
+
+
+def test_images(corpus: Corpus) -> list[NewImage]:
+    table = corpus.table.of(split="test")
+    rows = zip(table.image_ids, table.paths, table.categories, strict=True)
+    return [NewImage(image_id=i, path=Path(p), category=c, told_by="folder") for i, p, c in rows]
+
+
+test_images.__test__ = False  # type: ignore[attr-defined]
