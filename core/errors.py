@@ -10,6 +10,7 @@
     ├── LeakageError       a model meets images that it was fitted on
     ├── MissingStageError  something an earlier command makes is not there
     ├── SubmissionError    a submission that the evaluator would refuse
+    ├── BundleError        a bundle that is not whole, was changed, or is none
     └── ExportError        what was written for others does not say what was trained
 
 Anything else that is raised is a bug and keeps its traceback.
@@ -54,6 +55,10 @@ class LeakageError(ConceptError):
 
 class MissingStageError(ConceptError):
     """Something that an earlier command makes is not there."""
+
+
+class BundleError(ConceptError):
+    """A bundle that is not whole, was changed, is of another format, or is none."""
 
 
 class SubmissionError(ConceptError):

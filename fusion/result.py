@@ -26,7 +26,7 @@ class FusedResult:
             no difference or no category can be guessed.
         contains: names of the detectors that these predictions already include.
         weights: of its networks; those of network k begin with `k.`.
-        chosen: settings that data chose, for the record.
+        chosen: settings that data chose, and what else predictions follow from, for the record.
         unfinished: folders from which its making would go on after a kill, to be removed once all
             of this is on disk.
     """

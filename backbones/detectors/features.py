@@ -1,5 +1,6 @@
 """Pooled features of a network: once a corpus and image size, shared by all that come after."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from corpus.images.cache import cache_of
 from training.devices.compute import Compute, FittingBatches
 from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
+from training.predict import Rows
 
 _RELEASED_AFTER = 16  # batches; memory must not grow with the number of images
 _BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the images anyway
@@ -97,8 +99,15 @@ def extract(
     values, done = world.in_turn(lambda: _open(folder, len(ids), backbone.n_features))
     todo = np.flatnonzero(done == 0)
     world.wait()  # the first process must not write before all have seen what is left to do
-    pooled = partial(_pooled, network, images, compute=compute, mirror=config.mirror)
     batches = FittingBatches(_BATCH)
+    pooled = partial(
+        pool,
+        network,
+        images=lambda rows: images(rows)[0],
+        batches=batches,
+        compute=compute,
+        mirror=config.mirror,
+    )
     what, n_done = f"features at {size} px", len(ids) - len(todo)
     with (
         torch.inference_mode(),
@@ -106,7 +115,7 @@ def extract(
     ):
         for start in range(0, len(todo), _BATCH * world.size):
             rows = todo[start : start + _BATCH * world.size]
-            joined = world.join(batches.joined(world.share(rows), pooled), len(rows))
+            joined = world.join(pooled(world.share(rows)), len(rows))
             if world.first:
                 values[rows] = joined
                 done[rows] = 1
@@ -163,32 +172,37 @@ def _fastest(
     return speed.place(network), replace(compute, speed=speed)
 
 
-def _pooled(
+def pool(
     network: nn.Module,
-    images: CachedImages,
-    rows: npt.NDArray[np.intp],
+    rows: Rows,
     *,
+    images: Callable[[Rows], Tensor],
+    batches: FittingBatches,
     compute: Compute,
     mirror: bool,
 ) -> npt.NDArray[np.float32]:
-    return pool(network, images(rows)[0], compute=compute, mirror=mirror)
+    """(n, D) pooled features of some images.
 
-
-def pool(
-    network: nn.Module, images: Tensor, *, compute: Compute, mirror: bool
-) -> npt.NDArray[np.float32]:
-    """(B, D) pooled features of uint8 images (B, 3, H, W).
+    All batches have one size, the last one filled up with images of its own: the sums of
+    convolutions depend on the size of a batch, and on nothing else of it.
 
     Args:
         network: of `for_features`, placed for the speed of `compute`.
-        images: on any device.
+        rows: (n,) numbers of the images.
+        images: uint8 (B, 3, H, W) of B rows, on any device.
+        batches: their size.
         compute: where and how.
         mirror: the mean over the images and their mirrors.
     """
-    (batch,) = compute.take((images,))
-    with compute.speed.autocast(compute.device):
-        pooled = network(batch).float()
-        if mirror:
-            pooled = (pooled + network(batch.flip(3)).float()) / 2
-    values: npt.NDArray[np.float32] = pooled.cpu().numpy()
-    return values
+
+    def work(chosen: Rows) -> npt.NDArray[np.float32]:
+        whole = np.resize(chosen, batches.batch_size) if len(chosen) else chosen
+        (batch,) = compute.take((images(whole),))
+        with compute.speed.autocast(compute.device):
+            pooled = network(batch).float()
+            if mirror:
+                pooled = (pooled + network(batch.flip(3)).float()) / 2
+        values: npt.NDArray[np.float32] = pooled[: len(chosen)].cpu().numpy()
+        return values
+
+    return batches.joined(rows, work)

@@ -60,12 +60,11 @@ class LabelStatistics:
         size = n_images.astype(np.float32)
         prior = (counts.astype(np.float32) + _IMAGES * rate) / (size[:, None] + _IMAGES)
         together = (matrix.T @ matrix).toarray()
-        conditional = (together + _IMAGES * rate) / (n_train[:, None] + _IMAGES)
         return cls(
             n_train=n_train,
             rate=rate,
             prior=prior.astype(np.float32),
-            conditional=conditional.astype(np.float32),
+            conditional=conditional_shares(together, n_train=n_train, rate=rate),
             category_share=((size + 1.0) / (size.sum() + len(CATEGORIES))).astype(np.float32),
         )
 
@@ -79,6 +78,18 @@ class LabelStatistics:
 
 
 _IMAGES = 3.0
+
+
+def conditional_shares(together: Floats, *, n_train: npt.NDArray[np.int64], rate: Floats) -> Floats:
+    """(L, L) smoothed P(column's concept | row's concept).
+
+    Args:
+        together: (L, L) images with both concepts.
+        n_train: (L,) images of each.
+        rate: (L,) smoothed share of images with each.
+    """
+    shares: Floats = (together + _IMAGES * rate) / (n_train[:, None] + _IMAGES)
+    return shares.astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

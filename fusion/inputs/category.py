@@ -72,7 +72,7 @@ class CategoryModel:
         """(N, 7) P(category | features) of images that were not learnt from."""
         x = (features - self.mean) / self.scale
         heads = zip(self.weights, self.biases, strict=True)
-        found = [softmax((x @ w.T + b) / self.temperature, axis=1) for w, b in heads]
+        found = [softmax(_logits(x, w, b) / self.temperature, axis=1) for w, b in heads]
         return _no_surer(np.mean(found, axis=0, dtype=np.float32), self.n_of_category)
 
     def save(self, folder: Path) -> None:
@@ -133,7 +133,7 @@ def fit_category_model(
                 "categories cannot be guessed: fewer than two have training images in two folds"
             )
         w, b = _fit_head(x[learnt], column[learnt])
-        logits[here] = x[here] @ w.T + b
+        logits[here] = _logits(x[here], w, b)
         weights.append(w)
         biases.append(b)
     temperature = _fit_temperature(logits[known], column[known])
@@ -170,6 +170,12 @@ def _fit_head(x: Floats, column: npt.NDArray[np.integer]) -> tuple[Floats, Float
     else:
         weights[fitted.classes_], biases[fitted.classes_] = fitted.coef_, fitted.intercept_
     return weights, biases
+
+
+def _logits(x: Floats, weights: Floats, biases: Floats) -> Floats:
+    """(N, 7) of standardised features, the same bits however many images are asked at once."""
+    product = x.astype(np.float64) @ weights.T.astype(np.float64)  # rounded below what is kept
+    return (product + biases).astype(np.float32)
 
 
 def _fit_temperature(logits: Floats, column: npt.NDArray[np.integer]) -> float:

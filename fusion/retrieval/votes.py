@@ -234,8 +234,22 @@ def retrieval(
         without_category=as_predictions(name, fusion_inputs, probs=answer(without_category=True))
         if guessed
         else {},
-        chosen={"k": chosen.k, "temperature": chosen.temperature},
+        chosen={"k": chosen.k, "temperature": chosen.temperature, REFERENCE_BITS: 16},
     )
+
+
+REFERENCE_BITS = "reference_bits"
+"""Of a number of the reference features, in the record of a run; 32 where there is none."""
+
+
+def as_references(features: Floats) -> npt.NDArray[np.float16]:
+    """(N, D) features as they are kept of the images that others are compared with.
+
+    In 16 bits they take half the place, and what is said of new images elsewhere is the same to the
+    last bit. A feature beyond the largest number is that number.
+    """
+    largest = np.finfo(np.float16).max
+    return np.clip(features, -largest, largest).astype(np.float16)
 
 
 class Memory:
@@ -262,6 +276,7 @@ class Memory:
     ) -> None:
         self.features, self.targets, self.device = features, targets, device
         self.approximate_from, self.seed = approximate_from, seed
+        self.categories = tuple(categories)
         names = np.array(categories, dtype=np.str_)
         self._rows_of = {c: np.flatnonzero(names == c) for c in CATEGORIES}
         self._searches: dict[str, Search] = {}
@@ -302,9 +317,9 @@ class Memory:
         mean: Probs = np.minimum(probs / said, 1)
         return mean
 
-    def nearest(self, queries: Floats) -> Floats:
-        """(n,) cosine of each of (n, D) queries to its nearest training image of any category."""
-        return self._search("")(queries, 1).similarity[:, 0]
+    def nearest(self, queries: Floats) -> Neighbours:
+        """The one nearest training image, of any category, of each of (n, D) queries."""
+        return self._search("")(queries, 1)
 
     def _search(self, category: str) -> Search:
         """A search among the training images of a category, or of all."""
@@ -333,9 +348,10 @@ class Archive:
         rows, features = fusion_inputs.rows(self.train), fusion_inputs.network_inputs.features
         standardise = Standardise.fitted(features[torch.from_numpy(rows)])
         self.features: Floats = standardise(features).numpy()
+        references = torch.from_numpy(as_references(features.numpy()[rows])).float()
         self.targets = self.train.targets(fusion_inputs.corpus.labels)
         self.memory = Memory(
-            self.features[rows],
+            standardise(references).numpy(),
             self.targets.matrix,
             categories=self.train.categories,
             approximate_from=config.approximate_from,

@@ -139,7 +139,7 @@ def _within(answer: Answer) -> Iterator[LoadedDetector]:
 
 def weights_of(detector: PlainDetector) -> str:
     """Where a detector's networks started, and the licence of those weights, in words."""
-    run: Path | None = getattr(detector.detector, "run", None)
+    run = detector.detector.run
     origin = _origin(run) if run else ""
     if origin in ("", "random"):
         return "random at first" if origin else "not recorded where from"

@@ -52,6 +52,7 @@ class HeadsAnswer:
         encoders: by view, of the further columns.
         guess: of the category, where none is given.
         device: where they run.
+        hidden: widths of their fully connected layers before the last.
     """
 
     name: str
@@ -61,6 +62,7 @@ class HeadsAnswer:
     encoders: Sequence[MetadataEncoder]
     guess: CategoryGuess | None
     device: str
+    hidden: tuple[int, ...]
 
     def __call__(self, block: ImageBlock) -> Predictions:
         """Probabilities of all images of the block."""
@@ -119,7 +121,11 @@ class StandardisedRows:
     ndim = 2
 
     def __init__(
-        self, values: Floats, rows: npt.NDArray[np.intp], *, standardise: Standardise
+        self,
+        values: Floats | npt.NDArray[np.float16],
+        rows: npt.NDArray[np.intp],
+        *,
+        standardise: Standardise,
     ) -> None:
         self.values, self.rows, self.standardise = values, rows, standardise
         self.shape = (len(rows), values.shape[1])
@@ -129,18 +135,13 @@ class StandardisedRows:
 
     def __getitem__(self, chosen: "slice | npt.NDArray[np.integer]") -> Floats:
         """(m, D) some of the rows."""
-        return self.of(self.values[self.rows[chosen]])
+        return self.of(self.values[self.rows[chosen]].astype(np.float32, copy=False))
 
     def of(self, features: Floats) -> Floats:
         """(m, D) features of other images, standardised likewise."""
         with torch.inference_mode():
             scaled: Floats = self.standardise(torch.tensor(features)).numpy()
         return scaled
-
-    @classmethod
-    def fitted(cls, values: Floats, rows: npt.NDArray[np.intp]) -> "StandardisedRows":
-        """By the mean and deviation of the rows themselves."""
-        return cls(values, rows, standardise=Standardise.fitted(torch.tensor(values[rows])))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,19 +152,24 @@ class Reference:
         features: names of the features.
         rows: those of the training images.
         memory: the same, to be searched.
+        image_ids: theirs; () where they are not known.
     """
 
     features: tuple[str, ...]
     rows: StandardisedRows
     memory: Memory
+    image_ids: tuple[str, ...] = ()
 
     def queries(self, block: ImageBlock) -> Floats:
         """(n, D) features of new images, standardised as those of the memory."""
         return self.rows.of(block.features(self.features))
 
-    def nearest(self, block: ImageBlock) -> Floats:
-        """(n,) cosine to the nearest training image."""
-        return self.memory.nearest(self.queries(block))
+    def nearest(self, block: ImageBlock) -> tuple[Floats, tuple[str, ...]]:
+        """(n,) cosine to the nearest training image, and its id, "" where ids are not known."""
+        found = self.memory.nearest(self.queries(block))
+        rows = found.rows[:, 0].tolist()
+        ids = tuple(self.image_ids[row] if self.image_ids else "" for row in rows)
+        return found.similarity[:, 0], ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -99,6 +99,7 @@ class Decisions:
             ensemble holds no calibrated probabilities.
         nearest: (n,) cosine of the image's features to the nearest training image, 1 for one of
             them; NaN where the ensemble holds no features of these.
+        nearest_image: id of that image; "" where the ensemble holds no ids.
     """
 
     image_ids: tuple[str, ...]
@@ -112,6 +113,7 @@ class Decisions:
     because: Mapping[tuple[int, int], str]
     expected_f1: npt.NDArray[np.float64]
     nearest: Floats
+    nearest_image: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -194,9 +196,9 @@ class LoadedEnsemble:
                 labels=self.labels,
             )
             expected = found.f1
-        nearest = np.full(len(block), np.nan, dtype=np.float32)
+        nearest, nearest_image = np.full(len(block), np.nan, dtype=np.float32), ("",) * len(block)
         if self.reference is not None:
-            nearest = self.reference.nearest(block)
+            nearest, nearest_image = self.reference.nearest(block)
         return Decisions(
             image_ids=table.image_ids,
             categories=table.categories,
@@ -209,6 +211,7 @@ class LoadedEnsemble:
             because=self._because(decided, probs, table.categories),
             expected_f1=expected,
             nearest=nearest,
+            nearest_image=nearest_image,
         )
 
     def _stacked(self, block: ImageBlock, named: Sequence[str]) -> Floats:

@@ -1,6 +1,6 @@
 """Networks read again to be asked: those that give features, and whole detectors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from backbones.detectors.features import for_features, frozen_network, pool
 from backbones.networks.build import Backbone, Detector, build_backbone
+from backbones.networks.carriers import Normalisation
 from backbones.networks.weights import run_normalisation
 from backbones.settings.config import BackboneConfig
 from core.categories import UNKNOWN
@@ -38,6 +39,43 @@ _BATCH = 32  # as features were extracted
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoundSpeed:
+    """A way to run a network, good for the kind of device that it was found on.
+
+    Attributes:
+        words: as `Speed` says it; "" where none was found.
+        device: where it was found.
+    """
+
+    words: str
+    device: str
+
+    def on(self, device: str) -> Speed:
+        """The way to run it on a device; the safe one where it is of another kind."""
+        same = self.device.partition(":")[0] == device.partition(":")[0]
+        return Speed.parse(self.words) if same and self.words else PLAIN
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unfolded:
+    """What the network of some features is built from again, for another device.
+
+    Attributes:
+        config: its settings, of one image size.
+        speed: how it was run.
+        build: the network with its weights.
+        run: folder of the fine-tuned detector that it is of; None for a frozen one.
+        number: which of the detector's networks it is.
+    """
+
+    config: BackboneConfig
+    speed: FoundSpeed
+    build: Callable[[], Backbone]
+    run: Path | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureNetwork:
     """A network without its head.
 
@@ -46,31 +84,35 @@ class FeatureNetwork:
         look: of the images that it takes.
         mirror: whether its features are the mean over image and mirror.
         compute: where and how it runs.
-        batches: of one size, the last one filled up with images that are there already: the sums
-            of convolutions depend on the size of a batch, and on nothing else of it.
+        batches: of the size in which the features of a corpus are extracted.
+        unfolded: the same, to be written; None where it was read from a bundle.
     """
 
     network: nn.Module
     look: Look
     mirror: bool
     compute: Compute
+    unfolded: Unfolded | None = None
     batches: FittingBatches = field(default_factory=lambda: FittingBatches(_BATCH))
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """(n, D) pooled features of (n, S, S, 3) images."""
         images = _as_images(pixels)
 
-        def work(rows: Rows) -> Floats:
-            whole = np.resize(rows, self.batches.batch_size) if len(rows) else rows
-            chosen = images[torch.from_numpy(whole)]
-            found = pool(self.network, chosen, compute=self.compute, mirror=self.mirror)
-            return found[: len(rows)]
-
         with torch.inference_mode():
-            return self.batches.joined(np.arange(len(pixels)), work)
+            return pool(
+                self.network,
+                np.arange(len(pixels)),
+                images=lambda rows: images[torch.from_numpy(rows)],
+                batches=self.batches,
+                compute=self.compute,
+                mirror=self.mirror,
+            )
 
 
-def read_frozen(config: BackboneConfig, *, size: int, speed: str, device: str) -> FeatureNetwork:
+def read_frozen(
+    config: BackboneConfig, *, size: int, speed: FoundSpeed, device: str
+) -> FeatureNetwork:
     """A frozen network at one of its image sizes.
 
     Args:
@@ -79,11 +121,17 @@ def read_frozen(config: BackboneConfig, *, size: int, speed: str, device: str) -
         speed: the way in which the features were extracted.
         device: where it is to run.
     """
-    return _ready(frozen_network(config, size=size), config, size=size, speed=speed, device=device)
+
+    def build() -> Backbone:
+        return frozen_network(config, size=size)
+
+    own = replace(config, image_sizes=(size,))
+    unfolded = Unfolded(config=own, speed=speed, build=build)
+    return feature_network(build(), own, speed=speed, device=device, unfolded=unfolded)
 
 
 def read_fine_tuned(
-    folder: Path, config: BackboneConfig, *, number: int, speed: str, device: str
+    folder: Path, config: BackboneConfig, *, number: int, speed: FoundSpeed, device: str
 ) -> FeatureNetwork:
     """A network of a fine-tuned detector, without its head.
 
@@ -94,34 +142,64 @@ def read_fine_tuned(
         speed: the way in which its features were extracted.
         device: where it is to run.
     """
-    state = {
-        name.removeprefix(_BACKBONE): tensor
-        for name, tensor in load_network(folder / WEIGHTS, number).items()
-        if name.startswith(_BACKBONE)
-    }
-    backbone = _bare(folder, config)
-    backbone.load_state_dict(state)
-    size = config.image_sizes[0]
-    return _ready(backbone.pooling(), config, size=size, speed=speed, device=device)
+
+    def build() -> Backbone:
+        state = {
+            name.removeprefix(BACKBONE): tensor
+            for name, tensor in load_network(folder / WEIGHTS, number).items()
+            if name.startswith(BACKBONE)
+        }
+        backbone = bare_backbone(config, normalisation=run_normalisation(folder))
+        backbone.load_state_dict(state)
+        return backbone.pooling()
+
+    unfolded = Unfolded(config=config, speed=speed, build=build, run=folder, number=number)
+    return feature_network(build(), config, speed=speed, device=device, unfolded=unfolded)
 
 
-_BACKBONE = "backbone."
+BACKBONE = "backbone."
+"""What the names of a detector's tensors begin with below its head."""
 
 
-def _ready(
-    backbone: Backbone, config: BackboneConfig, *, size: int, speed: str, device: str
+def feature_network(
+    backbone: Backbone,
+    config: BackboneConfig,
+    *,
+    speed: FoundSpeed,
+    device: str,
+    unfolded: Unfolded | None = None,
 ) -> FeatureNetwork:
-    compute = Compute(device=device, speed=Speed.parse(speed) if speed else PLAIN)
-    network = compute.speed.place(for_features(backbone, size=size, device=device))
-    look = (size, config.resample)
-    return FeatureNetwork(network=network, look=look, mirror=config.mirror, compute=compute)
+    """A network made ready to give features.
+
+    Args:
+        backbone: with its weights; it gives pooled features.
+        config: its settings, of one image size.
+        speed: the way in which the features were extracted.
+        device: where it is to run.
+        unfolded: what it can be built from again.
+    """
+    (size,) = config.image_sizes
+    compute = Compute(device=device, speed=speed.on(device))
+    return FeatureNetwork(
+        network=compute.speed.place(for_features(backbone, size=size, device=device)),
+        look=(size, config.resample),
+        mirror=config.mirror,
+        compute=compute,
+        unfolded=unfolded,
+    )
 
 
-def _bare(folder: Path, config: BackboneConfig) -> Backbone:
-    """The network of a fine-tuned detector as it was built, without the weights it started from."""
+def bare_backbone(config: BackboneConfig, *, normalisation: Normalisation | None) -> Backbone:
+    """The network of some settings as it was built, without the weights that it started from.
+
+    Args:
+        config: its settings.
+        normalisation: what it expects of images, where that is not timm's own for it.
+    """
     backbone = build_backbone(replace(config, weights="none"))
-    if own := run_normalisation(folder):
-        for buffer, values in ((backbone.mean, own.mean), (backbone.std, own.std)):
+    if normalisation is not None:
+        mean, std = normalisation.mean, normalisation.std
+        for buffer, values in ((backbone.mean, mean), (backbone.std, std)):
             buffer.copy_(255 * torch.tensor(values).view(1, 3, 1, 1))
     return backbone
 
@@ -141,6 +219,9 @@ class LoadedDetector:
         mirror: whether its answer is the mean over image and mirror.
         compute: where and how.
         n_at_once: images in a batch.
+        config: settings that it was built by.
+        found: the way in which its networks were run.
+        run: its folder; None where it was read from a bundle.
     """
 
     category: str
@@ -151,6 +232,9 @@ class LoadedDetector:
     mirror: bool
     compute: Compute
     n_at_once: int
+    config: BackboneConfig
+    found: FoundSpeed
+    run: Path | None = None
 
     def __call__(self, block: "ImageBlock") -> Predictions:
         """Probabilities (n, l) of those images that it is asked of."""
@@ -197,7 +281,7 @@ def read_detector(
     *,
     category: str,
     features: tuple[str, ...],
-    speed: str,
+    speed: FoundSpeed,
     device: str,
 ) -> LoadedDetector:
     """A finished detector from its run folder.
@@ -210,21 +294,59 @@ def read_detector(
         speed: the way in which its networks were run.
         device: where they are to run.
     """
-    labels = LabelSpace.load(folder / "labels.txt")
+    normalisation = None if config.regime == "frozen" else run_normalisation(folder)
+    found = detector_of(
+        load_networks(folder / WEIGHTS),
+        config,
+        labels=LabelSpace.load(folder / "labels.txt"),
+        category=category,
+        features=features,
+        speed=speed,
+        device=device,
+        bare=lambda: bare_backbone(config, normalisation=normalisation),
+    )
+    return replace(found, run=folder)
+
+
+def detector_of(
+    states: Sequence[Mapping[str, Tensor]],
+    config: BackboneConfig,
+    *,
+    labels: LabelSpace,
+    category: str,
+    features: tuple[str, ...],
+    speed: FoundSpeed,
+    device: str,
+    bare: Callable[[], Backbone],
+) -> LoadedDetector:
+    """A detector from the tensors of its networks.
+
+    Args:
+        states: of each network.
+        config: its settings.
+        labels: its own concepts.
+        category: `GLOBAL`, or that of a specialist.
+        features: names of those that it learnt from, where its network was frozen.
+        speed: the way in which its networks were run.
+        device: where they are to run.
+        bare: a fine-tuned network without its weights.
+
+    Raises:
+        RuntimeError: the tensors are not those of such a network.
+    """
     networks: list[nn.Module] = []
     frozen = config.regime == "frozen"
-    for state in load_networks(folder / WEIGHTS):
+    for state in states:
         if frozen:
             n_features = len(state["0.mean"])
             head = build_head(n_features, len(labels), config=config)
             network: nn.Module = nn.Sequential(Standardise(n_features), head)
         else:
-            backbone = _bare(folder, config)
+            backbone = bare()
             head = build_head(backbone.n_features, len(labels), config=config)
             network = Detector(backbone, head)
         network.load_state_dict(state)
         networks.append(network.eval())
-    ran = Speed() if frozen or not speed else Speed.parse(speed)
     return LoadedDetector(
         category=category,
         labels=labels,
@@ -232,8 +354,10 @@ def read_detector(
         features=features if frozen else (),
         look=(config.image_sizes[0], config.resample),
         mirror=config.mirror and not frozen,
-        compute=Compute(device=device, speed=ran),
+        compute=Compute(device=device, speed=PLAIN if frozen else speed.on(device)),
         n_at_once=config.batch_size,
+        config=config,
+        found=speed,
     )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from backbones.detectors.features import frozen_names
 from backbones.settings.config import BackboneConfig
@@ -26,7 +27,7 @@ from fusion.fuse import run_name
 from fusion.inputs.category import N_OF_CATEGORY, CategoryModel, guess_name
 from fusion.inputs.metadata import MetadataEncoder
 from fusion.networks.train import HEADS
-from fusion.retrieval.votes import Memory
+from fusion.retrieval.votes import REFERENCE_BITS, Memory, as_references
 from fusion.strategies import GENERAL_ALONE, NEEDS, VOTES, prior_shares, support_of
 from inference.loaded.answers import (
     ConstrainedAnswer,
@@ -42,6 +43,7 @@ from inference.loaded.answers import (
 from inference.loaded.block import Answer, CategoryGuess
 from inference.loaded.networks import (
     FeatureNetwork,
+    FoundSpeed,
     LoadedDetector,
     Look,
     read_detector,
@@ -49,10 +51,16 @@ from inference.loaded.networks import (
     read_frozen,
 )
 from training.checkpoint import WEIGHTS, load_networks
+from training.heads import Standardise
 
 Names = tuple[str, ...]
 
 C = TypeVar("C")
+
+
+def _listed(value: Any) -> list[Any]:
+    """What was recorded once a view of a cross-fitted corpus, else once."""
+    return value if isinstance(value, list) else [value]
 
 
 def settings_in(folder: Path, usual: C) -> C:
@@ -91,6 +99,7 @@ class Runs:
     _answers: dict[Path, Answer] = field(default_factory=dict)
     _guesses: dict[tuple[Names, ...], CategoryGuess | None] = field(default_factory=dict)
     _values: dict[Names, Embeddings] = field(default_factory=dict)
+    _rounded: dict[Names, npt.NDArray[np.float16]] = field(default_factory=dict)
     _references: dict[tuple[Names, int], Reference] = field(default_factory=dict)
 
     def command(self, words: str) -> str:
@@ -114,7 +123,7 @@ class Runs:
                 config,
                 category=meta["category"],
                 features=features,
-                speed=self._speed(meta["speed"], meta["device"]),
+                speed=FoundSpeed(words=meta["speed"], device=meta["device"]),
                 device=self.device,
             )
             if not frozen:
@@ -123,10 +132,6 @@ class Runs:
         found = self._answers[folder]
         assert isinstance(found, LoadedDetector)
         return found
-
-    def _speed(self, text: str, device: str) -> str:
-        """A way to run networks where it was found for the same kind of device."""
-        return text if device.partition(":")[0] == self.device.partition(":")[0] else ""
 
     def _need(self, names: Sequence[str]) -> None:
         """Read the networks that give these features."""
@@ -143,7 +148,7 @@ class Runs:
             if name not in run.embeddings:
                 continue
             meta, config = read_meta(run.folder), settings_in(run.folder, BackboneConfig())
-            speed = self._speed(said, meta["device"])
+            speed = FoundSpeed(words=said, device=meta["device"])
             if config.regime != "frozen":
                 whole = f"{GLOBAL}-{run.folder.name}"
                 n_parts = self.corpus.n_folds
@@ -169,6 +174,12 @@ class Runs:
                 [Embeddings.load(self.workspace.embeddings / name) for name in names]
             )
         return self._values[names]
+
+    def _in_16_bits(self, names: Names) -> npt.NDArray[np.float16]:
+        """The same as references, once for all views."""
+        if names not in self._rounded:
+            self._rounded[names] = as_references(self.values(names).values)
+        return self._rounded[names]
 
     def guess(self, names: Names) -> CategoryGuess | None:
         """What these features say of the category, by view; None where nothing was guessed."""
@@ -302,20 +313,19 @@ class Runs:
             encoders=encoders,
             guess=self.guess(names),
             device=self.device,
+            hidden=config.hidden,
         )
 
     def _retrieval(self, run: FusedSource, names: Names) -> RetrievalAnswer:
         config, chosen = settings_in(run.folder, FuseConfig()), run.meta["chosen"]
-        n_views = len(self.corpus.views)
-        k, temperature = (
-            value if isinstance(value, list) else [value]
-            for value in (chosen["k"], chosen["temperature"])
-        )
+        n_views, (bits, *_) = len(self.corpus.views), _listed(chosen.get(REFERENCE_BITS, 32))
+        k, temperature = (_listed(value) for value in (chosen["k"], chosen["temperature"]))
         return RetrievalAnswer(
             name=run.strategy,
             labels=self.corpus.labels,
             references=[
-                self._reference(names_of_fold(names, view), view, config) for view in range(n_views)
+                self._reference(names_of_fold(names, view), view, config=config, bits=bits)
+                for view in range(n_views)
             ],
             k=k,
             temperature=temperature,
@@ -323,19 +333,23 @@ class Runs:
             guess=self.guess(names),
         )
 
-    def _reference(self, names: Names, view: int, config: FuseConfig) -> Reference:
+    def _reference(self, names: Names, view: int, *, config: FuseConfig, bits: int) -> Reference:
         key = (names, view)
         if key not in self._references:
             train = self.corpus.views[view].training_images()
-            self._references[key] = self._memory(names, train, config)
+            self._references[key] = self._memory(names, train, config=config, bits=bits)
         return self._references[key]
 
-    def _memory(self, names: Names, train: ImageTable, config: FuseConfig) -> Reference:
+    def _memory(
+        self, names: Names, train: ImageTable, *, config: FuseConfig, bits: int
+    ) -> Reference:
         self._need(names)
         embeddings = self.values(names)
         known = {image_id: row for row, image_id in enumerate(embeddings.image_ids)}
         numbers = np.array([known[image_id] for image_id in train.image_ids], dtype=np.intp)
-        rows = StandardisedRows.fitted(embeddings.values, numbers)
+        standardise = Standardise.fitted(torch.tensor(embeddings.values[numbers]))
+        values = embeddings.values if bits == 32 else self._in_16_bits(names)
+        rows = StandardisedRows(values, numbers, standardise=standardise)
         memory = Memory(
             cast(npt.NDArray[np.float32], rows),  # gives rows as an array does
             train.targets(self.corpus.labels).matrix,
@@ -344,7 +358,7 @@ class Runs:
             seed=config.seed,
             device=self.device,
         )
-        return Reference(features=names, rows=rows, memory=memory)
+        return Reference(features=names, rows=rows, memory=memory, image_ids=train.image_ids)
 
     @cached_property
     def reference(self) -> Reference | None:
@@ -355,7 +369,7 @@ class Runs:
         names, view = next(iter(views))
         if len(self.corpus.views) == 1:
             return views[names, view]
-        return self._memory(names, self.corpus.training_images(), FuseConfig())
+        return self._memory(names, self.corpus.training_images(), config=FuseConfig(), bits=16)
 
     def _part(self, run: FusedSource, part: str, *, detectors: Sequence[str] = ()) -> Path:
         """The folder of a strategy that a run was made of."""

@@ -164,7 +164,9 @@ def test_what_a_network_needs_to_be_used_again_lies_beside_its_predictions(
     encoder = MetadataEncoder.load(head.folder / "metadata.json")
     assert [column.name for column in encoder.columns] == ["age"]
     assert not (neighbours.folder / "model.safetensors").exists()
-    assert read_meta(neighbours.folder)["chosen"] == {"k": 5, "temperature": 0.05}
+    assert read_meta(neighbours.folder)["chosen"] == {
+        "k": 5, "temperature": 0.05, "reference_bits": 16,
+    }  # fmt: skip
 
 
 def test_further_columns_make_only_those_again_that_see_them(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from backbones.detectors.features import extract, frozen_features, frozen_names
+from backbones.detectors.features import extract, frozen_features, frozen_names, pool
 from backbones.networks.build import build_backbone
 from backbones.settings.config import BackboneConfig
 from core.config import overlay
@@ -17,7 +17,7 @@ from core.embeddings import Embeddings
 from core.runs.workspace import Corpus, Workspace
 from corpus.images.cache import build_cache
 from corpus.images.decode import decode
-from training.devices.compute import Compute
+from training.devices.compute import Compute, FittingBatches
 
 TINY = BackboneConfig(backbone="test_efficientnet", weights="none", image_sizes=(64,), probe=False)
 HERE = Compute()
@@ -48,6 +48,23 @@ def test_the_features_of_an_image_do_not_depend_on_its_batch(
         np.testing.assert_allclose(
             features.values[row], by_hand(corpus, row, size=64), rtol=1e-4, atol=1e-5
         )
+
+
+def test_the_last_batch_is_as_large_as_the_others() -> None:
+    pixels = torch.randint(256, (5, 3, 64, 64), dtype=torch.uint8)
+    asked = []
+
+    def images(rows: npt.NDArray[np.intp]) -> torch.Tensor:
+        asked.append(rows.tolist())
+        return pixels[torch.from_numpy(rows)]
+
+    with torch.inference_mode():
+        found = pool(
+            build_backbone(TINY).eval(), np.arange(5), images=images, batches=FittingBatches(2),
+            compute=HERE, mirror=False,
+        )  # fmt: skip
+    assert asked == [[0, 1], [2, 3], [4, 4]]
+    assert found.shape == (5, 256)
 
 
 def test_mirrored_features_are_the_mean_of_the_image_and_its_mirror(

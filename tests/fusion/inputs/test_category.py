@@ -42,6 +42,14 @@ def test_a_posterior_is_as_sure_as_it_is_right() -> None:
     assert model.n_of_category.sum() == 3000
 
 
+def test_a_posterior_does_not_depend_on_the_images_asked_with_it() -> None:
+    features, names, folds = draw(300)
+    model, _ = fit_category_model(features, names, folds=folds)
+    whole = model.posterior(features)
+    alone = [model.posterior(features[[row]])[0] for row in range(300)]
+    np.testing.assert_array_equal(alone, whole)
+
+
 def test_no_training_image_is_guessed_by_a_model_that_learnt_from_it() -> None:
     features, names, folds = draw(300)
     _, before = fit_category_model(features, names, folds=folds)

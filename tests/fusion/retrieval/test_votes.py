@@ -18,6 +18,7 @@ from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.retrieval.nearest import Neighbours, find_nearest
 from fusion.retrieval.votes import (
     Archive,
+    as_references,
     choose_votes,
     draw_queries,
     find_by_category,
@@ -378,6 +379,16 @@ def test_settings_are_chosen_on_train_and_told(fusion_inputs: FusionInputs) -> N
         fusion_inputs, corpus=replace(fusion_inputs.corpus, table=replace(table, concepts=concepts))
     )
     assert retrieval(others, TINY, earlier={}, by_category=True).chosen == chosen
+
+
+def test_references_are_kept_in_16_bits(fusion_inputs: FusionInputs) -> None:
+    kept = as_references(np.array([[1.0, 1.0004, -3.0, 1e6, -1e6]], dtype=np.float32))
+    assert kept.dtype == np.float16  # 1.0004 lies nearer to 1 than to 1 + 2**-10
+    assert kept.astype(float).tolist() == [[1.0, 1.0, -3.0, 65504.0, -65504.0]]
+    archive = Archive(fusion_inputs, TINY)
+    own = archive.features[fusion_inputs.rows(archive.train)]
+    apart = np.abs(archive.memory.features - own).max()
+    assert 0 < apart < 0.01  # standardised
 
 
 def test_votes_of_likely_categories_are_weighed(fusion_inputs: FusionInputs) -> None:
