@@ -15,7 +15,7 @@ from core.runs.detectors import GLOBAL
 from core.storage.folders import is_complete, read_meta
 from inference.images import NewImage
 from inference.loaded.answers import ConstrainedAnswer, RoutedAnswer, VotedAnswer
-from inference.loaded.block import Answer
+from inference.loaded.block import Answer, ImageBlock
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.loaded.networks import FeatureNetwork, LoadedDetector, Look
 from inference.stream import Pixels, new_block
@@ -31,7 +31,7 @@ class PlainDetector:
     Attributes:
         name: distinct among the detectors of an ensemble, and fit for a folder: `global`, `DRCT`.
         detector: plain float32.
-        ensemble: that it is a part of, its networks in plain float32.
+        ensemble: that it is a part of, its networks in plain float32; the same for all detectors.
     """
 
     name: str
@@ -59,6 +59,11 @@ class PlainDetector:
         return [feature.network for feature in self._features]
 
     @property
+    def n_features(self) -> int:
+        """Width of what the heads take; 0 where they take images."""
+        return len(self.heads[0].state_dict()["0.mean"]) if self._features else 0
+
+    @property
     def look_of_each(self) -> list[Look]:
         """The images that each of `networks` takes."""
         return [feature.look for feature in self._features]
@@ -79,15 +84,20 @@ class PlainDetector:
     def _features(self) -> list[FeatureNetwork]:
         return [self.ensemble.networks[name] for name in self.detector.features]
 
-    def probabilities(self, pixels: Sequence[Pixels]) -> Floats:
-        """(n, L) what it says of some images, as `predict` asks it.
+    def probabilities(self, block: ImageBlock) -> Floats:
+        """(n, L) what it says of the images of a block, as `predict` asks it."""
+        return self.detector(block).probs
 
-        Args:
-            pixels: (S, S, 3) of each image by its look.
-        """
-        images = [NewImage(image_id=str(row), path=Path(str(row))) for row in range(len(pixels))]
-        own = replace(self.ensemble, looks=frozenset(self.looks))
-        return self.detector(new_block(own, images, pixels=pixels)).probs
+
+def block_of(detectors: Sequence[PlainDetector], pixels: Sequence[Pixels]) -> ImageBlock:
+    """Images to ask detectors of one ensemble; features that several take are computed once.
+
+    Args:
+        detectors: at least one.
+        pixels: of each image, as `inference.stream.decoded` gives them.
+    """
+    images = [NewImage(image_id=str(row), path=Path(str(row))) for row in range(len(pixels))]
+    return new_block(detectors[0].ensemble, images, pixels=pixels)
 
 
 def detectors_of(ensemble: LoadedEnsemble) -> list[PlainDetector]:

@@ -18,8 +18,8 @@ from core.progress import progress, say
 from core.runs.workspace import Workspace
 from core.storage.arrays import write_rows
 from core.storage.folders import draft_folder, replace_folder, write_json
-from inference.export.detectors import detectors_of, weights_of
-from inference.export.graphs import check_graph, need_packages, write_graph
+from inference.export.detectors import block_of, detectors_of, weights_of
+from inference.export.graphs import GraphWriter, check_graph, need_packages
 from inference.export.readme import NOTICE, WrittenGraph, readme_of
 from inference.images import NewImage
 from inference.loaded.ensemble import LoadedEnsemble
@@ -58,6 +58,7 @@ def export_onnx(folder: Path, place: EnsemblePlace, *, opset: int | None = None)
     if not detectors:
         raise MissingStageError("--onnx: no member of the ensemble is a detector, or made of one")
     pixels, checked_on = _images(place, ensemble)
+    block, writer = block_of(detectors, pixels), GraphWriter(opset=opset)
     version, corpus = radfuse_version(), _fingerprint(place)
     graphs = []
     with (
@@ -78,8 +79,8 @@ def export_onnx(folder: Path, place: EnsemblePlace, *, opset: int | None = None)
                 "weights": weights,
                 "notice": NOTICE,
             }
-            written = write_graph(home / GRAPH, detector, opset=opset, properties=properties)
-            difference = check_graph(home / GRAPH, detector, pixels=pixels)
+            written = writer.write(home / GRAPH, detector, properties=properties)
+            difference = check_graph(home / GRAPH, detector, block)
             _write_labels(home / LABELS, detector.labels, ensemble.names)
             graph = WrittenGraph(
                 detector=detector,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core.errors import ConfigError, ExportError
 from inference.export.detectors import PlainDetector
-from inference.loaded.networks import Look
+from inference.loaded.block import ImageBlock
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -28,57 +28,79 @@ OUTPUT = "probabilities"
 TOLERANCE = 1e-4
 """How far a probability may lie from that of torch."""
 
+_FEATURES = "features"
 _LARGEST = 1_800_000_000  # bytes of weights within a graph; protobuf ends at 2 GB
 _EXAMPLES = 2  # torch takes an axis of a single image for a fixed one
 
 
-class DetectorGraph(nn.Module):
-    """All of a detector, the mean over its networks and mirrors included."""
+def mean_over_mirrors(network: nn.Module, images: Tensor, *, mirror: bool) -> Tensor:
+    """What a network gives of (n, 3, S, S) images, or the mean over them and their mirrors."""
+    if not mirror:
+        given: Tensor = network(images)
+        return given
+    both: Tensor = network(torch.cat([images, images.flip(3)]))
+    n = images.shape[0]  # a number of images that stays open; len() would fix it
+    return (both[:n] + both[n:]) / 2
+
+
+class FeatureGraph(nn.Module):
+    """The networks that give a detector's features, one in place of those that are equal."""
 
     def __init__(self, detector: PlainDetector) -> None:
-        """Copy the networks of a detector; what they are copied from stays as it is."""
+        """Copy them: what they are copied from stays as it is."""
         super().__init__()
-        own = copy.deepcopy(
-            nn.ModuleList([nn.ModuleList(detector.networks), nn.ModuleList(detector.heads)])
-        ).to(memory_format=torch.contiguous_format)
-        networks, heads = own
-        assert isinstance(networks, nn.ModuleList)
-        assert isinstance(heads, nn.ModuleList)
-        self.networks, self.heads = _shared(networks), heads
+        kept: list[nn.Module] = []
+        for network in _contiguous(detector.networks):
+            kept.append(next((other for other in kept if _equal(other, network)), network))
+        self.networks = nn.ModuleList(kept)
         self.inputs = [detector.looks.index(look) for look in detector.look_of_each]
         self.mirror = detector.mirror
 
     def forward(self, *images: Tensor) -> Tensor:
-        """(n, L) probabilities of uint8 images (n, S, S, 3), a tensor a size."""
+        """(n, D) features of uint8 images (n, S, S, 3), a tensor a size."""
         upright = [batch.permute(0, 3, 1, 2) for batch in images]
-        if len(self.networks):
-            features = torch.cat(
-                [
-                    self._mean(network, upright[number])
-                    for network, number in zip(self.networks, self.inputs, strict=True)
-                ],
-                dim=1,
-            )
-            probs = [torch.sigmoid(head(features)) for head in self.heads]
-        else:
-            probs = [
-                self._mean(nn.Sequential(network, nn.Sigmoid()), upright[0])
-                for network in self.heads
-            ]
-        return (torch.stack(probs).sum(dim=0) / len(probs)).clamp(0, 1)
-
-    def _mean(self, network: nn.Module, images: Tensor) -> Tensor:
-        """What a network gives, or the mean over images and mirrors."""
-        given: Tensor = network(images)
-        return (given + network(images.flip(3))) / 2 if self.mirror else given
+        pairs = zip(self.networks, self.inputs, strict=True)
+        parts = [mean_over_mirrors(net, upright[at], mirror=self.mirror) for net, at in pairs]
+        return torch.cat(parts, dim=1)
 
 
-def _shared(networks: nn.ModuleList) -> nn.ModuleList:
-    """The networks, one in place of those that are equal: its weights are written once."""
-    kept: list[nn.Module] = []
-    for network in networks:
-        kept.append(next((other for other in kept if _equal(other, network)), network))
-    return nn.ModuleList(kept)
+class HeadGraph(nn.Module):
+    """The heads of a detector on features, the mean over them included."""
+
+    def __init__(self, detector: PlainDetector) -> None:
+        """Copy them: what they are copied from stays as it is."""
+        super().__init__()
+        self.heads = _contiguous(detector.heads)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, L) probabilities of (n, D) features."""
+        return _mean([torch.sigmoid(head(features)) for head in self.heads])
+
+
+class FineTunedGraph(nn.Module):
+    """All of a fine-tuned detector, the mean over its networks and mirrors included."""
+
+    def __init__(self, detector: PlainDetector) -> None:
+        """Copy the networks: what they are copied from stays as it is."""
+        super().__init__()
+        self.networks = nn.ModuleList(
+            [nn.Sequential(network, nn.Sigmoid()) for network in _contiguous(detector.heads)]
+        )
+        self.mirror = detector.mirror
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, L) probabilities of uint8 images (n, S, S, 3)."""
+        upright = images.permute(0, 3, 1, 2)
+        return _mean([mean_over_mirrors(n, upright, mirror=self.mirror) for n in self.networks])
+
+
+def _mean(probs: list[Tensor]) -> Tensor:
+    return (torch.stack(probs).sum(dim=0) / len(probs)).clamp(0, 1)
+
+
+def _contiguous(networks: Sequence[nn.Module]) -> nn.ModuleList:
+    copied = nn.ModuleList(copy.deepcopy(list(networks)))
+    return copied.to(memory_format=torch.contiguous_format).eval()
 
 
 def _equal(one: nn.Module, other: nn.Module) -> bool:
@@ -101,8 +123,8 @@ def need_packages() -> None:
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise ConfigError(
-            f"--onnx: {', '.join(missing)} not installed: run `pip install {' '.join(missing)}`"
-            " (or 'radfuse[export]') first"
+            f"--onnx takes {', '.join(missing)}, not installed here: run `pip install"
+            f" {' '.join(missing)}` (radfuse[export]) first"
         )
 
 
@@ -111,59 +133,114 @@ def input_name(size: int) -> str:
     return f"images_{size}"
 
 
-def write_graph(
-    path: Path, detector: PlainDetector, *, opset: int | None, properties: Mapping[str, str]
-) -> int:
-    """Write a detector as an ONNX graph; of more than 1.8 GB its weights lie beside it.
+class GraphWriter:
+    """Writes detectors as ONNX graphs; the part that several share is exported once.
 
     Inputs are uint8 images (n, S, S, 3), RGB, one a size; the output `probabilities` is (n, L).
-
-    Args:
-        path: the file.
-        detector: in float32, on the processor.
-        opset: of the graph; None for the exporter's own.
-        properties: metadata of the graph.
-
-    Returns:
-        The opset that was written.
-
-    Raises:
-        ExportError: torch cannot write the network, or not in this opset.
     """
-    graph = DetectorGraph(detector).eval()
-    batch = torch.export.Dim("batch")
-    shapes = tuple({0: batch} for _ in detector.looks)
-    examples = tuple(
-        torch.zeros(_EXAMPLES, size, size, 3, dtype=torch.uint8) for size, _ in detector.looks
-    )
-    with _silence(), torch.inference_mode():
-        try:
-            program = torch.onnx.export(
-                graph,
-                examples,
-                dynamo=True,
-                input_names=[input_name(size) for size, _ in detector.looks],
-                output_names=[OUTPUT],
-                dynamic_shapes=(shapes,),
-                opset_version=opset,
-                verbose=False,
+
+    def __init__(self, *, opset: int | None = None) -> None:
+        """Write graphs of an opset; None for the exporter's own."""
+        self.opset = opset
+        self._features: dict[tuple[str, ...], Any] = {}
+
+    def write(self, path: Path, detector: PlainDetector, *, properties: Mapping[str, str]) -> int:
+        """Write one; of more than 1.8 GB its weights lie beside it.
+
+        Args:
+            path: the file.
+            detector: in float32, on the processor.
+            properties: metadata of the graph.
+
+        Returns:
+            The opset that was written.
+
+        Raises:
+            ExportError: torch cannot write the network, or not in this opset.
+        """
+        import onnx
+
+        names = detector.detector.features
+        if names and names not in self._features:
+            graph = FeatureGraph(detector)
+            self._features[names] = self._exported(
+                graph, _images(detector), detector, inputs=_names(detector), output=_FEATURES
             )
-        except RuntimeError as error:  # the exporter's own errors are among them
-            raise ExportError(
-                f"detector {detector.name}: torch cannot write it as ONNX"
-                f" ({str(error).strip().splitlines()[0]})"
-            ) from None
+        if names:
+            example = torch.zeros(_EXAMPLES, detector.n_features)
+            head = self._exported(
+                HeadGraph(detector), (example,), detector, inputs=[_FEATURES], output=OUTPUT
+            )
+            model = onnx.compose.merge_models(
+                self._features[names],
+                onnx.compose.add_prefix(head, "head.", rename_inputs=False, rename_outputs=False),
+                io_map=[(_FEATURES, _FEATURES)],
+            )
+        else:
+            model = self._exported(
+                FineTunedGraph(detector),
+                _images(detector),
+                detector,
+                inputs=_names(detector),
+                output=OUTPUT,
+            )
+        opsets = {entry.domain: int(entry.version) for entry in model.opset_import}
+        del model.opset_import[:]  # merging leaves each twice
+        model.opset_import.extend(onnx.helper.make_opsetid(*entry) for entry in opsets.items())
+        model.graph.name, model.producer_name = "detector", "radfuse"
+        onnx.helper.set_model_props(model, dict(properties))
+        large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _LARGEST
+        beside = f"{path.name}.data" if large else None
+        onnx.save_model(model, str(path), save_as_external_data=large, location=beside)
+        return opsets[""]
+
+    def _exported(
+        self,
+        graph: nn.Module,
+        examples: tuple[Tensor, ...],
+        detector: PlainDetector,
+        *,
+        inputs: list[str],
+        output: str,
+    ) -> Any:
+        """A module as a graph whose first axis is free, without the exporter's notes."""
+        batch = torch.export.Dim("batch")
+        shapes: tuple[Any, ...] = tuple({0: batch} for _ in examples)
+        with _silence(), torch.inference_mode():
+            try:
+                program = torch.onnx.export(
+                    graph.eval(),
+                    examples,
+                    dynamo=True,
+                    input_names=inputs,
+                    output_names=[output],
+                    dynamic_shapes=(shapes,) if isinstance(graph, FeatureGraph) else shapes,
+                    opset_version=self.opset,
+                    verbose=False,
+                )
+            except RuntimeError as error:  # the exporter's own errors are among them
+                raise ExportError(
+                    f"detector {detector.name}: torch cannot write it as ONNX"
+                    f" ({str(error).strip().splitlines()[0]})"
+                ) from None
         assert program is not None
-        _clean(program.model, properties)
-        n_bytes = sum(tensor.nbytes for tensor in graph.state_dict().values())
-        program.save(path, external_data=n_bytes > _LARGEST)
-    written: int = program.model.opset_imports[""]
-    if opset is not None and written != opset:
-        raise ExportError(f"--opset {opset}: torch cannot write it, only {written}")
-    return written
+        written = program.model.opset_imports[""]
+        if self.opset is not None and written != self.opset:
+            raise ExportError(f"--opset {self.opset}: torch cannot write it, only {written}")
+        _clean(program.model)
+        return program.model_proto
 
 
-def _clean(model: Any, properties: Mapping[str, str]) -> None:
+def _images(detector: PlainDetector) -> tuple[Tensor, ...]:
+    sizes = [size for size, _ in detector.looks]
+    return tuple(torch.zeros(_EXAMPLES, size, size, 3, dtype=torch.uint8) for size in sizes)
+
+
+def _names(detector: PlainDetector) -> list[str]:
+    return [input_name(size) for size, _ in detector.looks]
+
+
+def _clean(model: Any) -> None:
     """Leave the exporter's notes out, the paths of this machine's files among them."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
@@ -174,8 +251,6 @@ def _clean(model: Any, properties: Mapping[str, str]) -> None:
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.metadata_props.clear()
-    model.metadata_props.update(properties)
-    model.graph.name, model.producer_name = "detector", "radfuse"
 
 
 @contextmanager
@@ -194,9 +269,7 @@ def _silence() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def check_graph(
-    path: Path, detector: PlainDetector, *, pixels: Sequence[Mapping[Look, Pixels]]
-) -> float:
+def check_graph(path: Path, detector: PlainDetector, block: ImageBlock) -> float:
     """The largest difference of a probability between the graph and torch.
 
     All images are asked at once, and the first alone.
@@ -204,7 +277,7 @@ def check_graph(
     Args:
         path: of the graph.
         detector: that it was written from.
-        pixels: (S, S, 3) of each image by its look.
+        block: of `inference.export.detectors.block_of`.
 
     Raises:
         ExportError: the file is no valid graph, onnxruntime cannot run it, or it differs by more
@@ -213,27 +286,29 @@ def check_graph(
     import onnx
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-    refused = (
-        *(runtime.Fail, runtime.InvalidGraph, runtime.InvalidArgument),
-        *(runtime.NotImplemented, runtime.RuntimeException),
-    )
+    pixels = [block.pixels[look] for look in detector.looks]
     try:
         onnx.checker.check_model(str(path), full_check=True)
         session = open_session(path)
-        given = np.concatenate([_run(session, detector, some) for some in (pixels, pixels[:1])])
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, *refused) as error:
+        given = [run_graph(session, pixels), run_graph(session, [own[:1] for own in pixels])]
+    except (
+        *(onnx.checker.ValidationError, onnx.shape_inference.InferenceError),
+        *(runtime.Fail, runtime.InvalidGraph, runtime.InvalidArgument),
+        *(runtime.NotImplemented, runtime.RuntimeException),
+    ) as error:
         raise ExportError(
             f"detector {detector.name}: its graph does not run in onnxruntime"
             f" ({str(error).strip().splitlines()[0]})"
         ) from None
-    expected = detector.probabilities(pixels)
-    difference = float(np.abs(given - np.concatenate([expected, expected[:1]])).max())
-    if not difference <= TOLERANCE:  # NaN is refused as well
+    expected = detector.probabilities(block)
+    difference = np.abs(np.concatenate(given) - np.concatenate([expected, expected[:1]]))
+    largest = float(difference.max())
+    if not largest <= TOLERANCE:  # NaN is refused as well
         raise ExportError(
-            f"detector {detector.name}: its graph differs from torch by {difference:.2g} in a"
+            f"detector {detector.name}: its graph differs from torch by {largest:.2g} in a"
             f" probability, more than {TOLERANCE:g}"
         )
-    return difference
+    return largest
 
 
 def open_session(path: Path, *, n_threads: int = 0) -> Any:
@@ -251,13 +326,8 @@ def open_session(path: Path, *, n_threads: int = 0) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def run_graph(session: Any, pixels: Mapping[Look, Pixels]) -> Floats:
-    """(n, L) probabilities of (n, S, S, 3) images by their look."""
-    fed = {input_name(size): images for (size, _), images in pixels.items()}
+def run_graph(session: Any, pixels: Sequence[Pixels]) -> Floats:
+    """(n, L) probabilities of (n, S, S, 3) images, one array a size."""
+    fed = {input_name(images.shape[1]): images for images in pixels}
     found: Floats = session.run([OUTPUT], fed)[0]
     return found
-
-
-def _run(session: Any, detector: PlainDetector, images: Sequence[Mapping[Look, Pixels]]) -> Floats:
-    stacked = {look: np.stack([image[look] for image in images]) for look in detector.looks}
-    return run_graph(session, stacked)
