@@ -19,7 +19,7 @@ except ModuleNotFoundError:
     sys.exit(2)
 
 from commands.corpora import deal, prepare, stats
-from commands.inference import export, predict
+from commands.inference import bundle, export, predict
 from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
@@ -49,7 +49,7 @@ _NOTED: set[str] = set()
 """What libraries warned of so far."""
 
 for command in (
-    prepare, stats, deal, train_backbone, fuse, ensemble, predict, export, score, check,
+    prepare, stats, deal, train_backbone, fuse, ensemble, predict, bundle, export, score, check,
     reproduce, report,
 ):  # fmt: skip
     app.command()(command)

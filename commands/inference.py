@@ -1,19 +1,48 @@
-"""Commands on new images, and on what decides them: predict, export."""
+"""Commands on new images: predict; bundle and export carry what decides them elsewhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.options import RUNS, DeviceOption, WorkspaceOption
+from commands.options import (
+    RUNS,
+    BundleOption,
+    DeviceOption,
+    WorkspaceOption,
+    names_workspace,
+)
+
+if TYPE_CHECKING:
+    from inference.place import EnsemblePlace
+
+
+def place_of(context: typer.Context, workspace: Path, bundle: Path | None) -> "EnsemblePlace":
+    """The bundle that is named, else the workspace.
+
+    Raises:
+        ConfigError: both are named.
+    """
+    from core.errors import ConfigError
+    from inference.place import EnsemblePlace
+
+    if bundle is None:
+        return EnsemblePlace(workspace=workspace)
+    if names_workspace(context):
+        raise ConfigError(
+            f"--bundle {bundle} and -w {workspace}: an ensemble lies in one of them; name one"
+        )
+    return EnsemblePlace(bundle=bundle)
 
 
 def predict(
+    context: typer.Context,
     images: Annotated[
         list[str],
         typer.Argument(help="Images, folders, patterns, zips, or tables that list images."),
     ],
     workspace: WorkspaceOption = RUNS,
+    bundle: BundleOption = None,
     category: Annotated[
         str | None,
         typer.Option(help="Category of all of them; none: by table, folder or DICOM, or guessed."),
@@ -30,16 +59,17 @@ def predict(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Decide new images by the ensemble that was last made; images it cannot read are listed.
+    """Decide new images by the ensemble that was last made, or by that of a bundle.
+
+    Images that it cannot read are listed.
 
     Ends with 1 where any was left out.
     """
-    from inference.place import EnsemblePlace
     from inference.predict import predict_places
 
     left_out = predict_places(
         images,
-        EnsemblePlace(workspace=workspace),
+        place_of(context, workspace, bundle),
         category=category,
         out=out,
         form=form,
@@ -49,6 +79,24 @@ def predict(
     )
     if left_out:
         raise typer.Exit(1)
+
+
+def bundle(
+    out: Annotated[Path, typer.Argument(help="Folder to write; a zip where it ends in .zip.")],
+    workspace: WorkspaceOption = RUNS,
+    training_ids: Annotated[
+        bool,
+        typer.Option("--training-ids", help="Ids of training images too: whom an image resembles."),
+    ] = False,
+) -> None:
+    """Write the ensemble that was last made, with all it needs and no image, to be used elsewhere.
+
+    `predict --bundle OUT` decides by it, without the workspace.
+    """
+    from core.runs.workspace import Workspace
+    from inference.bundle.bundle import write_bundle
+
+    typer.echo(write_bundle(Workspace(workspace), out, training_ids=training_ids))
 
 
 def export(

@@ -23,6 +23,12 @@ WorkspaceOption = Annotated[
         callback=_with_caches,
     ),
 ]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder or zip that `bundle` wrote, in place of a workspace.", show_default=False
+    ),
+]
 PresetOption = Annotated[str, typer.Option(help="Named settings to start from.")]
 ConfigOption = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 SetOption = Annotated[

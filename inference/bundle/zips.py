@@ -1,0 +1,167 @@
+"""A bundle as a zip: the same bytes whenever it is written, unpacked without trust in it."""
+
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from core.errors import BundleError
+from core.storage.folders import draft_folder
+from inference.bundle.files import (
+    AGAIN,
+    GRAPH,
+    MOST_BYTES,
+    SUMS,
+    check_listed,
+    check_name,
+    files_in,
+    parse_sums,
+)
+from inference.bundle.typed import parse_json
+
+ENDING = ".zip"
+
+_MOST_TIMES = 20
+"""What files may be larger than their zip: of weights a tenth is saved, of zeros all but 1/1000."""
+
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
+    *(ValueError, LookupError, OverflowError),
+)
+"""What the library raises at a zip that is broken, or of a kind that it does not read."""
+
+
+def write_zip(folder: Path, path: Path) -> None:
+    """Write the files of a folder, in order of their names, uncompressed and without their times.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in files_in(folder, shown=folder):
+            entry = zipfile.ZipInfo(name)  # of 1980
+            entry.external_attr, entry.create_system = (stat.S_IFREG | 0o644) << 16, 3
+            entry.file_size = (folder / name).stat().st_size
+            with archive.open(entry, "w") as target, (folder / name).open("rb") as source:
+                shutil.copyfileobj(source, target, 2**20)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A temporary folder with the files of a bundle's zip, gone when the block ends.
+
+    What was mapped from it stays readable: the system keeps it until the last one lets go.
+
+    Args:
+        path: of the zip.
+
+    Raises:
+        BundleError: it is no zip, or not a bundle's: an entry leaves the folder, is a link, is
+            encrypted, stands twice, or is of another size than the bundle says.
+        OSError: the disk is full.
+    """
+    place = Path(tempfile.gettempdir()) / "radfuse-bundle"
+    try:
+        archive = zipfile.ZipFile(path)
+    except _BROKEN as error:
+        raise _broken(path, error) from None
+    with archive, draft_folder(place) as draft:
+        draft.chmod(0o700)
+        try:
+            _unpack(archive, draft, path)
+        except _BROKEN as error:
+            raise _broken(path, error) from None
+        yield draft
+
+
+def _broken(path: Path, error: Exception) -> BundleError:
+    text = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return BundleError(f"{path}: not a zip that can be read ({ascii(text)[1:-1]}); {AGAIN}")
+
+
+def _unpack(archive: zipfile.ZipFile, draft: Path, path: Path) -> None:
+    entries = _entries(archive, path)
+    sums = parse_sums(_small(archive, entries, SUMS, path), where=path / SUMS)
+    check_listed([*entries], sums, shown=path)
+    sizes = _sizes(_small(archive, entries, GRAPH, path), path)
+    for name, entry in entries.items():
+        expected = sizes.get(name, entry.file_size)
+        if entry.file_size != expected:
+            raise BundleError(
+                f"{path / name}: {entry.file_size:,} bytes, where the bundle says {expected:,};"
+                f" {AGAIN}"
+            )
+    n_bytes, n_packed = sum(e.file_size for e in entries.values()), path.stat().st_size
+    if n_bytes > _MOST_TIMES * n_packed:
+        raise BundleError(
+            f"{path}: would unpack to {n_bytes:,} bytes, {n_bytes // n_packed} times its own size;"
+            " do not use it"
+        )
+    for name, entry in entries.items():
+        target = draft / name
+        target.parent.mkdir(exist_ok=True)
+        with archive.open(entry) as source, target.open("xb") as file:
+            _copy(source, file, entry.file_size, where=path / name)
+
+
+def _copy(source: BinaryIO, file: BinaryIO, n_bytes: int, *, where: Path) -> None:  # type: ignore[type-arg]
+    """Copy a file of this size; one that goes on is refused."""
+    left = n_bytes
+    while block := source.read(min(2**20, left + 1)):
+        left -= len(block)
+        if left < 0:
+            break
+        file.write(block)
+    if left:
+        raise BundleError(f"{where}: not of the size that the zip says; {AGAIN}")
+
+
+def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The files of a zip by name."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        name = entry.orig_filename
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind == stat.S_IFLNK:
+            raise BundleError(f"{path}: {name[:100]!a} is a link; do not use it")
+        if name.endswith("/"):  # a folder
+            check_name(f"{name}x.txt", where=path)
+            continue
+        check_name(name, where=path)
+        if kind not in (0, stat.S_IFREG):
+            raise BundleError(f"{path / name}: is no plain file; do not use it")
+        if entry.flag_bits & 1:
+            raise BundleError(f"{path / name}: is encrypted; unpack it, and give the folder")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BundleError(f"{path / name}: packed in a way that is not known; {AGAIN}")
+        if name in found:
+            raise BundleError(f"{path / name}: stands twice in the zip; do not use it")
+        found[name] = entry
+    return found
+
+
+def _small(
+    archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], name: str, path: Path
+) -> bytes:
+    """What a file of text in the zip holds."""
+    if name not in entries:
+        raise BundleError(f"{path}: no {name} in it, so it is no bundle")
+    with archive.open(entries[name]) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise BundleError(f"{path / name}: larger than {MOST_BYTES:,} bytes; {AGAIN}")
+    return data
+
+
+def _sizes(data: bytes, path: Path) -> dict[str, int]:
+    """Bytes of each file, as far as `bundle.json` says it; the rest is looked at later."""
+    said = parse_json(data, where=path / GRAPH)
+    sizes = said.get("files") if isinstance(said, dict) else None
+    if not isinstance(sizes, dict):
+        return {}
+    return {name: size for name, size in sizes.items() if type(size) is int}
