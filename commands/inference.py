@@ -100,20 +100,37 @@ def bundle(
 
 
 def export(
+    context: typer.Context,
     workspace: WorkspaceOption = RUNS,
+    bundle: BundleOption = None,
     onnx: Annotated[
         Path | None,
-        typer.Option(help="Folder to make: the ensemble's detectors as ONNX graphs."),
+        typer.Option(help="Folder to make: the detectors as ONNX graphs."),
     ] = None,
     opset: Annotated[
         int | None, typer.Option(help="Of the graphs; none: what the exporter suggests.")
     ] = None,
+    hub: Annotated[
+        Path | None,
+        typer.Option(help="Folder to make: the bundle as Hugging Face's hub takes it."),
+    ] = None,
 ) -> None:
-    """Write what others run without radfuse: detectors as ONNX graphs."""
-    from core.errors import ConfigError
-    from inference.export.folder import export_onnx
-    from inference.place import EnsemblePlace
+    """Write what others run: detectors as ONNX graphs, or the bundle as Hugging Face's hub takes it.
 
-    if onnx is None:
-        raise ConfigError("export: say what: --onnx FOLDER")
-    typer.echo(str(export_onnx(onnx, EnsemblePlace(workspace=workspace), opset=opset)))
+    Nothing is uploaded: the command that would is printed.
+    """
+    from core.errors import ConfigError
+
+    if onnx is None and hub is None:
+        raise ConfigError("export: say what: --onnx FOLDER, --hub FOLDER, or both")
+    if opset is not None and onnx is None:
+        raise ConfigError(f"--opset {opset}: is that of --onnx FOLDER, which is not given")
+    place = place_of(context, workspace, bundle)
+    if onnx is not None:
+        from inference.export.folder import export_onnx
+
+        typer.echo(export_onnx(onnx, place, opset=opset))
+    if hub is not None:
+        from inference.export.hub import export_hub
+
+        typer.echo("\n".join(export_hub(hub, place)))

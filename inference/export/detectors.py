@@ -152,7 +152,7 @@ def weights_of(detector: PlainDetector) -> str:
     run = detector.detector.run
     origin = _origin(run) if run else ""
     if origin in ("", "random"):
-        return "random at first" if origin else "not recorded where from"
+        return "random at first" if origin else "as the card of the bundle says"
     return f"{origin}; licence: {licence_of(origin) or 'see there'}"
 
 

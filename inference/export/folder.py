@@ -1,10 +1,8 @@
 """The body of `export --onnx`: a folder of graphs that onnxruntime alone can run."""
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from core.progress import progress, say
 from core.runs.workspace import Workspace
 from core.storage.arrays import write_rows
 from core.storage.folders import draft_folder, replace_folder, write_json
+from inference.bundle.write import version_of_radfuse
 from inference.export.detectors import block_of, detectors_of, weights_of
 from inference.export.graphs import GraphWriter, check_graph, need_packages
 from inference.export.readme import NOTICE, WrittenGraph, readme_of
@@ -52,14 +51,14 @@ def export_onnx(folder: Path, place: EnsemblePlace, *, opset: int | None = None)
     """
     need_packages()
     folder = folder.absolute()
-    refuse_foreign(folder, mark=EXPORT)
+    refuse_foreign(folder, marks=(EXPORT,))
     ensemble = place.read("cpu")
     detectors = detectors_of(ensemble)
     if not detectors:
         raise MissingStageError("--onnx: no member of the ensemble is a detector, or made of one")
     pixels, checked_on = _images(place, ensemble)
     block, writer = block_of(detectors, pixels), GraphWriter(opset=opset)
-    version, corpus = radfuse_version(), _fingerprint(place)
+    version, corpus = version_of_radfuse(), _fingerprint(place)
     graphs = []
     with (
         draft_folder(folder) as draft,
@@ -101,31 +100,23 @@ def export_onnx(folder: Path, place: EnsemblePlace, *, opset: int | None = None)
     return folder
 
 
-def refuse_foreign(folder: Path, *, mark: str) -> None:
+def refuse_foreign(folder: Path, *, marks: Sequence[str]) -> None:
     """Refuse to replace what was not made by the same command.
 
     Args:
         folder: that is to be made.
-        mark: name of a file that what the command makes has.
+        marks: names of files that all have whom the command made.
 
     Raises:
         ExportError: a file, or a folder with something else in it, is there.
     """
-    if folder.is_dir() and ((folder / mark).is_file() or not any(folder.iterdir())):
+    is_own = all((folder / mark).is_file() for mark in marks)
+    if folder.is_dir() and not folder.is_symlink() and (is_own or not any(folder.iterdir())):
         return
     if folder.exists() or folder.is_symlink():
         raise ExportError(
             f"{folder}: something else is there already; name another folder, or remove it"
         )
-
-
-def radfuse_version() -> str:
-    """As the package says it, or pyproject.toml of the checkout."""
-    try:
-        return metadata.version("radfuse")
-    except metadata.PackageNotFoundError:
-        path = Path(__file__).parents[2] / "pyproject.toml"
-        return str(tomllib.loads(path.read_text(encoding="utf-8"))["project"]["version"])
 
 
 def _images(place: EnsemblePlace, ensemble: LoadedEnsemble) -> tuple[list[Pixels], str]:
@@ -150,12 +141,19 @@ def _images(place: EnsemblePlace, ensemble: LoadedEnsemble) -> tuple[list[Pixels
 
 
 def _fingerprint(place: EnsemblePlace) -> str:
-    """Of the corpus that was learnt from."""
+    """Of the corpus that was learnt from; a bundle does not say."""
+    if place.workspace is None:
+        return ""
     return Workspace(place.workspace).open_corpus().fingerprint
 
 
 def _some_paths(place: EnsemblePlace) -> list[Path]:
-    """Files of some test images, or of others where the corpus has none, from all over it."""
+    """Files of some test images, or of others where the corpus has none, from all over it.
+
+    A bundle knows of none.
+    """
+    if place.workspace is None:
+        return []
     corpus = Workspace(place.workspace).open_corpus()
     paths = corpus.images("test").paths or corpus.table.paths
     chosen = np.linspace(0, len(paths) - 1, num=min(_N_CHECKED, len(paths))).astype(int)
