@@ -115,7 +115,7 @@ def export(
         typer.Option(help="Folder to make: the bundle as Hugging Face's hub takes it."),
     ] = None,
 ) -> None:
-    """Write what others run: detectors as ONNX graphs, or the bundle as Hugging Face's hub takes it.
+    """Write for others: detectors as ONNX graphs, the bundle as Hugging Face's hub takes it.
 
     Nothing is uploaded: the command that would is printed.
     """

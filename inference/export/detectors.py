@@ -109,8 +109,7 @@ def detectors_of(ensemble: LoadedEnsemble) -> list[PlainDetector]:
     plain = replace(
         ensemble,
         networks={
-            name: replace(network, compute=Compute())
-            for name, network in ensemble.networks.items()
+            name: replace(network, compute=Compute()) for name, network in ensemble.networks.items()
         },
     )
     return [

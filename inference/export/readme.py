@@ -11,7 +11,7 @@ NOTICE = (
     " a patient."
 )
 
-EXAMPLE = '''\
+EXAMPLE = """\
 import csv, sys
 import numpy as np, onnxruntime
 from PIL import Image
@@ -29,7 +29,7 @@ probabilities = session.run(["probabilities"], images)[0][0]
 concepts = list(csv.DictReader(open(f"{folder}/labels.csv", encoding="utf-8")))
 for column in np.argsort(-probabilities)[:10]:
     print(f"{probabilities[column]:.3f}", concepts[column]["CUI"], concepts[column]["name"])
-'''
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ def readme_of(graphs: Sequence[WrittenGraph], *, version: str, corpus: str, chec
             "",
             f"{NOTICE}",
             "",
-            f"Detectors{known} as ONNX graphs, written by radfuse {version}. Each folder holds one:",
-            "`model.onnx`, and `labels.csv` with the concept (CUI, name) of each column.",
+            f"Detectors{known} as ONNX graphs, written by radfuse {version}. A folder holds one:"
+            " `model.onnx`, and `labels.csv` with the concept (CUI, name) of each column.",
             "",
             "| folder | for images of | concepts | images | networks | MB | largest difference |",
             "| :-- | :-- | --: | :-- | :-- | --: | --: |",

@@ -71,7 +71,7 @@ def test_large_kinds_of_files_are_kept_apart(hub: Path, tmp_path: Path) -> None:
 def test_it_decides_as_the_workspace_does(hub: Path, whole: Workspace, crossfitted: Corpus) -> None:
     images = test_images(crossfitted)
     both = [EnsemblePlace(bundle=hub), EnsemblePlace(workspace=whole.root)]
-    ours, theirs = (list(decide_images(place.read(), images))[0].decisions for place in both)
+    ours, theirs = (next(iter(decide_images(place.read(), images))).decisions for place in both)
     np.testing.assert_array_equal(ours.decided.toarray(), theirs.decided.toarray())
     np.testing.assert_allclose(ours.probs, theirs.probs, rtol=0, atol=1e-6)
 

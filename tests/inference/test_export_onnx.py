@@ -16,8 +16,8 @@ from core.runs.workspace import Corpus, Workspace
 from inference.export.detectors import PlainDetector, block_of, detectors_of, weights_of
 from inference.export.folder import export_onnx
 from inference.export.graphs import check_graph, open_session, run_graph
-from inference.place import EnsemblePlace
 from inference.loaded.block import ImageBlock
+from inference.place import EnsemblePlace
 from inference.stream import decoded
 from tests.conftest import save_prepared
 from tests.inference.conftest import test_images
@@ -73,7 +73,7 @@ def test_graphs_say_what_torch_says_of_batches_of_any_size(
 ) -> None:
     detector, session = detectors[name], open_session(exported / name / "model.onnx", n_threads=1)
     expected = detector.probabilities(block)
-    assert 0 < np.ptp(expected, axis=0).max()
+    assert np.ptp(expected, axis=0).max() > 0
     for n in (1, 3, len(block)):
         given = run_graph(session, [block.pixels[look][:n] for look in detector.looks])
         assert given.dtype == np.float32
@@ -143,9 +143,7 @@ def test_the_example_of_the_page_runs_without_torch(
         cwd=exported, capture_output=True, text=True, check=True,
     )  # fmt: skip
     detector = detectors["global"]
-    (expected,) = detector.probabilities(
-        block_of([detector], [decoded(detector.ensemble, image)])
-    )
+    (expected,) = detector.probabilities(block_of([detector], [decoded(detector.ensemble, image)]))
     by_cui = dict(zip(detector.labels.cuis, expected, strict=True))
     shown = [line.split() for line in done.stdout.splitlines()]
     assert len(shown) == len(detector.labels)
@@ -185,7 +183,7 @@ def test_a_missing_package_is_named_with_its_command(
     whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference.export.graphs, "PACKAGES", ("onnx", "no_such_package"))
-    with pytest.raises(ConfigError, match=r"^--onnx takes no_such_package, not .* `pip install no_"):
+    with pytest.raises(ConfigError, match=r"^--onnx takes no_such_package, not .* `pip install"):
         export_onnx(tmp_path / "graphs", EnsemblePlace(workspace=whole.root))
 
 
