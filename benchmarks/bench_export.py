@@ -33,7 +33,7 @@ from inference.stream import Pixels, decoded
 
 N_RUNS = 5
 N_COMPARED = 200
-N_TIMED = {1: 8, 32: 64}
+N_TIMED = {1: 4, 32: 32}
 """Images of a run by the size of its batches."""
 
 Floats = npt.NDArray[np.float32]

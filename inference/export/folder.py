@@ -43,13 +43,14 @@ def export_onnx(folder: Path, place: EnsemblePlace, *, opset: int | None = None)
         The folder.
 
     Raises:
-        ConfigError: a package is missing.
+        ConfigError: a package is missing, or no such opset is known.
         ExportError: something else lies in the folder; or a graph cannot be written, is not valid,
             or differs from torch: then nothing is left behind.
         MissingStageError: the ensemble asks no detector.
         ConceptError: of what is read: see `EnsemblePlace.read`.
     """
     need_packages()
+    writer = GraphWriter(opset=opset)
     folder = folder.absolute()
     refuse_foreign(folder, marks=(EXPORT,))
     ensemble = place.read("cpu")
@@ -57,7 +58,7 @@ def export_onnx(folder: Path, place: EnsemblePlace, *, opset: int | None = None)
     if not detectors:
         raise MissingStageError("--onnx: no member of the ensemble is a detector, or made of one")
     pixels, checked_on = _images(place, ensemble)
-    block, writer = block_of(detectors, pixels), GraphWriter(opset=opset)
+    block = block_of(detectors, pixels)
     version, corpus = version_of_radfuse(), _fingerprint(place)
     graphs = []
     with (

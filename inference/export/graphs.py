@@ -140,7 +140,16 @@ class GraphWriter:
     """
 
     def __init__(self, *, opset: int | None = None) -> None:
-        """Write graphs of an opset; None for the exporter's own."""
+        """Write graphs of an opset; None for the exporter's own.
+
+        Raises:
+            ConfigError: the installed onnx knows no such opset.
+        """
+        import onnx
+
+        newest = onnx.defs.onnx_opset_version()
+        if opset is not None and not 1 <= opset <= newest:
+            raise ConfigError(f"--opset {opset}: the installed onnx knows those up to {newest}")
         self.opset = opset
         self._features: dict[tuple[str, ...], Any] = {}
 
