@@ -15,7 +15,7 @@ from core.errors import ConfigError, ExportError, MissingStageError
 from core.runs.workspace import Corpus, Workspace
 from inference.export.detectors import PlainDetector, block_of, detectors_of, weights_of
 from inference.export.folder import export_onnx
-from inference.export.graphs import check_graph, open_session, run_graph
+from inference.export.graphs import GraphWriter, check_graph, open_session, run_graph
 from inference.loaded.block import ImageBlock
 from inference.place import EnsemblePlace
 from inference.stream import decoded
@@ -183,6 +183,20 @@ def test_an_opset_that_cannot_be_written_is_refused_and_nothing_is_left(
     with pytest.raises(ExportError, match=r"^--opset 7: torch cannot write it, only \d+"):
         export_onnx(tmp_path / "graphs", EnsemblePlace(workspace=whole.root), opset=7)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_weights_of_a_large_detector_lie_beside_its_graph(
+    detectors: dict[str, PlainDetector],
+    block: ImageBlock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inference.export.graphs, "_LARGEST", 1000)
+    fine_tuned = next(own for own in detectors.values() if not own.networks)
+    GraphWriter().write(tmp_path / "model.onnx", fine_tuned, properties={})
+    assert (tmp_path / "model.onnx.data").stat().st_size > 100_000
+    assert check_graph(tmp_path / "model.onnx", fine_tuned, block) < 1e-5
 
 
 def test_a_missing_package_is_named_with_its_command(
