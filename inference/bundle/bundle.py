@@ -118,8 +118,9 @@ def read_bundle(path: Path, *, device: str = "cpu") -> LoadedEnsemble:
         except BundleError:
             raise
         except ConceptError as error:
-            text = str(error).replace(str(folder), str(path)).replace("\n", " ")
-            raise BundleError(f"{text}; make the bundle again") from None
+            text = " ".join(str(error).replace(str(folder), str(path)).split("\n"))
+            where = "" if str(path) in text else f"{path}: "
+            raise BundleError(f"{where}{text}; make the bundle again") from None
         except _MISFITS as error:
             text = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
             raise BundleError(

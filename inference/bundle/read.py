@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backbones.settings.config import BackboneConfig
 from core.categories import CATEGORIES, UNKNOWN
-from core.errors import BundleError
+from core.errors import BundleError, ConfigError, LabelSpaceError
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
 from core.runs.decoding import Decoding
@@ -189,8 +189,12 @@ class _Reader:
             ) from None
 
     def _rule(self, name: str) -> DecisionRule:
-        check_rule(self.files, name, labels=self.labels)
-        return DecisionRule.load(self.files.path(name))
+        try:
+            check_rule(self.files, name, labels=self.labels)
+            return DecisionRule.load(self.files.path(name))
+        except (ConfigError, LabelSpaceError) as error:
+            text = str(error).removeprefix(f"{self.files.folder / name}: ")
+            raise BundleError(f"{self.files.shown / name}: {text}; make the bundle again") from None
 
     def _network(self, name: str, entry: NetworkEntry) -> FeatureNetwork:
         stored = self.files.tensors(entry.weights)

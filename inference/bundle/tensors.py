@@ -153,12 +153,11 @@ class TensorFile:
         """The tensors of several networks, in the order of their numbers, by their own names.
 
         Raises:
-            BundleError: the numbers are not 0, 1, 2, ...
+            BundleError: the numbers are not 0, 1, 2, ..., or a weight is not finite.
         """
         found: dict[str, dict[str, Tensor]] = {}
         for name, tensor in self.tensors.items():
-            if tensor.dtype not in (torch.float32, torch.int64):  # the counts of normalisation
-                raise self.error(f"tensor {name!r} is of {tensor.dtype}")
+            self._check_weight(name, tensor)
             number, _, own = name.partition(".")
             found.setdefault(number, {})[own] = tensor
         if not found or {*found} != {str(number) for number in range(len(found))}:
@@ -166,9 +165,23 @@ class TensorFile:
         return [found[str(number)] for number in range(len(found))]
 
     def below(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin so, by the rest of their names."""
-        own = self.tensors.items()
-        return {name.removeprefix(prefix): t for name, t in own if name.startswith(prefix)}
+        """The weights whose names begin so, by the rest of their names.
+
+        Raises:
+            BundleError: one has numbers that are not finite.
+        """
+        found = {}
+        for name, tensor in self.tensors.items():
+            if name.startswith(prefix):
+                self._check_weight(name, tensor)
+                found[name.removeprefix(prefix)] = tensor
+        return found
+
+    def _check_weight(self, name: str, tensor: Tensor) -> None:
+        if tensor.dtype not in (torch.float32, torch.int64):  # the counts of normalisation
+            raise self.error(f"tensor {name!r} is of {tensor.dtype}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise self.error(f"tensor {name!r}: has numbers that are not finite")
 
 
 class BundleFiles:

@@ -30,7 +30,9 @@ def try_out(
     Raises:
         Exception: whatever parts raise that were not made for each other.
     """
-    kinds = (*CATEGORIES, UNKNOWN)
+    guesses = [ensemble.guess, *(getattr(part, "guess", None) for part in parts)]
+    lacking = any(guess is not None and guess.lacking for guess in guesses)
+    kinds = CATEGORIES if lacking else (*CATEGORIES, UNKNOWN)
     ids = tuple(f"try{number}" for number in range(len(kinds)))
     table = ImageTable(
         image_ids=ids,

@@ -12,6 +12,7 @@ from ensembles.config import EnsembleConfig
 from ensembles.ensemble import ensemble
 from fusion.config import FuseConfig
 from fusion.fuse import fuse
+from inference.bundle.bundle import write_bundle
 from inference.images import NewImage
 from tests.conftest import save_prepared
 from training.devices.compute import Compute
@@ -50,6 +51,12 @@ def whole(crossfitted: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Work
     fuse(crossfitted, workspace, config=FUSE, preset="tiny", device="cpu")
     ensemble(crossfitted, workspace, config=QUICK, submit=True)
     return workspace
+
+
+@pytest.fixture(scope="session")
+def bundled(whole: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a bundle, a folder; to be read only."""
+    return write_bundle(whole, tmp_path_factory.mktemp("bundled") / "whole")
 
 
 def test_images(corpus: Corpus) -> list[NewImage]:
