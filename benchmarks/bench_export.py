@@ -33,7 +33,7 @@ from inference.stream import Pixels, decoded
 
 N_RUNS = 5
 N_COMPARED = 200
-N_TIMED = {1: 4, 32: 32}
+N_TIMED = {1: 8, 32: 64}
 """Images of a run by the size of its batches."""
 
 Floats = npt.NDArray[np.float32]
@@ -96,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-w", "--workspace", type=Path, required=True)
     parser.add_argument("--detector", default="global")
+    parser.add_argument("--graph", type=Path, help="model.onnx of the detector; none: made anew.")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -108,8 +109,9 @@ def main() -> None:
         decoded(ensemble, NewImage(image_id=paths[row], path=Path(paths[row]))) for row in rows
     ]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        GraphWriter().write(path, detector, properties={})
+        path = given.graph or Path(folder) / "model.onnx"
+        if given.graph is None:
+            GraphWriter().write(path, detector, properties={})
         session = open_session(path, n_threads=given.threads)
         sides: dict[str, Ask] = {
             "torch, as predict runs it": partial(by_predict, detector),
