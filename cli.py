@@ -19,7 +19,7 @@ except ModuleNotFoundError:
     sys.exit(2)
 
 from commands.corpora import deal, prepare, stats
-from commands.inference import bundle, predict, serve
+from commands.inference import bundle, export, predict, serve
 from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
@@ -49,7 +49,7 @@ _NOTED: set[str] = set()
 """What libraries warned of so far."""
 
 for command in (
-    prepare, stats, deal, train_backbone, fuse, ensemble, predict, bundle, serve, score, check,
+    prepare, stats, deal, train_backbone, fuse, ensemble, predict, bundle, export, serve, score, check,
     reproduce, report,
 ):  # fmt: skip
     app.command()(command)

@@ -1,4 +1,4 @@
-"""Commands on new images: predict, serve; and bundle, which carries what decides elsewhere."""
+"""Commands on new images: predict, serve; bundle and export carry what decides elsewhere."""
 
 import os
 from pathlib import Path
@@ -193,3 +193,41 @@ def serve(
         return chosen_place(workspace, bundle, is_named=names_workspace(context))
 
     serve_ensemble(place, doors=doors, limits=limits, device=device, n_threads=threads)
+
+
+def export(
+    context: typer.Context,
+    workspace: WorkspaceOption = RUNS,
+    bundle: BundleOption = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(help="Folder to make: the detectors as ONNX graphs."),
+    ] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="Of the graphs; none: what the exporter suggests.")
+    ] = None,
+    hub: Annotated[
+        Path | None,
+        typer.Option(help="Folder to make: the bundle as Hugging Face's hub takes it."),
+    ] = None,
+) -> None:
+    """Write for others: detectors as ONNX graphs, the bundle as Hugging Face's hub takes it.
+
+    Nothing is uploaded: the command that would is printed.
+    """
+    from core.errors import ConfigError
+    from inference.place import chosen_place
+
+    if onnx is None and hub is None:
+        raise ConfigError("export: say what: --onnx FOLDER, --hub FOLDER, or both")
+    if opset is not None and onnx is None:
+        raise ConfigError(f"--opset {opset}: is that of --onnx FOLDER, which is not given")
+    place = chosen_place(workspace, bundle, is_named=names_workspace(context))
+    if onnx is not None:
+        from inference.export.folder import export_onnx
+
+        typer.echo(export_onnx(onnx, place, opset=opset))
+    if hub is not None:
+        from inference.export.hub import export_hub
+
+        typer.echo("\n".join(export_hub(hub, place)))

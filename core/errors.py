@@ -10,8 +10,9 @@
     ├── PredictionsError   a predictions or embeddings folder that is not whole
     ├── LeakageError       a model meets images that it was fitted on
     ├── MissingStageError  something an earlier command makes is not there
+    ├── SubmissionError    a submission that the evaluator would refuse
     ├── BundleError        a bundle that is not whole, was changed, or is none
-    └── SubmissionError    a submission that the evaluator would refuse
+    └── ExportError        what was written for others does not say what was trained
 
 Anything else that is raised is a bug and keeps its traceback.
 """
@@ -65,6 +66,10 @@ class BundleError(ConceptError):
 
 class SubmissionError(ConceptError):
     """A submission that the edition's evaluator would refuse."""
+
+
+class ExportError(ConceptError):
+    """Files for others that cannot be written, or do not say what was trained."""
 
 
 def repeated(names: Iterable[str]) -> list[str]:

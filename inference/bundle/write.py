@@ -107,7 +107,7 @@ def write_parts(
     write_statistics(folder, ensemble.statistics)
     graph = BundleGraph(
         format=FORMAT,
-        radfuse=_version(),
+        radfuse=version_of_radfuse(),
         ensemble=run,
         made=made,
         edition=ensemble.edition,
@@ -138,7 +138,7 @@ def write_parts(
     write_json(folder / GRAPH, dataclasses.asdict(graph))
 
 
-def _version() -> str:
+def version_of_radfuse() -> str:
     """Of radfuse: as it was installed, or in a checkout as it would be."""
     try:
         return metadata.version("radfuse")

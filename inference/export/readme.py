@@ -1,0 +1,140 @@
+"""What stands beside graphs: how they are run, in words and in ten lines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.runs.detectors import GLOBAL
+from inference.export.detectors import PlainDetector
+
+NOTICE = (
+    "Research software, not a medical device: not for diagnosis, treatment or any decision about"
+    " a patient."
+)
+
+EXAMPLE = """\
+import csv, sys
+import numpy as np, onnxruntime
+from PIL import Image
+
+folder, path = sys.argv[1:]  # global scan.jpg
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+images = {}
+for entry in session.get_inputs():
+    size = entry.shape[1]
+    image = Image.open(path)
+    image.draft("RGB", (size, size))  # a JPEG is scaled down as it is decoded, as in training
+    square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    images[entry.name] = np.asarray(square)[None]
+probabilities = session.run(["probabilities"], images)[0][0]
+concepts = list(csv.DictReader(open(f"{folder}/labels.csv", encoding="utf-8")))
+for column in np.argsort(-probabilities)[:10]:
+    print(f"{probabilities[column]:.3f}", concepts[column]["CUI"], concepts[column]["name"])
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenGraph:
+    """A detector that was written and checked.
+
+    Attributes:
+        detector: what was written.
+        opset: of the graph.
+        difference: the largest of a probability to torch.
+        n_bytes: of its files.
+        weights: where its networks started, and under which licence.
+    """
+
+    detector: PlainDetector
+    opset: int
+    difference: float
+    n_bytes: int
+    weights: str
+
+    @property
+    def name(self) -> str:
+        """Of the detector, and of its folder."""
+        return self.detector.name
+
+
+def readme_of(graphs: Sequence[WrittenGraph], *, version: str, corpus: str, checked_on: str) -> str:
+    """The page that is written beside graphs.
+
+    Args:
+        graphs: what lies beside it.
+        version: of radfuse.
+        corpus: fingerprint of the corpus that was learnt from; "" where it is not known.
+        checked_on: the images on which graphs and torch were compared, in words.
+    """
+    rows = [
+        f"| `{g.name}` | {_asked_of(g)} | {len(g.detector.labels)} | {_looks(g)} |"
+        f" {len(g.detector.heads)}{', mirrored' if g.detector.mirror else ''} |"
+        f" {g.n_bytes / 1e6:.0f} | {g.difference:.1e} |"
+        for g in graphs
+    ]
+    weights = [f"- `{g.name}`: {g.weights}" for g in graphs]
+    known = f" of corpus {corpus}" if corpus else ""
+    return "\n".join(
+        [
+            "# Concept detectors",
+            "",
+            f"{NOTICE}",
+            "",
+            f"Detectors{known} as ONNX graphs, written by radfuse {version}. A folder holds one:"
+            " `model.onnx`, and `labels.csv` with the concept (CUI, name) of each column.",
+            "",
+            "| folder | for images of | concepts | images | networks | MB | largest difference |",
+            "| :-- | :-- | --: | :-- | :-- | --: | --: |",
+            *rows,
+            "",
+            "The last column is the largest difference of a probability between onnxruntime and"
+            f" torch, on {checked_on}.",
+            "",
+            "## To run one",
+            "",
+            "    pip install onnxruntime numpy pillow",
+            "",
+            "```python",
+            f"{EXAMPLE}```",
+            "",
+            "Inputs are `images_<S>`, uint8 (n, S, S, 3), RGB, one a size: the same images at each,"
+            " scaled from the file. Any number n goes. Normalisation, mirrors and the mean over the"
+            " networks lie within the graph. The output `probabilities` is float32 (n, L), in"
+            " [0, 1], a column a concept. Metadata of the graph (`get_modelmeta()`) name category,"
+            " concepts, corpus, scaling and the weights' licence.",
+            "",
+            "## Pixels",
+            "",
+            "Images are scaled to a square without cropping or keeping their proportions, by"
+            " Pillow's bilinear filter (where the table says `nearest`: by that one, and without"
+            " the line `draft`). The line `draft` lets the JPEG decoder scale large files down"
+            " first, as in training. With it the example's pixels are those of radfuse within one"
+            " grey level; that moved a probability by 0.001 in the mean of the most moved of each"
+            " image, 0.03 at most (200 radiology images, EfficientNet-Lite0 at 224 and 320 px)."
+            " Without it, files of 1,280 px moved by 0.024 in that mean and by 0.11 at most.",
+            "",
+            "The example takes plain grey and RGB files of 8 bits. Values of more bits, DICOM,"
+            " transparency and turned images (EXIF) are shown by radfuse through windows and rules"
+            " of its own: decode those with it, or bring them to upright 8-bit RGB first.",
+            "",
+            "## What this is not",
+            "",
+            "A detector is one source among several of the ensemble. Its probabilities are not"
+            " calibrated, no threshold is applied, and the image's category, similar training"
+            " images and the decision rule are not heard. A specialist answers for any image, and"
+            " means something for those of its category alone.",
+            "",
+            "## Weights",
+            "",
+            *weights,
+            "",
+        ]
+    )
+
+
+def _asked_of(graph: WrittenGraph) -> str:
+    category = graph.detector.category
+    return "every category" if category == GLOBAL else category
+
+
+def _looks(graph: WrittenGraph) -> str:
+    return ", ".join(f"{size} px {resample}" for size, resample in graph.detector.looks)
