@@ -49,8 +49,8 @@ _NOTED: set[str] = set()
 """What libraries warned of so far."""
 
 for command in (
-    prepare, stats, deal, train_backbone, fuse, ensemble, predict, bundle, export, serve, score, check,
-    reproduce, report,
+    prepare, stats, deal, train_backbone, fuse, ensemble, score, check, predict, bundle, export,
+    serve, reproduce, report,
 ):  # fmt: skip
     app.command()(command)
 

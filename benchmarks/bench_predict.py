@@ -41,7 +41,7 @@ from inference.loaded.ensemble import LoadedEnsemble
 from inference.loaded.networks import FeatureNetwork, Look
 from inference.place import EnsemblePlace
 from inference.stream import decide_images, decoded
-from inference.tables import writing
+from inference.tables import head_of, text_of
 from training.devices.device import keep_memory
 
 N_ROUNDS = 5
@@ -102,12 +102,10 @@ def predicting(ensemble: LoadedEnsemble, paths: list[str]) -> Callable[[], None]
     """Files to rows of a csv file."""
 
     def work() -> None:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            writing(Path(folder) / "out.csv", form="csv", top=0, edition=2020) as writer,
-        ):
+        with tempfile.TemporaryFile("w", encoding="utf-8", newline="") as file:
+            file.write(head_of("csv"))
             for block in decide_images(ensemble, find_images(paths).images):
-                writer.take(block)
+                file.write(text_of(block, form="csv", top=0))
 
     return work
 
@@ -121,7 +119,7 @@ def running(
         with torch.inference_mode():
             for network in networks:
                 images = torch.from_numpy(pixels[network.look]).permute(0, 3, 1, 2)
-                for batch in images.split(BATCH):
+                for batch in torch.split(images, BATCH):
                     (taken,) = network.compute.take((batch,))
                     with network.compute.speed.autocast("cpu"):
                         network.network(taken)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import ModelCard
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.utils._validators import validate_repo_id
 from typer.testing import CliRunner
 
 from cli import app
@@ -32,7 +32,8 @@ def hub(whole: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_card_is_one_that_the_hub_reads(hub: Path, crossfitted: Corpus) -> None:
     card = ModelCard((hub / "README.md").read_text(encoding="utf-8"))
-    data = card.data.to_dict()
+    assert isinstance(card.data, ModelCardData)
+    data = card.data.to_dict()  # type: ignore[no-untyped-call]
     assert data["library_name"] == "radfuse"
     assert data["license"] == "other"
     assert data["license_name"]

@@ -85,6 +85,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Carrier:
         sha256=file_sha256(path),
         rename=lambda state, names: state,
         normalisation=Normalisation(mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)),
+        licence="none",
     )
 
 
