@@ -20,8 +20,9 @@ from inference.loaded.ensemble import LoadedEnsemble
 from inference.place import EnsemblePlace
 from inference.stream import DecidedBlock
 from inference.tables import check_format, head_of, text_of
+from inference.threads import use_threads
 from inference.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units
-from inference.work import UnitWork, compute_with
+from inference.work import UnitWork
 from training.devices.device import find_device, keep_memory
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class Here:
                 if ensemble is None:
                     if units.threads != self.threads:
                         say(f"with {units.threads} threads, as it was begun")
-                        compute_with(units.threads)
+                        use_threads(units.threads)
                     ensemble = self.read(images)
                 pairs = ((n, images[units.sizes.images_of(n)]) for n in chain([first], numbers))
                 for number, rows, report in work.done(ensemble, pairs, advance=bar):

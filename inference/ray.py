@@ -18,8 +18,9 @@ from inference.images import ImageList, NewImage
 from inference.join import TableTarget
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.place import EnsemblePlace
+from inference.threads import use_threads
 from inference.units import UnitFolder, UnitReport
-from inference.work import UnitWork, compute_with
+from inference.work import UnitWork
 from training.devices.device import find_device
 
 _PACKAGES = ("core", "corpus", "training", "backbones", "fusion", "ensembles", "inference")
@@ -60,7 +61,7 @@ def run_unit(job: UnitJob) -> tuple[bytes, UnitReport]:
         ConceptError: ensemble or images cannot be seen from this machine.
     """
     try:
-        compute_with(job.threads)
+        use_threads(job.threads)
         ensemble = _read(job.place, job.identity, job.device)
         if job.seen and not exists(Path(job.seen)):
             raise MissingStageError(

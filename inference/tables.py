@@ -22,7 +22,7 @@ FORMATS = ("csv", "jsonl", "parquet", "submission")
 
 COLUMNS = (
     *("image", "CUI", "name", "probability", "decided", "rule"),
-    *("category", "category_from", "expected_f1", "nearest"),
+    *("category", "category_from", "expected_f1", "nearest", "nearest_image"),
 )
 """Of csv and parquet: a row a concept; an image without any has one row with an empty CUI."""
 
@@ -60,6 +60,7 @@ def objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
             "category_from": (GUESSED if decisions.guessed[row] else image.told_by),
             "expected_f1": _number(decisions.expected_f1[row]),
             "nearest": _number(decisions.nearest[row]),
+            "nearest_image": decisions.nearest_image[row],
             "concepts": [
                 {
                     "CUI": concept.cui,

@@ -4,9 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from threadpoolctl import threadpool_limits
-
 from core.categories import UNKNOWN
 from inference.images import NewImage, with_headers
 from inference.loaded.ensemble import LoadedEnsemble
@@ -106,12 +103,6 @@ class UnitWork:
             unread=headers.unread,
             notes=tuple(note.text for note in headers.notes if note.grave),
         )
-
-
-def compute_with(threads: int) -> None:
-    """Have this process compute with so many threads from now on."""
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
 
 
 def _ways(block: DecidedBlock) -> Iterator[str]:

@@ -117,8 +117,15 @@ def read_heads(
     return networks
 
 
-_KEPT = 2**26
-"""Bytes of unit vectors that are kept between searches, in 32 bits: 6,500 rows of 2,560 numbers."""
+_KEPT = 2**30
+"""Bytes of unit vectors that are kept between searches, in 32 bits: 100,000 rows of 2,560 numbers."""
+
+
+def _fits(n_bytes: int, device: str) -> bool:
+    """Whether so much may be kept: on a GPU a quarter of what is free there."""
+    if device.startswith("cuda"):
+        return 4 * n_bytes <= torch.cuda.mem_get_info(device)[0]
+    return n_bytes <= _KEPT
 
 
 class StandardisedRows:
@@ -156,9 +163,9 @@ class StandardisedRows:
 
     def unit_vectors(self, chosen: "slice | npt.NDArray[np.integer]", device: str) -> torch.Tensor:
         """(m, D) some of the rows, at length 1; see `fusion.retrieval.nearest.unit_vectors`."""
-        if self.shape[0] * self.shape[1] * 4 > _KEPT:
-            return unit_vectors(self[chosen], device)
         if self._units is None:
+            if not _fits(4 * self.shape[0] * self.shape[1], device):
+                return unit_vectors(self[chosen], device)
             self._units = unit_vectors(self[:], device)
         return self._units[chosen if isinstance(chosen, slice) else torch.from_numpy(chosen)]
 
