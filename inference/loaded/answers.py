@@ -118,7 +118,7 @@ def read_heads(
 
 
 _KEPT = 2**30
-"""Bytes of unit vectors that are kept between searches, in 32 bits: 100,000 rows of 2,560 numbers."""
+"""Bytes of unit vectors that are kept between searches: 100,000 rows of 2,560 numbers."""
 
 
 def _fits(n_bytes: int, device: str) -> bool:
