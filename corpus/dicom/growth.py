@@ -14,12 +14,17 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _MOST_INFLATED = 1 << 30
 _PIECE = 1 << 20
 
-_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
-_BOXES = 4096  # bytes of boxes in which a codestream may lie
+_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream, which may lie in boxes
+_STREAMS = 64
+"""Such starts in a frame; one is usual, and a preview or chance can bring another."""
+
+_COLOURS = 4
+"""Colours that a pixel may have; a frame of more is as one of so many times more pixels."""
+
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)
 """Markers of a JPEG, or a JPEG-LS, that begin a frame's description."""
 _SCAN = 0xDA
-_BARE = (0x01, *range(0xD0, 0xD9))  # markers without a length
+_BARE = (0x00, 0x01, *range(0xD0, 0xD9))  # markers without a length
 
 _RLE_HEADER = 64
 _RLE_MOST = 64  # bytes that one byte of packed bits can become
@@ -74,22 +79,38 @@ def refuse_grown(
         if may_be_large and _unpacked(frame) > 2 * n_bytes:
             raise ImageError("DICOM whose frame is larger than its header says")
         return
-    start, n_pixels = frame.find(_SIZ, 0, _BOXES), 0
-    if frame.startswith(b"\xff\xd8"):
-        n_pixels = _pixels_of_jpeg(frame)
-    elif start >= 0 and len(frame) >= start + 24:
-        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        n_pixels = max(right - left, 0) * max(bottom - top, 0)
-    if n_pixels > most_pixels:
+    count = _pixels_of_jpeg if frame.startswith(b"\xff\xd8") else _pixels_of_jpeg_2000
+    if count(frame) > most_pixels:
         raise HugeImageError(
             f"DICOM whose frame cannot be decoded: it has more than {most_pixels:,} pixels"
         )
 
 
+def _pixels_of_jpeg_2000(frame: bytes) -> int:
+    """Pixels by the largest of all descriptions, wherever they stand; 0 where there is none.
+
+    Raises:
+        ImageError: there are more of them than any encoder writes.
+    """
+    start, most = frame.find(_SIZ), 0
+    for _ in range(_STREAMS):
+        if start < 0 or len(frame) < start + 42:
+            return most
+        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+        (n_colours,) = struct.unpack_from(">H", frame, start + 40)
+        n_pixels = max(right - left, 0) * max(bottom - top, 0)
+        most = max(most, n_pixels * -(-n_colours // _COLOURS))
+        start = frame.find(_SIZ, start + 4)
+    raise ImageError("DICOM whose frame cannot be decoded: it holds many pictures")
+
+
 def _pixels_of_jpeg(frame: bytes) -> int:
     """Pixels by the largest description before the first scan; 0 where there is none."""
     place, most = 2, 0
-    while place + 9 <= len(frame) and frame[place] == 0xFF:
+    while 0 <= place <= len(frame) - 10:
+        if frame[place] != 0xFF:  # decoders pass over bytes between segments
+            place = frame.find(b"\xff", place)
+            continue
         marker = frame[place + 1]
         if marker == _SCAN:
             break
@@ -97,8 +118,8 @@ def _pixels_of_jpeg(frame: bytes) -> int:
             place += 1 if marker == 0xFF else 2
             continue
         if marker in _FRAMES:
-            height, width = struct.unpack_from(">2H", frame, place + 5)
-            most = max(most, height * width)
+            height, width, n_colours = struct.unpack_from(">2HB", frame, place + 5)
+            most = max(most, height * width * -(-n_colours // _COLOURS))
         place += 2 + struct.unpack_from(">H", frame, place + 2)[0]
     return most
 

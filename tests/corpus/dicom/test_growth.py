@@ -48,24 +48,46 @@ def test_a_deflated_file_without_its_header_s_length_is_refused() -> None:
     assert header_of(bytes(content)) == {}
 
 
-def siz(width: int, height: int) -> bytes:
+def siz(width: int, height: int, n_colours: int = 1) -> bytes:
     """Start of a JPEG 2000 codestream."""
     sizes = (width, height, 0, 0, width, height, 0, 0)
-    return b"\xff\x4f\xff\x51" + struct.pack(">HH8IH", 41, 0, *sizes, 1)
+    return b"\xff\x4f\xff\x51" + struct.pack(">HH8IH", 41, 0, *sizes, n_colours)
 
 
-def sof(width: int, height: int) -> bytes:
+def boxed(width: int, height: int) -> bytes:
+    """The same behind a long box, in which a small one lies."""
+    return b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(5000) + siz(9, 9) + bytes(5000) + siz(width, height)
+
+
+def coloured(width: int, height: int) -> bytes:
+    """The same of more colours than a pixel has."""
+    return siz(width, height // 10, 40)
+
+
+def sof(width: int, height: int, between: bytes = b"") -> bytes:
     """Start of a JPEG, with a byte that fills up and a segment before its frame."""
-    segments = b"\xff\xff\xe0\0\4ab" + b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, height, width, 1)
+    segments = b"\xff\xff\xe0\0\4ab" + between
+    segments += b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, height, width, 1)
     return b"\xff\xd8" + segments + b"\1\x11\0" + b"\xff\xda\0\2" + b"\xff\xc0" + b"\xff" * 20
 
 
-@pytest.mark.parametrize("start", [siz, sof])
+def littered(width: int, height: int) -> bytes:
+    """The same with bytes between segments, which decoders pass over."""
+    return sof(width, height, b"ab\xff\0c")
+
+
+@pytest.mark.parametrize("start", [siz, boxed, coloured, sof, littered])
 def test_a_frame_larger_inside_than_its_header_says_is_refused(start: "object") -> None:
     assert callable(start)
     refuse_grown(start(1000, 1000), n_bytes=9, most_pixels=1_000_000)
     with pytest.raises(ImageError, match="it has more than 1,000,000 pixels"):
-        refuse_grown(start(1000, 1001), n_bytes=9, most_pixels=1_000_000)
+        refuse_grown(start(1000, 1010), n_bytes=9, most_pixels=1_000_000)
+
+
+def test_a_frame_of_many_pictures_is_refused() -> None:
+    refuse_grown(siz(9, 9) * 63, n_bytes=9, most_pixels=81)
+    with pytest.raises(ImageError, match="it holds many pictures"):
+        refuse_grown(siz(9, 9) * 65, n_bytes=9, most_pixels=81)
 
 
 def test_packed_bits_that_unpack_too_far_are_refused() -> None:
