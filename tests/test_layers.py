@@ -207,3 +207,12 @@ def test_every_package_is_installed() -> None:
     installed = {"radfuse", *(".".join(("radfuse", *h.parts)) for h in homes)}
     assert set(settings["tool"]["setuptools"]["packages"]) == installed
     assert {path.parent.relative_to(ROOT) for path in MODULES} == homes
+
+
+def test_a_container_is_built_of_what_the_wheel_is_made_of_and_nothing_else() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    fronts = {path.name for path in FRONTS}
+    built_by = {"setup.py", "pyproject.toml", "py.typed", "README.md", "LICENSE"}
+    assert let_in == {*ALLOWED, *fronts, *built_by}
+    assert lines[0] == "*"
