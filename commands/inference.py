@@ -1,4 +1,4 @@
-"""Commands on new images: predict, serve; bundle and export carry what decides elsewhere."""
+"""Commands on new images: predict and serve; bundle and export carry an ensemble elsewhere."""
 
 import os
 from pathlib import Path
@@ -25,20 +25,31 @@ def predict(
     bundle: BundleOption = None,
     category: Annotated[
         str | None,
-        typer.Option(help="Category of all of them; none: by table, folder or DICOM, or guessed."),
+        typer.Option(
+            help="Category of all images, DRCT or CT; none: by table, folder or DICOM, or guessed."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write, or for parquet a folder of parts; none: stdout."),
+        typer.Option(
+            help="File to write, or for parquet a folder of parts; none: csv, jsonl to stdout."
+        ),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="csv, jsonl, parquet, or submission.")
+        str,
+        typer.Option(
+            "--format",
+            help="csv: a row a concept; jsonl: an object an image; parquet; submission.",
+        ),
     ] = "csv",
     top: Annotated[
-        int, typer.Option(min=0, help="Candidates of an image beside what is decided.")
+        int,
+        typer.Option(
+            min=0, help="Further concepts of each image, the most probable that were not decided."
+        ),
     ] = 0,
     edition: Annotated[
-        int | None, typer.Option(help="Year of a submission's format; none: the corpus' own.")
+        int | None, typer.Option(help="Year of a submission's format; none: that of the corpus.")
     ] = None,
     device: DeviceOption = "auto",
     engine: Annotated[
@@ -46,22 +57,22 @@ def predict(
     ] = "serial",
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster that shares images and workspace; none: this machine."),
+        typer.Option(help="With ray: HOST:PORT of a cluster that sees the same files; none: here."),
     ] = None,
     cpus_per_job: Annotated[
         int | None,
-        typer.Option(help="With ray: cores, and threads, of each 1,000 images; none: 1."),
+        typer.Option(help="With ray: cores, and so threads, for each 1,000 images; none: 1."),
     ] = None,
     gpus_per_job: Annotated[
         float | None,
-        typer.Option(help="With ray: GPUs of each 1,000 images, parts count; none: 1 for cuda."),
+        typer.Option(help="With ray: GPUs for each 1,000 images, 0.5 for half; none: 1 for cuda."),
     ] = None,
 ) -> None:
     """Decide new images by the ensemble that was last made, or by that of a bundle.
 
-    Images that it cannot read are listed.
+    Images that cannot be read are listed and left out, and the command then ends with 1.
 
-    Ends with 1 where any was left out. With --out: killed at any moment, the same command goes on,
+    With --out: killed at any moment, the same command goes on,
     and several processes with the same command share the work. On several GPUs: torchrun
     --nproc-per-node N cli.py predict ...
     """
@@ -95,7 +106,10 @@ def bundle(
     workspace: WorkspaceOption = RUNS,
     training_ids: Annotated[
         bool,
-        typer.Option("--training-ids", help="Ids of training images too: whom an image resembles."),
+        typer.Option(
+            "--training-ids",
+            help="Write ids of training images too: `predict` then names the nearest one.",
+        ),
     ] = False,
 ) -> None:
     """Write the ensemble that was last made, with all it needs and no image, to be used elsewhere.
@@ -113,48 +127,68 @@ def serve(
     workspace: WorkspaceOption = RUNS,
     bundle: BundleOption = None,
     host: Annotated[
-        str, typer.Option(help="Where to listen; any but this machine's own takes a token.")
+        str, typer.Option(help="Address to listen on; any but this machine's own takes a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")
+    ] = 8000,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with the token to show; none: RADFUSE_TOKEN of the environment."),
+        typer.Option(
+            help="File with the token that requests show; none: the variable RADFUSE_TOKEN."
+        ),
     ] = None,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name under which the server is asked; may be repeated."),
+        typer.Option(help="A further name that the Host header may have; may be repeated."),
     ] = None,
-    max_mb: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 64,
-    max_files: Annotated[int, typer.Option(min=1, help="Images of a request.")] = 32,
-    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of an image.")] = 40,
+    max_mb: Annotated[int, typer.Option(min=1, help="Most megabytes of a request.")] = 64,
+    max_files: Annotated[int, typer.Option(min=1, help="Most images of a request.")] = 32,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.01, help="Most megapixels of an image.")
+    ] = 40,
     max_memory_mb: Annotated[
-        int, typer.Option(min=1, help="Megabytes of all requests that are in memory.")
+        int, typer.Option(min=1, help="Most megabytes of all requests in memory.")
     ] = 512,
-    max_queue: Annotated[int, typer.Option(min=1, help="Images of all requests that wait.")] = 256,
-    max_connections: Annotated[int, typer.Option(min=1, help="Open at once.")] = 256,
-    max_head_kb: Annotated[int, typer.Option(min=1, help="Kilobytes of a request's head.")] = 16,
+    max_queue: Annotated[
+        int, typer.Option(min=1, help="Most images of all requests that wait.")
+    ] = 256,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Most connections open at once.")
+    ] = 256,
+    max_head_kb: Annotated[
+        int, typer.Option(min=1, help="Most kilobytes of a request's headers.")
+    ] = 16,
     read_seconds: Annotated[
-        float, typer.Option(min=0.1, help="In which a request has to be there.")
+        float, typer.Option(min=0.1, help="Seconds in which a request has to be there.")
     ] = 30,
     request_seconds: Annotated[
-        float, typer.Option(min=0.1, help="In which a request is answered.")
+        float, typer.Option(min=0.1, help="Seconds in which a request is answered.")
     ] = 60,
     stop_seconds: Annotated[
-        float, typer.Option(min=1, help="To finish what is in work, once told to stop.")
+        float, typer.Option(min=1, help="Seconds to finish what is in work, once told to stop.")
     ] = 20,
     company_ms: Annotated[
         float,
-        typer.Option(min=0, help="For which an image waits for another to be decided together."),
+        typer.Option(
+            min=0, help="Milliseconds for which an image waits for others, to be decided together."
+        ),
     ] = 5,
-    block: Annotated[int, typer.Option(min=1, help="Images decided at once.")] = 32,
+    block: Annotated[int, typer.Option(min=1, help="Most images decided at once.")] = 32,
     decoders: Annotated[
-        int, typer.Option(min=0, help="Images decoded at once; 0: as many as cores, at most 4.")
+        int,
+        typer.Option(min=0, help="Most images decoded at once; 0: as many as cores, at most 4."),
     ] = 0,
     exact: Annotated[
         bool,
-        typer.Option("--exact", help="The bits of `predict`; an image takes ten times as long."),
+        typer.Option(
+            "--exact",
+            help="The same bits as `predict`; a single image takes several times as long.",
+        ),
     ] = False,
-    threads: Annotated[int, typer.Option(min=0, help="Threads of a library; 0: its own.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of torch, BLAS and numba; 0: their own number.")
+    ] = 0,
     device: DeviceOption = "auto",
 ) -> None:
     """Answer requests with images over HTTP, until SIGTERM or Ctrl-C.
@@ -201,14 +235,14 @@ def export(
     bundle: BundleOption = None,
     onnx: Annotated[
         Path | None,
-        typer.Option(help="Folder to make: the detectors as ONNX graphs."),
+        typer.Option(help="Folder to write: the detectors as ONNX graphs."),
     ] = None,
     opset: Annotated[
-        int | None, typer.Option(help="Of the graphs; none: what the exporter suggests.")
+        int | None, typer.Option(help="Opset version of the graphs; none: the exporter's own.")
     ] = None,
     hub: Annotated[
         Path | None,
-        typer.Option(help="Folder to make: the bundle as Hugging Face's hub takes it."),
+        typer.Option(help="Folder to write: the bundle as Hugging Face's hub takes it."),
     ] = None,
 ) -> None:
     """Write for others: detectors as ONNX graphs, the bundle as Hugging Face's hub takes it.
