@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from core.errors import PredictionsError
 from core.progress import say
+from core.storage.claims import Claim, claim
 
 META = "meta.json"
 
@@ -165,11 +166,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows: nothing keeps two processes from doing the same work
-    fcntl = None  # type: ignore[assignment]
-
 LOCK = ".lock"
 """Name of the file that is locked. Whoever finished the work for good may remove it, and its
 folder."""
@@ -187,23 +183,20 @@ def locked(folder: Path, *, what: str) -> Iterator[None]:
         folder: what is locked; it is made.
         what: what the others wait for, for the line that says so.
     """
-    with _open(folder) as file:
-        if fcntl is not None:
-            with suppress(OSError):  # no locks on this file system
-                _take(file.fileno(), f"{what}: another process is working on it; waiting")
+    held = _claim(folder, waiting=f"{what}: another process is working on it; waiting")
+    try:
         yield
+    finally:
+        held.release()
 
 
-def _open(folder: Path) -> TextIO:
+def _claim(folder: Path, waiting: str) -> Claim:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # whoever held it has just finished and removed it all
-            return (folder / LOCK).open("a", encoding="utf-8")
-
-
-def _take(number: int, waiting: str) -> None:
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say(waiting)
-        fcntl.flock(number, fcntl.LOCK_EX)
+            held = claim(folder / LOCK)
+            if held is None:
+                say(waiting)
+                held = claim(folder / LOCK, wait=True)
+            assert held is not None
+            return held
