@@ -23,6 +23,8 @@ _BROKEN = (
 
 NEEDS = "DICOM is read by pydicom, which is not here: pip install 'radfuse[dicom]'"
 
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+
 _LAST_KEPT = 0x00280004  # photometric interpretation: what follows describes pixels
 
 
@@ -70,7 +72,7 @@ def open_dataset(content: bytes) -> "FileDataset":
     """
     if not can_read():
         raise ImageError(NEEDS)
-    refuse_inflated(content)
+    refuse_deflated(content)
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -88,6 +90,29 @@ def open_dataset(content: bytes) -> "FileDataset":
     except broken():
         raise ImageError("broken DICOM: its header cannot be read") from None
     return dataset
+
+
+def refuse_deflated(content: bytes) -> None:
+    """Refuse a deflated file that would be too large; pydicom has to be there, see `can_read`.
+
+    Where its deflated part begins, pydicom is asked, which inflates all that follows: what the
+    header says of its own length need not be so, and it may be of any length.
+
+    Raises:
+        ImageError: it is.
+    """
+    if _DEFLATED.encode() not in content:
+        return
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    file = BytesIO(content)
+    try:
+        read_preamble(file, force=True)
+        syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
+    except broken():
+        return  # whoever reads it says so
+    if syntax == _DEFLATED:
+        refuse_inflated(content[file.tell() :])
 
 
 def _is_past(tag: int, _vr: str | None, _length: int) -> bool:

@@ -9,8 +9,6 @@ import zlib
 
 from core.errors import HugeImageError, ImageError
 
-_META = 144  # bytes before the group of the file's own description, whose length is the last four
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _MOST_INFLATED = 1 << 30
 _PIECE = 1 << 20
 
@@ -30,24 +28,18 @@ _RLE_HEADER = 64
 _RLE_MOST = 64  # bytes that one byte of packed bits can become
 
 
-def refuse_inflated(content: bytes, *, most_bytes: int = _MOST_INFLATED) -> None:
-    """Refuse a deflated file that would be too large.
+def refuse_inflated(deflated: bytes, *, most_bytes: int = _MOST_INFLATED) -> None:
+    """Refuse what would be too large once it is inflated.
 
     Args:
-        content: of a DICOM file, deflated or not.
+        deflated: a stream without a head, as it stands in a file.
         most_bytes: that may come out.
 
     Raises:
-        ImageError: it is, or does not say where its deflated part begins.
+        ImageError: more would.
     """
-    if _DEFLATED not in content[:4096]:
-        return
-    (length,) = struct.unpack_from("<I", content, _META - 4) if len(content) >= _META else (0,)
-    start = _META + length
-    if content[132:138] != b"\x02\0\0\0UL" or start > len(content):
-        raise ImageError("broken DICOM: its header does not say how long it is")
     inflating, n_bytes = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    rest = memoryview(content)[start:]
+    rest = memoryview(deflated)
     try:
         while not inflating.eof and (len(rest) or inflating.unconsumed_tail):
             source = inflating.unconsumed_tail or bytes(rest[:_PIECE])

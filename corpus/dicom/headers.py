@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 from core.categories import UNKNOWN, Category
 from core.errors import ImageError, first_few
 from core.progress import Bar, progress
-from corpus.dicom.datasets import NEEDS, broken, can_read, open_header
+from corpus.dicom.datasets import NEEDS, broken, can_read, open_header, refuse_deflated
 from corpus.dicom.files import ENDINGS, HEAD, PICTURE_ENDINGS, first_bytes, is_dicom
-from corpus.dicom.growth import refuse_inflated
 from corpus.readers.annotations import Annotations
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
@@ -106,7 +105,7 @@ def header_of(content: bytes) -> Mapping[str, str]:
     if not is_dicom(content[:HEAD]) or not can_read():
         return {}
     try:
-        refuse_inflated(content)
+        refuse_deflated(content)
     except ImageError:
         return {}
     try:

@@ -2,11 +2,14 @@
 
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
 from core.errors import ImageError
+from corpus.dicom import datasets
 from corpus.dicom.growth import refuse_grown, refuse_inflated
 from corpus.dicom.headers import header_of
 from corpus.dicom.pixels import read_pixels
@@ -35,17 +38,42 @@ def test_a_deflated_file_is_read_up_to_a_size() -> None:
     assert header_of(deflated())["category"] == "DRCT"
     bomb = deflated(bytes(1 << 24))
     assert len(bomb) < 40_000
+    packed = bomb[bomb.index(DEFLATED) + len(DEFLATED) :]
+    (start,) = (n for n in range(200) if inflates(packed[n:]))
     with pytest.raises(ImageError, match="a deflated DICOM file of more than 8,388,608 bytes"):
-        refuse_inflated(bomb, most_bytes=1 << 23)
-    refuse_inflated(bomb, most_bytes=1 << 25)
+        refuse_inflated(packed[start:], most_bytes=1 << 23)
+    refuse_inflated(packed[start:], most_bytes=1 << 25)
 
 
-def test_a_deflated_file_without_its_header_s_length_is_refused() -> None:
-    content = bytearray(deflated())
-    struct.pack_into("<I", content, 140, 1 << 30)
-    with pytest.raises(ImageError, match="its header does not say how long it is"):
-        refuse_inflated(bytes(content))
-    assert header_of(bytes(content)) == {}
+def inflates(packed: bytes) -> bool:
+    try:
+        return len(zlib.decompress(packed, -15)) > 1 << 24
+    except zlib.error:
+        return False
+
+
+def with_wrong_length(content: bytes) -> bytes:
+    """A file whose header says that it is shorter than it is."""
+    return content[:140] + struct.pack("<I", 7) + content[144:]
+
+
+def with_long_header(content: bytes) -> bytes:
+    """A file whose header has a long element before the one that says that it is deflated."""
+    short = struct.pack("<HH2sHI", 2, 1, b"OB", 0, 2) + b"\0\1"
+    assert content.count(short) == 1
+    return content.replace(short, struct.pack("<HH2sHI", 2, 1, b"OB", 0, 9000) + bytes(9000))
+
+
+@pytest.mark.parametrize("altered", [bytes, with_wrong_length, with_long_header])
+def test_a_deflated_file_is_refused_whatever_its_header_says_of_itself(
+    altered: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.testing.assert_array_equal(read_pixels(altered(deflated()))[0], ramp())
+    monkeypatch.setattr(datasets, "refuse_inflated", partial(refuse_inflated, most_bytes=1 << 23))
+    bomb = altered(deflated(bytes(1 << 24)))
+    with pytest.raises(ImageError, match="a deflated DICOM file of more than 8,388,608 bytes"):
+        read_pixels(bomb)
+    assert header_of(bomb) == {}
 
 
 def siz(width: int, height: int, n_colours: int = 1) -> bytes:
