@@ -80,7 +80,7 @@ def export_onnx(folder: Path, place: EnsemblePlace, *, opset: int | None = None)
                 "notice": NOTICE,
             }
             written = writer.write(home / GRAPH, detector, properties=properties)
-            difference = check_graph(home / GRAPH, detector, block)
+            difference = check_graph(home / GRAPH, detector, block=block)
             _write_labels(home / LABELS, detector.labels, ensemble.names)
             graph = WrittenGraph(
                 detector=detector,

@@ -278,7 +278,7 @@ def _silence() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def check_graph(path: Path, detector: PlainDetector, block: ImageBlock) -> float:
+def check_graph(path: Path, detector: PlainDetector, *, block: ImageBlock) -> float:
     """The largest difference of a probability between the graph and torch.
 
     All images are asked at once, and the first alone.

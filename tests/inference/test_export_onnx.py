@@ -160,7 +160,7 @@ def test_a_graph_that_differs_is_refused(
 ) -> None:
     monkeypatch.setattr(inference.export.graphs, "TOLERANCE", -1.0)
     with pytest.raises(ExportError, match=r"^detector DRXR: its graph differs from torch by"):
-        check_graph(exported / "DRXR" / "model.onnx", detectors["DRXR"], block)
+        check_graph(exported / "DRXR" / "model.onnx", detectors["DRXR"], block=block)
 
 
 def test_a_file_that_is_no_graph_is_refused(
@@ -168,7 +168,7 @@ def test_a_file_that_is_no_graph_is_refused(
 ) -> None:
     onnx.save(onnx.ModelProto(), str(tmp_path / "model.onnx"))
     with pytest.raises(ExportError, match="detector DRXR: its graph does not run in onnxruntime"):
-        check_graph(tmp_path / "model.onnx", detectors["DRXR"], block)
+        check_graph(tmp_path / "model.onnx", detectors["DRXR"], block=block)
 
 
 def test_an_opset_that_nobody_knows_is_refused(whole: Workspace, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_weights_of_a_large_detector_lie_beside_its_graph(
     fine_tuned = next(own for own in detectors.values() if not own.networks)
     GraphWriter().write(tmp_path / "model.onnx", fine_tuned, properties={})
     assert (tmp_path / "model.onnx.data").stat().st_size > 100_000
-    assert check_graph(tmp_path / "model.onnx", fine_tuned, block) < 1e-5
+    assert check_graph(tmp_path / "model.onnx", fine_tuned, block=block) < 1e-5
 
 
 def test_a_missing_package_is_named_with_its_command(
