@@ -71,8 +71,11 @@ def refuse_grown(
         if may_be_large and _unpacked(frame) > 2 * n_bytes:
             raise ImageError("DICOM whose frame is larger than its header says")
         return
-    count = _pixels_of_jpeg if frame.startswith(b"\xff\xd8") else _pixels_of_jpeg_2000
-    if count(frame) > most_pixels:
+    if frame.startswith(b"\xff\xd8"):
+        n_pixels = _pixels_of_jpeg(frame)
+    else:
+        n_pixels = _pixels_of_jpeg_2000(frame)
+    if n_pixels > most_pixels:
         raise HugeImageError(
             f"DICOM whose frame cannot be decoded: it has more than {most_pixels:,} pixels"
         )
