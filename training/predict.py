@@ -13,6 +13,9 @@ Rows = npt.NDArray[np.intp]
 Batches = Callable[[Rows], Inputs]
 """Inputs of the model for some images, by row number."""
 
+_LEAST = 16
+"""Rows of a batch: matrix products and convolutions of fewer have been seen to add up otherwise."""
+
 
 def predict(
     model: nn.Module,
@@ -27,7 +30,8 @@ def predict(
     """Probabilities (len(rows), L), in [0, 1].
 
     Many processes take a share of the rows each, and all are given the whole. Where memory runs out
-    the batches are halved.
+    the batches are halved. A batch of few rows is filled up with rows of its own: what is said of
+    an image must not depend on those asked with it.
 
     Args:
         model: logits (B, L) of what `batches` gives.
@@ -40,11 +44,16 @@ def predict(
     """
     compute.speed.place(model.to(compute.device)).eval()
 
+    fitting = FittingBatches(batch_size)
+
     def probs(chosen: Rows) -> npt.NDArray[np.float32]:
-        return _probs(model, compute.take(batches(chosen)), compute, mirror=mirror)
+        least = min(_LEAST, fitting.batch_size)
+        whole = np.resize(chosen, least) if 0 < len(chosen) < least else chosen
+        found = _probs(model, compute.take(batches(whole)), compute, mirror=mirror)
+        return found[: len(chosen)]
 
     with torch.inference_mode():
-        mine = FittingBatches(batch_size).joined(compute.world.share(rows), probs, between=between)
+        mine = fitting.joined(compute.world.share(rows), probs, between=between)
     return compute.world.join(mine, len(rows))
 
 

@@ -52,6 +52,24 @@ def test_probabilities_do_not_depend_on_the_batches_and_need_no_dropout() -> Non
     np.testing.assert_allclose(whole, 1 / (1 + np.exp(-logits.numpy())), rtol=0, atol=1e-6)
 
 
+def test_an_image_asked_alone_has_the_probabilities_that_it_has_among_others() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(640, 300), nn.ReLU(), nn.Linear(300, L))
+    features = torch.randn(40, 640)
+
+    def asked(rows: list[int]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        return predict(
+            model,
+            lambda rows: (features[torch.from_numpy(rows)],),
+            rows=np.array(rows),
+            compute=HERE,
+        )
+
+    whole = asked(list(range(40)))
+    for rows in ([7], [39, 0], [3, 5, 9], list(range(11))):
+        np.testing.assert_array_equal(asked(rows), whole[rows])
+
+
 def test_no_rows_have_no_probabilities() -> None:
     assert predict(new_model(), batches, rows=np.arange(0), compute=HERE).shape == (0, L)
 
