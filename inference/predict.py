@@ -4,26 +4,21 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigError, CorpusError, first_few
-from core.progress import Bar, progress, say
+from core.progress import progress, say
 from core.storage.folders import provenance
-from inference.images import ImageList, find_images, may_have_header
-from inference.join import TableTarget
-from inference.loaded.ensemble import LoadedEnsemble
+from inference.archive.engine import Here, UnitEngine
+from inference.archive.join import TableTarget
+from inference.archive.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units
+from inference.archive.work import UnitWork
+from inference.images import ImageList, find_images
 from inference.place import EnsemblePlace
 from inference.stream import DecidedBlock
 from inference.tables import check_format, head_of, text_of
-from inference.threads import use_threads
-from inference.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units
-from inference.work import UnitWork
-from training.devices.device import find_device, keep_memory
+from training.devices.device import keep_memory
 
 if TYPE_CHECKING:
     from backbones.detectors.ray import Cluster
@@ -32,33 +27,6 @@ _SHOWN = 20  # lines of what could not be read; the rest is counted
 
 _LAYOUT = 1
 """Of what is kept of a unit; raised where a later version could not go on with it."""
-
-
-class UnitEngine(Protocol):
-    """Does units until all are finished, by whomever."""
-
-    @property
-    def device(self) -> str:
-        """Where it computes: cpu, cuda or cuda:N."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """Threads of the processor that a unit is computed with."""
-        ...
-
-    def finish(
-        self, units: UnitFolder, images: ImageList, *, work: UnitWork, target: TableTarget, bar: Bar
-    ) -> None:
-        """Until no unit is left.
-
-        Args:
-            units: the folder of units.
-            images: all of them.
-            work: how a unit is done.
-            target: is told of every unit that is finished.
-            bar: is told of images that are done.
-        """
 
 
 def predict_places(
@@ -131,7 +99,7 @@ def _engine(
 ) -> AbstractContextManager[UnitEngine]:
     if cluster is None:
         return nullcontext(Here(place=place, device=device))
-    from inference.ray import units_on_ray
+    from inference.archive.ray import units_on_ray
 
     return units_on_ray(cluster, place=place)
 
@@ -181,59 +149,6 @@ def _to_file(
             if report.skipped:
                 say(f"not read: all of them in {target.skipped}", each=True)
     return report
-
-
-@dataclass
-class Here:
-    """An engine that does units in this process, each once nobody else is at it.
-
-    Attributes:
-        place: of the ensemble, which is read when the first unit is begun.
-        device: where its networks run; `auto` is settled at once.
-    """
-
-    place: EnsemblePlace
-    device: str
-
-    def __post_init__(self) -> None:
-        self.device = find_device(self.device)
-
-    @property
-    def threads(self) -> int:
-        """As torch found it best."""
-        return torch.get_num_threads()
-
-    def read(self, images: ImageList) -> LoadedEnsemble:
-        """The ensemble; refused where a guess will be needed that cannot be made."""
-        ensemble = self.place.read(self.device)
-        if ensemble.guess and any(not may_have_header(path) for path in images.unknown()):
-            ensemble.guess.require()  # before anything is done
-        return ensemble
-
-    def finish(
-        self, units: UnitFolder, images: ImageList, *, work: UnitWork, target: TableTarget, bar: Bar
-    ) -> None:
-        """See `UnitEngine`."""
-        ensemble: LoadedEnsemble | None = None
-        waits = False
-        while units.left:
-            numbers = units.claimable()
-            for first in numbers:
-                if ensemble is None:
-                    if units.threads != self.threads:
-                        say(f"with {units.threads} threads, as it was begun")
-                        use_threads(units.threads)
-                    ensemble = self.read(images)
-                pairs = ((n, images[units.sizes.images_of(n)]) for n in chain([first], numbers))
-                for number, rows, report in work.done(ensemble, pairs, advance=bar):
-                    units.finish(number, rows, report=report)
-                    target.put_part(units, number)
-            bar(units.look())
-            if units.left:
-                if not waits:
-                    say("all that is left is being done by other processes; waiting", each=True)
-                waits = True
-                units.wait()
 
 
 def _to_stdout(here: Here, images: ImageList, work: UnitWork, sizes: UnitSizes) -> UnitReport:

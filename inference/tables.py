@@ -1,6 +1,7 @@
 """Decisions as tables: csv, one JSON object an image, parquet, and the task's submissions.
 
-A table is made of the tables of units, which are joined when they are whole: see `inference.join`.
+A table is made of the tables of units, which are joined when they are whole: see
+`inference.archive.join`.
 """
 
 import csv

@@ -14,11 +14,11 @@ from ensembles.config import EnsembleConfig
 from ensembles.ensemble import ensemble
 from fusion.config import FuseConfig
 from fusion.fuse import fuse
+from inference.archive.units import UnitSizes
 from inference.bundle.bundle import write_bundle
 from inference.images import NewImage
 from inference.place import EnsemblePlace
 from inference.predict import predict_places
-from inference.units import UnitSizes
 from tests.conftest import save_prepared
 from training.devices.compute import Compute
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from core.errors import ConfigError, CorpusError
+from inference.archive.join import TableTarget
 from inference.images import find_images
-from inference.join import TableTarget
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from core.categories import UNKNOWN
+from inference.archive.units import UnitReport
 from inference.images import NewImage, with_headers
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.stream import N_AT_ONCE, DecidedBlock, Unit, decide_units
 from inference.tables import UnitTable
-from inference.units import UnitReport
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import Any
 from core.errors import ConfigError, first_few
 from core.storage.claims import claimed
 from ensembles.submission.write import write_submission
+from inference.archive.units import UnitFolder
 from inference.tables import head_of, parquet_schema
-from inference.units import UnitFolder
 
 _ENDING = ".parquet"
 
