@@ -1,9 +1,10 @@
 """The body of `predict`: places to images, images to decisions, decisions to a table."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from inference.archive.engine import Here, UnitEngine
 from inference.archive.join import TableTarget
 from inference.archive.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units
 from inference.archive.work import UnitWork
-from inference.images import ImageList, find_images
+from inference.images import ImageList, find_images, one_line
 from inference.place import EnsemblePlace
 from inference.stream import DecidedBlock
 from inference.tables import check_format, head_of, text_of
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from backbones.detectors.ray import Cluster
 
 _SHOWN = 20  # lines of what could not be read; the rest is counted
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _LAYOUT = 1
 """Of what is kept of a unit; raised where a later version could not go on with it."""
@@ -68,10 +71,10 @@ def predict_places(
         ConceptError: of what is read: see `find_images`, `EnsemblePlace.read`.
     """
     keep_memory()  # networks take 1.5 s of a core for 32 images where they took 2.9
-    check_format(form, out=out, edition=edition)
+    check_format(form, out=out, edition=edition, top=top)
     target = None if out is None else TableTarget(out=out, form=form)
     if target is not None:
-        target.check()
+        target.check(places)
     elif cluster is not None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("several processes cannot share stdout; name a file with --out")
     found = find_images(places, category=category)
@@ -79,19 +82,32 @@ def predict_places(
         say(f"note: {note.text}")
     n, sizes = len(found.images), sizes or UnitSizes()
     say(f"found: {n:,} {'image' if n == 1 else 'images'}")
-    work = UnitWork(form=form, top=top, headers=not found.told)
+    work = UnitWork(form=form, top=top, headers=not found.told, n_at_once=sizes.block)
     grave = any(note.grave for note in found.notes)
     if target is None:
         report = _to_stdout(Here(place=place, device=device), found.images, work, sizes)
     else:
-        with _engine(place, device, cluster) as engine:
-            request = _request(engine, place, found.images, form=form, top=top, edition=edition)
+        with _full_disk_named(out), _engine(place, device, cluster) as engine:
+            request = _request(engine, found.images, form=form, top=top, edition=edition)
             with shared_units(
                 target.out, request, n_images=n, sizes=sizes, threads=engine.threads,
                 anew=target.begin,
             ) as units:  # fmt: skip
                 report = _to_file(units, engine, found.images, work, target, edition)
     return bool(report.skipped or report.notes) or grave
+
+
+@contextmanager
+def _full_disk_named(out: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise ConfigError(
+            f"{error.filename or f'--out {out}'}: {os.strerror(error.errno or 0).lower()}; what is"
+            " finished stays there: make room, and the same command goes on"
+        ) from None
 
 
 def _engine(
@@ -104,9 +120,7 @@ def _engine(
     return units_on_ray(cluster, place=place)
 
 
-def _request(
-    engine: UnitEngine, place: EnsemblePlace, images: ImageList, **options: Any
-) -> dict[str, Any]:
+def _request(engine: UnitEngine, images: ImageList, **options: Any) -> dict[str, Any]:
     """All that decides the bytes of a table, by what it is called in a message."""
     versions = provenance()["packages"]
     if options["form"] == "parquet":
@@ -115,7 +129,7 @@ def _request(
         versions = {**versions, "pyarrow": pa.__version__}
     return {
         "images": {"n": len(images), "digest": images.digest()},
-        "ensemble": place.identity(),
+        "ensemble": engine.identity,
         **{f"--{name.replace('form', 'format')}": value for name, value in options.items()},
         "device": engine.device.partition(":")[0],
         "version": {"layout": _LAYOUT, **versions},
@@ -148,6 +162,12 @@ def _to_file(
             _say_report(report)
             if report.skipped:
                 say(f"not read: all of them in {target.skipped}", each=True)
+                if target.form == "submission":
+                    say(
+                        f"{target.out}: lacks the images that were not read; an evaluator takes it"
+                        " with all images of its test set only",
+                        each=True,
+                    )
     return report
 
 
@@ -191,7 +211,7 @@ def _say_report(report: UnitReport) -> None:
     images = "image" if report.n_decided == 1 else "images"
     say(f"decided: {report.n_decided:,} {images}; category: {ways}", each=True)
     for _, reason in report.skipped[:_SHOWN]:
-        say(f"not read: {reason}", each=True)
+        say(f"not read: {one_line(reason)}", each=True)
     if n := len(report.skipped):
         more = f", {n - _SHOWN:,} of them not listed" if n > _SHOWN else ""
         say(f"not read: {n:,} of {report.n_images:,} images{more}", each=True)
@@ -203,7 +223,9 @@ def notes_of(report: UnitReport) -> Iterator[str]:
     if lacking := [name for name in report.wanted if name not in report.columns]:
         yield f"no image has {first_few(lacking)}, which the heads take: seen as missing"
     if report.n_headers and not report.notes:
-        text = f"DICOM: {report.n_headers:,} headers read"
+        text = (
+            f"DICOM: {report.n_headers:,} {'header' if report.n_headers == 1 else 'headers'} read"
+        )
         if report.unread:
             text += f", {len(report.unread):,} cannot be: {first_few(report.unread)}"
         yield text

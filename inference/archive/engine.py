@@ -1,11 +1,12 @@
 """Who does the units of an archive: an engine, and the one that is this process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
 import torch
 
+from core.errors import MissingStageError
 from core.progress import Bar, say
 from inference.archive.join import TableTarget
 from inference.archive.units import UnitFolder
@@ -19,6 +20,11 @@ from training.devices.device import find_device
 
 class UnitEngine(Protocol):
     """Does units until all are finished, by whomever."""
+
+    @property
+    def identity(self) -> str:
+        """Of the ensemble that decides, as `EnsemblePlace.identity` tells it."""
+        ...
 
     @property
     def device(self) -> str:
@@ -51,13 +57,16 @@ class Here:
     Attributes:
         place: of the ensemble, which is read when the first unit is begun.
         device: where its networks run; `auto` is settled at once.
+        identity: of the ensemble that is there now.
     """
 
     place: EnsemblePlace
     device: str
+    identity: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.device = find_device(self.device)
+        self.identity = self.place.identity()
 
     @property
     def threads(self) -> int:
@@ -65,8 +74,16 @@ class Here:
         return torch.get_num_threads()
 
     def read(self, images: ImageList) -> LoadedEnsemble:
-        """The ensemble; refused where a guess will be needed that cannot be made."""
+        """The ensemble; refused where a guess will be needed that cannot be made.
+
+        Raises:
+            MissingStageError: another one was made in the meantime, or it cannot guess.
+        """
         ensemble = self.place.read(self.device)
+        if self.place.identity() != self.identity:  # units of both would be joined
+            raise MissingStageError(
+                "the ensemble was made again since this command began; run it again"
+            )
         if ensemble.guess and any(not may_have_header(path) for path in images.unknown()):
             ensemble.guess.require()  # before anything is done
         return ensemble

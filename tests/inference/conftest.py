@@ -73,7 +73,7 @@ def test_images(corpus: Corpus) -> list[NewImage]:
 test_images.__test__ = False  # type: ignore[attr-defined]
 
 
-SMALL = UnitSizes(unit=4, part=3)
+SMALL = UnitSizes(unit=4, part=3, block=4)
 
 N = 50
 
