@@ -19,7 +19,7 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.progress import say
-from core.storage.claims import Claim, claim, claimed, is_claimed
+from core.storage.claims import Claim, claim, claimed, is_claimed, keeps_others_out
 from core.storage.folders import write_json
 from inference.stream import N_AT_ONCE, N_OF_UNIT
 
@@ -274,6 +274,8 @@ def shared_units(
     home = whole_name.with_name(f".{whole_name.name}.parts")
     whole = json.loads(json.dumps({**request, "sizes": asdict(sizes)}))
     present = _enter(home, {**whole, _THREADS: threads}, out=out, anew=anew)
+    if not keeps_others_out(home / REQUEST):
+        say(f"note: no locks of files in {whole_name.parent}; start no second process for {out}")
     ranks = claim(_rank(home, os.environ["RANK"]), wait=True) if _n_ranks() > 1 else None
     units = UnitFolder(home, n_images=n_images, sizes=sizes)
     try:

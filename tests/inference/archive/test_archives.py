@@ -1,5 +1,6 @@
 """Archives: decided in units, killed and resumed, shared by processes, joined to the same bytes."""
 
+import errno
 import multiprocessing
 import os
 import random
@@ -321,6 +322,21 @@ def test_broken_images_of_any_name_are_listed(
     said = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("not read: ") and r"no\nimage.jpg: " in line for line in said) == 1
     assert r"no\udcffimage.jpg" in skipped_of(out).read_text()
+
+
+def test_a_disk_without_locks_is_said(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fcntl = pytest.importorskip("fcntl", reason="no file locks here")
+
+    def flock(number: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    predict(tmp_path / "decided.csv", sizes=HALVES)
+    assert f"no locks of files in {tmp_path}; start no second process" in capsys.readouterr().err
+    assert names_in(tmp_path) == {"decided.csv", "decided.csv.skipped.csv"}
 
 
 def test_units_of_two_ensembles_are_not_joined(whole: Workspace, scans: Path) -> None:
