@@ -83,16 +83,15 @@ def claimed(path: Path, *, waiting: Callable[[], None] | None = None) -> Iterato
 
 def keeps_others_out(path: Path) -> bool:
     """Whether a lock of a file that is there means anything on its file system."""
-    if fcntl is None:
-        return False
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-    return True
+    if fcntl is not None:
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+    return fcntl is not None
 
 
 def is_claimed(path: Path) -> bool:
