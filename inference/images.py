@@ -120,15 +120,17 @@ class ImageList(Sequence[NewImage]):
             found.update(json.dumps((*own, cells)).encode())
         return found.hexdigest()
 
-    def make_ids_distinct(self) -> None:
-        """Where a name stands twice, the whole path becomes the id."""
-        first: dict[str, int] = {}
+    def make_ids_distinct(self) -> int:
+        """Where a name stands twice, the whole path becomes the id; how many there are."""
+        first, n_changed = dict[str, int](), 0
         for number, path in enumerate(self._paths):
             own = self._ids.get(number) or _id_of(path.rpartition(os.sep)[2])
             other = first.setdefault(own, number)
             if other != number:
-                self._ids[number] = _plain(path)
-                self._ids[other] = _plain(self._paths[other])
+                whole = plain_text(self._paths[other])
+                n_changed += 1 + (self._ids.get(other) != whole)
+                self._ids[number], self._ids[other] = plain_text(path), whole
+        return n_changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +175,8 @@ def find_images(places: Sequence[str], *, category: str | None = None) -> NewIma
                 told = replace(image, category=given, told_by=ASKED) if given else image
                 images.append(_by_folder(told))
     del seen
-    images.make_ids_distinct()
+    if n := images.make_ids_distinct():
+        notes.append(Note(f"{n:,} images have a name that others have too; their id is the path"))
     return NewImages(images=images, notes=notes, told=bool(given))
 
 
@@ -186,7 +189,7 @@ def _asked(category: str | None) -> str:
     return known
 
 
-def _images_in(place: str) -> tuple[Iterable[NewImage], Sequence[Note]]:
+def _images_in(place: str, *, named: bool = True) -> tuple[Iterable[NewImage], Sequence[Note]]:
     path = Path(place).absolute()
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ARCHIVE):
         files, notes = image_files(path)
@@ -194,7 +197,7 @@ def _images_in(place: str) -> tuple[Iterable[NewImage], Sequence[Note]]:
             raise CorpusError(f"{place}: no image in it")
         return _each(files), notes
     if path.is_file():
-        return _listed(path) if _is_list(path) else ([_image(path)], ())
+        return _listed(path) if _is_list(path, named=named) else ([_image(path)], ())
     if exists(path):  # in an archive
         return [_image(path)], ()
     if glob.has_magic(place):
@@ -202,7 +205,7 @@ def _images_in(place: str) -> tuple[Iterable[NewImage], Sequence[Note]]:
         odd = list[Note]()
         for name in sorted(glob.glob(place, recursive=True)):  # noqa: PTH207 - takes absolute ones
             if not ("**" in place and Path(name).is_dir()):  # what lies in it fits as well
-                found, noted = _images_in(name)
+                found, noted = _images_in(name, named=False)
                 images += found
                 odd += noted
         if images:
@@ -211,8 +214,9 @@ def _images_in(place: str) -> tuple[Iterable[NewImage], Sequence[Note]]:
     raise CorpusError(f"{place}: no such file or folder")
 
 
-def _is_list(path: Path) -> bool:
-    return is_parquet(path) or (path.suffix.lower() in ENDINGS and names_images(path))
+def _is_list(path: Path, *, named: bool) -> bool:
+    """Whether a file is a table; among what fits a pattern there may be texts that are none."""
+    return is_parquet(path) or (path.suffix.lower() in ENDINGS and (named or names_images(path)))
 
 
 def _each(files: list[Path]) -> Iterator[NewImage]:
@@ -227,12 +231,17 @@ def _image(path: Path) -> NewImage:
 
 
 def _id_of(name: str) -> str:
-    return _plain(name_of_image(name))
+    return plain_text(name_of_image(name))
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text that can be written; in names of files there may be bytes that are none."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """Text for a line on a terminal: names of files may hold line ends and its commands."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _listed(path: Path) -> tuple[list[NewImage], Sequence[Note]]:

@@ -24,6 +24,8 @@ from core.storage.folders import is_complete
 from core.storage.packed import exists
 from corpus.images.decode import pixels_of, to_square
 from corpus.readers.files import name_of_image
+from inference.archive.units import UnitReport, UnitSizes, joined_reports
+from inference.archive.work import UnitWork
 from inference.bundle.files import GRAPH, SUMS
 from inference.images import ASKED, GUESSED, NewImage, NewImages, find_images
 from inference.loaded.ensemble import DecidedConcept, LoadedEnsemble
@@ -37,8 +39,6 @@ from inference.stream import (
     decide_block,
 )
 from inference.tables import COLUMNS
-from inference.units import UnitReport, UnitSizes, joined_reports
-from inference.work import UnitWork
 from training.devices.device import find_device
 
 AnyPath = str | os.PathLike[str]

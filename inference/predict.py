@@ -1,64 +1,35 @@
 """The body of `predict`: places to images, images to decisions, decisions to a table."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from itertools import chain
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigError, CorpusError, first_few
-from core.progress import Bar, progress, say
+from core.progress import progress, say
 from core.storage.folders import provenance
-from inference.images import ImageList, find_images, may_have_header
-from inference.join import TableTarget
-from inference.loaded.ensemble import LoadedEnsemble
+from inference.archive.engine import Here, UnitEngine
+from inference.archive.join import TableTarget
+from inference.archive.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units
+from inference.archive.work import UnitWork
+from inference.images import ImageList, find_images, one_line
 from inference.place import EnsemblePlace
 from inference.stream import DecidedBlock
 from inference.tables import check_format, head_of, text_of
-from inference.threads import use_threads
-from inference.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units
-from inference.work import UnitWork
-from training.devices.device import find_device, keep_memory
+from training.devices.device import keep_memory
 
 if TYPE_CHECKING:
     from backbones.detectors.ray import Cluster
 
 _SHOWN = 20  # lines of what could not be read; the rest is counted
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 _LAYOUT = 1
 """Of what is kept of a unit; raised where a later version could not go on with it."""
-
-
-class UnitEngine(Protocol):
-    """Does units until all are finished, by whomever."""
-
-    @property
-    def device(self) -> str:
-        """Where it computes: cpu, cuda or cuda:N."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """Threads of the processor that a unit is computed with."""
-        ...
-
-    def finish(
-        self, units: UnitFolder, images: ImageList, *, work: UnitWork, target: TableTarget, bar: Bar
-    ) -> None:
-        """Until no unit is left.
-
-        Args:
-            units: the folder of units.
-            images: all of them.
-            work: how a unit is done.
-            target: is told of every unit that is finished.
-            bar: is told of images that are done.
-        """
 
 
 def predict_places(
@@ -100,10 +71,10 @@ def predict_places(
         ConceptError: of what is read: see `find_images`, `EnsemblePlace.read`.
     """
     keep_memory()  # networks take 1.5 s of a core for 32 images where they took 2.9
-    check_format(form, out=out, edition=edition)
+    check_format(form, out=out, edition=edition, top=top)
     target = None if out is None else TableTarget(out=out, form=form)
     if target is not None:
-        target.check()
+        target.check(places)
     elif cluster is not None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("several processes cannot share stdout; name a file with --out")
     found = find_images(places, category=category)
@@ -111,13 +82,13 @@ def predict_places(
         say(f"note: {note.text}")
     n, sizes = len(found.images), sizes or UnitSizes()
     say(f"found: {n:,} {'image' if n == 1 else 'images'}")
-    work = UnitWork(form=form, top=top, headers=not found.told)
+    work = UnitWork(form=form, top=top, headers=not found.told, n_at_once=sizes.block)
     grave = any(note.grave for note in found.notes)
     if target is None:
         report = _to_stdout(Here(place=place, device=device), found.images, work, sizes)
     else:
-        with _engine(place, device, cluster) as engine:
-            request = _request(engine, place, found.images, form=form, top=top, edition=edition)
+        with _full_disk_named(out), _engine(place, device, cluster) as engine:
+            request = _request(engine, found.images, form=form, top=top, edition=edition)
             with shared_units(
                 target.out, request, n_images=n, sizes=sizes, threads=engine.threads,
                 anew=target.begin,
@@ -126,19 +97,30 @@ def predict_places(
     return bool(report.skipped or report.notes) or grave
 
 
+@contextmanager
+def _full_disk_named(out: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise ConfigError(
+            f"{error.filename or f'--out {out}'}: {os.strerror(error.errno or 0).lower()}; what is"
+            " finished stays there: make room, and the same command goes on"
+        ) from None
+
+
 def _engine(
     place: EnsemblePlace, device: str, cluster: "Cluster | None"
 ) -> AbstractContextManager[UnitEngine]:
     if cluster is None:
         return nullcontext(Here(place=place, device=device))
-    from inference.ray import units_on_ray
+    from inference.archive.ray import units_on_ray
 
     return units_on_ray(cluster, place=place)
 
 
-def _request(
-    engine: UnitEngine, place: EnsemblePlace, images: ImageList, **options: Any
-) -> dict[str, Any]:
+def _request(engine: UnitEngine, images: ImageList, **options: Any) -> dict[str, Any]:
     """All that decides the bytes of a table, by what it is called in a message."""
     versions = provenance()["packages"]
     if options["form"] == "parquet":
@@ -147,7 +129,7 @@ def _request(
         versions = {**versions, "pyarrow": pa.__version__}
     return {
         "images": {"n": len(images), "digest": images.digest()},
-        "ensemble": place.identity(),
+        "ensemble": engine.identity,
         **{f"--{name.replace('form', 'format')}": value for name, value in options.items()},
         "device": engine.device.partition(":")[0],
         "version": {"layout": _LAYOUT, **versions},
@@ -180,60 +162,13 @@ def _to_file(
             _say_report(report)
             if report.skipped:
                 say(f"not read: all of them in {target.skipped}", each=True)
+                if target.form == "submission":
+                    say(
+                        f"{target.out}: lacks the images that were not read; an evaluator takes it"
+                        " with all images of its test set only",
+                        each=True,
+                    )
     return report
-
-
-@dataclass
-class Here:
-    """An engine that does units in this process, each once nobody else is at it.
-
-    Attributes:
-        place: of the ensemble, which is read when the first unit is begun.
-        device: where its networks run; `auto` is settled at once.
-    """
-
-    place: EnsemblePlace
-    device: str
-
-    def __post_init__(self) -> None:
-        self.device = find_device(self.device)
-
-    @property
-    def threads(self) -> int:
-        """As torch found it best."""
-        return torch.get_num_threads()
-
-    def read(self, images: ImageList) -> LoadedEnsemble:
-        """The ensemble; refused where a guess will be needed that cannot be made."""
-        ensemble = self.place.read(self.device)
-        if ensemble.guess and any(not may_have_header(path) for path in images.unknown()):
-            ensemble.guess.require()  # before anything is done
-        return ensemble
-
-    def finish(
-        self, units: UnitFolder, images: ImageList, *, work: UnitWork, target: TableTarget, bar: Bar
-    ) -> None:
-        """See `UnitEngine`."""
-        ensemble: LoadedEnsemble | None = None
-        waits = False
-        while units.left:
-            numbers = units.claimable()
-            for first in numbers:
-                if ensemble is None:
-                    if units.threads != self.threads:
-                        say(f"with {units.threads} threads, as it was begun")
-                        use_threads(units.threads)
-                    ensemble = self.read(images)
-                pairs = ((n, images[units.sizes.images_of(n)]) for n in chain([first], numbers))
-                for number, rows, report in work.done(ensemble, pairs, advance=bar):
-                    units.finish(number, rows, report=report)
-                    target.put_part(units, number)
-            bar(units.look())
-            if units.left:
-                if not waits:
-                    say("all that is left is being done by other processes; waiting", each=True)
-                waits = True
-                units.wait()
 
 
 def _to_stdout(here: Here, images: ImageList, work: UnitWork, sizes: UnitSizes) -> UnitReport:
@@ -276,7 +211,7 @@ def _say_report(report: UnitReport) -> None:
     images = "image" if report.n_decided == 1 else "images"
     say(f"decided: {report.n_decided:,} {images}; category: {ways}", each=True)
     for _, reason in report.skipped[:_SHOWN]:
-        say(f"not read: {reason}", each=True)
+        say(f"not read: {one_line(reason)}", each=True)
     if n := len(report.skipped):
         more = f", {n - _SHOWN:,} of them not listed" if n > _SHOWN else ""
         say(f"not read: {n:,} of {report.n_images:,} images{more}", each=True)
@@ -288,7 +223,9 @@ def notes_of(report: UnitReport) -> Iterator[str]:
     if lacking := [name for name in report.wanted if name not in report.columns]:
         yield f"no image has {first_few(lacking)}, which the heads take: seen as missing"
     if report.n_headers and not report.notes:
-        text = f"DICOM: {report.n_headers:,} headers read"
+        text = (
+            f"DICOM: {report.n_headers:,} {'header' if report.n_headers == 1 else 'headers'} read"
+        )
         if report.unread:
             text += f", {len(report.unread):,} cannot be: {first_few(report.unread)}"
         yield text

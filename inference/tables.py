@@ -1,6 +1,7 @@
 """Decisions as tables: csv, one JSON object an image, parquet, and the task's submissions.
 
-A table is made of the tables of units, which are joined when they are whole: see `inference.join`.
+A table is made of the tables of units, which are joined when they are whole: see
+`inference.archive.join`.
 """
 
 import csv
@@ -27,17 +28,18 @@ COLUMNS = (
 """Of csv and parquet: a row a concept; an image without any has one row with an empty CUI."""
 
 
-def check_format(form: str, *, out: Path | None, edition: int | None) -> None:
+def check_format(form: str, *, out: Path | None, edition: int | None, top: int = 0) -> None:
     """Refuse what cannot be written.
 
     Args:
         form: one of `FORMATS`.
         out: the file; None for stdout.
         edition: year of a submission's format; None for that of the corpus.
+        top: candidates of an image beside what was decided.
 
     Raises:
-        ConfigError: no such format, one that needs a file has none, there is no such edition, or
-            parquet is not installed.
+        ConfigError: no such format, one that needs a file has none, there is no such edition,
+            parquet is not installed, or an option belongs to another format.
     """
     if form not in FORMATS:
         raise ConfigError(f"--format {form}: expected one of {', '.join(FORMATS)}")
@@ -45,8 +47,12 @@ def check_format(form: str, *, out: Path | None, edition: int | None) -> None:
         raise ConfigError(f"--format {form}: name the file with --out")
     if form == "parquet":
         parquet_schema()
-    if form == "submission" and edition is not None:
+    if edition is not None:
+        if form != "submission":
+            raise ConfigError(f"--edition {edition}: goes with --format submission only")
         rules_of(edition)
+    if top and form == "submission":
+        raise ConfigError(f"--top {top}: there are no candidates in a submission; leave it away")
 
 
 def objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:

@@ -81,6 +81,19 @@ def claimed(path: Path, *, waiting: Callable[[], None] | None = None) -> Iterato
         held.release()
 
 
+def keeps_others_out(path: Path) -> bool:
+    """Whether a lock of a file that is there means anything on its file system."""
+    if fcntl is not None:
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+    return fcntl is not None
+
+
 def is_claimed(path: Path) -> bool:
     """Whether a process holds the lock of a file."""
     if not path.is_file():

@@ -14,11 +14,11 @@ from ensembles.config import EnsembleConfig
 from ensembles.ensemble import ensemble
 from fusion.config import FuseConfig
 from fusion.fuse import fuse
+from inference.archive.units import UnitSizes
 from inference.bundle.bundle import write_bundle
 from inference.images import NewImage
 from inference.place import EnsemblePlace
 from inference.predict import predict_places
-from inference.units import UnitSizes
 from tests.conftest import save_prepared
 from training.devices.compute import Compute
 
@@ -73,7 +73,7 @@ def test_images(corpus: Corpus) -> list[NewImage]:
 test_images.__test__ = False  # type: ignore[attr-defined]
 
 
-SMALL = UnitSizes(unit=4, part=3)
+SMALL = UnitSizes(unit=4, part=3, block=4)
 
 N = 50
 

@@ -1,5 +1,6 @@
 """Where new images are found, and what tells their category."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 from PIL import Image
 
 from core.errors import ConfigError, CorpusError
+from inference.archive.join import TableTarget
 from inference.images import find_images
-from inference.join import TableTarget
 
 
 @pytest.fixture
@@ -78,6 +79,21 @@ def test_images_stay_in_their_zip(archive: Path, tmp_path: Path) -> None:
     assert told(packed / "DRCT" / "a.png") == {"a": ("DRCT", "folder")}
 
 
+def test_a_table_that_is_named_is_read_as_one(archive: Path) -> None:
+    table = archive / "list.csv"
+    table.write_text("path\nDRCT/a.png\n")
+    assert set(told(table)) == {"a"}
+    table.write_text("DRCT/a.png\n")
+    with pytest.raises(CorpusError, match="no column"):
+        find_images([str(table)])
+    assert set(told(archive / "l*")) == {"list.csv"}  # may be any text, and will not be read
+
+
+def test_names_that_become_paths_are_counted(archive: Path) -> None:
+    (note,) = find_images([str(archive)]).notes
+    assert note.text == "2 images have a name that others have too; their id is the path"
+
+
 def test_what_is_not_there_is_said(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place, reason in {
@@ -100,3 +116,29 @@ def test_what_cannot_be_written_is_refused_before_anything_is_decided(
     ):
         with pytest.raises(ConfigError, match=f"--out {out}: {reason}"):
             TableTarget(out=out, form=form).check()
+
+
+def test_nothing_else_is_lost_for_a_table(archive: Path) -> None:
+    (archive / "list.csv").write_text("path\nDRCT/a.png\n")
+    (archive / "images.zip").touch()
+    os.mkfifo(archive / "pipe")
+    for name, form, reason in (
+        ("pipe", "csv", "is a device or a pipe"),
+        ("list.csv", "csv", ".* is to be read, and would be replaced"),
+        ("images.csv", "submission", ".*images.zip is to be read"),
+        ("images.zip", "submission", "name a .csv; its zip"),
+        ("x" * 240, "csv", r"cannot be written \(file name too long\)"),  # with .skipped.csv
+        ("x" * 300, "csv", r"cannot be written \(file name too long\)"),
+    ):
+        out = archive / name
+        with pytest.raises(ConfigError, match=f"--out {out}: {reason}"):
+            TableTarget(out=out, form=form).check(
+                [str(archive / "list.csv"), str(archive / "images.zip")]
+            )
+
+
+def test_a_look_at_the_place_leaves_what_others_write(tmp_path: Path) -> None:
+    draft = tmp_path / ".decided.csv.tmp"
+    draft.write_text("half")
+    TableTarget(out=tmp_path / "decided.csv", form="csv").check()
+    assert draft.read_text() == "half"

@@ -163,3 +163,10 @@ def test_a_format_that_is_not_known_or_needs_a_file_is_refused() -> None:
     }.items():
         with pytest.raises(ConfigError, match=reason):
             check_format(form, out=None, edition=2020)
+    for form, options, reason in (
+        ("csv", {"edition": 2020}, "--edition 2020: goes with --format submission only"),
+        ("submission", {"edition": 1999}, "edition 1999: not known"),
+        ("submission", {"edition": None, "top": 3}, "--top 3: there are no candidates"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            check_format(form, out=Path("decided.csv"), **options)

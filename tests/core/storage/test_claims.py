@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.storage.claims import claim, claimed, is_claimed
+from core.storage.claims import claim, claimed, is_claimed, keeps_others_out
 
 pytest.importorskip("fcntl", reason="no file locks here")
 
@@ -22,7 +22,9 @@ def test_one_holds_a_claim_until_it_is_released(tmp_path: Path) -> None:
     assert held is not None
     assert claim(path) is None
     assert is_claimed(path)
+    assert keeps_others_out(path)
     held.release()
+    assert keeps_others_out(path)
     assert not is_claimed(path)
 
 

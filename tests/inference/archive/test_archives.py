@@ -1,5 +1,6 @@
 """Archives: decided in units, killed and resumed, shared by processes, joined to the same bytes."""
 
+import errno
 import multiprocessing
 import os
 import random
@@ -15,12 +16,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from core.errors import ConfigError, CorpusError
+from core.errors import ConfigError, CorpusError, MissingStageError
 from core.runs.workspace import Workspace
 from core.storage.claims import is_claimed
+from inference.archive.engine import Here
+from inference.archive.units import UnitSizes
+from inference.images import find_images
 from inference.place import EnsemblePlace
 from inference.predict import predict_places
 from tests.inference.conftest import SMALL, N, Predict
+
+LIMITED = os.name == "posix"
+
+HALVES = UnitSizes(unit=25)
+"""Quicker than small units."""
 
 
 class Running:
@@ -103,6 +112,10 @@ def once(condition: Callable[[], bool], *, seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
+def ids_of(table: Path) -> list[str]:
+    return list(dict.fromkeys(r.partition(",")[0] for r in table.read_text().splitlines()[1:]))
+
+
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -128,7 +141,7 @@ def test_units_are_joined_and_nothing_else_stays(
 
 
 @pytest.mark.parametrize(("form", "n"), [
-    ("csv", 2),
+    ("csv", 1),
     pytest.param("jsonl", 10, marks=pytest.mark.slow),
     pytest.param("parquet", 10, marks=pytest.mark.slow),
 ])  # fmt: skip
@@ -162,6 +175,7 @@ def test_processes_share_the_work(undisturbed: Path, start: Start, tmp_path: Pat
     assert names_in(tmp_path) == {"decided.csv", "decided.csv.skipped.csv"}
     said = [running.said for running in two]
     assert sum(f"not read: 2 of {N} images\n" in text for text in said) == 1
+    assert all("images done here, " in text for text in said)
 
 
 def test_a_unit_whose_process_dies_is_done_by_another(
@@ -239,16 +253,13 @@ def test_parts_are_there_as_soon_as_they_are_whole_and_go_with_another_request(
 
 
 def test_a_submission_is_joined_of_units(
-    undisturbed: Path, predict: Predict, tmp_path: Path
+    undisturbed: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "submission.csv"
-    predict(out, form="submission", edition=2020)
+    predict(out, form="submission", edition=2020, top=0)
+    assert f"{out}: lacks the images that were not read; " in capsys.readouterr().err
     ids = [line.partition("\t")[0] for line in out.read_text().splitlines()]
-    assert ids == list(dict.fromkeys(r.partition(",")[0] for r in lines_of(undisturbed)))
-
-
-def lines_of(table: Path) -> list[str]:
-    return table.read_text().splitlines()[1:]
+    assert ids == ids_of(undisturbed)
 
 
 def test_an_archive_without_a_readable_image_leaves_nothing_behind(
@@ -262,6 +273,77 @@ def test_an_archive_without_a_readable_image_leaves_nothing_behind(
             top=0, edition=None, device="cpu",
         )  # fmt: skip
     assert names_in(out.parent) == set()
+
+
+@pytest.mark.skipif(not LIMITED, reason="no limit on the size of files here")
+def test_a_full_disk_is_said_and_the_same_call_goes_on(
+    undisturbed: Path, predict: Predict, tmp_path: Path
+) -> None:
+    import resource
+
+    out = tmp_path / "decided.csv"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = int(0.8 * len(undisturbed.read_bytes()))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"--out .*: file too large; what is finished stays"):
+            predict(out, sizes=HALVES)  # the units fit, the whole does not
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert n_units(out) == 2
+    assert names_in(tmp_path) == {folder_of(out).name, skipped_of(out).name}
+    predict(out, sizes=HALVES)
+    assert ids_of(out) == ids_of(undisturbed)
+
+
+def test_a_link_stays_and_what_it_points_to_is_written(
+    undisturbed: Path, predict: Predict, tmp_path: Path
+) -> None:
+    out, there = tmp_path / "latest.csv", tmp_path / "there" / "decided.csv"
+    out.symlink_to(there)
+    predict(out, sizes=HALVES)
+    assert out.is_symlink()
+    assert ids_of(there) == ids_of(undisturbed)
+    assert names_in(there.parent) == {"decided.csv"}
+
+
+def test_broken_images_of_any_name_are_listed(
+    whole: Workspace, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, out = tmp_path / "DRCT", tmp_path / "decided.csv"
+    home.mkdir()
+    for name in (b"no\nimage.jpg", b"no\xffimage.jpg"):
+        Path(os.fsdecode(os.path.join(os.fsencode(home), name))).touch()  # noqa: PTH118 - bytes
+    (home / "a.jpg").symlink_to(next(iter(sorted(scans.rglob("*.jpg")))))
+    assert predict_places(
+        [str(home)], EnsemblePlace(workspace=whole.root), category=None, out=out, form="csv",
+        top=0, edition=None, device="cpu",
+    )  # fmt: skip
+    said = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("not read: ") and r"no\nimage.jpg: " in line for line in said) == 1
+    assert r"no\udcffimage.jpg" in skipped_of(out).read_text()
+
+
+def test_a_disk_without_locks_is_said(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fcntl = pytest.importorskip("fcntl", reason="no file locks here")
+
+    def flock(number: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    predict(tmp_path / "decided.csv", sizes=HALVES)
+    assert f"no locks of files in {tmp_path}; start no second process" in capsys.readouterr().err
+    assert names_in(tmp_path) == {"decided.csv", "decided.csv.skipped.csv"}
+
+
+def test_units_of_two_ensembles_are_not_joined(whole: Workspace, scans: Path) -> None:
+    here = Here(place=EnsemblePlace(workspace=whole.root), device="cpu")
+    here.identity = "another"
+    with pytest.raises(MissingStageError, match="was made again since this command began"):
+        here.read(find_images([str(scans)]).images)
 
 
 def test_torchrun_needs_a_file(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from core.categories import UNKNOWN
-from inference.images import NewImage, with_headers
+from inference.archive.units import UnitReport
+from inference.images import NewImage, plain_text, with_headers
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.stream import N_AT_ONCE, DecidedBlock, Unit, decide_units
 from inference.tables import UnitTable
-from inference.units import UnitReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,10 @@ class UnitWork:
                 begun.pop(unit.number),
                 n_decided=unit.skipped.n_decided,
                 ways=dict(ways),
-                skipped=tuple(unit.skipped.reasons.items()),
+                skipped=tuple(
+                    (plain_text(path), plain_text(reason))
+                    for path, reason in unit.skipped.reasons.items()
+                ),
             )
             ways.clear()
             yield unit.number, report
@@ -101,7 +104,7 @@ class UnitWork:
             report,
             n_headers=len(headers.annotations.rows) + len(headers.unread),
             unread=headers.unread,
-            notes=tuple(note.text for note in headers.notes if note.grave),
+            notes=tuple(plain_text(note.text) for note in headers.notes if note.grave),
         )
 
 

@@ -14,13 +14,13 @@ from backbones.detectors.ray import Cluster, check_room, connected, failed, lost
 from core.errors import MissingStageError
 from core.progress import Bar, say
 from core.storage.packed import exists
+from inference.archive.join import TableTarget
+from inference.archive.units import UnitFolder, UnitReport
+from inference.archive.work import UnitWork
 from inference.images import ImageList, NewImage
-from inference.join import TableTarget
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.place import EnsemblePlace
 from inference.threads import use_threads
-from inference.units import UnitFolder, UnitReport
-from inference.work import UnitWork
 from training.devices.device import find_device
 
 _PACKAGES = ("core", "corpus", "training", "backbones", "fusion", "ensembles", "inference")
@@ -121,7 +121,7 @@ class RayUnits:
     def finish(
         self, units: UnitFolder, images: ImageList, *, work: UnitWork, target: TableTarget, bar: Bar
     ) -> None:
-        """See `inference.predict.UnitEngine`."""
+        """See `inference.archive.engine.UnitEngine`."""
         running: dict[Any, int] = {}
         numbers, waits = units.claimable(), False
 

@@ -12,12 +12,12 @@ import pytest
 from backbones.detectors.ray import Cluster
 from core.errors import ConfigError, MissingStageError
 from core.runs.workspace import Workspace
+from inference.archive.ray import UnitJob, run_unit
+from inference.archive.work import UnitWork
 from inference.images import NewImage
 from inference.place import EnsemblePlace
-from inference.ray import UnitJob, run_unit
-from inference.work import UnitWork
+from tests.inference.archive.test_archives import names_in, skipped_of, units_in
 from tests.inference.conftest import Predict
-from tests.inference.test_archives import names_in, skipped_of, units_in
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'radfuse[cluster]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")

@@ -3,16 +3,19 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, first_few
 from core.storage.claims import claimed
+from core.storage.packed import ARCHIVE
 from ensembles.submission.write import write_submission
+from inference.archive.units import UnitFolder
 from inference.tables import head_of, parquet_schema
-from inference.units import UnitFolder
 
 _ENDING = ".parquet"
 
@@ -53,12 +56,23 @@ class TableTarget:
         names = (f"part-*{_ENDING}", f".part-*{_ENDING}.tmp", SUCCESS, self.skipped.name)
         return sorted(path for name in names for path in self.out.glob(name))
 
-    def check(self) -> None:
+    def check(self, places: Iterable[str] = ()) -> None:
         """Make the folder of the file, and refuse what cannot become one.
 
+        Args:
+            places: what is to be read.
+
         Raises:
-            ConfigError: it cannot be written.
+            ConfigError: it cannot be written, or something would be lost.
         """
+        try:
+            self._refuse(places)
+            self._try_to_write()
+        except OSError as error:
+            reason = (error.strerror or "no reason given").lower()
+            raise ConfigError(f"--out {self.out}: cannot be written ({reason})") from None
+
+    def _refuse(self, places: Iterable[str]) -> None:
         out = self.out
         if out.is_dir() and not self.in_parts:
             raise ConfigError(f"--out {out}: is a folder; name a file in it")
@@ -66,14 +80,29 @@ class TableTarget:
             raise ConfigError(
                 f"--out {out}: is a file; end its name in {_ENDING}, or name a folder for parts"
             )
-        draft = (out if self.in_parts else out.parent) / f".{out.name}.tmp"
-        try:
-            draft.parent.mkdir(parents=True, exist_ok=True)
-            draft.touch()
-            draft.unlink()
-        except OSError as error:
-            reason = (error.strerror or "no reason given").lower()
-            raise ConfigError(f"--out {out}: cannot be written ({reason})") from None
+        if out.exists() and not (out.is_file() or out.is_dir()):
+            raise ConfigError(
+                f"--out {out}: is a device or a pipe; name a file, or none for stdout"
+            )
+        written = [out, self.skipped]
+        if self.form == "submission":
+            if out.suffix.lower() == ARCHIVE:
+                raise ConfigError(
+                    f"--out {out}: name a .csv; its zip, if any, is written beside it"
+                )
+            written.append(out.with_suffix(ARCHIVE))
+        for place in places:
+            for path in written:
+                if path.is_file() and Path(place).exists() and path.samefile(place):
+                    raise ConfigError(f"--out {out}: {place} is to be read, and would be replaced")
+
+    def _try_to_write(self) -> None:
+        """Where drafts will be, by a name that no draft is longer than."""
+        home = self.out if self.in_parts else Path(os.path.realpath(self.out)).parent
+        home.mkdir(parents=True, exist_ok=True)
+        draft = home / f".{self.out.name}.skipped.csv.{os.getpid()}.tmp"
+        draft.touch()
+        draft.unlink()
 
     def begin(self, drops: bool) -> None:
         """Make sure that no part of another table is there.
@@ -135,7 +164,8 @@ class TableTarget:
             _put_parquet(self.out, units, numbers=units.numbers)
         elif self.form == "submission":
             ids, sets = _submitted(units)
-            write_submission(self.out, image_ids=ids, concept_sets=sets, edition=edition)
+            there = Path(os.path.realpath(self.out))
+            write_submission(there, image_ids=ids, concept_sets=sets, edition=edition)
         else:
             _put_text(self.out, _texts(units, head_of(self.form)))
 
@@ -158,24 +188,35 @@ def _submitted(units: UnitFolder) -> tuple[list[str], list[list[str]]]:
     return ids, sets
 
 
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A hidden file that takes the place of another when the block ends well.
+
+    Where that is a link, what it points to is replaced.
+    """
+    there = Path(os.path.realpath(path))
+    draft = there.with_name(f".{there.name}.tmp")
+    try:
+        yield draft
+        draft.replace(there)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def _put_text(path: Path, texts: Iterable[bytes]) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("wb") as file:
+    with _draft(path) as draft, draft.open("wb") as file:
         file.writelines(texts)
-    draft.replace(path)
 
 
 def _put_parquet(path: Path, units: UnitFolder, *, numbers: Iterable[int]) -> None:
     """Write a parquet file with a group of rows a unit."""
     import pyarrow.parquet as pq
 
-    draft = path.with_name(f".{path.name}.tmp")
-    with pq.ParquetWriter(draft, parquet_schema()) as writer:
+    with _draft(path) as draft, pq.ParquetWriter(draft, parquet_schema()) as writer:
         for number in numbers:
             rows: Any = pq.read_table(units.rows(number), schema=parquet_schema())
             if len(rows):
                 writer.write_table(rows, row_group_size=len(rows))
-    draft.replace(path)
 
 
 def _skipped_csv(skipped: Sequence[tuple[str, str]]) -> bytes:

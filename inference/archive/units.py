@@ -19,9 +19,9 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.progress import say
-from core.storage.claims import Claim, claim, claimed, is_claimed
+from core.storage.claims import Claim, claim, claimed, is_claimed, keeps_others_out
 from core.storage.folders import write_json
-from inference.stream import N_OF_UNIT
+from inference.stream import N_AT_ONCE, N_OF_UNIT
 
 REQUEST = "request.json"
 
@@ -35,10 +35,12 @@ class UnitSizes:
     Attributes:
         unit: images that are claimed and kept at once.
         part: units of a part of a table in parts.
+        block: images that are decided at once; twice as many are claimed ahead.
     """
 
     unit: int = N_OF_UNIT
     part: int = 10
+    block: int = N_AT_ONCE
 
     def n_units(self, n_images: int) -> int:
         """Units of so many images."""
@@ -270,8 +272,10 @@ def shared_units(
     """
     whole_name = Path(os.path.abspath(out))  # noqa: PTH100 - links stay
     home = whole_name.with_name(f".{whole_name.name}.parts")
-    whole = json.loads(json.dumps({**request, "size of units": asdict(sizes)}))
+    whole = json.loads(json.dumps({**request, "sizes": asdict(sizes)}))
     present = _enter(home, {**whole, _THREADS: threads}, out=out, anew=anew)
+    if not keeps_others_out(home / REQUEST):
+        say(f"note: no locks of files in {whole_name.parent}; start no second process for {out}")
     ranks = claim(_rank(home, os.environ["RANK"]), wait=True) if _n_ranks() > 1 else None
     units = UnitFolder(home, n_images=n_images, sizes=sizes)
     try:
