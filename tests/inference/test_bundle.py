@@ -105,6 +105,7 @@ def test_the_card_is_one_of_a_model(bundled: Path) -> None:
     card = ModelCard.load(bundled / "README.md")
     assert card.data.library_name == "radfuse"
     assert card.data.eval_results[0].metric_type == "f1"
+    assert card.data.license_name == "see-licences-below"  # its networks started from nothing
     for words in ("sample F1, out of fold", "no medical", "Categories hardly seen", "none needed"):
         assert words in card.text, words
 
