@@ -354,12 +354,13 @@ def test_a_forest_that_leads_astray_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_plain_file_is_not_opened(bundle: Path, tmp_path: Path) -> None:
     sums = bundle / "SHA256SUMS"
     whole = sums.read_bytes()
-    for make, reason in (
+    attempts: list[tuple[Callable[[], object], str]] = [
         (lambda: os.mkfifo(sums), "SHA256SUMS: is no plain file; remove it"),
         (sums.mkdir, "SHA256SUMS: is no plain file"),
         (lambda: sums.symlink_to("/dev/zero"), "SHA256SUMS: is a link; a bundle holds plain"),
         (lambda: sums.symlink_to(sums), "SHA256SUMS: is a link"),
-    ):
+    ]
+    for make, reason in attempts:
         sums.unlink()
         make()
         refused(bundle, reason)
