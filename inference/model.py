@@ -116,11 +116,12 @@ class Model:
             progress: whether a terminal shows a bar on stderr.
 
         Returns:
-            The columns `image`, `CUI`, `name`, `rule`, `category` and `category_from` of pandas'
-            `string`; `probability`, calibrated, `expected_f1` and `nearest` of float64; `decided`
-            of bool. What is not there is missing: `CUI` of an image without concepts, `rule` of a
-            candidate. `image` is the name of the file, or the position of an image without one.
-            `attrs["notes"]` has what the command line would say on stderr.
+            The columns `image`, `CUI`, `name`, `rule`, `category`, `category_from` and
+            `nearest_image` of pandas' `string`; `probability`, calibrated, `expected_f1` and
+            `nearest` of float64; `decided` of bool. What is not there is missing: `CUI` of an image
+            without concepts, `rule` of a candidate, `nearest_image` of most bundles. `image` is
+            the name of the file, or the position of an image without one. `attrs["notes"]` has what
+            the command line would say on stderr.
 
         Raises:
             ImageError: an image cannot be read; it is named.
@@ -373,6 +374,7 @@ def _rows(block: DecidedBlock, *, top: int) -> pd.DataFrame:
             "category_from": GUESSED if decisions.guessed[row] else _teller(image),
             "expected_f1": float(decisions.expected_f1[row]),
             "nearest": float(decisions.nearest[row]),
+            "nearest_image": decisions.nearest_image[row],
         }
         for concept in list(decisions.concepts(row, top=top)) or [_NOTHING]:
             own = {
@@ -384,6 +386,7 @@ def _rows(block: DecidedBlock, *, top: int) -> pd.DataFrame:
             }
             for name, value in (whose | own).items():
                 columns[name].append(value)
+    assert len({len(values) for values in columns.values()}) == 1, "each column a value a row"
     return _frame(columns)
 
 

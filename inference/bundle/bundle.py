@@ -16,6 +16,7 @@ from inference.bundle.card import card_of
 from inference.bundle.files import (
     AGAIN,
     CARD,
+    FOR_HUBS,
     FORMAT,
     GRAPH,
     SUMS,
@@ -30,7 +31,7 @@ from inference.bundle.graph import BundleGraph
 from inference.bundle.read import read_parts
 from inference.bundle.tensors import BundleFiles
 from inference.bundle.typed import parse_json, typed
-from inference.bundle.write import write_parts
+from inference.bundle.write import version_of_radfuse, write_parts
 from inference.bundle.zips import ENDING, unpacked, write_zip
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.loaded.workspace import read_ensemble
@@ -63,7 +64,9 @@ def write_bundle(workspace: Workspace, out: Path, *, training_ids: bool = False)
     with draft_folder(out) as draft:
         home = draft / "files" if is_zip else draft
         home.mkdir(exist_ok=True)
-        card = card_of(run, ensemble=ensemble, training_ids=training_ids)
+        card = card_of(
+            run, ensemble=ensemble, version=version_of_radfuse(), training_ids=training_ids
+        )
         (home / CARD).write_text(card, encoding="utf-8")
         write_parts(
             home, ensemble, run=run.folder.name, made=run.meta["made"], training_ids=training_ids
@@ -120,14 +123,18 @@ def read_bundle(path: Path, *, device: str = "cpu") -> LoadedEnsemble:
         except ConceptError as error:
             text = " ".join(str(error).replace(str(folder), str(path)).split("\n"))
             where = "" if str(path) in text else f"{path}: "
-            raise BundleError(f"{where}{text}; make the bundle again") from None
+            raise BundleError(f"{where}{text[:_LONGEST]}; make the bundle again") from None
+        except OSError as error:
+            raise _unreadable(error, folder, path) from None
         except _MISFITS as error:
-            text = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+            text = next(iter(str(error).splitlines()), "")[:_LONGEST] or type(error).__name__
             raise BundleError(
                 f"{path}: its parts do not fit together ({ascii(text)[1:-1]}); make the bundle"
                 " again"
             ) from None
 
+
+_LONGEST = 300  # characters of what others say is wrong
 
 _MISFITS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
@@ -140,12 +147,19 @@ def bundle_identity(path: Path) -> str:
     """SHA-256 of the checksums: the same of a folder and of its zip, and of no other bundle.
 
     Raises:
-        BundleError: there is no bundle.
+        BundleError: there is no bundle, or it cannot be read.
     """
-    if path.is_dir():
-        return hashlib.sha256(read_bytes(path / SUMS, shown=path / SUMS)).hexdigest()
     with _opened(path) as folder:
-        return hashlib.sha256((folder / SUMS).read_bytes()).hexdigest()
+        try:
+            return hashlib.sha256(read_bytes(folder / SUMS, shown=path / SUMS)).hexdigest()
+        except OSError as error:
+            raise _unreadable(error, folder, path) from None
+
+
+def _unreadable(error: OSError, folder: Path, path: Path) -> BundleError:
+    """The system does not let a file be read: as one line that names it."""
+    name = str(error.filename or path).replace(str(folder), str(path))
+    return BundleError(f"{name}: cannot be read ({error.strerror}); {AGAIN}")
 
 
 @contextmanager
@@ -178,4 +192,9 @@ def _read(folder: Path, path: Path, device: str) -> LoadedEnsemble:
     check_digests(folder, sums, shown=path)
     graph = typed(BundleGraph, said, where=path / GRAPH)
     files = BundleFiles(folder, {*sums}, shown=path)
-    return read_parts(files, graph, device=device)
+    ensemble = read_parts(files, graph, device=device)
+    if strange := sorted({*sums} - files.asked - {GRAPH, CARD, FOR_HUBS}):
+        raise BundleError(
+            f"{path / strange[0]}: no part of the bundle is made of it; do not use it"
+        )
+    return ensemble

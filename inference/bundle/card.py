@@ -6,19 +6,18 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from backbones.networks.carriers import CARRIERS
+from backbones.networks.carriers import CARRIERS, licence_of
 from backbones.networks.weights import origin_of
-from backbones.settings.config import BackboneConfig
 from core.categories import CATEGORIES, UNKNOWN, Category
 from core.images import ImageTable
 from core.metrics import Interval, bootstrap
 from core.predictions import Predictions
 from core.runs.ensemble import EnsembleRun
-from core.storage.folders import read_meta
-from inference.loaded.answers import RoutedAnswer
-from inference.loaded.block import Answer
+from inference.bundle.files import FORMAT
+from inference.loaded.answers import detectors_within
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
 from inference.loaded.networks import LoadedDetector
+from inference.loaded.workspace import first_weights
 
 _FEW_IMAGES = 100
 """Labelled images of a category below which it counts as hardly seen."""
@@ -29,21 +28,25 @@ _FEW_OF_CONCEPT = 10
 _LISTED = 12  # concepts that are named
 
 
-def card_of(run: EnsembleRun, *, ensemble: LoadedEnsemble, training_ids: bool) -> str:
+def card_of(run: EnsembleRun, *, ensemble: LoadedEnsemble, version: str, training_ids: bool) -> str:
     """The text of the card, from what the ensemble's run holds.
 
     Args:
         run: of the ensemble.
         ensemble: the same, read again.
+        version: of radfuse.
         training_ids: whether ids of training images are in the bundle.
     """
-    card = _Card(run, ensemble, training_ids=training_ids)
+    card = _Card(run, ensemble, version=version, training_ids=training_ids)
     return "\n".join([card.header(), *card.sections()])
 
 
 class _Card:
-    def __init__(self, run: EnsembleRun, ensemble: LoadedEnsemble, *, training_ids: bool) -> None:
+    def __init__(
+        self, run: EnsembleRun, ensemble: LoadedEnsemble, *, version: str, training_ids: bool
+    ) -> None:
         self.run, self.ensemble, self.training_ids = run, ensemble, training_ids
+        self.version = version
         self.corpus = run.corpus
         self.learnt = run.corpus.table.of(split=run.corpus.learnt_from)
         self.learnt = self.learnt.take(self.learnt.labelled).as_training_images()
@@ -56,8 +59,7 @@ class _Card:
         lines = [
             "---",
             "license: other",
-            "license_name: see-licences-below",
-            "license_link: README.md",
+            f"license_name: {self._licence()}",
             "library_name: radfuse",
             "pipeline_tag: image-classification",
             "tags:",
@@ -83,6 +85,13 @@ class _Card:
             "",
         ]  # fmt: skip
         return "\n".join(lines)
+
+    def _licence(self) -> str:
+        """For the hub: of the weights that networks started from, if all have the same."""
+        known = {licence for _, _, licence in self._origins() if licence != _NO_LICENCE}
+        if len(known) == 1 and (licence := known.pop()) in _OF_LICENCES:
+            return f"weights-{licence.lower()}-images-as-below"
+        return "see-licences-below"
 
     def _how(self) -> str:
         return "out of fold" if self.corpus.crossfit else "on valid"
@@ -141,8 +150,8 @@ class _Card:
     def _use(self) -> str:
         return """## How to use it
 
-With [radfuse](https://pypi.org/project/radfuse/) installed, on any machine; nothing else is needed,
-and nothing is downloaded:
+With radfuse (the version below) installed, on any machine; nothing else is needed, and nothing is
+downloaded:
 
 ```console
 $ radfuse predict scans/ more/*.png list.csv --bundle THIS-FOLDER --out decided.csv
@@ -156,8 +165,10 @@ model = load("THIS-FOLDER")
 model.predict(["scan.png"])                 # a DataFrame, a row a concept
 ```
 
-Files are decoded as those that it learnt from. `sha256sum -c SHA256SUMS` checks the folder, as
-every reading of it does. No file in it is code, and none is unpickled.
+The category of an image is what `--category CT` (`category="CT"`), a table's column, a folder
+called by it (`DRCT`) or a DICOM header says, else it is guessed. Files are decoded as those that it
+learnt from. `sha256sum -c SHA256SUMS` checks the folder, as every reading of it does. No file in it
+is code, and none is unpickled.
 """
 
     def _scores(self) -> str:
@@ -168,7 +179,9 @@ every reading of it does. No file in it is code, and none is unpickled.
             "",
             "Sample F1, the mean over images of the F1 between true and decided concepts, with its"
             " 95 % interval (bootstrap of whole groups), on"
-            f" {self.submission.n:,} {images if self.corpus.crossfit else 'validation images'}:",
+            f" {self.submission.n:,} {images if self.corpus.crossfit else 'validation images'}."
+            " Each step was tried on top of the last one that was kept; `submission` is what lies"
+            " here:",
             "",
             "| | sample F1 [95 %] | gain over the line above that was kept |",
             "| :-- | --: | --: |",
@@ -205,18 +218,25 @@ every reading of it does. No file in it is code, and none is unpickled.
             found = _score(self.run, member.name)
             lines.append(f"| `{_cell(member.name)}` | {_what(member)} | {_brief(found)} |")
         stacker = self.run.meta["stacker"]
-        lines += ["", f"They are stacked by `{stacker}`; {self._neighbours()}"]
+        names = [member.name for member in self.ensemble.members]
+        how = (
+            f"What is decided goes by `{_cell(stacker)}` alone, which did best: the others name"
+            " further candidates."
+            if stacker in names
+            else f"They are stacked by `{_cell(stacker)}`."
+        )
+        lines += ["", f"{how} {self._neighbours()}"]
         return "\n".join([*lines, ""])
 
     def _neighbours(self) -> str:
         if self.ensemble.reference is None:
-            return "no training image is kept in any form."
+            return "No training image is kept in any form."
         n = len(self.ensemble.reference.rows)
         kept = "with their concepts, categories and ids" if self.training_ids else (
             "with their concepts and categories, without ids"
         )  # fmt: skip
         return (
-            f"pooled features of {n:,} training images are in it to be compared with, {kept}; the"
+            f"Pooled features of {n:,} training images are in it to be compared with, {kept}; the"
             " images themselves are not. Whoever has the same images could tell them by their"
             " features."
         )
@@ -246,10 +266,10 @@ every reading of it does. No file in it is code, and none is unpickled.
         ]
         licences = _column(self.learnt, "license", "licence", "licenses", "License")
         if licences:
-            shown = [
-                f"{_cell(name) or 'not said'} ({n:,})" for name, n in licences.most_common(_LISTED)
+            lines += ["", "| licence, as the corpus says | images learnt from |", "| :-- | --: |"]
+            lines += [
+                f"| {_cell(name) or 'not said'} | {n:,} |" for name, n in licences.most_common()
             ]
-            lines += ["", f"Licences of these images, as the corpus says: {_words(shown)}."]
         return "\n".join([*lines, ""])
 
     def _limits(self) -> str:
@@ -278,7 +298,7 @@ every reading of it does. No file in it is code, and none is unpickled.
         if few:
             seen = [f"{Category(c).meaning} ({n or 'none'})" for c, n in few]
             lines.append(
-                f"- Categories hardly seen: {_words(seen)}. What is said of them is a guess."
+                f"- Categories hardly seen: {_words(seen)}. Scores on so few say little of others."
             )
         nearest = (
             " `nearest` tells how near the nearest training image lies; look twice where it is low."
@@ -340,12 +360,11 @@ every reading of it does. No file in it is code, and none is unpickled.
         for network in self.ensemble.networks.values():
             unfolded = network.unfolded
             if unfolded is not None and unfolded.run is None:
-                yield _origin(unfolded.config, origin_of(unfolded.config).text)
+                yield _origin(unfolded.config.backbone, origin_of(unfolded.config).text)
         for member in self.ensemble.members:
-            for answer in _detectors_in(member.answer):
+            for answer in detectors_within(member.answer):
                 if answer.run and not answer.features:
-                    said = str(read_meta(answer.run).get("weights_from", "not known"))
-                    yield _origin(answer.config, said)
+                    yield _origin(answer.config.backbone, first_weights(answer.run))
 
     def _versions(self) -> str:
         meta = self.run.meta
@@ -353,35 +372,29 @@ every reading of it does. No file in it is code, and none is unpickled.
         return "\n".join([
             "## Versions",
             "",
-            f"Made with Python {meta['python']}, {', '.join(packages)}; on {meta['machine']}."
-            " `bundle.json` has the version of radfuse and of its own layout, which another version"
-            " refuses rather than misreads. Other versions of these packages, and other processors,"
-            " round otherwise in the last digits.",
+            f"Written by radfuse {self.version} in layout {FORMAT} of bundles; a version of radfuse"
+            " that reads another layout refuses it rather than misreads it. Made with Python"
+            f" {meta['python']}, {', '.join(packages)}; on {meta['machine']}. Other versions of"
+            " these packages, and other processors, round otherwise in the last digits.",
             "",
         ])  # fmt: skip
 
 
-def _detectors_in(answer: Answer) -> Iterable[LoadedDetector]:
-    """The detectors that an answer is, or is made of."""
-    match answer:
-        case LoadedDetector():
-            yield answer
-        case RoutedAnswer():
-            for own in (answer.general, *answer.specialists):
-                yield from _detectors_in(own)
+_NO_LICENCE = "none needed"  # of weights that were drawn at random
+
+_OF_LICENCES = {carrier.licence for carrier in CARRIERS.values()}
+"""Those that are known; others are a reader's own to look up."""
 
 
-def _origin(config: BackboneConfig, text: str) -> tuple[str, str, str]:
-    known = CARRIERS.get(config.backbone)
-    if config.weights == "package" and known:
-        licence = known.licence
-    elif config.weights == "none":
-        licence = "none needed"
-    elif config.weights == "hub":
+def _origin(backbone: str, text: str) -> tuple[str, str, str]:
+    """Network, what it started from, and the licence of that."""
+    if text == "random":
+        licence = _NO_LICENCE
+    elif text.startswith("timm's hub"):
         licence = "see its page on the hub"
     else:
-        licence = "not known here"
-    return config.backbone, text.partition(", sha256")[0], licence
+        licence = licence_of(text) or "not known here"
+    return backbone, text.partition(", sha256")[0], licence
 
 
 def _what(member: LoadedMember) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import BundleError
 from core.labels import LabelSpace
-from core.storage.arrays import load_array
 from ensembles.stacking.candidates import SHARED_FEATURES
 from ensembles.stacking.stacker import FILE
 from inference.bundle.files import STACKER, read_bytes
@@ -122,8 +121,18 @@ def check_rule(files: BundleFiles, name: str, *, labels: LabelSpace) -> None:
             len(own["before"]) != len(own["after"]) for own in functions
         ):
             raise _error(shown, "a calibration that does not rise")
+        if any(max(map(abs, own["after"])) > _MOST_LOGIT for own in functions):
+            raise _error(shown, "a calibration that runs over")
+    head = rule["head"]
+    if max(map(abs, (head["power"], head["shift"], head["empty"]))) > _MOST_LOGIT or any(
+        abs(shift) > _MOST_LOGIT for shift in head["by_category"].values()
+    ):
+        raise _error(shown, "a number of concepts that runs over")
     if not 1 <= rule["max_concepts"] < 2**31:
         raise _error(shown, f"max_concepts of {rule['max_concepts']}")
+
+
+_MOST_LOGIT = 700  # the exponential function ends at 709
 
 
 def _rises(values: Sequence[float]) -> bool:
@@ -288,7 +297,7 @@ def check_stacker(files: BundleFiles, *, members: Sequence[str], n_concepts: int
 
 def _check_concepts(files: BundleFiles, *, n_features: int, n_concepts: int) -> None:
     """Refuse weights of concepts that there are not, or of other features."""
-    concepts, weights = (load_array(files.path(f"{STACKER}/{n}")) for n in (_CONCEPTS, _COEF))
+    concepts, weights = (files.array(f"{STACKER}/{n}") for n in (_CONCEPTS, _COEF))
     is_known = concepts.ndim == 1 and concepts.dtype.kind in "iu"
     is_known = is_known and bool(((concepts >= 0) & (concepts < n_concepts)).all())
     if not is_known or weights.shape != (len(concepts), n_features + 1):

@@ -18,6 +18,8 @@ GRAPH, SUMS, CARD, LABELS, NAMES = (
     *("bundle.json", "SHA256SUMS", "README.md"),
     *("labels.txt", "names.csv"),
 )
+FOR_HUBS = "config.json"
+"""What `export --hub` puts beside; like the card, it is not read."""
 DECISION, FORECAST, STACKER, STATISTICS = (
     *("decision.json", "forecast.json", "stacker", "statistics.safetensors"),
 )
@@ -89,16 +91,21 @@ def _walk(folder: Path, shown: Path, depth: int = 1) -> Iterator[Path]:
             continue
         kind = entry.stat(follow_symlinks=False).st_mode
         own = shown / entry.name
-        if stat.S_ISLNK(kind):
-            raise BundleError(f"{own}: is a link; a bundle holds plain files alone: copy it whole")
         if stat.S_ISDIR(kind):
             if depth >= _DEPTH:
                 raise BundleError(f"{own}: no part of the bundle; remove it")
             yield from _walk(Path(entry.path), own, depth + 1)
-        elif stat.S_ISREG(kind):
-            yield Path(entry.path)
         else:
-            raise BundleError(f"{own}: is no plain file; remove it")
+            _check_plain(kind, own)
+            yield Path(entry.path)
+
+
+def _check_plain(kind: int, shown: object) -> None:
+    """Refuse what is no plain file: a link may lead anywhere, a pipe never ends."""
+    if stat.S_ISLNK(kind):
+        raise BundleError(f"{shown}: is a link; a bundle holds plain files alone: copy it whole")
+    if not stat.S_ISREG(kind):
+        raise BundleError(f"{shown}: is no plain file; remove it, or copy the bundle again")
 
 
 def write_sums(folder: Path) -> None:
@@ -176,10 +183,12 @@ def read_bytes(path: Path, *, shown: object) -> bytes:
     """What a file of text holds.
 
     Raises:
-        BundleError: it is missing, or far too large.
+        BundleError: it is missing, no plain file, or far too large.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        found = path.lstat()
+        _check_plain(found.st_mode, shown)
+        if found.st_size > MOST_BYTES:
             raise BundleError(f"{shown}: larger than {MOST_BYTES:,} bytes; {AGAIN}")
         return path.read_bytes()
     except FileNotFoundError:

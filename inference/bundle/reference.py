@@ -19,7 +19,7 @@ from scipy.sparse import csr_array, vstack
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import BundleError
-from core.storage.arrays import load_array, read_lines, save_array, write_lines
+from core.storage.arrays import read_lines, save_array, write_lines
 from ensembles.stacking.candidates import (
     LabelStatistics,
     conditional_shares,
@@ -187,6 +187,8 @@ def read_references(
         standardise = Standardise(values.shape[1])
         for name in ("mean", "std"):
             own = views.array(f"{number}.{name}", values.shape[1], dtype=np.float32)
+            if (abs(own) > _LARGEST).any() or (name == "std" and (own < 1 / _LARGEST).any()):
+                raise views.error(f"reference {number}: no {name} of features")
             getattr(standardise, name).copy_(torch.tensor(own))
         own_rows = StandardisedRows(
             cast(Floats, values),  # gives rows as an array does
@@ -211,21 +213,24 @@ def read_references(
 def _read_features(
     files: BundleFiles, name: str, n_images: int, widths: Mapping[str, int]
 ) -> npt.NDArray[np.floating[Any]]:
-    path = files.path(f"{FOLDER}/{name}.npy")
-    shown = files.shown / FOLDER / f"{name}.npy"
-    array = load_array(path)
+    file = f"{FOLDER}/{name}.npy"
+    shown, array = files.shown / file, files.array(file)
     if array.dtype not in (np.float16, np.float32) or array.shape != (n_images, widths[name]):
         raise BundleError(
             f"{shown}: expected {n_images} x {widths[name]} of float16 or float32; found"
             f" {' x '.join(map(str, array.shape))} of {array.dtype}; make the bundle again"
         )
     for start in range(0, n_images, _ROWS):
-        if not np.isfinite(array[start : start + _ROWS]).all():
-            raise BundleError(f"{shown}: has numbers that are not finite; make the bundle again")
+        rows = array[start : start + _ROWS].astype(np.float32)
+        if not (abs(rows) <= _LARGEST).all():  # NaN is not
+            raise BundleError(f"{shown}: has numbers that are no features; make the bundle again")
     return array
 
 
 _ROWS = 4096  # that are looked at at once
+
+_LARGEST = 1e7
+"""Beyond any feature, mean and inverse deviation: standardised ones still have finite lengths."""
 
 
 def _read_ids(files: BundleFiles, n_images: int) -> tuple[str, ...]:

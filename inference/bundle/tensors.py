@@ -17,6 +17,7 @@ from torch import Tensor
 from backbones.networks.build import Backbone
 from backbones.settings.config import BackboneConfig
 from core.errors import BundleError
+from core.storage.arrays import load_array
 from inference.bundle.files import AGAIN, check_name, read_bytes
 from inference.bundle.typed import parse_json
 from inference.loaded.networks import bare_backbone
@@ -191,10 +192,14 @@ class BundleFiles:
         folder: where they lie.
         names: theirs.
         shown: what messages call the bundle.
+
+    Attributes:
+        asked: names of those that were asked for so far.
     """
 
     def __init__(self, folder: Path, names: Collection[str], *, shown: Path) -> None:
         self.folder, self.names, self.shown = folder, names, shown
+        self.asked: set[str] = set()
         self._tensors: dict[str, TensorFile] = {}
 
     def path(self, name: str) -> Path:
@@ -206,6 +211,7 @@ class BundleFiles:
         check_name(name, where=self.shown)
         if name not in self.names:
             raise BundleError(f"{self.shown / name}: missing from the bundle; {AGAIN}")
+        self.asked.add(name)
         return self.folder / name
 
     def tensors(self, name: str) -> TensorFile:
@@ -213,6 +219,16 @@ class BundleFiles:
         if name not in self._tensors:
             self._tensors[name] = TensorFile(self.path(name), shown=self.shown / name)
         return self._tensors[name]
+
+    def array(self, name: str) -> Array:
+        """An array mapped from its file, of any shape and type of plain numbers.
+
+        Raises:
+            PredictionsError: it is none.
+        """
+        path = self.path(name)
+        with np.errstate(over="ignore"):  # of a shape that nobody has the memory for
+            return load_array(path)
 
     def json(self, name: str) -> Any:
         """What a file of JSON says."""

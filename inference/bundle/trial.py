@@ -28,7 +28,8 @@ def try_out(
         widths: number of features by their name.
 
     Raises:
-        Exception: whatever parts raise that were not made for each other.
+        ArithmeticError: probabilities are none, or numbers run over.
+        Exception: whatever else parts raise that were not made for each other.
     """
     guesses = [ensemble.guess, *(getattr(part, "guess", None) for part in parts)]
     lacking = any(guess is not None and guess.lacking for guess in guesses)
@@ -60,5 +61,8 @@ def try_out(
     block = ImageBlock(
         table=table, pixels={}, networks=ensemble.networks, _features=features, _answers=said
     )
-    with np.errstate(all="ignore"):  # of images that there are not
-        replace(ensemble, reference=None).decide(block)
+    with np.errstate(all="ignore", over="raise"):  # of images that there are not
+        found = replace(ensemble, reference=None).decide(block)
+    for numbers in (found.probs, found.calibrated, found.expected_f1):
+        if not ((numbers >= 0) & (numbers <= 1)).all():  # NaN lies nowhere
+            raise ArithmeticError("what it says are no probabilities")

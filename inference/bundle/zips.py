@@ -6,7 +6,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -62,18 +62,26 @@ def unpacked(path: Path) -> Iterator[Path]:
 
     Raises:
         BundleError: it is no zip, or not a bundle's: an entry leaves the folder, is a link, is
-            encrypted, stands twice, or is of another size than the bundle says.
-        OSError: the disk is full.
+            encrypted, stands twice, or is of another size than the bundle says; or it cannot be
+            read, or has no room among the temporary files.
     """
-    place = Path(tempfile.gettempdir()) / "radfuse-bundle"
     try:
         archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
     except _BROKEN as error:
         raise _broken(path, error) from None
-    with archive, draft_folder(place) as draft:
-        draft.chmod(0o700)
+    with archive, ExitStack() as stack:
         try:
+            place = Path(tempfile.gettempdir()) / "radfuse-bundle"
+            draft = stack.enter_context(draft_folder(place))
+            draft.chmod(0o700)
             _unpack(archive, draft, path)
+        except OSError as error:
+            raise BundleError(
+                f"{path}: cannot be unpacked among the temporary files ({error.strerror}); name"
+                " another place in TMPDIR, or unpack it yourself and give the folder"
+            ) from None
         except _BROKEN as error:
             raise _broken(path, error) from None
         yield draft
@@ -86,6 +94,12 @@ def _broken(path: Path, error: Exception) -> BundleError:
 
 def _unpack(archive: zipfile.ZipFile, draft: Path, path: Path) -> None:
     entries = _entries(archive, path)
+    n_bytes, n_packed = sum(e.file_size for e in entries.values()), path.stat().st_size
+    if n_bytes > _MOST_TIMES * n_packed:
+        raise BundleError(
+            f"{path}: would unpack to {n_bytes:,} bytes, {n_bytes // n_packed} times its own size;"
+            " do not use it"
+        )
     sums = parse_sums(_small(archive, entries, SUMS, path), where=path / SUMS)
     check_listed([*entries], sums, shown=path)
     sizes = _sizes(_small(archive, entries, GRAPH, path), path)
@@ -96,12 +110,6 @@ def _unpack(archive: zipfile.ZipFile, draft: Path, path: Path) -> None:
                 f"{path / name}: {entry.file_size:,} bytes, where the bundle says {expected:,};"
                 f" {AGAIN}"
             )
-    n_bytes, n_packed = sum(e.file_size for e in entries.values()), path.stat().st_size
-    if n_bytes > _MOST_TIMES * n_packed:
-        raise BundleError(
-            f"{path}: would unpack to {n_bytes:,} bytes, {n_bytes // n_packed} times its own size;"
-            " do not use it"
-        )
     for name, entry in entries.items():
         target = draft / name
         target.parent.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
 """The detectors of an ensemble, each in float32 on the processor, whatever way it was run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from backbones.networks.carriers import licence_of
 from core.categories import CATEGORIES
 from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL
-from core.storage.folders import is_complete, read_meta
 from inference.images import NewImage
-from inference.loaded.answers import ConstrainedAnswer, RoutedAnswer, VotedAnswer
-from inference.loaded.block import Answer, ImageBlock
+from inference.loaded.answers import detectors_within
+from inference.loaded.block import ImageBlock
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.loaded.networks import FeatureNetwork, LoadedDetector, Look
+from inference.loaded.workspace import first_weights
 from inference.stream import Pixels, new_block
 from training.devices.compute import Compute
 
@@ -122,7 +122,7 @@ def _named(ensemble: LoadedEnsemble) -> dict[str, LoadedDetector]:
     """The detectors by category; of several in one, the further ones are numbered."""
     found: dict[int, LoadedDetector] = {}
     for member in ensemble.members:
-        for detector in _within(member.answer):
+        for detector in detectors_within(member.answer):
             found[id(detector)] = detector
     order = (GLOBAL, *CATEGORIES)
     named: dict[str, LoadedDetector] = {}
@@ -132,33 +132,10 @@ def _named(ensemble: LoadedEnsemble) -> dict[str, LoadedDetector]:
     return named
 
 
-def _within(answer: Answer) -> Iterator[LoadedDetector]:
-    """The detectors that an answer is made of."""
-    if isinstance(answer, LoadedDetector):
-        yield answer
-    elif isinstance(answer, RoutedAnswer):
-        for part in (answer.general, *answer.specialists):
-            yield from _within(part)
-    elif isinstance(answer, ConstrainedAnswer):
-        yield from _within(answer.base)
-    elif isinstance(answer, VotedAnswer):
-        yield from _within(answer.network)
-        yield from _within(answer.votes)
-
-
 def weights_of(detector: PlainDetector) -> str:
     """Where a detector's networks started, and the licence of those weights, in words."""
     run = detector.detector.run
-    origin = _origin(run) if run else ""
+    origin = first_weights(run) if run else ""
     if origin in ("", "random"):
         return "random at first" if origin else "as the card of the bundle says"
     return f"{origin}; licence: {licence_of(origin) or 'see there'}"
-
-
-def _origin(run: Path) -> str:
-    """Where a run's weights come from; of one that started from other runs, where those did."""
-    origin = str(read_meta(run).get("weights_from", ""))
-    before = run.parents[1] / origin.partition(",")[0]  # category/run
-    if origin and before != run and is_complete(before):
-        return _origin(before)
-    return origin

@@ -10,14 +10,14 @@ from typing import Any
 from core.runs.workspace import Workspace
 from core.storage.folders import draft_folder, replace_folder, write_json
 from inference.bundle.bundle import read_bundle, write_bundle
-from inference.bundle.files import GRAPH, files_in, write_sums
+from inference.bundle.files import FOR_HUBS, GRAPH, files_in, write_sums
 from inference.bundle.write import version_of_radfuse
 from inference.bundle.zips import unpacked
 from inference.export.folder import refuse_foreign
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.place import EnsemblePlace
 
-CONFIG, ATTRIBUTES = "config.json", ".gitattributes"
+ATTRIBUTES = ".gitattributes"
 
 _LARGE = 5_000_000  # bytes; the hub refuses files of 10 MB that git itself would hold
 _STORED_APART = ("*.safetensors", "*.npy")
@@ -51,7 +51,7 @@ def export_hub(folder: Path, place: EnsemblePlace) -> tuple[str, str]:
         else:
             place.read()  # is held against its checksums
             _copy(place.bundle, home)
-        write_json(home / CONFIG, _config(read_bundle(home)))
+        write_json(home / FOR_HUBS, _config(read_bundle(home)))
         write_sums(home)
         (home / ATTRIBUTES).write_text("".join(_attributes(home)), encoding="utf-8")
         replace_folder(folder, home)

@@ -4,7 +4,7 @@ Of a cross-fitted corpus a strategy was fitted once a view, and a new image gets
 views, as test does.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from fusion.retrieval.nearest import unit_vectors
 from fusion.retrieval.votes import Memory
 from fusion.strategies import expected_shares
 from inference.loaded.block import Answer, CategoryGuess, ImageBlock
+from inference.loaded.networks import LoadedDetector
 from training.devices.compute import Compute
 from training.heads import Standardise, weights_to_come
 from training.members import mean_probs, predict_members
@@ -359,3 +360,18 @@ class RoutedAnswer:
             at_least=self.at_least,
             likely=block.likely(self.guess, view=None),
         )
+
+
+def detectors_within(answer: Answer) -> Iterator[LoadedDetector]:
+    """The detectors that an answer is, or is made of."""
+    match answer:
+        case LoadedDetector():
+            yield answer
+        case RoutedAnswer():
+            for part in (answer.general, *answer.specialists):
+                yield from detectors_within(part)
+        case ConstrainedAnswer():
+            yield from detectors_within(answer.base)
+        case VotedAnswer():
+            yield from detectors_within(answer.network)
+            yield from detectors_within(answer.votes)

@@ -105,6 +105,7 @@ def test_the_card_is_one_of_a_model(bundled: Path) -> None:
     card = ModelCard.load(bundled / "README.md")
     assert card.data.library_name == "radfuse"
     assert card.data.eval_results[0].metric_type == "f1"
+    assert card.data.license_name == "see-licences-below"  # its networks started from nothing
     for words in ("sample F1, out of fold", "no medical", "Categories hardly seen", "none needed"):
         assert words in card.text, words
 
@@ -169,10 +170,16 @@ def test_predict_takes_a_bundle_and_no_workspace(
     _, from_workspace, _ = run("predict", *images, "--top", "50", "-w", whole.root)
     monkeypatch.chdir(tmp_path)
     code, out, _ = run("predict", *images, "--top", "50", "--bundle", bundled)
-    assert (code, out) == (0, from_workspace)
+    assert (code, [line.rpartition(",")[0] for line in out.splitlines()[1:]]) == (
+        0,
+        [line.rpartition(",")[0] for line in from_workspace.splitlines()[1:]],
+    )
+    assert all(line.endswith(",") for line in out.splitlines()[1:])  # no training image is named
     assert list(tmp_path.iterdir()) == []
     code, _, err = run("predict", *images, "--bundle", bundled, "-w", whole.root)
     assert code == 2
     assert "an ensemble lies in one of them; name one" in err
-    code, out, _ = run("bundle", tmp_path / "new", "-w", whole.root)
+    code, out, _ = run("bundle", tmp_path / "new", "--training-ids", "-w", whole.root)
     assert (code, out) == (0, f"{tmp_path / 'new'}\n")
+    code, out, _ = run("predict", *images, "--top", "50", "--bundle", tmp_path / "new")
+    assert (code, out) == (0, from_workspace)

@@ -1,9 +1,13 @@
 """Bundles that were changed or made to harm: each is refused in one line that names the file."""
 
 import json
+import multiprocessing
+import os
+import pickle
 import shutil
 import stat
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core.errors import BundleError
-from inference.bundle.bundle import read_bundle
+from inference.bundle.bundle import bundle_identity, read_bundle
 from inference.bundle.checks import bare_forest, check_forest
 from inference.bundle.files import parse_sums, write_sums
 from inference.bundle.tensors import BundleFiles
@@ -253,7 +257,7 @@ def test_features_are_plain_numbers(bundle: Path) -> None:
         (np.array([{"a": 1}], dtype=object), "cannot be read as an array"),
         (values[:-1], "expected 56 x 256 of float16"),
         (values.astype(np.float64), "of float64"),
-        (np.full_like(values, np.inf), "not finite"),
+        (np.full_like(values, np.inf), "no features"),
     ):
         np.save(path, spoilt, allow_pickle=True)
         write_sums(bundle)
@@ -345,3 +349,88 @@ def test_a_forest_that_leads_astray_is_refused(tmp_path: Path) -> None:
         path.write_text(text.replace(old, new, 1))
         with pytest.raises(BundleError, match=reason):
             check_forest(files, n_features=3)
+
+
+def test_what_is_no_plain_file_is_not_opened(bundle: Path, tmp_path: Path) -> None:
+    sums = bundle / "SHA256SUMS"
+    whole = sums.read_bytes()
+    attempts: list[tuple[Callable[[], object], str]] = [
+        (lambda: os.mkfifo(sums), "SHA256SUMS: is no plain file; remove it"),
+        (sums.mkdir, "SHA256SUMS: is no plain file"),
+        (lambda: sums.symlink_to("/dev/zero"), "SHA256SUMS: is a link; a bundle holds plain"),
+        (lambda: sums.symlink_to(sums), "SHA256SUMS: is a link"),
+    ]
+    for make, reason in attempts:
+        sums.unlink()
+        make()
+        refused(bundle, reason)
+        with pytest.raises(BundleError, match=reason):
+            bundle_identity(bundle)
+        sums.rmdir() if sums.is_dir() else sums.unlink()
+        sums.write_bytes(whole)
+    os.mkfifo(tmp_path / "pipe.zip")
+    refused(tmp_path / "pipe.zip", "no such folder or zip")
+
+
+def as_somebody(read: Callable[[], object]) -> str:
+    """What a user without rights is told; tests may run as root, who has all of them."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def ask() -> None:
+        if os.getuid() == 0:
+            os.setuid(65534)
+        try:
+            read()
+        except BundleError as error:
+            theirs.send(str(error))
+        theirs.close()
+
+    child = context.Process(target=ask)
+    child.start()
+    theirs.close()
+    said: str = ours.recv()
+    child.join()
+    return said
+
+
+def test_what_may_not_be_read_is_named(bundle: Path) -> None:
+    # the checksums are read whatever pytest's own folders allow to others
+    path = bundle / "SHA256SUMS"
+    for parent in bundle.parents:
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+        if parent.name.startswith("pytest-of-"):
+            break
+    path.chmod(0)
+    assert as_somebody(lambda: bundle_identity(bundle)) == (
+        f"{path}: cannot be read (Permission denied); copy or make the bundle again"
+    )
+
+
+def test_a_file_that_no_part_is_made_of_is_refused(bundle: Path) -> None:
+    (bundle / "parts" / "more.npy").write_bytes(pickle.dumps(print))
+    write_sums(bundle)
+    refused(bundle, r"parts/more\.npy: no part of the bundle is made of it; do not use it")
+
+
+def test_numbers_that_run_over_are_refused(bundle: Path) -> None:
+    whole = (bundle / "forecast.json").read_text(encoding="utf-8")
+    change(bundle, lambda r: r["head"].update(by_category={"DRCT": 1e308}), "forecast.json")
+    refused(bundle, "forecast.json: a number of concepts that runs over")
+    (bundle / "forecast.json").write_text(whole, encoding="utf-8")
+    views = bundle / "reference" / "views.safetensors"
+    tensors = load_file(views)
+    for name, value in (("0.mean", -1e38), ("0.std", 1e-30), ("0.std", -1.0)):
+        spoilt = torch.full_like(tensors[name], value)
+        save_file({**tensors, name: spoilt}, views)
+        write_sums(bundle)
+        refused(bundle, rf"views.safetensors: reference 0: no {name[2:]} of features")
+
+
+def test_a_zip_that_finds_no_room_says_where(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = packed(bundle, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")
+    refused(path, r"cannot be unpacked among the temporary files \(.*\); name another place in")

@@ -35,7 +35,7 @@ from tests.inference.conftest import test_images as images_of_test
 
 ROOT = Path(__file__).parents[2]
 
-TEXT = {"image", "CUI", "name", "rule", "category", "category_from"}
+TEXT = {"image", "CUI", "name", "rule", "category", "category_from", "nearest_image"}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,9 @@ def test_a_row_a_concept_as_the_ensemble_decides(model: Model, crossfitted: Corp
     assert sets_of(frame) == {
         image.image_id: tuple(sorted(own)) for image, own in zip(asked, sets, strict=True)
     }
+    near = dict(zip(known.image_ids, known.nearest_image, strict=True))
+    assert dict(zip(frame["image"], frame["nearest_image"], strict=True)) == near
+    assert all(near.values())
     assert set(frame["category_from"]) == {"given"}
     assert set(model.predict(asked[0].path)["category_from"]) == {"guessed"}
 
@@ -324,9 +327,10 @@ def test_a_pickled_model_is_its_place(model: Model, paths: list[str], whole: Wor
 def test_a_bundle_says_what_its_workspace_says(
     model: Model, whole: Workspace, paths: list[str], tmp_path: Path
 ) -> None:
-    known = model.predict(paths, top=2)
-    for name in ("bundle", "bundle.zip"):
-        place = write_bundle(whole, tmp_path / name)
+    told = model.predict(paths, top=2)
+    for name, ids in (("bundle", False), ("bundle.zip", True)):
+        place = write_bundle(whole, tmp_path / name, training_ids=ids)
+        known = told if ids else told.assign(nearest_image=pd.array([None] * len(told), "string"))
         carried = radfuse.load(place)
         pd.testing.assert_frame_equal(carried.predict(paths, top=2), known, check_exact=True)
         pd.testing.assert_frame_equal(carried.concepts, model.concepts)
