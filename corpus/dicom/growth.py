@@ -4,6 +4,7 @@ The size of a frame in the header need not be that in the compressed frame itsel
 kilobytes can hold gigabytes of one colour.
 """
 
+import re
 import struct
 import zlib
 
@@ -19,6 +20,9 @@ _BOXES = 4096  # bytes of boxes in which a codestream may lie
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)
 """Markers of a JPEG, or a JPEG-LS, that begin a frame's description."""
 _SCAN = 0xDA
+_SCAN_HEAD = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+_FEW_SCANS = 64  # those of some encoders, whatever the size
+_MOST_SCANNED = 640_000_000  # pixels times scans, of which each takes up to 10 ns
 _BARE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 
 _RLE_HEADER = 64
@@ -76,7 +80,8 @@ def refuse_grown(
         return
     start, n_pixels = frame.find(_SIZ, 0, _BOXES), 0
     if frame.startswith(b"\xff\xd8"):
-        n_pixels = _pixels_of_jpeg(frame)
+        n_pixels = pixels_of_jpeg(frame)
+        refuse_scans(frame, n_pixels=n_pixels)
     elif start >= 0 and len(frame) >= start + 24:
         right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
         n_pixels = max(right - left, 0) * max(bottom - top, 0)
@@ -86,7 +91,18 @@ def refuse_grown(
         )
 
 
-def _pixels_of_jpeg(frame: bytes) -> int:
+def refuse_scans(jpeg: bytes, *, n_pixels: int) -> None:
+    """Refuse a JPEG whose scans go over its pixels for minutes; progressive ones have about ten.
+
+    Raises:
+        ImageError: they are too many.
+    """
+    n_scans = len(_SCAN_HEAD.findall(jpeg))
+    if n_scans > _FEW_SCANS and n_scans * n_pixels > _MOST_SCANNED:
+        raise ImageError(f"a JPEG of {n_scans:,} scans")
+
+
+def pixels_of_jpeg(frame: bytes) -> int:
     """Pixels by the largest description before the first scan; 0 where there is none."""
     place, most = 2, 0
     while place + 9 <= len(frame) and frame[place] == 0xFF:
