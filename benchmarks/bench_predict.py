@@ -55,8 +55,8 @@ import sys, time
 spent = [time.process_time()]
 def lap():
     spent.append(time.process_time())
-from inference.starting import start_quickly
-start_quickly()
+from inference.threads import wait_asleep
+wait_asleep()
 import inference.place, inference.predict
 from pathlib import Path
 lap()

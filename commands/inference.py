@@ -76,9 +76,9 @@ def predict(
     and several processes with the same command share the work. On several GPUs: torchrun
     --nproc-per-node N cli.py predict ...
     """
-    from inference.starting import start_quickly
+    from inference.threads import wait_asleep
 
-    start_quickly()
+    wait_asleep()
     from backbones.detectors.ray import cluster_of
     from inference.place import chosen_place
     from inference.predict import predict_places

@@ -10,6 +10,7 @@ LightGBM is asked with one thread of its own alone (`ensembles.stacking.forest`)
 that it loads, a second one beside torch's, starts none.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -36,6 +37,15 @@ def in_turn(function: Callable[Asked, Said]) -> Callable[Asked, Said]:
             return function(*args, **kwargs)
 
     return turn
+
+
+def wait_asleep() -> None:
+    """Have threads that wait for work sleep; to be called before torch is imported.
+
+    By itself each keeps a core busy for milliseconds, which on cores that somebody else needs as
+    well took 8 s instead of 2 s to read an ensemble. What the environment asks for is kept.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def use_threads(n: int) -> None:

@@ -4,6 +4,7 @@ The size of a frame in the header need not be that in the compressed frame itsel
 kilobytes can hold gigabytes of one colour.
 """
 
+import re
 import struct
 import zlib
 
@@ -22,6 +23,9 @@ _COLOURS = 4
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)
 """Markers of a JPEG, or a JPEG-LS, that begin a frame's description."""
 _SCAN = 0xDA
+_SCAN_HEAD = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+_FEW_SCANS = 64  # those of some encoders, whatever the size
+_MOST_SCANNED = 640_000_000  # pixels times scans, of which each takes up to 10 ns
 _BARE = (0x00, 0x01, *range(0xD0, 0xD9))  # markers without a length
 
 _RLE_HEADER = 64
@@ -72,7 +76,8 @@ def refuse_grown(
             raise ImageError("DICOM whose frame is larger than its header says")
         return
     if frame.startswith(b"\xff\xd8"):
-        n_pixels = _pixels_of_jpeg(frame)
+        n_pixels = pixels_of_jpeg(frame)
+        refuse_scans(frame, n_pixels=n_pixels)
     else:
         n_pixels = _pixels_of_jpeg_2000(frame)
     if n_pixels > most_pixels:
@@ -99,7 +104,18 @@ def _pixels_of_jpeg_2000(frame: bytes) -> int:
     raise ImageError("DICOM whose frame cannot be decoded: it holds many pictures")
 
 
-def _pixels_of_jpeg(frame: bytes) -> int:
+def refuse_scans(jpeg: bytes, *, n_pixels: int) -> None:
+    """Refuse a JPEG whose scans go over its pixels for minutes; progressive ones have about ten.
+
+    Raises:
+        ImageError: they are too many.
+    """
+    n_scans = len(_SCAN_HEAD.findall(jpeg))
+    if n_scans > _FEW_SCANS and n_scans * n_pixels > _MOST_SCANNED:
+        raise ImageError(f"a JPEG of {n_scans:,} scans")
+
+
+def pixels_of_jpeg(frame: bytes) -> int:
     """Pixels by the largest description before the first scan; 0 where there is none."""
     place, most = 2, 0
     while 0 <= place <= len(frame) - 10:

@@ -29,6 +29,7 @@ from corpus.readers.files import name_of_image
 from inference.images import NewImage
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.serve.body import Upload
+from inference.serve.bombs import refuse_bombs
 from inference.serve.limits import Limits, busy
 from inference.serve.measures import Measures
 from inference.stream import Pixels, decide_block
@@ -37,7 +38,6 @@ from inference.tables import objects
 Told = dict[str, Any]
 """An object of an answer: decisions as `inference.tables.objects` gives them, or an `error`."""
 
-_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _LARGE = 8_000_000  # pixels, of which 16-bit colours take 400 MB while they are decoded
 _ONE_LARGE = threading.Lock()  # larger images are decoded one at a time
 
@@ -46,9 +46,6 @@ _THREADS = "serve-"
 _BATCH = 8
 """Images of a network's batch. Convolutions of up to 15 images have been seen to add up an image's
 sums in one order, whatever the others, and those of 16 and more in another one."""
-
-_SCAN = b"\xff\xda"
-_MOST_SCANS = 1000  # of a JPEG: progressive ones have about ten, and each goes over all pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +270,6 @@ def _decoded(
         ImageError: it cannot be read, in words without its name.
     """
     start = time.perf_counter()
-    _refuse_what_runs_away(upload.content)
     named = Path(upload.name)
     try:
         try:
@@ -309,6 +305,7 @@ def _decoded(
 
 def _pixels(ensemble: LoadedEnsemble, content: bytes, named: Path, most_pixels: int) -> Pixels:
     """As `inference.stream.decoded`, of what is in memory."""
+    refuse_bombs(content, most_pixels=most_pixels)
     return {
         (size, resample): decode_content(
             content,
@@ -320,20 +317,6 @@ def _pixels(ensemble: LoadedEnsemble, content: bytes, named: Path, most_pixels: 
         ).pixels
         for size, resample in ensemble.looks
     }
-
-
-def _refuse_what_runs_away(content: bytes) -> None:
-    """Refuse what takes hours or another program to decode.
-
-    Raises:
-        ImageError: nothing is there, or that.
-    """
-    if not content:
-        raise ImageError("an empty file")
-    if content.startswith(_POSTSCRIPT):  # Pillow has Ghostscript draw it, by files on the disk
-        raise ImageError("PostScript is not read")
-    if content.startswith(b"\xff\xd8") and content.count(_SCAN) > _MOST_SCANS:
-        raise ImageError(f"a JPEG of more than {_MOST_SCANS} scans")
 
 
 def print_frames(error: BaseException) -> None:

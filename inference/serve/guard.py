@@ -90,6 +90,11 @@ class Guard:
         if n_bytes + sum(len(n) + len(v) + 4 for n, v in headers) > self.limits.head_bytes:
             text = f"a head of more than {self.limits.head_bytes:,} bytes"  # that came in one piece
             raise RequestRefused(431, "head", text=text)
+        framed = {name for name, _ in headers} & {b"content-length", b"transfer-encoding"}
+        if len(framed) > 1 or not scope["http_version"].startswith("1."):
+            # A proxy before this may see its end elsewhere, and another request in the rest.
+            text = "not a request of HTTP/1.1"
+            raise RequestRefused(400, "head", text=text, headers={"Connection": "close"})
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
         if len(hosts) != 1 or host_name(hosts[0]) not in self.names:
             raise RequestRefused(421, "host", text="asked under a name that is not this server's")

@@ -1,6 +1,7 @@
 """What the server takes at most, and how it says that something is too much."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,9 @@ class Doors:
             )
         if any(sign.isspace() for sign in self.token):
             raise ConfigError("the token has a space or a line end in it; expected one word")
+        for name in self.allowed_hosts:
+            if not host_name(name):
+                raise ConfigError(f"--allowed-host {name!r}: expected a name, as scans.example")
 
     @property
     def names(self) -> frozenset[str]:
@@ -127,17 +131,21 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
+_HOST = re.compile(
+    r"(?:\[([0-9a-f:.]+)\]|([^\s:@/\\\[\]]+?)\.?)(?::\d{0,5})?|([0-9a-f:.]*:[0-9a-f:.]+)"
+)
+"""A name, or an address of IPv6 in brackets, with or without a port; or such an address alone."""
+
+
 def host_name(value: str) -> str:
-    """The name in a Host header: without the port, in small letters.
+    """The name in a Host header: without the port, in small letters; "" where it is none.
 
     Example:
-        >>> [host_name(value) for value in ("Localhost:8000", "[::1]:8000", "::1")]
-        ['localhost', '::1', '::1']
+        >>> [host_name(value) for value in ("Localhost:8000", "[::1]:8000", "::1", "localhost:8@a")]
+        ['localhost', '::1', '::1', '']
     """
-    value = value.strip().lower()
-    if value.startswith("["):
-        return value[1:].partition("]")[0]
-    return (value if value.count(":") > 1 else value.partition(":")[0]).rstrip(".")
+    found = _HOST.fullmatch(value.strip().lower())
+    return "" if found is None else next(filter(None, found.groups()))
 
 
 def read_token(file: Path | None, environment: Mapping[str, str]) -> str:

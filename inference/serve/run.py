@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from core.errors import ConfigError
 from core.progress import say
 from inference.serve.limits import Doors, Limits
-from inference.starting import start_quickly
-from inference.threads import use_threads
+from inference.threads import use_threads, wait_asleep
 
 if TYPE_CHECKING:
     from inference.loaded.ensemble import LoadedEnsemble
@@ -58,7 +57,7 @@ def serve_ensemble(
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # nothing is in work so far
     listening = open_socket(doors)
-    start_quickly()
+    wait_asleep()
     from inference.serve.answers import new_app
     from inference.serve.blocks import Blocks, threads_at_work
     from inference.serve.listen import LimitedConfig, Server

@@ -92,7 +92,7 @@ def test_a_path_never_leads_anywhere(served: Served, target: str) -> None:
     [
         ("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:80", 200), ("LOCALHOST", 200),
         ("evil.example", 421), ("127.0.0.1.evil.example", 421), ("localhost@evil", 421),
-        ("", 421), ("localhost, evil", 421),
+        ("", 421), ("localhost, evil", 421), ("localhost:80@evil", 421), ("[::1]evil", 421),
     ],
 )  # fmt: skip
 def test_asked_under_another_name_it_refuses(served: Served, host: str, expected: int) -> None:
@@ -220,20 +220,65 @@ def scans_bomb() -> bytes:
     return content[:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 50_000
 
 
+def tiff_of(**tags: int) -> bytes:
+    """A TIFF of 8 x 8 pixels by its first two tags, and what further ones say."""
+    names = {"width": 256, "height": 257, "bits": 258, "samples": 277, "layers": 32997}
+    names |= {"tile_width": 322, "tile_height": 323}
+    entries = [(256, 4, 1, 8), (257, 4, 1, 8), *((names[n], 4, 1, tags[n]) for n in tags)]
+    return tiff_pages([entries])
+
+
+def tiff_pages(pages: Sequence[Sequence[tuple[int, int, int, int]]]) -> bytes:
+    """A TIFF of pages of tags: number, type, count, and value or place."""
+    content = b"II*\0" + struct.pack("<I", 8)
+    for number, entries in enumerate(pages, start=1):
+        tags = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        after = len(content) + 6 + len(tags) if number < len(pages) else 0
+        content += struct.pack("<H", len(entries)) + tags + struct.pack("<I", after)
+    return content
+
+
+def progressive_bomb() -> bytes:
+    """The last scan of a progressive JPEG many times: each goes over all pixels."""
+    file = io.BytesIO()
+    Image.new("L", (990, 990), 90).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    return content[:-2] + content[content.rindex(b"\xff\xda") : -2] * 900
+
+
+def chunks_bomb() -> bytes:
+    content = image()
+    return content[:33] + chunk_of_png(b"quXy", b"") * 100_001 + content[33:]
+
+
 def dicom_bomb() -> bytes:
     from tests.corpus.dicom.made_files import content_of, ramp
 
     return content_of(ramp().astype(np.uint8), Rows=60000, Columns=60000)
 
 
+MANY_VALUES = "a TIFF of more values than 1,000,000 pixels have: make it smaller first"
+
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "png": (lambda: png_bomb(30_000, 30_000), "30000 x 30000 pixels, more than 1,000,000"),
     "deep png": (lambda: png_bomb(30_000, 30_000, depth=16), "30000 x 30000 pixels"),
     "thin png": (lambda: png_bomb(2_000_000, 1), "2000000 x 1 pixels"),
-    "tiff": (tiff_bomb, "60000 x 60000 pixels"),
+    "tiff": (tiff_bomb, MANY_VALUES),
     "gif": (gif_bomb, "60000 x 60000 pixels"),
     "jpeg": (jpeg_bomb, "60000 x 60000 pixels"),
-    "scans": (scans_bomb, "a JPEG of more than 1000 scans"),
+    "scans": (scans_bomb, "a JPEG of 50,001 scans"),
+    "progressive": (progressive_bomb, "a JPEG of 906 scans"),
+    "comments": (lambda: image(kind="JPEG")[:2] + b"\xff\xfe\0\2" * 10_001, "10,000 parts"),
+    "fill bytes": (lambda: b"\xff\xd8" + b"\xff" * 10_010, "10,000 parts"),
+    "chunks": (chunks_bomb, "a PNG of more than 100,000 chunks"),
+    "tags twice": (lambda: tiff_of(width=60000, height=60000), MANY_VALUES),
+    "samples": (lambda: tiff_of(samples=65535), MANY_VALUES),
+    "tiles": (lambda: tiff_of(tile_width=40000, tile_height=40000), MANY_VALUES),
+    "layers": (lambda: tiff_of(layers=1_000_000), MANY_VALUES),
+    "pages": (lambda: tiff_pages([[(256, 4, 1, 8)]] * 5_001), "more than 5,000 pages"),
+    "tags": (lambda: tiff_pages([[(256, 4, 1, 8)] * 5_000] * 21), "too many, or lie over"),
+    "large tags": (lambda: tiff_pages([[(700, 1, 90, 0)] * 9]), "too many, or lie over"),
+    "size in words": (lambda: tiff_pages([[(256, 2, 1, 8)]]), "whose size is no whole number"),
     "numbers": (lambda: b"P5 60000 60000 65535\n" + bytes(100), "60000 x 60000 pixels"),
     "postscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
     "dicom": (dicom_bomb, "a DICOM frame of more than 1,000,000 pixels"),
@@ -331,8 +376,15 @@ def test_garbage_is_answered_once(served: Served) -> None:
     ]
     broken = head("Content-Type: image/png", "Transfer-Encoding: chunked") + b"zz\r\nabc"
     assert status(raw(served, broken)) == 400
+
+
+def test_nothing_is_taken_for_a_second_request(served: Served) -> None:
+    second = head(method="GET", target="/healthz")
     both = head("Content-Length: 3", "Transfer-Encoding: chunked", "Content-Type: image/png")
-    assert raw(served, both + b"0\r\n\r\n").count(b"HTTP/1.1") <= 1
+    for first in (both + b"0\r\n\r\n", b"PRI * HTTP/2.0\r\nHost: localhost\r\n\r\nSM\r\n\r\n"):
+        answer = raw(served, first + second)
+        assert (status(answer), answer.count(b"HTTP/1.1 ")) == (400, 1)
+        assert b"connection: close" in answer.lower()
 
 
 def test_requests_in_a_row_on_one_connection_are_answered_in_their_order(served: Served) -> None:

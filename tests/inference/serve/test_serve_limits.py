@@ -41,6 +41,11 @@ def test_a_token_that_is_none_is_refused(token: str) -> None:
         Doors(token=token)
 
 
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--allowed-host 'http://a': expected a name"):
+        Doors(allowed_hosts=("http://a",))
+
+
 def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n", encoding="utf-8")
