@@ -4,6 +4,7 @@ A folder is complete when its `meta.json` is there: that file is written last, a
 its name only then.
 """
 
+import errno
 import json
 import os
 import platform
@@ -82,8 +83,9 @@ def replace_folder(target: Path, draft: Path) -> None:
         target.rename(old)
     try:
         draft.rename(target)
-    except OSError:  # another process has put its own folder there since; both are whole
-        if not is_complete(target):
+    except OSError as error:
+        # Another process has put its own folder there since; both are whole.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
     shutil.rmtree(old, ignore_errors=True)
 
