@@ -19,6 +19,7 @@ from core.storage.folders import (
     new_folder,
     provenance,
     read_meta,
+    replace_folder,
     write_json,
 )
 
@@ -99,6 +100,25 @@ def test_two_that_make_the_same_folder_do_not_disturb_each_other(tmp_path: Path)
             (second / "second.txt").write_text("2", encoding="utf-8")
         (first / "first.txt").write_text("1", encoding="utf-8")
     assert names(tmp_path / "run") == ["first.txt", "meta.json"]
+
+
+def test_what_another_process_has_put_there_since_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, draft = tmp_path / "bundle", tmp_path / "draft"
+    draft.mkdir()
+    (draft / "own.txt").write_text("own", encoding="utf-8")
+    rename = Path.rename
+
+    def rename_late(self: Path, to: Path) -> Path:
+        if self == draft:  # the other one is a moment quicker
+            target.mkdir()
+            (target / "theirs.txt").write_text("theirs", encoding="utf-8")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", rename_late)
+    replace_folder(target, draft)
+    assert names(target) == ["theirs.txt"]
 
 
 def test_json_is_readable_and_ends_with_a_line(tmp_path: Path) -> None:
