@@ -353,10 +353,15 @@ def test_what_is_neither_a_bundle_nor_a_workspace_is_refused(tmp_path: Path) -> 
 
 
 def test_the_page_on_python_runs_as_it_stands(
-    whole: Workspace, paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Workspace,
+    bundled: Path,
+    paths: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").symlink_to(whole.root)
+    (tmp_path / "tagger").symlink_to(bundled)
     (tmp_path / "scans").mkdir()
     for path in paths:
         (tmp_path / "scans" / Path(path).name).write_bytes(Path(path).read_bytes())
