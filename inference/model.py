@@ -1,7 +1,6 @@
 """A finished ensemble from Python: `radfuse.load` opens it, and what it says is a DataFrame."""
 
 import glob
-import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -27,8 +26,8 @@ from corpus.readers.files import name_of_image
 from inference.archive.units import UnitReport, UnitSizes, joined_reports
 from inference.archive.work import UnitWork
 from inference.bundle.files import GRAPH, SUMS
-from inference.images import ASKED, GUESSED, NewImage, NewImages, find_images
-from inference.loaded.ensemble import DecidedConcept, LoadedEnsemble
+from inference.images import ASKED, NewImage, NewImages, find_images
+from inference.loaded.ensemble import LoadedEnsemble
 from inference.place import EnsemblePlace
 from inference.predict import notes_of
 from inference.stream import (
@@ -38,7 +37,7 @@ from inference.stream import (
     Skipped,
     decide_block,
 )
-from inference.tables import COLUMNS
+from inference.tables import COLUMNS, exact_objects, rows
 from training.devices.device import find_device
 
 AnyPath = str | os.PathLike[str]
@@ -51,8 +50,6 @@ GIVEN = "given"
 
 _KINDS = {"probability": "float64", "decided": "bool", "expected_f1": "float64"}
 _KINDS["nearest"] = "float64"
-
-_NOTHING = DecidedConcept(cui="", name="", probability=math.nan, decided=False, rule="")
 
 
 class Model:
@@ -365,33 +362,10 @@ def _stop_at(skipped: Skipped, errors: Errors) -> None:
 
 def _rows(block: DecidedBlock, *, top: int) -> pd.DataFrame:
     """A row a concept, by `COLUMNS`."""
-    decisions = block.decisions
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    for row, image in enumerate(block.images):
-        whose: dict[str, Any] = {
-            "image": decisions.image_ids[row],
-            "category": decisions.categories[row],
-            "category_from": GUESSED if decisions.guessed[row] else _teller(image),
-            "expected_f1": float(decisions.expected_f1[row]),
-            "nearest": float(decisions.nearest[row]),
-            "nearest_image": decisions.nearest_image[row],
-        }
-        for concept in list(decisions.concepts(row, top=top)) or [_NOTHING]:
-            own = {
-                "CUI": concept.cui,
-                "name": concept.name,
-                "probability": concept.probability,
-                "decided": concept.decided,
-                "rule": concept.rule,
-            }
-            for name, value in (whose | own).items():
-                columns[name].append(value)
-    assert len({len(values) for values in columns.values()}) == 1, "each column a value a row"
+    told = list(rows(exact_objects(block, top=top)))
+    columns = {name: [row[name] for row in told] for name in COLUMNS}
+    columns["category_from"] = [GIVEN if t == ASKED else t for t in columns["category_from"]]
     return _frame(columns)
-
-
-def _teller(image: NewImage) -> str:
-    return GIVEN if image.told_by == ASKED else image.told_by
 
 
 def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:

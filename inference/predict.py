@@ -19,7 +19,6 @@ from inference.images import ImageList, find_images, one_line
 from inference.place import EnsemblePlace
 from inference.stream import DecidedBlock
 from inference.tables import check_format, head_of, text_of
-from training.devices.device import keep_memory
 
 if TYPE_CHECKING:
     from backbones.detectors.ray import Cluster
@@ -70,7 +69,6 @@ def predict_places(
         CorpusError: no image could be read.
         ConceptError: of what is read: see `find_images`, `EnsemblePlace.read`.
     """
-    keep_memory()  # networks take 1.5 s of a core for 32 images where they took 2.9
     check_format(form, out=out, edition=edition, top=top)
     target = None if out is None else TableTarget(out=out, form=form)
     if target is not None:

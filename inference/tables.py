@@ -8,11 +8,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from core.editions import rules_of
 from core.errors import ConfigError
@@ -56,6 +54,14 @@ def check_format(form: str, *, out: Path | None, edition: int | None, top: int =
 
 
 def objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
+    """An object an image, as it is written: numbers to six places, None where there is none."""
+    for image in exact_objects(block, top=top):
+        concepts = [{**c, "probability": _number(c["probability"])} for c in image["concepts"]]
+        numbers = {name: _number(image[name]) for name in ("expected_f1", "nearest")}
+        yield {**image, **numbers, "concepts": concepts}
+
+
+def exact_objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
     """An object an image: its category, how sure the set is, how far it lies, its concepts."""
     decisions = block.decisions
     for row, image in enumerate(block.images):
@@ -64,14 +70,14 @@ def objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
             "image": decisions.image_ids[row],
             "category": category,
             "category_from": (GUESSED if decisions.guessed[row] else image.told_by),
-            "expected_f1": _number(decisions.expected_f1[row]),
-            "nearest": _number(decisions.nearest[row]),
+            "expected_f1": float(decisions.expected_f1[row]),
+            "nearest": float(decisions.nearest[row]),
             "nearest_image": decisions.nearest_image[row],
             "concepts": [
                 {
                     "CUI": concept.cui,
                     "name": concept.name,
-                    "probability": _number(concept.probability),
+                    "probability": concept.probability,
                     "decided": concept.decided,
                     "rule": concept.rule,
                 }
@@ -80,16 +86,15 @@ def objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _number(value: float | np.floating[Any]) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)
 
 
-def rows(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
-    """A row a concept, by `COLUMNS`."""
+def rows(images: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A row a concept, by `COLUMNS`, of objects of either kind."""
     nothing = {"CUI": "", "name": "", "probability": None, "decided": False, "rule": ""}
-    for image in objects(block, top=top):
-        concepts = image.pop("concepts")
-        for concept in concepts or [nothing]:
+    for image in images:
+        for concept in image["concepts"] or [nothing]:
             whole = {**image, **concept}
             yield {name: whole[name] for name in COLUMNS}
 
@@ -110,7 +115,7 @@ def text_of(block: DecidedBlock, *, form: str, top: int) -> str:
     if form == "csv":
         file = io.StringIO()
         lines = csv.writer(file, lineterminator="\n")
-        for row in rows(block, top=top):
+        for row in rows(objects(block, top=top)):
             lines.writerow([_cell(value) for value in row.values()])
         return file.getvalue()
     if form == "jsonl":
@@ -151,7 +156,7 @@ class UnitTable:
             return
         import pyarrow as pa
 
-        some = list(rows(block, top=self.top))
+        some = list(rows(objects(block, top=self.top)))
         self._parquet.write_table(pa.Table.from_pylist(some, schema=parquet_schema()))
 
     def end(self) -> bytes:

@@ -4,6 +4,8 @@ import csv
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -297,3 +299,19 @@ def fused(workspace: Workspace, generated: Corpus) -> SaveRun:
         return save_run(home, meta, generated, strategy, noise=noise, made=made)
 
     return save
+
+
+def once(
+    condition: Callable[[], bool], then: Callable[[], object], *, patience_s: float
+) -> threading.Thread:
+    """Wait for something in a thread, so long at most, then do something else."""
+
+    def wait() -> None:
+        until = time.monotonic() + patience_s
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.005)
+        then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread

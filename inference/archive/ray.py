@@ -21,7 +21,7 @@ from inference.images import ImageList, NewImage
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.place import EnsemblePlace
 from inference.threads import use_threads
-from training.devices.device import find_device
+from training.devices.device import find_device, keep_memory
 
 _PACKAGES = ("core", "corpus", "training", "backbones", "fusion", "ensembles", "inference")
 """What a task imports of ours; the nodes get it from here."""
@@ -83,6 +83,7 @@ def _read(place: EnsemblePlace, identity: str, device: str) -> LoadedEnsemble:
             f"{place}: another ensemble is seen from {platform.node()}; it must lie on a disk that"
             " all machines share, under the same path"
         )
+    keep_memory()  # as in one process
     return place.read(find_device(device))
 
 

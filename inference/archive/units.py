@@ -133,7 +133,6 @@ class UnitFolder:
     def __init__(self, home: Path, *, n_images: int, sizes: UnitSizes) -> None:
         """Look at a folder that this process shares; see `shared_units`."""
         self.home, self.n_images, self.sizes = home, n_images, sizes
-        self.n_units = sizes.n_units(n_images)
         self.threads = int((_read_request(home) or {}).get(_THREADS, 1))
         self.numbers = range(sizes.n_units(n_images))
         self.mine: list[int] = []

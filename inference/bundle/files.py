@@ -1,6 +1,5 @@
 """The files of a bundle: what they are called, their checksums, and that nothing else is there."""
 
-import hashlib
 import os
 import re
 import stat
@@ -8,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from backbones.networks.carriers import file_sha256
 from core.errors import BundleError
 from core.storage.arrays import write_lines
 
@@ -111,7 +111,7 @@ def _check_plain(kind: int, shown: object) -> None:
 def write_sums(folder: Path) -> None:
     """Write the checksums of all other files, as `sha256sum -c` reads them."""
     names = [name for name in files_in(folder, shown=folder) if name != SUMS]
-    write_lines(folder / SUMS, [f"{file_digest(folder / name)}  {name}" for name in names])
+    write_lines(folder / SUMS, [f"{file_sha256(folder / name)}  {name}" for name in names])
 
 
 def parse_sums(data: bytes, *, where: object) -> dict[str, str]:
@@ -167,16 +167,10 @@ def check_digests(folder: Path, sums: Mapping[str, str], *, shown: Path) -> None
         BundleError: a byte of it was changed.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda name: file_digest(folder / name), sums)
+        found = pool.map(lambda name: file_sha256(folder / name), sums)
         for (name, expected), digest in zip(sums.items(), found, strict=True):
             if digest != expected:
                 raise BundleError(f"{shown / name}: was changed since it was written; {AGAIN}")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of what a file holds, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_bytes(path: Path, *, shown: object) -> bytes:

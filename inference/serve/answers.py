@@ -49,6 +49,7 @@ class ToldImage(BaseModel):
     category_from: str | None = Field(None, description="request, DICOM header, or guessed")
     expected_f1: float | None = Field(None, description="F1 that the decided set should score")
     nearest: float | None = Field(None, description="cosine to the nearest training image")
+    nearest_image: str | None = Field(None, description="its id; empty where a bundle has none")
     concepts: list[ToldConcept] | None = None
     error: str | None = Field(None, description="why it could not be read")
 

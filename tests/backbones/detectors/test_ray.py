@@ -4,9 +4,7 @@ import os
 import shutil
 import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, chdir
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +25,7 @@ from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
 from tests.backbones.detectors.test_jobs import CONFIG, Prepared, planned
-from tests.conftest import save_prepared
+from tests.conftest import once, save_prepared
 from training.devices.compute import Compute
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'radfuse[cluster]'")
@@ -66,20 +64,6 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Train]:
 
 def checkpoint(plan: DetectorPlan, number: int) -> Path:
     return plan.member_home(plan.members[number]) / "checkpoint" / "state.pt"
-
-
-def once(condition: Callable[[], bool], then: Callable[[], object]) -> threading.Thread:
-    """Wait for something in a thread, a minute at most, then do something else."""
-
-    def wait() -> None:
-        until = time.monotonic() + 60
-        while not condition() and time.monotonic() < until:
-            time.sleep(0.01)
-        then()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
 
 
 def holder(file: Path) -> int:
@@ -128,6 +112,7 @@ def test_networks_of_a_node_that_dies_are_finished_elsewhere_to_the_same_last_bi
     killer = once(
         checkpoint(plan, 0).is_file,
         lambda: two_nodes.remove_node(node_of(holder(lock), two_nodes), allow_graceful=False),
+        patience_s=60,
     )
     (folder,) = train_backbones(
         spread.open_corpus(), spread, names=["DRCT"], config=LONG, preset="tiny",
@@ -261,6 +246,7 @@ def test_a_network_that_loses_its_process_again_and_again_is_given_up(
     killer = once(
         checkpoint(plan, 0).is_file,
         lambda: os.kill(holder(plan.member_home(plan.members[0]) / ".lock"), signal.SIGKILL),
+        patience_s=60,
     )
     with pytest.raises(ConceptError, match=r"DRCT, network 1 of 1: its process was lost 1 times"):
         train([plan], inputs, workspace=workspace, options=OFTEN)
@@ -281,7 +267,7 @@ def test_a_signal_has_every_network_saved_and_the_same_call_goes_on(
     train_in_order(plans, inputs, workspace=serial, options=RunOptions())
     (plan,), inputs = planned(stopped, "DRCT", config=config)
     former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as cli's
-    thread = once(checkpoint(plan, 0).is_file, lambda: os.kill(os.getpid(), number))
+    thread = once(checkpoint(plan, 0).is_file, lambda: os.kill(os.getpid(), number), patience_s=60)
     with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:
         train([plan], inputs, workspace=stopped, options=OFTEN)
     thread.join()

@@ -1,8 +1,6 @@
 """Units on a real Ray cluster on this machine: the same bytes as here, also when a node is lost."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from inference.archive.ray import UnitJob, run_unit
 from inference.archive.work import UnitWork
 from inference.images import NewImage
 from inference.place import EnsemblePlace
+from tests.conftest import once
 from tests.inference.archive.test_archives import names_in, skipped_of, units_in
 from tests.inference.conftest import Predict
 
@@ -38,20 +37,6 @@ def two_nodes() -> Iterator[Any]:
         cluster.shutdown()
 
 
-def once(condition: Callable[[], bool], then: Callable[[], object]) -> threading.Thread:
-    """Wait for something in a thread, five minutes at most, then do something else."""
-
-    def wait() -> None:
-        until = time.monotonic() + 300
-        while not condition() and time.monotonic() < until:
-            time.sleep(0.005)
-        then()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # on a busy machine the workers alone take minutes to start
 def test_a_node_that_is_lost_changes_no_byte(
@@ -63,6 +48,7 @@ def test_a_node_that_is_lost_changes_no_byte(
     killer = once(
         lambda: len(units_in(out)) >= 2,
         lambda: two_nodes.remove_node(node, allow_graceful=False),
+        patience_s=300,
     )
     assert predict(out, cluster=Cluster(address=two_nodes.address))
     killer.join()
