@@ -114,7 +114,7 @@ def test_weights_in_a_file_are_known_by_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError,
         match=r"none\.pth: no such weights file; expected a file, the run folder of a detector, or"
-        r" one of package, hub, none$",
+        r" one of auto, package, hub, none$",
     ):
         origin_of(BackboneConfig(weights=str(tmp_path / "none.pth")))
 
