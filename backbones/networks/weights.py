@@ -1,28 +1,25 @@
 """Weights from packages, from files, from a fine-tuned detector, or none.
 
-They are never downloaded here and never unpickled. Of a fine-tuned detector, its network and what
+They are never downloaded here, and no code of theirs is run. Of a fine-tuned detector, its network and what
 fits of its head are taken over.
 """
 
 import json
-import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from backbones.networks.carriers import CARRIERS, Carrier, Normalisation, Tensors, file_sha256
+from backbones.networks.checkpoint_files import checkpoint_sha256, holds_checkpoint, read_checkpoint
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import read_meta
+from core.storage.folders import META, read_meta
 from training.checkpoint import WEIGHTS, load_network
 
 NAMED_WEIGHTS = ("package", "hub", "none")
@@ -69,12 +66,12 @@ def origin_of(config: BackboneConfig) -> Origin:
         run, digest = path.resolve(), file_sha256(weights_file(path))
         text = f"{run.parent.name}/{run.name}, sha256 {digest}"
         return Origin(text, digest, run_normalisation(path))
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(
             f"weights: {path}: no such weights file; expected a file, the run folder of a"
             f" detector, or one of {', '.join(NAMED_WEIGHTS)}"
         )
-    digest = file_sha256(path)
+    digest = checkpoint_sha256(path)
     return Origin(f"{path.name}, sha256 {digest}", digest)
 
 
@@ -138,35 +135,13 @@ def read_initialisers(path: Path) -> Tensors:
     return {c.name: torch.tensor(onnx.numpy_helper.to_array(c)) for c in constants}
 
 
-_UNREADABLE = (
-    *(SafetensorError, RuntimeError, ValueError, EOFError, LookupError, OSError),
-    struct.error,
-)
-"""What torch.load and safetensors raise at files that were cut short or are something else."""
-
-
 def read_state(path: Path) -> Tensors:
-    """A state dict from a .safetensors file or a torch file, without running code from it.
+    """Tensors of a file of weights by the file's names, without running code from it.
 
     Raises:
-        ConfigError: the file is missing, cut short, or holds something other than named tensors.
+        ConfigError: as `read_checkpoint`.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:  # its own text advises to run the code
-        raise ConfigError(f"{path}: not weights alone; expected a state dict of tensors") from None
-    except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: cannot be read as weights ({reason})") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(f"{path}: expected a state dict of named tensors")
-    return state
+    return read_checkpoint(path).tensors
 
 
 _NETWORK, _HEAD = "backbone.network.", "head."
@@ -215,8 +190,9 @@ def newest_fine_tuned(backbone: str, corpus: Corpus, *, workspace: Workspace) ->
 
 
 def is_detector_run(weights: str) -> bool:
-    """Whether a `weights` setting names a run folder."""
-    return Path(weights).is_dir()
+    """Whether a `weights` setting names a run folder, and not one with weights alone."""
+    folder = Path(weights)
+    return folder.is_dir() and ((folder / META).is_file() or not holds_checkpoint(folder))
 
 
 def weights_file(folder: Path) -> Path:
