@@ -1,7 +1,7 @@
 """What is asked of `train-backbone`, and its runs; nothing is done before all of it holds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ from backbones.auto import presets_on, train_by_preset
 from backbones.detectors.plan import detector_names
 from backbones.detectors.ray import Cluster
 from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
-from backbones.networks.weights import start_weights
+from backbones.networks.weights import settled, start_weights
 from backbones.settings.config import BackboneConfig
-from core.config import configured, preset_of
+from core.config import configured, parse_settings, preset_of, read_toml
 from core.errors import ConfigError
 from core.runs.workspace import Workspace
 from corpus.prepare import corpus_or_phantom
@@ -53,10 +53,20 @@ class TrainingRequest:
     def over(self, config: BackboneConfig) -> BackboneConfig:
         """The config with what the user set, the start from a detector aside.
 
+        Where that is another encoder, what a preset says of its own encoder (input size, resampling,
+        weights) gives way to what the other one states of itself, unless that was set as well.
+
         Raises:
-            ConfigError: a setting that there is not, or a value that it does not take.
+            ConfigError: a setting that there is not, or a value that it does not take; no such
+                encoder.
         """
-        return configured(config, file=self.file, given=self.given, options=self.options)
+        asked = configured(config, file=self.file, given=self.given, options=self.options)
+        if asked.backbone != config.backbone:
+            named = {name for name, value in self.options.items() if value is not None}
+            named |= {*parse_settings(self.given), *(read_toml(self.file) if self.file else ())}
+            own = {"image_sizes": (), "resample": "own", "weights": "auto"}
+            asked = replace(asked, **{k: v for k, v in own.items() if k not in named})
+        return settled(asked)
 
 
 def train_asked(

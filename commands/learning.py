@@ -33,13 +33,17 @@ def train_backbone(
     ] = "auto",
     config: ConfigOption = None,
     settings: SetOption = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Encoder: a name of timm, or WORLD:NAME, see docs/training.md."),
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(help="K networks that predict train out of fold.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Times each network is trained.")] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="What networks start from: package, hub, none (random), or a file."),
+        typer.Option(help="What networks start from: auto, package, hub, none (random), a file."),
     ] = None,
     start_from: Annotated[
         str | None,
@@ -80,7 +84,7 @@ def train_backbone(
         preset=preset,
         file=config,
         given=tuple(settings or ()),
-        options={"folds": folds, "seeds": seeds, "weights": weights},
+        options={"backbone": backbone, "folds": folds, "seeds": seeds, "weights": weights},
         start_from=start_from,
     )
     cluster = cluster_of(

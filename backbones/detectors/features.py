@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from backbones.networks.batch_norm import folded
 from backbones.networks.build import Backbone, build_backbone
+from backbones.encoders.encoder import short_name
 from backbones.networks.weights import origin_of
 from backbones.settings.config import BackboneConfig
 from core.config import fingerprint
@@ -28,6 +29,7 @@ from training.devices.speed import Speed, choose_speed, unprobed
 from training.predict import Rows
 
 _RELEASED_AFTER = 16  # batches; memory must not grow with the number of images
+_USUAL = ("own", (), ())  # pooling, mean and deviation
 _BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the images anyway
 
 
@@ -38,8 +40,11 @@ def frozen_names(corpus: Corpus, config: BackboneConfig) -> tuple[str, ...]:
     for size in config.image_sizes:
         speed = (config.precision, config.probe)
         decides = (config.backbone, weights, size, config.resample, config.mirror)
-        key = fingerprint(corpus.fingerprint, *decides, *speed)
-        names.append(f"{config.backbone}-{size}px-{key}")
+        unusual = (config.pooling, config.mean, config.std)
+        # What most leave as it is does not enter, so that features of before are found.
+        others = () if unusual == _USUAL else unusual
+        key = fingerprint(corpus.fingerprint, *decides, *speed, *others)
+        names.append(f"{short_name(config.backbone)}-{size}px-{key}")
     return tuple(names)
 
 
@@ -125,7 +130,7 @@ def extract(
             advance(len(rows))
     if world.first:
         write_lines(folder / "image_ids.txt", ids)
-        source = f"{config.backbone} {size} px" + (" mirrored" if config.mirror else "")
+        source = f"{short_name(config.backbone)} {size} px" + (" mirrored" if config.mirror else "")
         meta = {"source": source, "weights": config.weights, "speed": str(compute.speed)}
         write_json(folder / META, {**meta, **provenance()})
     world.wait()
@@ -159,7 +164,7 @@ def _fastest(
             return choose_speed(
                 workspace.speed,
                 lambda: network,
-                name=config.backbone,
+                name=short_name(config.backbone),
                 size=size,
                 batch_size=_BATCH,
                 n_concepts=0,

@@ -17,6 +17,7 @@ from torch import nn
 from backbones.detectors.features import extract, frozen_names
 from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.plan import DetectorPlan
+from backbones.encoders.worlds import encoder_of
 from backbones.networks.build import Detector
 from backbones.networks.carriers import file_sha256
 from core.editions import empty_truth_rule
@@ -260,7 +261,7 @@ def _extract_by(
         detector.load_state_dict(load_network(plan.home / WEIGHTS, number))
         extract(
             folder,
-            detector.backbone.pooling(),
+            detector.backbone.as_pooled(plan.config.image_sizes[0]),
             corpus=plan.corpus,
             workspace=workspace,
             config=plan.config,
@@ -290,7 +291,9 @@ def _meta(plan: DetectorPlan, inputs: TrainingInputs, embeddings: list[str]) -> 
         "stop_on": plan.config.stop_on,
         "weights": plan.config.weights,
         "weights_from": str(origin),
-        "normalisation": origin.normalisation and dataclasses.asdict(origin.normalisation),
+        "weights_licence": origin.licence,
+        "normalisation": dataclasses.asdict(origin.normalisation),
+        "blueprint": encoder_of(plan.config.backbone).blueprint(),
         "embeddings": embeddings,
         "n_train": plan.n_train,
         "n_concepts": len(plan.labels),

@@ -8,7 +8,7 @@ Trainers nest them under keys of their own: timm's train script under `state_dic
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from backbones.networks.pickled import TensorRecord, UnmadeObject
+from backbones.networks.pickled import TensorRecord, UnmadeObject, printable
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _only_one(items: Mapping[str, object]) -> CheckpointPart | None:
     names = [n for n in items if not any(word in n.lower() for word in _OF_TRAINING)]
     found = [part for name in names if (part := _first(items, (name,), path=()))]
     if len(found) > 1:
-        keys = ", ".join(part.key for part in found[:5])
+        keys = ", ".join(printable(part.key) for part in found[:5])
         raise ValueError(
             f"holds {len(found)} sets of tensors ({keys}); expected one, or one that is called"
             " state_dict or model"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from backbones.networks.carriers import Tensors
 from backbones.networks.checkpoint_files import WeightsFile
+from backbones.networks.pickled import printable
 from core.errors import ConfigError
 
 
@@ -72,8 +73,8 @@ def fitted_tensors(file: WeightsFile, network: nn.Module, *, name: str, partial:
         parts.append(f"{len(lacking)} STAY RANDOM, {_first(lacking, fit=fit, own=own)}")
     if trunk:
         parts.append(
-            f"BUT {len(trunk)} OF THE FILE'S NETWORK ARE UNUSED, first {trunk[0]}: it is of a deeper"
-            f" or another network{_arch(file)}"
+            f"BUT {len(trunk)} OF THE FILE'S NETWORK ARE UNUSED, first {printable(trunk[0])}: it is"
+            f" of a deeper or another network{_arch(file)}"
         )
     if rest := [n for n in fit.left if n not in trunk]:
         parts.append(f"{len(rest)} left over ({_some(rest)})")
@@ -290,7 +291,9 @@ def _first(lacking: list[str], *, fit: _Fit, own: Tensors) -> str:
     if name not in fit.misshapen:
         return f"first {name!r}"
     theirs, ours = _shape(fit.misshapen[name]), _shape(own[name].shape)
-    return f"first {name!r}, {theirs} for {ours}" if theirs != ours else f"first {name!r}, quantised"
+    return (
+        f"first {name!r}, {theirs} for {ours}" if theirs != ours else f"first {name!r}, quantised"
+    )
 
 
 def _shape(lengths: Iterable[int]) -> str:
@@ -316,8 +319,8 @@ def _arch(file: WeightsFile) -> str:
 
 
 def _part(file: WeightsFile) -> str:
-    return ", ".join(filter(None, (file.part, file.note)))
+    return ", ".join(filter(None, (printable(file.part), file.note)))
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return ", ".join(map(printable, names[:3])) + (", ..." if len(names) > 3 else "")

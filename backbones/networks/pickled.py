@@ -1,9 +1,9 @@
 """Pickles of torch read as plain data: containers and descriptions of tensors, nothing is called.
 
-A pickle is a program that may call whatever it names. `torch.load(weights_only=True)` refuses a file
-that names anything unknown, and with it every checkpoint that keeps its trainer's settings. Here
-the program is followed by hand: names are never looked up, so that no class is made and no function
-runs, whatever the file says. What is not a container, a number, a text or a tensor is an
+A pickle is a program that may call whatever it names. `torch.load(weights_only=True)` refuses a
+file that names anything unknown, and with it every checkpoint that keeps its trainer's settings.
+Here the program is followed by hand: names are never looked up, so that no class is made and no
+function runs, whatever the file says. What is not a container, a number, a text or a tensor is an
 `UnmadeObject`, which remembers its name.
 """
 
@@ -11,6 +11,7 @@ import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO
+from warnings import catch_warnings, simplefilter
 
 PersistentLoad = Callable[[object], object]
 """What stands for an object outside the pickle, by its id there."""
@@ -96,15 +97,23 @@ def read_pickle(
     Raises:
         ValueError: it is cut short, broken, or no pickle.
     """
-    reading = _Reading(passed_over, persistent)
-    for opcode, argument, _ in pickletools.genops(stream):
-        try:
-            done = reading.step(opcode.name, argument)
-        except (IndexError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"broken pickle, {opcode.name}: {error}") from None
-        if done:
-            return reading.stack.pop()
+    reading, name = _Reading(passed_over, persistent), "start"
+    try:
+        with catch_warnings():
+            simplefilter("error", DeprecationWarning)  # of escapes in a damaged text
+            for opcode, argument, _ in pickletools.genops(stream):
+                name = opcode.name
+                if reading.step(name, argument):
+                    return reading.stack.pop()
+    except (IndexError, KeyError, TypeError, AttributeError, DeprecationWarning) as error:
+        raise ValueError(f"broken pickle, {name}: {error}") from None
     raise ValueError("pickle without an end")
+
+
+def printable(text: str, *, longest: int = 80) -> str:
+    """A name out of a file as a message may show it, whatever its author put there."""
+    plain = text if text.isprintable() else ascii(text)
+    return plain if len(plain) <= longest else f"{plain[: longest - 3]}..."
 
 
 class _Reading:
@@ -143,8 +152,7 @@ class _Reading:
     def _build(self, name: str, argument: object) -> None:
         stack = self.stack
         if name in _TUPLES:
-            n = _TUPLES[name]
-            stack[-n:] = [tuple(stack[-n:])]
+            stack.append(tuple(self._taken(_TUPLES[name])))
         elif name in ("TUPLE", "LIST", "FROZENSET"):  # sets are not hashed, an object may be in one
             found = self._marked()
             stack.append(tuple(found) if name == "TUPLE" else found)
@@ -153,7 +161,7 @@ class _Reading:
             if isinstance(stack[-1], list):
                 stack[-1].extend(added)
         elif name in ("SETITEM", "SETITEMS"):
-            added = [*reversed((stack.pop(), stack.pop()))] if name == "SETITEM" else self._marked()
+            added = self._taken(2) if name == "SETITEM" else self._marked()
             self._put(stack[-1], added)
         elif name == "DICT":
             added = self._marked()
@@ -176,14 +184,16 @@ class _Reading:
         if name == "GLOBAL":
             stack.append(GlobalName(*str(argument).split(" ", 1)))
         elif name == "STACK_GLOBAL":
-            module, own = stack[-2:]
-            stack[-2:] = [GlobalName(str(module), str(own))]
+            module, own = self._taken(2)
+            if not isinstance(module, str) or not isinstance(own, str):
+                raise ValueError("a name that is no text")
+            stack.append(GlobalName(module, own))
         elif name in ("REDUCE", "NEWOBJ"):
-            function, arguments = stack[-2:]
-            stack[-2:] = [self._call(function, arguments)]
+            function, arguments = self._taken(2)
+            stack.append(self._call(function, arguments))
         elif name == "NEWOBJ_EX":
-            function, arguments, _ = stack[-3:]
-            stack[-3:] = [self._call(function, arguments)]
+            function, arguments, _ = self._taken(3)
+            stack.append(self._call(function, arguments))
         elif name == "INST":
             stack.append(
                 self._call(GlobalName(*str(argument).split(" ", 1)), tuple(self._marked()))
@@ -199,6 +209,14 @@ class _Reading:
             stack.append(self.persistent(argument if name == "PERSID" else stack.pop()))
         else:  # extension registries, buffers beside the file
             raise ValueError(f"a pickle with {name}")
+
+    def _taken(self, n: int) -> list[object]:
+        """The last n on the stack, taken off it."""
+        if len(self.stack) < n:
+            raise IndexError("nothing to take")
+        found = self.stack[-n:]
+        del self.stack[-n:]
+        return found
 
     def _marked(self) -> list[object]:
         """What lies above the last mark, taken off the stack."""
@@ -286,7 +304,11 @@ _LITERALS = {
     *("BYTEARRAY8", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_EMPTY: dict[str, Callable[[], object]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
+_EMPTY: dict[str, Callable[[], object]] = {
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+    "EMPTY_SET": list,
+}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 _DICTS = {

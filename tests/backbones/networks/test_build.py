@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from backbones.encoders.encoder import Normalisation
+from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, Detector, build_backbone
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
@@ -25,8 +27,12 @@ def images(n: int = 3, size: int = 64) -> torch.Tensor:
 
 def test_a_backbone_scales_and_normalises_its_images_itself() -> None:
     network = nn.Sequential(nn.Flatten())
-    network.num_features = 3  # type: ignore[assignment]  # timm's networks have it as an int
-    backbone = Backbone(network, mean=(0.5, 0.4, 0.2), std=(0.5, 0.2, 0.1))
+    backbone = Backbone(
+        network,
+        encoder=TimmEncoder("flatten"),
+        normalisation=Normalisation((0.5, 0.4, 0.2), (0.5, 0.2, 0.1)),
+        size=1,
+    )
     one_pixel = torch.tensor([[[[255]], [[0]], [[51]]]], dtype=torch.uint8)
     # (1 - .5) / .5 = 1    (0 - .4) / .2 = -2    (.2 - .2) / .1 = 0
     torch.testing.assert_close(
@@ -150,9 +156,9 @@ def test_without_pooling_a_network_gives_its_last_map_and_pools_it_when_asked() 
     backbone = build_backbone(flat).eval()
     with torch.inference_mode():
         features = backbone(images())
-        pooled = backbone.pooling()(images())
+        pooled = backbone.as_pooled(64)(images())
     assert features.shape == (3, backbone.n_features) == (3, 256 * 2 * 2)
-    assert backbone.pooling().n_features == 256
+    assert backbone.as_pooled(64).n_features == 256
     torch.testing.assert_close(features.view(3, 256, 4).mean(2), pooled)
 
 

@@ -16,6 +16,7 @@ import timm
 import torch
 from torch import nn
 
+from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, build_backbone
 from backbones.networks.carriers import CARRIERS, Carrier, Normalisation, file_sha256
 from backbones.networks.weights import (
@@ -256,7 +257,12 @@ def test_the_convolutions_of_vgg16_give_the_features_of_the_packages_own_graph()
     expects = carrier.normalisation
     assert expects is not None
     with torch.inference_mode():
-        ours = Backbone(convolutions, mean=expects.mean, std=expects.std)(images).numpy()
+        ours = Backbone(
+            convolutions,
+            encoder=TimmEncoder("vgg16"),
+            normalisation=expects,
+            size=images.shape[-1],
+        )(images).numpy()
     assert ours.shape == (2, 512, 7, 7)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)  # of values up to 100
     assert theirs.max() > 50
