@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from backbones.encoders.encoder import short_name
 from backbones.networks.batch_norm import folded
 from backbones.networks.build import Backbone, build_backbone
-from backbones.encoders.encoder import short_name
 from backbones.networks.weights import origin_of
 from backbones.settings.config import BackboneConfig
 from core.config import fingerprint
