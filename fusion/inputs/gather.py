@@ -274,6 +274,7 @@ def _network_inputs(
         features=features,
         category=torch.from_numpy(category),
         metadata=torch.from_numpy(encoded.values),
+        widths=embeddings.widths,
     )
 
 
