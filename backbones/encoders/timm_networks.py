@@ -24,6 +24,9 @@ _RESAMPLE: dict[str, Resample] = {"bilinear": "bilinear", "nearest": "nearest"}
 """timm's names of filters; all others are bicubic, or close to it."""
 
 
+_FOLDER = "local-dir:"
+
+
 @dataclass(frozen=True)
 class TimmEncoder:
     """A network of timm.
@@ -37,7 +40,9 @@ class TimmEncoder:
 
     @property
     def text(self) -> str:
-        """The string, without `timm:` before a name."""
+        """The string, without `timm:` before a name, a folder by its whole path."""
+        if self.given.startswith(_FOLDER):
+            return _FOLDER + str(Path(self.given.removeprefix(_FOLDER)).absolute())
         return self.given if "{" in self.given else self.given.removeprefix("timm:")
 
     def stated(self) -> Stated:

@@ -364,7 +364,7 @@ def test_the_code_of_such_files_would_run_if_they_were_unpickled(tmp_path: Path)
     for kind in ("system", "eval", "exec", "nested", "rebuilt"):
         made = tmp_path / kind
         torch.save({"w": payloads(made)[kind]}, tmp_path / "evil.pth")
-        with suppress(TypeError, AttributeError):  # what it gives is no tensor
+        with suppress(TypeError, AttributeError, RuntimeError):  # what it gives is no tensor
             torch.load(tmp_path / "evil.pth", weights_only=False)
         assert made.exists(), kind
 
