@@ -95,7 +95,12 @@ class TimmEncoder:
 
     def last_map(self, network: nn.Module, images: Tensor) -> LastMap:
         """As `Encoder.last_map`."""
-        found: Tensor = network.forward_features(images)  # type: ignore[operator]  # timm's
+        found = network.forward_features(images)  # type: ignore[operator]  # timm's
+        if not isinstance(found, Tensor):
+            raise ConfigError(
+                f"pooling: the last layer of a {type(network).__name__} gives several maps, not one;"
+                " use own"
+            )
         if found.ndim == 3:  # tokens: (B, N, D)
             n_tokens = int(getattr(network, "num_prefix_tokens", 0))  # type: ignore[arg-type]
             token = found[:, 0] if n_tokens else None
@@ -229,8 +234,8 @@ def _parts(text: str) -> tuple[str, dict[str, Any]]:
 def _out_of_reach(text: str, error: OSError) -> ConfigError:
     reason = f" ({_first_line(error)})" if hub_reachable() else ": it cannot be reached from here"
     return ConfigError(
-        f"weights: {text}: nothing to be had from timm's hub{reason}; give --weights FILE, --weights"
-        " package where one carries them, or --weights none for random ones"
+        f"weights: {text}: nothing to be had from timm's hub{reason}; give --weights FILE,"
+        " --weights package where one carries them, or --weights none for random ones"
     )
 
 

@@ -120,7 +120,7 @@ def _width(backbone: Backbone, size: int) -> int:
         reason = f" ({said[0]})" if said else ""  # many an assertion says nothing
         raise ConfigError(
             f"backbone: {backbone.encoder.text} does not take images of {size} pixels{reason}; give"
-            " other image_sizes"
+            " other image_sizes, or `--set image_sizes=` for its own"
         ) from None
     finally:
         backbone.train(was)
@@ -163,7 +163,8 @@ def unlock_last(detector: Detector, n_stages: int) -> None:
 
     A stage is what the network's library counts as one: the blocks of one resolution, or of one
     width, in a convolutional network and in a Swin transformer, a block of a plain transformer, a
-    layer of a VGG. The stem is the first. Frozen layers stay in evaluation mode, see `Backbone.train`.
+    layer of a VGG. The stem is the first. Frozen layers stay in evaluation mode, see
+    `Backbone.train`.
 
     Args:
         detector: is changed; its head always learns.
