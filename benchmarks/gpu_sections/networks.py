@@ -30,6 +30,7 @@ from benchmarks.gpu_sections.findings import Outcome, check
 from core.config import overlay
 from corpus.images.batches import CachedImages
 from corpus.images.cache import ImageCache
+from corpus.images.planes import Planes
 from training.batches import Examples, batch_bounds, epoch_order
 from training.devices.compute import Compute, Inputs
 from training.devices.device import keep_memory
@@ -149,7 +150,7 @@ def _examples(case: Case) -> Examples:
     torch.manual_seed(0)
     pixels = drawn_images(n_drawn, case.size).permute(0, 2, 3, 1).contiguous().numpy()
     ids = tuple(map(str, range(n_drawn)))
-    cache = ImageCache(image_ids=ids, pixels=pixels, errors={})
+    cache = ImageCache(image_ids=ids, planes=Planes.of(pixels), errors={})
     images = CachedImages.of(cache, ids, augment="hflip")
 
     def augment(inputs: Inputs, rows: npt.NDArray[np.intp], epoch: int) -> Inputs:
