@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from backbones.encoders.worlds import encoder_of
 from backbones.networks.build import Backbone
 from training.devices.device import device_name, keep_memory
 from training.devices.speed import PLAIN, Speed, choose_speed, drawn_images
@@ -51,8 +52,9 @@ def build(name: str) -> nn.Module:
     """The network with random weights, from uint8 images to logits."""
     torch.manual_seed(0)
     network = timm.create_model(name, pretrained=False, num_classes=N_CONCEPTS)
-    data = timm.data.resolve_model_data_config(network)
-    return Backbone(network, mean=data["mean"], std=data["std"])
+    encoder = encoder_of(name)
+    normalisation = encoder.stated().normalisation
+    return Backbone(network, encoder=encoder, normalisation=normalisation, size=SIZE)
 
 
 def training(name: str, speed: Speed) -> TimedStep:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import frozen_features
+from backbones.encoders.encoder import short_name
 from backbones.networks.build import Detector, build_backbone, unlock_last
 from backbones.networks.weights import start_head
 from backbones.settings.config import BackboneConfig
@@ -67,7 +68,7 @@ def frozen_inputs(
         return (features[torch.from_numpy(rows)],)
 
     def new_model(train_rows: Rows, labels: LabelSpace, *, start: int = 0) -> nn.Module:
-        standardise = Standardise.fitted(batch(train_rows)[0])
+        standardise = Standardise.fitted(batch(train_rows)[0], widths=embeddings.widths)
         head = build_head(features.shape[1], len(labels), config=config)
         return nn.Sequential(standardise, head)
 
@@ -118,7 +119,7 @@ def image_inputs(
             return choose_speed(
                 workspace.speed,
                 lambda: new_model(images.rows, corpus.labels),
-                name=config.backbone,
+                name=short_name(config.backbone),
                 size=size,
                 batch_size=-(-config.batch_size // compute.world.size),
                 n_concepts=len(corpus.labels),

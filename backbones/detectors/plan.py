@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from backbones.detectors.start import Start
-from backbones.networks.build import check_network
-from backbones.networks.weights import Origin, origin_of
+from backbones.encoders.worlds import encoder_of
+from backbones.networks.weights import Origin, all_weights, origin_of, settled
 from backbones.settings.config import BackboneConfig
 from core.categories import CATEGORIES, UNKNOWN
 from core.config import fingerprint
@@ -144,12 +144,12 @@ def plan_detectors(
 
     Raises:
         MissingStageError: none has training images.
-        ConfigError: timm has no such network, its weights are missing, a setting has no meaning on
+        ConfigError: there is no such network, its weights are missing, a setting has no meaning on
             a cross-fitted corpus, the detector to start from may have met what is held out, or a
             category has too few folds.
         PredictionsError: what the detector to start from has met is not known.
     """
-    check_network(config)
+    config = settled(config)
     check_protocol(corpus, config)
     origin = origin_of(config)
     if start := Start.of(config):
@@ -168,7 +168,9 @@ def plan_detectors(
                 f"{reason}: nothing to train a specialist on; to learn from there is {there}"
             )
         say(f"not trained: {reason}")
-    key = fingerprint(corpus.fingerprint, replace(config, weights=origin.identity))
+    encoders = [encoder_of(text).blueprint() for text in (config.backbone, *config.joined)]
+    same = replace(config, backbone=encoders[0], joined=tuple(encoders[1:]))  # wherever they lie
+    key = fingerprint(corpus.fingerprint, replace(same, weights=all_weights(config)))
     return [
         DetectorPlan(
             corpus=corpus,

@@ -1,80 +1,95 @@
-"""Networks from a config: the only caller of timm.create_model."""
+"""Networks from a config, whatever library they are of."""
 
 import copy
-import difflib
-from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Self
 
-import timm
 import torch
-from timm.models import VGG
 from torch import Tensor, nn
 
-from backbones.networks.carriers import Normalisation
-from backbones.networks.layers import head_distances
+from backbones.encoders.encoder import Encoder, Normalisation, head_distances
+from backbones.encoders.pooling import GeneralisedMean, Pooling, pooled
+from backbones.encoders.worlds import encoder_of
+from backbones.networks.checkpoint_files import read_checkpoint
+from backbones.networks.matching import fitted_tensors
 from backbones.networks.weights import (
     carried_state,
     carrier_of,
     is_detector_run,
     network_state,
     normalisation_of,
-    read_state,
+    weights_in_words,
 )
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
+from core.progress import say
 
 
 class Backbone(nn.Module):
-    """A convolutional network from uint8 images to features, pooled or as the last layer has them.
+    """A network from uint8 images to features, pooled or as the last layer has them.
 
-    Scaling to [0, 1] and the network's own mean and deviation are applied within, so that nobody
-    can forget or double them.
+    Scaling to [0, 1], grey levels of a network that takes one channel, and the network's own mean
+    and deviation are applied within, so that nobody can forget or double them.
     """
 
     def __init__(
         self,
         network: nn.Module,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        n_flat: int = 0,
+        encoder: Encoder,
+        normalisation: Normalisation,
+        pooling: Pooling = "own",
+        size: int,
     ) -> None:
         """Wrap a network.
 
         Args:
-            network: of timm, without a classifier.
-            mean: of its images' channels, in [0, 1].
-            std: their deviation.
-            n_flat: numbers of its last feature map, which are then given as they are; 0 to pool.
+            network: built by the encoder.
+            encoder: how it is asked.
+            normalisation: of its images.
+            pooling: what is made of its last layer.
+            size: of its images, in pixels; without pooling it takes no other.
+
+        Raises:
+            ConfigError: the network cannot be asked for images of this size, or so pooled.
         """
         super().__init__()
         self.network = network
-        self.is_flat = n_flat > 0
-        pooled: int = network.num_features  # type: ignore[assignment]  # an int in timm
-        self.n_features = n_flat or int(pooled)
+        self.encoder = encoder
+        self.pooling: Pooling = pooling
+        self.generalised = GeneralisedMean() if pooling == "gem" else None
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        n_channels = normalisation.n_channels
+        for name, values in (("mean", normalisation.mean), ("std", normalisation.std)):
+            scaled = 255 * torch.tensor(values).view(1, n_channels, 1, 1)
+            self.register_buffer(name, scaled, persistent=False)
+        self.n_features = _width(self, size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, D) of uint8 images (B, 3, H, W)."""
-        scaled = (images.float() - self.mean) / self.std
-        features: Tensor = (
-            self.network.forward_features(scaled).flatten(1)  # type: ignore[operator]  # timm's
-            if self.is_flat
-            else self.network(scaled)
-        )
-        return features
+        levels = images.float()
+        if self.mean.shape[1] == 1:
+            levels = levels.mean(dim=1, keepdim=True)
+        scaled = (levels - self.mean) / self.std
+        if self.pooling == "own":
+            return self.encoder.own(self.network, scaled)
+        found = self.encoder.last_map(self.network, scaled)
+        return pooled(found, self.pooling, mean=self.generalised)
 
-    def pooling(self) -> "Backbone":
-        """This network with pooled features as output, whether or not it was trained on those."""
-        if not self.is_flat:
+    def as_pooled(self, size: int) -> "Backbone":
+        """This network with pooled features as output, whether or not it was trained on those.
+
+        Args:
+            size: of its images, in pixels.
+        """
+        if self.pooling != "none":
             return self
-        pooled = copy.copy(self)
-        pooled.is_flat, pooled.n_features = False, int(self.network.num_features)  # type: ignore[arg-type]
-        return pooled
+        other = copy.copy(self)
+        other.pooling = "own"
+        other.n_features = _width(other, size)
+        return other
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for what learns; frozen layers keep evaluating.
@@ -88,6 +103,27 @@ class Backbone(nn.Module):
             if frozen and all(frozen):
                 layer.eval()
         return self
+
+
+def _width(backbone: Backbone, size: int) -> int:
+    """Numbers of an image's features."""
+    was, device = backbone.training, backbone.mean.device
+    example = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            n_features = backbone(example).shape[1]
+    except (RuntimeError, AssertionError, ValueError, LookupError, TypeError) as error:
+        if device.type == "meta":  # whoever lays it out without memory tries again with some
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"backbone: {backbone.encoder.text} does not take images of {size} pixels ({reason});"
+            " give other image_sizes"
+        ) from None
+    finally:
+        backbone.train(was)
+    return int(n_features)
 
 
 class Detector(nn.Module):
@@ -107,14 +143,14 @@ class Detector(nn.Module):
         """How many blocks of layers each parameter of the network lies from the head.
 
         Raises:
-            ConfigError: timm does not know the network's blocks.
+            ConfigError: the network's blocks are not known.
         """
-        found = head_distances(self.backbone.network, coarse=False)
+        found = head_distances(self.backbone.encoder, self.backbone.network, coarse=False)
         return {_NETWORK + name: distance for name, distance in found.items()}
 
     def not_decayed(self) -> list[str]:
         """Patterns of parameters that the network itself wants left as they are."""
-        patterns: set[str] = getattr(self.backbone.network, "no_weight_decay", set)()
+        patterns = self.backbone.encoder.not_decayed(self.backbone.network)
         return [_NETWORK + pattern for pattern in patterns]
 
 
@@ -124,38 +160,22 @@ _NETWORK = "backbone.network."
 def unlock_last(detector: Detector, n_stages: int) -> None:
     """Let the last stages of the network learn, and what comes after them; freeze the others.
 
-    A stage is what timm counts as one: the blocks of one resolution, or of one width, in a
-    convolutional network and in a Swin transformer, a block of a plain transformer, a layer of a
-    VGG. The stem is the first. Frozen layers stay in evaluation mode, see `Backbone.train`.
+    A stage is what the network's library counts as one: the blocks of one resolution, or of one
+    width, in a convolutional network and in a Swin transformer, a block of a plain transformer, a
+    layer of a VGG. The stem is the first. Frozen layers stay in evaluation mode, see `Backbone.train`.
 
     Args:
         detector: is changed; its head always learns.
         n_stages: counted from the end; more than there are unlock everything.
 
     Raises:
-        ConfigError: timm does not know the network's stages.
+        ConfigError: the network's stages are not known.
     """
     network = detector.backbone.network
-    distances = head_distances(network, coarse=True)
+    distances = head_distances(detector.backbone.encoder, network, coarse=True)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(distances[name] <= n_stages)
     detector.train(detector.training)
-
-
-def check_network(config: BackboneConfig) -> None:
-    """Refuse a network that timm does not have.
-
-    Raises:
-        ConfigError: it has none of that name (the nearest ones are named), or not with that tag.
-    """
-    if not timm.is_model(config.backbone):
-        near = difflib.get_close_matches(config.backbone, timm.list_models())
-        hint = f"; like it: {', '.join(near)}" if near else ""
-        raise ConfigError(f"backbone: timm has no network {config.backbone!r}{hint}")
-    try:
-        timm.models.get_pretrained_cfg(config.backbone)
-    except RuntimeError as error:  # a tag that it does not know
-        raise ConfigError(f"backbone: {error}") from None
 
 
 def build_backbone(config: BackboneConfig, *, size: int | None = None, start: int = 0) -> Backbone:
@@ -167,64 +187,41 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None, start: in
         start: which network of the detector that the weights are of, where they are a detector's.
 
     Raises:
-        ConfigError: timm has no such network, or its weights cannot be had.
+        ConfigError: there is no such network, its weights cannot be had, or it takes no images of
+            that size.
     """
-    check_network(config)
+    encoder = encoder_of(config.backbone)
     size = size or config.image_sizes[0]
-    try:
-        network = timm.create_model(
-            config.backbone, pretrained=config.weights == "hub", num_classes=0
-        )
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"weights: timm's hub cannot be reached ({reason}); give --weights FILE, or --weights"
-            " package where one carries them"
-        ) from None
-    except RuntimeError as error:  # the hub has none for this network
-        reason = str(error).partition(" Use `pretrained=False`")[0]
-        raise ConfigError(
-            f"weights: {reason} Give --weights FILE, or --weights none for random ones"
-        ) from None
-    if isinstance(network, VGG):  # its features are what its convolutions give, as of any other
-        network.pre_logits = nn.Identity()
+    network = encoder.build(pretrained=weights_in_words(config) == "hub")
     if is_detector_run(config.weights):  # a transformer that was resized before it learnt
-        _resize(network, size)
+        encoder.resize(network, size)
         _load_weights(network, config, start=start)
     else:
         _load_weights(network, config)
-        _resize(network, size)
-    data = timm.data.resolve_model_data_config(network)
-    own = normalisation_of(config) or Normalisation(mean=data["mean"], std=data["std"])
-    n_flat = _n_flat(network, size) if config.pooling == "none" else 0
-    return Backbone(network, mean=own.mean, std=own.std, n_flat=n_flat)
-
-
-def _n_flat(network: nn.Module, size: int) -> int:
-    """Numbers in the last feature map of an image of this size."""
-    shapes_only = copy.deepcopy(network).to("meta").eval()
-    features: Tensor = shapes_only.forward_features(  # type: ignore[operator]  # timm's
-        torch.empty(1, 3, size, size, device="meta")
+        encoder.resize(network, size)
+    return Backbone(
+        network,
+        encoder=encoder,
+        normalisation=normalisation_of(config),
+        pooling=config.pooling,
+        size=size,
     )
-    return features.numel()
-
-
-def _resize(network: nn.Module, size: int) -> None:
-    """Have a transformer take images of this size; its embeddings of positions are resampled."""
-    resize: Callable[..., None] | None = getattr(network, "set_input_size", None)
-    if resize is not None:
-        resize(img_size=(size, size))
 
 
 def _load_weights(network: nn.Module, config: BackboneConfig, *, start: int = 0) -> None:
-    if config.weights in ("none", "hub"):
+    weights = weights_in_words(config)
+    if weights in ("none", "hub"):
         return
-    if config.weights == "package":
+    if weights == "package":
         state = carried_state(carrier_of(config), network.state_dict())
-    elif is_detector_run(config.weights):
-        state = network_state(Path(config.weights), start)
+    elif is_detector_run(weights):
+        state = network_state(Path(weights), start)
     else:
-        state = read_state(Path(config.weights))
+        file = read_checkpoint(Path(weights))
+        taken = fitted_tensors(file, network, name=config.backbone, partial=config.partial_weights)
+        _say_once(taken.line)
+        network.load_state_dict(taken.tensors, strict=False)
+        return
     own = network.state_dict()
     unfit = [name for name in own if name in state and state[name].shape != own[name].shape]
     if not unfit:  # the file may have a classifier, the network has none
@@ -234,3 +231,9 @@ def _load_weights(network: nn.Module, config: BackboneConfig, *, start: int = 0)
             f"weights: {config.weights} does not fit {config.backbone}: {len(unfit)} of its"
             f" {len(own)} tensors are missing or of another shape, first {unfit[0]!r}"
         )
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Each network of a detector starts from the same file."""
+    say(line)

@@ -15,22 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from backbones.encoders.encoder import Normalisation
 from core.errors import ConfigError
 
 Tensors = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What a network expects of its images, RGB in [0, 1].
-
-    Attributes:
-        mean: that is subtracted, by channel.
-        std: that is then divided by.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

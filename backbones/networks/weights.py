@@ -1,31 +1,31 @@
 """Weights from packages, from files, from a fine-tuned detector, or none.
 
-They are never downloaded here and never unpickled. Of a fine-tuned detector, its network and what
-fits of its head are taken over.
+They are never downloaded here, and no code of theirs is run. Of a fine-tuned detector, its network
+and what fits of its head are taken over.
 """
 
 import json
-import struct
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 
-import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from backbones.networks.carriers import CARRIERS, Carrier, Normalisation, Tensors, file_sha256
+from backbones.encoders.encoder import Normalisation
+from backbones.encoders.worlds import encoder_of
+from backbones.networks.carriers import CARRIERS, Carrier, Tensors, file_sha256
+from backbones.networks.checkpoint_files import checkpoint_sha256, holds_checkpoint, read_checkpoint
+from backbones.networks.licences import licence_beside
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import read_meta
+from core.storage.folders import META, read_meta
 from training.checkpoint import WEIGHTS, load_network
 
-NAMED_WEIGHTS = ("package", "hub", "none")
+NAMED_WEIGHTS = ("auto", "package", "hub", "none")
 """Settings of `weights` that are not a file."""
 
 
@@ -37,12 +37,14 @@ class Origin:
         text: for a reader: a package with its version, a file, a run or weights of timm's hub, with
             the SHA-256 where there is a file to know beforehand; or `random`.
         identity: what tells these weights from others; of a file what it holds, wherever it lies.
-        normalisation: what they expect of images, where that is not timm's own for the network.
+        normalisation: what they expect of images.
+        licence: of them; "" where it is not stated.
     """
 
     text: str
     identity: str
-    normalisation: Normalisation | None = None
+    normalisation: Normalisation
+    licence: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -54,28 +56,47 @@ def origin_of(config: BackboneConfig) -> Origin:
     Raises:
         ConfigError: no package carries them, or the file is missing.
     """
-    if config.weights == "none":
-        return Origin("random", config.weights)
-    if config.weights == "hub":
-        known = timm.models.get_pretrained_cfg(config.backbone)
-        text = f"timm's hub, {getattr(known, 'hf_hub_id', None) or config.backbone}"
-        return Origin(text, text)
-    if config.weights == "package":
+    weights, expected = weights_in_words(config), normalisation_of(config)
+    if weights == "none":
+        return Origin("random", weights, expected)
+    if weights == "hub":
+        stated = encoder_of(config.backbone).stated()
+        digests = [_sha256(path) for path in stated.files]
+        text = ", sha256 ".join((stated.source, *digests))
+        return Origin(text, "".join(digests) or text, expected, stated.licence)
+    if weights == "package":
         carrier = carrier_of(config)
         text = f"{carrier.requirement}, sha256 {carrier.sha256}"
-        return Origin(text, text, carrier.normalisation)  # the bare file would be scaled otherwise
-    path = Path(config.weights)
-    if is_detector_run(config.weights):
-        run, digest = path.resolve(), file_sha256(weights_file(path))
+        return Origin(text, text, expected, carrier.licence)  # the bare file is scaled otherwise
+    path = Path(weights)
+    if is_detector_run(weights):
+        run, digest = path.resolve(), _sha256(weights_file(path))
         text = f"{run.parent.name}/{run.name}, sha256 {digest}"
-        return Origin(text, digest, run_normalisation(path))
-    if not path.is_file():
+        return Origin(text, digest, expected, str(read_meta(path).get("weights_licence") or ""))
+    if not path.exists():
         raise ConfigError(
             f"weights: {path}: no such weights file; expected a file, the run folder of a"
             f" detector, or one of {', '.join(NAMED_WEIGHTS)}"
         )
-    digest = file_sha256(path)
-    return Origin(f"{path.name}, sha256 {digest}", digest)
+    digest = checkpoint_sha256(path, digest=_sha256)
+    return Origin(f"{path.name}, sha256 {digest}", digest, expected, licence_beside(path))
+
+
+def weights_in_words(config: BackboneConfig) -> str:
+    """The setting `weights`, `auto` replaced by what it stands for."""
+    if config.weights != "auto":
+        return config.weights
+    return "package" if config.backbone in CARRIERS else "hub"
+
+
+def _sha256(path: Path) -> str:
+    state = path.stat()
+    return _sha256_of(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)  # weights are asked for by name many times, and may be gigabytes
+def _sha256_of(path: Path, n_bytes: int, changed: int) -> str:
+    return file_sha256(path)
 
 
 def carrier_of(config: BackboneConfig) -> Carrier:
@@ -99,20 +120,77 @@ def check_weights(config: BackboneConfig) -> None:
     Raises:
         ConfigError: as `Carrier.find`.
     """
-    if config.weights == "package":
-        carrier_of(config).find()
+    for own in each_encoder(config):
+        if weights_in_words(own) == "package":
+            carrier_of(own).find()
 
 
-def normalisation_of(config: BackboneConfig) -> Normalisation | None:
-    """What the config's weights expect of images, where that is not timm's own for the network.
+def normalisation_of(config: BackboneConfig) -> Normalisation:
+    """What the config's weights expect of images: as given, else as they or the model state.
 
     A detector that starts from another goes on with that one's.
     """
-    if config.weights == "package":
-        return carrier_of(config).normalisation
-    if is_detector_run(config.weights):
-        return run_normalisation(Path(config.weights))
-    return None
+    if config.mean or config.std:
+        return Normalisation(config.mean, config.std)
+    weights = weights_in_words(config)
+    if weights == "package":
+        own = carrier_of(config).normalisation
+        if own is not None:
+            return own
+    elif is_detector_run(weights):
+        own = run_normalisation(Path(weights))
+        if own is not None:
+            return own
+    return encoder_of(config.backbone).stated().normalisation
+
+
+def settled(config: BackboneConfig) -> BackboneConfig:
+    """The config with everything that the model itself states put in its place.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    encoder, *others = (encoder_of(text) for text in (config.backbone, *config.joined))
+    stated, *_ = (own.stated() for own in (encoder, *others))  # refuses what there is not
+    return replace(
+        config,
+        backbone=encoder.text,
+        joined=tuple(other.text for other in others),
+        image_sizes=config.image_sizes or (stated.size,),
+        resample=stated.resample if config.resample == "own" else config.resample,
+    )
+
+
+def each_encoder(config: BackboneConfig) -> tuple[BackboneConfig, ...]:
+    """The config of each of its encoders alone: that of `backbone`, then those that are joined.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    others = [
+        settled(
+            BackboneConfig(
+                backbone=text,
+                weights="none" if config.weights == "none" else "auto",
+                image_sizes=(),
+                resample="own",
+                mirror=config.mirror,
+                precision=config.precision,
+                probe=config.probe,
+            )
+        )
+        for text in config.joined
+    ]
+    return replace(config, joined=()), *others
+
+
+def all_weights(config: BackboneConfig) -> str:
+    """What tells the weights of a config's encoders from others, wherever they lie.
+
+    Raises:
+        ConfigError: as `origin_of`.
+    """
+    return " + ".join(origin_of(own).identity for own in each_encoder(config))
 
 
 def carried_state(carrier: Carrier, network: Tensors) -> Tensors:
@@ -138,35 +216,13 @@ def read_initialisers(path: Path) -> Tensors:
     return {c.name: torch.tensor(onnx.numpy_helper.to_array(c)) for c in constants}
 
 
-_UNREADABLE = (
-    *(SafetensorError, RuntimeError, ValueError, EOFError, LookupError, OSError),
-    struct.error,
-)
-"""What torch.load and safetensors raise at files that were cut short or are something else."""
-
-
 def read_state(path: Path) -> Tensors:
-    """A state dict from a .safetensors file or a torch file, without running code from it.
+    """Tensors of a file of weights by the file's names, without running code from it.
 
     Raises:
-        ConfigError: the file is missing, cut short, or holds something other than named tensors.
+        ConfigError: as `read_checkpoint`.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:  # its own text advises to run the code
-        raise ConfigError(f"{path}: not weights alone; expected a state dict of tensors") from None
-    except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: cannot be read as weights ({reason})") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(f"{path}: expected a state dict of named tensors")
-    return state
+    return read_checkpoint(path).tensors
 
 
 _NETWORK, _HEAD = "backbone.network.", "head."
@@ -215,8 +271,9 @@ def newest_fine_tuned(backbone: str, corpus: Corpus, *, workspace: Workspace) ->
 
 
 def is_detector_run(weights: str) -> bool:
-    """Whether a `weights` setting names a run folder."""
-    return Path(weights).is_dir()
+    """Whether a `weights` setting names a run folder, and not one with weights alone."""
+    folder = Path(weights)
+    return folder.is_dir() and ((folder / META).is_file() or not holds_checkpoint(folder))
 
 
 def weights_file(folder: Path) -> Path:
@@ -235,7 +292,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def run_normalisation(folder: Path) -> Normalisation | None:
-    """What the run's network expects of images, where that is not timm's own for it."""
+    """What the run's network expects of images; None where it is the model's own."""
     noted = read_meta(folder).get("normalisation")
     return None if noted is None else Normalisation(tuple(noted["mean"]), tuple(noted["std"]))
 

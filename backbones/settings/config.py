@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.errors import ConfigError
+from backbones.encoders.encoder import Normalisation
+from backbones.encoders.pooling import Pooling
+from core.errors import ConfigError, repeated
 from training.config import FitConfig
 
 Regime = Literal["frozen", "last", "full"]
 AugmentMode = Literal["none", "hflip", "both", "light"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Scaling = Literal["own", "bilinear", "bicubic", "nearest"]
 StopOn = Literal["train", "val1", "val2", "valid"]
 
 
@@ -18,16 +21,29 @@ class BackboneConfig(FitConfig):
     """What decides a detector; all of it enters the run's fingerprint.
 
     Attributes:
-        backbone: a network of timm.
-        weights: `package` (a carrier of `backbones.networks.carriers`), `hub` (timm's, needs a
-            network), `none` (random), a file (.safetensors or a state dict), or a run folder of a
-            fine-tuned detector, whose head is taken over for the concepts that both know. Nothing
-            else is random: what cannot be had is refused.
-        image_sizes: input sizes in pixels. A frozen network may look at several, and their pooled
-            features are joined; a fine-tuned one takes one.
-        resample: how images are scaled to the input size, without cropping.
-        pooling: what the head is given of the last convolutions: their `mean` over the image, or
-            `none`, all of it, flattened (the paper's). Without pooling a network is fine-tuned.
+        backbone: an encoder by one string, see `backbones.encoders.worlds`: a name of timm, or
+            `WORLD:NAME` of another library.
+        weights: `package` (a carrier of `backbones.networks.carriers`), `hub` (those that the
+            encoder's library has under its name: a folder, or a download), `auto` (a carrier where
+            there is one, else `hub`), `none` (random), a file, or a run folder of a fine-tuned
+            detector, whose head is taken over for the concepts that both know. Nothing else is
+            random: what cannot be had is refused.
+        partial_weights: whether a file may lack tensors of the network, which are then random.
+        mean: that the network subtracts of images in [0, 1], by channel (three, or one for grey
+            ones); () for what the weights or the model itself state.
+        std: that it then divides by.
+        joined: further encoders, as `backbone`, whose frozen features are joined to its own (regime
+            `frozen`): each at the size and with the scaling, normalisation, pooling and weights
+            that it states itself; of random weights where `weights` is `none`. Each is extracted
+            once, whichever detectors take it.
+        image_sizes: input sizes in pixels; () for the model's own. A frozen network may look at
+            several, and their pooled features are joined; a fine-tuned one takes one.
+        resample: how images are scaled to the input size, without cropping; `own` as the model
+            states it.
+        pooling: what the head is given of the network's last layer: `own`, as the model itself
+            pools; the `mean` over the image; `cls`, its class token, or `cls+mean`; `gem`, the
+            generalised mean with a learnt exponent; or `none`, all of it, flattened (the paper's).
+            Without pooling a network is fine-tuned.
         mirror: the answer is the mean over the image and its mirror: of the pooled features of a
             frozen network, of the probabilities of a fine-tuned one.
         regime: `frozen` trains heads on pooled features; `last` fine-tunes the last stages of the
@@ -50,10 +66,14 @@ class BackboneConfig(FitConfig):
     """
 
     backbone: str = "tf_efficientnet_lite0"
-    weights: str = "package"
+    joined: tuple[str, ...] = ()
+    weights: str = "auto"
+    partial_weights: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     image_sizes: tuple[int, ...] = (224, 320)
-    resample: Literal["bilinear", "nearest"] = "bilinear"
-    pooling: Literal["mean", "none"] = "mean"
+    resample: Scaling = "bilinear"
+    pooling: Pooling = "own"
     mirror: bool = False
     regime: Regime = "frozen"
     n_stages: int = 1
@@ -72,14 +92,23 @@ class BackboneConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.image_sizes or min(self.image_sizes) < 32:
+        if min(self.image_sizes, default=32) < 32:
             raise ConfigError(f"image_sizes: expected at least 32 pixels, found {self.image_sizes}")
         if self.regime != "frozen" and len(self.image_sizes) > 1:
             raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
         if self.regime == "frozen" and self.augment != "none":
             raise ConfigError("augment: a frozen network sees each image once; use regime full")
+        if self.regime != "frozen" and self.joined:
+            raise ConfigError(
+                f"joined: features of several encoders are joined as they are, which the regime"
+                f" {self.regime} does not take; use the regime frozen, or train a detector each"
+            )
+        if twice := repeated((self.backbone, *self.joined)):
+            raise ConfigError(f"joined: {twice[0]} stands twice")
         if self.regime == "frozen" and self.pooling == "none":
             raise ConfigError("pooling none: needs the regime last or full")
+        if self.mean or self.std:
+            Normalisation(self.mean, self.std)
         if self.n_stages < 1:
             raise ConfigError(f"n_stages: expected at least 1, found {self.n_stages}")
         if not 0 < self.layer_decay <= 1:

@@ -31,7 +31,7 @@ from corpus.images.scale import bilinear
 from corpus.images.window import between, window
 
 Pixels = npt.NDArray[np.uint8]
-Resample = Literal["bilinear", "nearest"]
+Resample = Literal["bilinear", "bicubic", "nearest"]
 
 _MOST_PIXELS = 400_000_000  # 400 MB of grey levels, and as much again while they are scaled
 
@@ -126,10 +126,11 @@ def _scaled(picture: Decoded, *, size: int, resample: Resample) -> Decoded:
 
 def to_square(pixels: Pixels, *, size: int, resample: Resample) -> Pixels:
     """Pixels (H, W) or (H, W, 3) scaled to (size, size, 3)."""
-    if resample == "nearest":
-        nearest = Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
-        return np.asarray(nearest.convert("RGB"))
-    return bilinear(pixels, size)
+    if resample == "bilinear":
+        return bilinear(pixels, size)
+    filters = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
+    scaled = Image.fromarray(pixels).resize((size, size), filters[resample])
+    return np.asarray(scaled.convert("RGB"))
 
 
 def pixels_of(image: Image.Image, *, decoding: Decoding = USUAL) -> Pixels:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from backbones.encoders.pooling import Pooling
 from corpus.images.decode import Resample
 
 Background = Literal["black", "white"]
@@ -122,7 +123,7 @@ class DetectorEntry:
     size: int
     resample: Resample
     mirror: bool
-    pooling: Literal["mean", "none"]
+    pooling: Pooling
     hidden: tuple[int, ...]
     n_at_once: int
     speed: SpeedEntry

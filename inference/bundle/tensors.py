@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from backbones.encoders.encoder import Normalisation
 from backbones.networks.build import Backbone
 from backbones.settings.config import BackboneConfig
 from core.errors import BundleError
@@ -260,6 +261,9 @@ def csr_tensors(name: str, matrix: csr_array) -> dict[str, Tensor]:
     return found
 
 
+_SCALES = ((1, 3, 1, 1), (1, 1, 1, 1))  # of colours; of grey levels
+
+
 def backbone_of(
     config: BackboneConfig, tensors: Mapping[str, Tensor], *, stored: TensorFile
 ) -> Backbone:
@@ -280,19 +284,20 @@ def backbone_of(
     own = {name: tensor for name, tensor in tensors.items() if name not in ("mean", "std")}
     for name in ("mean", "std"):
         scale = tensors.get(name)
-        if scale is None or scale.shape != (1, 3, 1, 1) or not scale.dtype.is_floating_point:
+        if scale is None or scale.shape not in _SCALES or not scale.dtype.is_floating_point:
             raise stored.error(f"lacks the {name} of its network's images")
+    scale = Normalisation((0.5,) * tensors["mean"].numel(), (0.5,) * tensors["mean"].numel())
     try:
         with torch.device("meta"):
-            backbone = bare_backbone(config, normalisation=None)
+            backbone = bare_backbone(config, normalisation=scale)
     except (NotImplementedError, RuntimeError):  # it looks at numbers while it is built
-        backbone = bare_backbone(config, normalisation=None)
+        backbone = bare_backbone(config, normalisation=scale)
     expected = backbone.state_dict()
     for name in sorted({*expected} | {*own}):
         if name not in own or name not in expected or not _alike(own[name], expected[name]):
             raise stored.error(f"tensor {name!r} is not that of a {config.backbone}")
     if any(buffer.is_meta and name not in expected for name, buffer in _unsaved(backbone)):
-        backbone = bare_backbone(config, normalisation=None)  # with tables that it makes itself
+        backbone = bare_backbone(config, normalisation=scale)  # with tables that it makes itself
     backbone.load_state_dict(own, assign=True)
     backbone.mean, backbone.std = tensors["mean"].clone(), tensors["std"].clone()
     return backbone

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import for_features, frozen_network, pool
+from backbones.encoders.encoder import Normalisation
 from backbones.networks.build import Backbone, Detector, build_backbone
-from backbones.networks.carriers import Normalisation
 from backbones.networks.weights import run_normalisation
 from backbones.settings.config import BackboneConfig
 from core.categories import UNKNOWN
@@ -156,7 +156,7 @@ def read_fine_tuned(
         }
         backbone = bare_backbone(config, normalisation=run_normalisation(folder))
         backbone.load_state_dict(state)
-        return backbone.pooling()
+        return backbone.as_pooled(config.image_sizes[0])
 
     unfolded = Unfolded(config=config, speed=speed, build=build, run=folder, number=number)
     return feature_network(build(), config, speed=speed, device=device, unfolded=unfolded)
@@ -199,14 +199,11 @@ def bare_backbone(config: BackboneConfig, *, normalisation: Normalisation | None
 
     Args:
         config: its settings.
-        normalisation: what it expects of images, where that is not timm's own for it.
+        normalisation: what it expects of images; None for what the model states.
     """
-    backbone = build_backbone(replace(config, weights="none"))
     if normalisation is not None:
-        mean, std = normalisation.mean, normalisation.std
-        for buffer, values in ((backbone.mean, mean), (backbone.std, std)):
-            buffer.copy_(255 * torch.tensor(values).view(1, 3, 1, 1))
-    return backbone
+        config = replace(config, mean=normalisation.mean, std=normalisation.std)
+    return build_backbone(replace(config, weights="none"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

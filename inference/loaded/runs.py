@@ -74,7 +74,10 @@ def settings_in(folder: Path, usual: C) -> C:
         ConfigError: another version wrote them.
     """
     path = folder / "config.json"
-    return overlay(usual, json.loads(path.read_text(encoding="utf-8")), origin=str(path))
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("pooling") == "mean" and "partial_weights" not in settings:
+        settings["pooling"] = "own"  # as it was called before other ways were there
+    return overlay(usual, settings, origin=str(path))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

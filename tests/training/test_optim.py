@@ -10,6 +10,8 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
+from backbones.encoders.encoder import Normalisation
+from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, Detector, unlock_last
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
@@ -21,9 +23,13 @@ from training.optim import Schedule, build_optimizer, build_schedule, parameter_
 def detector_of(name: str, *, device: str = "meta") -> Detector:
     with torch.device(device):
         network = timm.create_model(name, pretrained=False, num_classes=0)
-        return Detector(
-            Backbone(network, mean=(0.5,) * 3, std=(0.2,) * 3), nn.Linear(network.num_features, 2)
+        backbone = Backbone(
+            network,
+            encoder=TimmEncoder(name),
+            normalisation=Normalisation((0.5,) * 3, (0.2,) * 3),
+            size=TimmEncoder(name).stated().size,
         )
+        return Detector(backbone, nn.Linear(network.num_features, 2))
 
 
 def by_name(model: nn.Module, config: FitConfig) -> dict[str, tuple[float, float]]:
@@ -116,7 +122,7 @@ def test_rates_by_layer_agree_with_timm(name: str) -> None:
 def test_without_layer_decay_all_have_one_rate_and_no_stages_are_asked_for() -> None:
     detector = detector_of("pit_ti_224")  # timm does not know its stages
     assert {rate for rate, _ in by_name(detector, BackboneConfig()).values()} == {1e-3}
-    with pytest.raises(ConfigError, match="does not know the stages of a PoolingVisionTransformer"):
+    with pytest.raises(ConfigError, match="the stages of a PoolingVisionTransformer are not known"):
         build_optimizer(detector, BackboneConfig(layer_decay=0.9))
 
 

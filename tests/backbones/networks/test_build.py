@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from backbones.encoders.encoder import Normalisation
+from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, Detector, build_backbone
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
@@ -25,8 +27,12 @@ def images(n: int = 3, size: int = 64) -> torch.Tensor:
 
 def test_a_backbone_scales_and_normalises_its_images_itself() -> None:
     network = nn.Sequential(nn.Flatten())
-    network.num_features = 3  # type: ignore[assignment]  # timm's networks have it as an int
-    backbone = Backbone(network, mean=(0.5, 0.4, 0.2), std=(0.5, 0.2, 0.1))
+    backbone = Backbone(
+        network,
+        encoder=TimmEncoder("flatten"),
+        normalisation=Normalisation((0.5, 0.4, 0.2), (0.5, 0.2, 0.1)),
+        size=1,
+    )
     one_pixel = torch.tensor([[[[255]], [[0]], [[51]]]], dtype=torch.uint8)
     # (1 - .5) / .5 = 1    (0 - .4) / .2 = -2    (.2 - .2) / .1 = 0
     torch.testing.assert_close(
@@ -99,7 +105,9 @@ def test_weights_of_another_shape_are_refused_in_one_line(tmp_path: Path) -> Non
     config = BackboneConfig(
         backbone="test_efficientnet", weights=str(tmp_path / "narrow.safetensors")
     )
-    with pytest.raises(ConfigError, match=r"of another shape, first 'conv_stem\.weight'$"):
+    with pytest.raises(
+        ConfigError, match=r"of another shape, first 'conv_stem\.weight', 3 x 3 x 3 x 3 for"
+    ):
         build_backbone(config)
 
 
@@ -124,7 +132,7 @@ def test_a_backbone_without_a_carrier_says_what_else_there_is() -> None:
         match=r"no package carries test_resnet \(only tf_efficientnet_lite0, .*vgg16\); give"
         r" --weights FILE, --weights hub where there is a network, or --weights none for random",
     ):
-        build_backbone(BackboneConfig(backbone="test_resnet"))
+        build_backbone(BackboneConfig(backbone="test_resnet", weights="package"))
 
 
 def test_a_network_without_weights_on_the_hub_is_not_left_random() -> None:
@@ -150,9 +158,9 @@ def test_without_pooling_a_network_gives_its_last_map_and_pools_it_when_asked() 
     backbone = build_backbone(flat).eval()
     with torch.inference_mode():
         features = backbone(images())
-        pooled = backbone.pooling()(images())
+        pooled = backbone.as_pooled(64)(images())
     assert features.shape == (3, backbone.n_features) == (3, 256 * 2 * 2)
-    assert backbone.pooling().n_features == 256
+    assert backbone.as_pooled(64).n_features == 256
     torch.testing.assert_close(features.view(3, 256, 4).mean(2), pooled)
 
 

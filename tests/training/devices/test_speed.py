@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from backbones.encoders.encoder import Normalisation
+from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.batch_norm import folded
 from backbones.networks.build import Backbone
 from core.errors import ConfigError
@@ -25,6 +27,8 @@ from training.devices.speed import (
     unprobed,
 )
 
+MEAN = (0.5, 0.5, 0.5)
+
 LAST = Speed(channels_last=True)
 BF16 = Speed(precision="bf16")
 BF16_LAST = Speed(precision="bf16", channels_last=True)
@@ -32,7 +36,12 @@ BF16_LAST = Speed(precision="bf16", channels_last=True)
 
 def detector() -> nn.Module:
     network = timm.create_model("test_resnet", pretrained=False, num_classes=10)
-    return Backbone(network, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    return Backbone(
+        network,
+        encoder=TimmEncoder("any"),
+        normalisation=Normalisation(MEAN, (0.2, 0.2, 0.2)),
+        size=32,
+    )
 
 
 class Choosy(nn.Module):
@@ -278,8 +287,9 @@ def test_features_of_a_folded_network_keep_their_values_under_the_choice(tmp_pat
     torch.manual_seed(0)
     backbone = Backbone(
         timm.create_model("test_resnet", pretrained=False, num_classes=0),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
+        encoder=TimmEncoder("any"),
+        normalisation=Normalisation(MEAN, (0.2, 0.2, 0.2)),
+        size=32,
     ).eval()
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     network = folded(backbone, images)
@@ -309,13 +319,15 @@ def test_long_work_on_a_gpu_is_tried_compiled(tmp_path: Path) -> None:
     assert {way.partition(",")[0] for way in tried} == {"fp32", "bf16", "fp16"}
 
 
-MEAN = STD = (0.5, 0.5, 0.5)
-
-
 def network(name: str, n_outputs: int) -> Backbone:
     torch.manual_seed(0)
     network = timm.create_model(name, pretrained=False, num_classes=n_outputs, drop_rate=0.5)
-    return Backbone(network, mean=MEAN, std=STD)
+    return Backbone(
+        network,
+        encoder=TimmEncoder("any"),
+        normalisation=Normalisation(MEAN, MEAN),
+        size=224,
+    )
 
 
 def learning(model: nn.Module) -> Workload:

@@ -7,8 +7,9 @@ import timm
 import torch
 from torch import nn
 
+from backbones.encoders.encoder import Normalisation, head_distances
+from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, Detector, unlock_last
-from backbones.networks.layers import head_distances
 from core.errors import ConfigError
 
 # How the names of each stage's parameters begin, from the stem on.
@@ -50,7 +51,12 @@ def network_of(name: str) -> nn.Module:
 
 def detector_of(name: str) -> Detector:
     torch.manual_seed(0)
-    backbone = Backbone(network_of(name), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    backbone = Backbone(
+        network_of(name),
+        encoder=TimmEncoder(name),
+        normalisation=Normalisation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
+        size=64,
+    )
     return Detector(backbone, nn.Linear(backbone.n_features, 2))
 
 
@@ -69,7 +75,7 @@ def images() -> torch.Tensor:
 def test_stages_are_counted_from_the_head(name: str) -> None:
     with torch.device("meta"):
         network = network_of(name)
-    distances = head_distances(network, coarse=True)
+    distances = head_distances(TimmEncoder("any"), network, coarse=True)
     assert distances.keys() == dict(network.named_parameters()).keys()
     for n, start in enumerate(reversed(STAGES[name]), start=1):
         assert {distances[key] for key in distances if key.startswith(start)} == {n}
@@ -81,7 +87,9 @@ def test_stages_are_counted_from_the_head(name: str) -> None:
 def test_all_of_timms_test_networks_have_stages_and_blocks(name: str) -> None:
     with torch.device("meta"):
         network = network_of(name)
-    stages, blocks = (head_distances(network, coarse=coarse) for coarse in (True, False))
+    stages, blocks = (
+        head_distances(TimmEncoder("any"), network, coarse=coarse) for coarse in (True, False)
+    )
     assert stages.keys() == blocks.keys() == dict(network.named_parameters()).keys()
     assert max(blocks.values()) >= max(stages.values()) >= 4
     assert all(stages[key] <= blocks[key] for key in stages)  # a block is no more than a stage
@@ -90,7 +98,7 @@ def test_all_of_timms_test_networks_have_stages_and_blocks(name: str) -> None:
 def test_blocks_are_counted_within_stages() -> None:
     with torch.device("meta"):
         network = network_of("resnet18")  # two blocks in each of four stages, and the stem
-    distances = head_distances(network, coarse=False)
+    distances = head_distances(TimmEncoder("any"), network, coarse=False)
     assert distances["layer4.1.conv2.weight"] == 1
     assert distances["layer4.0.conv1.weight"] == distances["layer4.0.downsample.0.weight"] == 2
     assert distances["layer3.1.bn1.bias"] == 3
@@ -171,13 +179,13 @@ def test_a_network_whose_stages_timm_does_not_know_is_refused(name: str) -> None
     with torch.device("meta"):
         network = network_of(name)
     with pytest.raises(
-        ConfigError, match=f"does not know the stages of a {type(network).__name__}"
+        ConfigError, match=f"the stages of a {type(network).__name__} are not known"
     ):
-        head_distances(network, coarse=True)
+        head_distances(TimmEncoder("any"), network, coarse=True)
 
 
 def test_a_network_with_one_group_only_is_refused() -> None:
     network = nn.Sequential(nn.Linear(3, 3))
     network.group_matcher = lambda coarse: {"stem": "^0"}  # type: ignore[assignment]
-    with pytest.raises(ConfigError, match="does not know the stages of a Sequential"):
-        head_distances(network, coarse=True)
+    with pytest.raises(ConfigError, match="the stages of a Sequential are not known"):
+        head_distances(TimmEncoder("any"), network, coarse=True)

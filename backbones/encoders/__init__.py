@@ -1,0 +1,1 @@
+"""Encoders of any library by one string: what they state of themselves, built, asked."""
