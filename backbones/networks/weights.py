@@ -120,8 +120,9 @@ def check_weights(config: BackboneConfig) -> None:
     Raises:
         ConfigError: as `Carrier.find`.
     """
-    if weights_in_words(config) == "package":
-        carrier_of(config).find()
+    for own in each_encoder(config):
+        if weights_in_words(own) == "package":
+            carrier_of(own).find()
 
 
 def normalisation_of(config: BackboneConfig) -> Normalisation:
@@ -149,14 +150,47 @@ def settled(config: BackboneConfig) -> BackboneConfig:
     Raises:
         ConfigError: there is no such model.
     """
-    encoder = encoder_of(config.backbone)
-    stated = encoder.stated()
+    encoder, *others = (encoder_of(text) for text in (config.backbone, *config.joined))
+    stated, *_ = (own.stated() for own in (encoder, *others))  # refuses what there is not
     return replace(
         config,
         backbone=encoder.text,
+        joined=tuple(other.text for other in others),
         image_sizes=config.image_sizes or (stated.size,),
         resample=stated.resample if config.resample == "own" else config.resample,
     )
+
+
+def each_encoder(config: BackboneConfig) -> tuple[BackboneConfig, ...]:
+    """The config of each of its encoders alone: that of `backbone`, then those that are joined.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    others = [
+        settled(
+            BackboneConfig(
+                backbone=text,
+                weights="none" if config.weights == "none" else "auto",
+                image_sizes=(),
+                resample="own",
+                mirror=config.mirror,
+                precision=config.precision,
+                probe=config.probe,
+            )
+        )
+        for text in config.joined
+    ]
+    return replace(config, joined=()), *others
+
+
+def all_weights(config: BackboneConfig) -> str:
+    """What tells the weights of a config's encoders from others, wherever they lie.
+
+    Raises:
+        ConfigError: as `origin_of`.
+    """
+    return " + ".join(origin_of(own).identity for own in each_encoder(config))
 
 
 def carried_state(carrier: Carrier, network: Tensors) -> Tensors:

@@ -132,7 +132,7 @@ def test_a_backbone_without_a_carrier_says_what_else_there_is() -> None:
         match=r"no package carries test_resnet \(only tf_efficientnet_lite0, .*vgg16\); give"
         r" --weights FILE, --weights hub where there is a network, or --weights none for random",
     ):
-        build_backbone(BackboneConfig(backbone="test_resnet"))
+        build_backbone(BackboneConfig(backbone="test_resnet", weights="package"))
 
 
 def test_a_network_without_weights_on_the_hub_is_not_left_random() -> None:
