@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from backbones.networks.carriers import CARRIERS, licence_of
-from backbones.networks.weights import origin_of
+from backbones.networks.weights import Origin, origin_of
 from core.categories import CATEGORIES, UNKNOWN, Category
 from core.images import ImageTable
 from core.metrics import Interval, bootstrap
 from core.predictions import Predictions
+from core.runs.detectors import FirstWeights, first_weights
 from core.runs.ensemble import EnsembleRun
 from inference.bundle.files import FORMAT
 from inference.loaded.answers import detectors_within
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
 from inference.loaded.networks import LoadedDetector
-from inference.loaded.workspace import first_weights
 
 _FEW_IMAGES = 100
 """Labelled images of a category below which it counts as hardly seen."""
@@ -360,7 +360,7 @@ is code, and none is unpickled.
         for network in self.ensemble.networks.values():
             unfolded = network.unfolded
             if unfolded is not None and unfolded.run is None:
-                yield _origin(unfolded.config.backbone, origin_of(unfolded.config).text)
+                yield _origin(unfolded.config.backbone, origin_of(unfolded.config))
         for member in self.ensemble.members:
             for answer in detectors_within(member.answer):
                 if answer.run and not answer.features:
@@ -386,15 +386,14 @@ _OF_LICENCES = {carrier.licence for carrier in CARRIERS.values()}
 """Those that are known; others are a reader's own to look up."""
 
 
-def _origin(backbone: str, text: str) -> tuple[str, str, str]:
+def _origin(backbone: str, start: Origin | FirstWeights) -> tuple[str, str, str]:
     """Network, what it started from, and the licence of that."""
+    text, licence = start.text, start.licence or licence_of(start.text) or "not stated"
     if text == "random":
         licence = _NO_LICENCE
-    elif text.startswith("timm's hub"):
+    elif not start.licence and text.startswith("timm's hub"):
         licence = "see its page on the hub"
-    else:
-        licence = licence_of(text) or "not known here"
-    return backbone, text.partition(", sha256")[0], licence
+    return backbone, text.partition(", sha256")[0], _cell(licence)
 
 
 def _what(member: LoadedMember) -> str:

@@ -11,13 +11,12 @@ from torch import nn
 from backbones.networks.carriers import licence_of
 from core.categories import CATEGORIES
 from core.labels import LabelSpace
-from core.runs.detectors import GLOBAL
+from core.runs.detectors import GLOBAL, FirstWeights, first_weights
 from inference.images import NewImage
 from inference.loaded.answers import detectors_within
 from inference.loaded.block import ImageBlock
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.loaded.networks import FeatureNetwork, LoadedDetector, Look
-from inference.loaded.workspace import first_weights
 from inference.stream import Pixels, new_block
 from training.devices.compute import Compute
 
@@ -135,7 +134,7 @@ def _named(ensemble: LoadedEnsemble) -> dict[str, LoadedDetector]:
 def weights_of(detector: PlainDetector) -> str:
     """Where a detector's networks started, and the licence of those weights, in words."""
     run = detector.detector.run
-    origin = first_weights(run) if run else ""
-    if origin in ("", "random"):
-        return "random at first" if origin else "as the card of the bundle says"
-    return f"{origin}; licence: {licence_of(origin) or 'see there'}"
+    first = first_weights(run) if run else FirstWeights("", "")
+    if first.text in ("", "random"):
+        return "random at first" if first.text else "as the card of the bundle says"
+    return f"{first.text}; licence: {first.licence or licence_of(first.text) or 'not stated'}"

@@ -1,11 +1,12 @@
 """`report`: what a workspace has reached, as a page in Markdown and as one HTML file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from core.metrics import bootstrap
+from core.runs.detectors import FirstWeights, find_runs, first_weights
 from core.runs.ensemble import EnsembleRun, newest_ensemble
 from core.runs.leakage import concerned_images, counted_duplicates, known_duplicates
 from core.runs.workspace import Corpus, Workspace
@@ -14,7 +15,7 @@ from reports.ensemble.probabilities import calibration_sections, forecast_sectio
 from reports.ensemble.scores import ladder_section, sources_section, valid_section, worth_sections
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
-from reports.pages.markdown import Section, as_markdown
+from reports.pages.markdown import Section, as_markdown, plain, table
 
 
 def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
@@ -33,7 +34,8 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        parts = report_sections(run, likeness=_likeness(run, workspace))
+        likeness, starts = _likeness(run, workspace), first_weights_of(corpus, workspace)
+        parts = report_sections(run, likeness=likeness, starts=starts)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
             save_figure(figure, folder, name=name)
@@ -45,12 +47,31 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     return pages
 
 
-def report_sections(run: EnsembleRun, *, likeness: Sequence[str] = ()) -> Sequence[Section]:
+def first_weights_of(corpus: Corpus, workspace: Workspace) -> dict[FirstWeights, list[str]]:
+    """What the detectors on a corpus started from, with their categories and presets.
+
+    Those that no later stage takes, since images of valid stopped them, are left out.
+    """
+    starts: dict[FirstWeights, list[str]] = {}
+    for run in find_runs(workspace, corpus.fingerprint):
+        names = starts.setdefault(first_weights(run.folder), [])
+        if (name := f"{run.category} {run.preset}") not in names:
+            names.append(name)
+    return starts
+
+
+def report_sections(
+    run: EnsembleRun,
+    *,
+    likeness: Sequence[str] = (),
+    starts: Mapping[FirstWeights, Sequence[str]] | None = None,
+) -> Sequence[Section]:
     """The parts of the page that the run has the files for.
 
     Args:
         run: the ensemble.
         likeness: what is known of near-duplicates across the splits, a line each.
+        starts: what detectors started from; None to leave that out.
     """
     return [
         _opening(run, likeness),
@@ -62,6 +83,7 @@ def report_sections(run: EnsembleRun, *, likeness: Sequence[str] = ()) -> Sequen
         *threshold_sections(run),
         *calibration_sections(run),
         *forecast_sections(run),
+        *(_resources(starts) if starts else ()),
         _provenance(run),
     ]
 
@@ -129,6 +151,25 @@ _SOURCES_TOO = "every detector, fused source,"
 def _scored(corpus: Corpus) -> str:
     """The scored images, as the text calls them."""
     return "labelled images, train and valid together" if corpus.crossfit else "validation images"
+
+
+def _resources(starts: Mapping[FirstWeights, Sequence[str]]) -> list[Section]:
+    """For a working note: the organisers ask which data beyond the task's own was used."""
+    rows = []
+    for first, names in sorted(starts.items()):
+        is_random = first.text == "random"
+        licence = "none needed" if is_random else first.licence or "not stated"
+        rows.append([plain(first.text or "not known"), plain(licence), plain(", ".join(names))])
+    return [
+        Section(
+            heading="External resources",
+            paragraphs=[
+                "What the networks of the detectors on this corpus started from, and the licence as"
+                " it is stated there.",
+                table(["weights", "licence", "detectors"], rows),
+            ],
+        )
+    ]
 
 
 def _provenance(run: EnsembleRun) -> Section:
