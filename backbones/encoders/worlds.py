@@ -4,13 +4,17 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from backbones.encoders.encoder import Encoder
+from backbones.encoders.open_clip_networks import OpenClipEncoder
 from backbones.encoders.timm_networks import TimmEncoder
+from backbones.encoders.transformers_networks import TransformersEncoder
 from core.errors import ConfigError
 
 WORLDS: dict[str, Callable[[str], Encoder]] = {
     "timm": TimmEncoder,
     "hf-hub": TimmEncoder,
     "local-dir": TimmEncoder,
+    "open_clip": OpenClipEncoder,
+    "transformers": TransformersEncoder,
 }
 """Encoders by what their string begins with, before the first colon; others are names of timm."""
 
