@@ -4,6 +4,7 @@ Without a GPU it is `quick`, heads on frozen features. With one the network whos
 installed is fine-tuned: the global detector first, then the specialists, which start from it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,16 +17,18 @@ from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.plan import DetectorPlan, plan_detectors
 from backbones.detectors.ray import Cluster
 from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
+from backbones.encoders.encoder import label_of
 from backbones.networks.carriers import CARRIERS
 from backbones.networks.weights import check_weights, is_detector_run
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
-from backbones.train import train_backbones
+from backbones.train import check_start, train_backbones
+from core.config import fingerprint
 from core.errors import ConfigError
-from core.progress import say
+from core.progress import overheard, say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete
+from core.storage.folders import is_complete, read_meta
 from training.devices.compute import Compute
 from training.devices.device import device_name
 
@@ -125,6 +128,114 @@ def presets_on(device: str) -> dict[str, BackboneConfig]:
     return {AUTO: auto, **PRESETS}
 
 
+def train_by_presets(
+    corpus: Corpus,
+    workspace: Workspace,
+    *,
+    names: Sequence[str],
+    presets: Sequence[str],
+    settle: Settle,
+    compute: Compute,
+    options: RunOptions = DEFAULT_OPTIONS,
+    cluster: Cluster | None = None,
+) -> list[Path]:
+    """Train the asked detectors by one preset after the other.
+
+    Of several none is begun before all of them can be: encoders, settings and weights are looked
+    at first. Features and decoded images lie in the workspace and are shared. A table at the end
+    has what each detector reached.
+
+    Args:
+        corpus, workspace, names, settle, compute, options, cluster: as `train_by_preset`.
+        presets: names of `presets_on`.
+
+    Returns:
+        The run folders of the asked detectors.
+
+    Raises:
+        As `train_by_preset`.
+    """
+    if len(presets) > 1:
+        for preset in presets:
+            name, config = _suggested(corpus, preset, compute)
+            _check(corpus, workspace, names, settle(config), preset=name, compute=compute)
+    homes = [
+        home
+        for preset in presets
+        for home in train_by_preset(
+            corpus,
+            workspace,
+            names=names,
+            preset=preset,
+            settle=settle,
+            compute=compute,
+            options=options,
+            cluster=cluster,
+        )
+    ]
+    homes = list(dict.fromkeys(homes))  # on a processor auto is quick
+    if len(presets) > 1:
+        for line in reached(homes):
+            say(line)
+    return homes
+
+
+def reached(homes: Sequence[Path]) -> list[str]:
+    """A table of finished detectors: a line each, under a head.
+
+    F1 is that out of fold, or, where the corpus is not cross-fitted, that of the images which chose
+    the epochs, the mean over its networks; seconds are those of its trainings.
+
+    Args:
+        homes: run folders.
+    """
+    rows = [("detector", "preset", "F1", "of", "seconds")]
+    for home in homes:
+        meta = read_meta(home, "category", "preset", "seconds", "stopping_f1")
+        f1, what = meta.get("out_of_fold_f1"), "out of fold"
+        if f1 is None:
+            stopping = [value for value in meta["stopping_f1"] if value is not None]
+            f1 = sum(stopping) / len(stopping) if stopping else math.nan
+            what = "stopping images" if stopping else "-"
+        shown = "-" if math.isnan(f1) else f"{f1:.4f}"
+        rows.append((meta["category"], meta["preset"], shown, what, f"{meta['seconds']:.0f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in (2, 4) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _suggested(corpus: Corpus, preset: str, compute: Compute) -> tuple[str, BackboneConfig]:
+    """A preset's name and settings; of `auto` those of the global detector, by the device."""
+    if preset != AUTO:
+        return preset, PRESETS[preset]
+    card = _smallest_card(compute)
+    if card is None:
+        return "quick", PRESETS["quick"]
+    return AUTO, fine_tuning(card, n_images=len(corpus.labelled_images(corpus.learnt_from)))
+
+
+def _check(
+    corpus: Corpus,
+    workspace: Workspace,
+    names: Sequence[str],
+    config: BackboneConfig,
+    *,
+    preset: str,
+    compute: Compute,
+) -> None:
+    """Refuse what cannot be trained; what is left out is said when its turn comes."""
+    with overheard():
+        plans = plan_detectors(corpus, workspace, names=names, config=config, preset=preset)
+    todo = [plan for plan in plans if not is_complete(plan.home)]
+    if compute.world.everyone(bool(todo))[0]:
+        check_start(corpus, workspace, config=plans[0].config, compute=compute)
+
+
 def train_by_preset(
     corpus: Corpus,
     workspace: Workspace,
@@ -161,28 +272,30 @@ def train_by_preset(
         As `backbones.train.train_backbones`.
     """
 
-    def train(which: Sequence[str], config: BackboneConfig, preset: str) -> list[Path]:
+    def train(which: Sequence[str], config: BackboneConfig, base: BackboneConfig) -> list[Path]:
         return train_backbones(
             corpus,
             workspace,
             names=which,
             config=config,
-            preset=preset,
+            preset=name_of_runs(name, config, preset=base),
             compute=compute,
             options=options,
             cluster=cluster,
         )
 
+    name = preset
     if preset != AUTO:
-        return train(names, settle(PRESETS[preset]), preset)
+        return train(names, settle(PRESETS[preset]), PRESETS[preset])
     card = _smallest_card(compute)
     if card is None:
-        config = settle(PRESETS["quick"])
+        name, config = "quick", settle(PRESETS["quick"])
         say(f"preset auto: quick, {_quick_cost(corpus, workspace, config)}")
-        return train(names, config, "quick")
+        return train(names, config, PRESETS["quick"])
     base = fine_tuning(card, n_images=len(corpus.labelled_images(corpus.learnt_from)))
     config = settle(base)
-    plans = plan_detectors(corpus, workspace, names=names, config=config, preset=AUTO)
+    plan = partial(plan_detectors, corpus, workspace, preset=name_of_runs(name, config, preset=base))
+    plans = plan(names=names, config=config)
     present = [plan.category for plan in plans]
     specialists = [name for name in present if name != GLOBAL]
     tell = partial(_tell, corpus, workspace, compute, card=card)
@@ -190,18 +303,49 @@ def train_by_preset(
     starts_elsewhere = config.folds > 0 or is_detector_run(config.weights)
     if not specialists or config.regime == "frozen" or starts_elsewhere:
         tell(plans, config)
-        return train(present, config, AUTO)
+        return train(present, config, base)
     own = settle(replace(base, learning_rate=_RATE_OF_SPECIALISTS))
-    plan = partial(plan_detectors, corpus, workspace, preset=AUTO)
     (first,) = plan(names=[GLOBAL], config=config)
     # Where the global detector is not there yet, the folders of those that start from it have no
     # name, and none of them is there either.
     if is_complete(first.home):
         own = replace(own, weights=str(first.home))
     tell([first, *plan(names=specialists, config=own)], config)
-    (start,) = train([GLOBAL], config, AUTO)
-    homes = train(specialists, replace(own, weights=str(start)), AUTO)
+    (start,) = train([GLOBAL], config, base)
+    homes = train(specialists, replace(own, weights=str(start)), base)
     return [start, *homes] if GLOBAL in present else homes
+
+
+_LONGEST = 100
+"""Characters of the encoders in the name of a run."""
+
+
+def name_of_runs(name: str, config: BackboneConfig, *, preset: BackboneConfig) -> str:
+    """What a preset's runs are called: by other encoders than its own, with their names.
+
+    So a detector on another encoder stands beside that of the preset, whose place the next one of
+    the same name takes.
+
+    Args:
+        name: of the preset.
+        config: with what the user set.
+        preset: without.
+
+    Example:
+        >>> own = BackboneConfig()
+        >>> name_of_runs("quick", replace(own, epochs=3), preset=own)
+        'quick'
+        >>> other = replace(own, backbone="resnet50", joined=("vgg16",))
+        >>> name_of_runs("quick", other, preset=own)
+        'quick-resnet50+vgg16'
+    """
+    encoders = (config.backbone, *config.joined)
+    if encoders == (preset.backbone, *preset.joined):
+        return name
+    labels = "+".join(map(label_of, encoders))
+    if len(labels) > _LONGEST:
+        labels = f"{label_of(config.backbone)}+{len(config.joined)}-{fingerprint(encoders)[:4]}"
+    return f"{name}-{labels}"
 
 
 def _smallest_card(compute: Compute) -> Card | None:

@@ -6,7 +6,9 @@ from functools import lru_cache
 from backbones.encoders.encoder import Encoder
 from backbones.encoders.open_clip_networks import OpenClipEncoder
 from backbones.encoders.timm_networks import TimmEncoder
+from backbones.encoders.torchvision_networks import TorchvisionEncoder
 from backbones.encoders.transformers_networks import TransformersEncoder
+from backbones.encoders.xrv_networks import XrvEncoder
 from core.errors import ConfigError
 
 WORLDS: dict[str, Callable[[str], Encoder]] = {
@@ -15,6 +17,8 @@ WORLDS: dict[str, Callable[[str], Encoder]] = {
     "local-dir": TimmEncoder,
     "open_clip": OpenClipEncoder,
     "transformers": TransformersEncoder,
+    "torchvision": TorchvisionEncoder,
+    "xrv": XrvEncoder,
 }
 """Encoders by what their string begins with, before the first colon; others are names of timm."""
 
