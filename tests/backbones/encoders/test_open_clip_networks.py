@@ -71,13 +71,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-def owners(folder: Path, pictures: list[Path]) -> torch.Tensor:
+def owners(folder: Path, small_pictures: list[Path]) -> torch.Tensor:
     """Embeddings by open_clip alone, of images that it squashes to the square."""
     model, prepare = open_clip.create_model_from_pretrained(
         f"local-dir:{folder}", image_resize_mode="squash"
     )
     model.eval()
-    images = torch.stack([prepare(Image.open(path).convert("RGB")) for path in pictures])
+    images = torch.stack([prepare(Image.open(path).convert("RGB")) for path in small_pictures])
     with torch.no_grad():
         embeddings: torch.Tensor = model.encode_image(images, normalize=False)
     return embeddings
@@ -85,7 +85,7 @@ def owners(folder: Path, pictures: list[Path]) -> torch.Tensor:
 
 @every_tower
 def test_features_are_those_of_encode_image(
-    kind: str, saved: Callable[[str], Path], pictures: list[Path], ours: Ours, nearness: Nearness
+    kind: str, saved: Callable[[str], Path], small_pictures: list[Path], ours: Ours, nearness: Nearness
 ) -> None:
     folder = saved(kind)
     expected = owners(folder, pictures)

@@ -109,12 +109,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     return make
 
 
-def owners(folder: Path, pictures: list[Path]) -> torch.Tensor:
+def owners(folder: Path, small_pictures: list[Path]) -> torch.Tensor:
     """What the library's model pools, of images that its processor squashes to the square."""
     arguments = {"add_pooling_layer": True} if folder.name == "data2vec-vision" else {}
     model = transformers.AutoModel.from_pretrained(folder, **arguments).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    images = [Image.open(path).convert("RGB") for path in pictures]
+    images = [Image.open(path).convert("RGB") for path in small_pictures]
     squashed = {"size": {"height": 64, "width": 64}, "do_center_crop": False}
     if type(processor).__name__.startswith("ConvNext"):  # it crops what it is not told to
         images = [image.resize((64, 64), Image.Resampling.BICUBIC) for image in images]
@@ -133,7 +133,7 @@ def owners(folder: Path, pictures: list[Path]) -> torch.Tensor:
 
 @every_family
 def test_features_are_what_the_model_pools(
-    kind: str, saved: Saved, pictures: list[Path], ours: Ours, nearness: Nearness
+    kind: str, saved: Saved, small_pictures: list[Path], ours: Ours, nearness: Nearness
 ) -> None:
     folder = saved(kind)
     found = ours(f"transformers:{folder}")
