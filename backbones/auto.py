@@ -185,7 +185,9 @@ def train_by_preset(
         return train(names, config, PRESETS["quick"])
     base = fine_tuning(card, n_images=len(corpus.labelled_images(corpus.learnt_from)))
     config = settle(base)
-    plan = partial(plan_detectors, corpus, workspace, preset=name_of_runs(name, config, preset=base))
+    plan = partial(
+        plan_detectors, corpus, workspace, preset=name_of_runs(name, config, preset=base)
+    )
     plans = plan(names=names, config=config)
     present = [plan.category for plan in plans]
     specialists = [name for name in present if name != GLOBAL]

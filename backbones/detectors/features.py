@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from backbones.networks.batch_norm import folded
 from backbones.encoders.encoder import label_of, short_name
 from backbones.encoders.worlds import encoder_of
+from backbones.networks.batch_norm import folded
 from backbones.networks.build import Backbone, build_backbone
 from backbones.networks.weights import Origin, each_encoder, origin_of, settled
 from backbones.settings.config import BackboneConfig
