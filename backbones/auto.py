@@ -4,6 +4,7 @@ Without a GPU it is `quick`, heads on frozen features. With one the network whos
 installed is fine-tuned: the global detector first, then the specialists, which start from it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,13 +22,13 @@ from backbones.networks.carriers import CARRIERS
 from backbones.networks.weights import check_weights, is_detector_run
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
-from backbones.train import train_backbones
+from backbones.train import check_start, train_backbones
 from core.config import fingerprint
 from core.errors import ConfigError
-from core.progress import say
+from core.progress import overheard, say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete
+from core.storage.folders import is_complete, read_meta
 from training.devices.compute import Compute
 from training.devices.device import device_name
 
@@ -125,6 +126,116 @@ def presets_on(device: str) -> dict[str, BackboneConfig]:
     card = Card.of(device)
     auto = PRESETS["quick"] if card is None else fine_tuning(card, n_images=0)
     return {AUTO: auto, **PRESETS}
+
+
+def train_by_presets(
+    corpus: Corpus,
+    workspace: Workspace,
+    *,
+    names: Sequence[str],
+    presets: Sequence[str],
+    settle: Settle,
+    compute: Compute,
+    options: RunOptions = DEFAULT_OPTIONS,
+    cluster: Cluster | None = None,
+) -> list[Path]:
+    """Train the asked detectors by one preset after the other.
+
+    Of several none is begun before all of them can be: encoders, settings and weights are looked
+    at first. Features and decoded images lie in the workspace and are shared. A table at the end
+    has what each detector reached.
+
+    Args:
+        corpus, workspace, names, settle, compute, options, cluster: as `train_by_preset`.
+        presets: names of `presets_on`.
+
+    Returns:
+        The run folders of the asked detectors.
+
+    Raises:
+        As `train_by_preset`.
+    """
+    if len(presets) > 1:
+        for preset in presets:
+            name, own = _suggested(corpus, preset, compute)
+            config = settle(own)
+            called = name_of_runs(name, config, preset=own)
+            _check(corpus, workspace, names, config, preset=called, compute=compute)
+    homes = [
+        home
+        for preset in presets
+        for home in train_by_preset(
+            corpus,
+            workspace,
+            names=names,
+            preset=preset,
+            settle=settle,
+            compute=compute,
+            options=options,
+            cluster=cluster,
+        )
+    ]
+    homes = list(dict.fromkeys(homes))  # on a processor auto is quick
+    if len(presets) > 1:
+        for line in reached(homes):
+            say(line)
+    return homes
+
+
+def reached(homes: Sequence[Path]) -> list[str]:
+    """A table of finished detectors: a line each, under a head.
+
+    F1 is that out of fold, or, where the corpus is not cross-fitted, that of the images which chose
+    the epochs, the mean over its networks; seconds are those of its trainings.
+
+    Args:
+        homes: run folders.
+    """
+    rows = [("detector", "preset", "F1", "of", "seconds")]
+    for home in homes:
+        meta = read_meta(home, "category", "preset", "seconds", "stopping_f1")
+        f1, what = meta.get("out_of_fold_f1"), "out of fold"
+        if f1 is None:
+            stopping = [value for value in meta["stopping_f1"] if value is not None]
+            f1 = sum(stopping) / len(stopping) if stopping else math.nan
+            what = "stopping images" if stopping else "-"
+        shown = "-" if math.isnan(f1) else f"{f1:.4f}"
+        rows.append((meta["category"], meta["preset"], shown, what, f"{meta['seconds']:.0f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in (2, 4) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _suggested(corpus: Corpus, preset: str, compute: Compute) -> tuple[str, BackboneConfig]:
+    """A preset's name and settings; of `auto` those of the global detector, by the device."""
+    if preset != AUTO:
+        return preset, PRESETS[preset]
+    card = _smallest_card(compute)
+    if card is None:
+        return "quick", PRESETS["quick"]
+    return AUTO, fine_tuning(card, n_images=len(corpus.labelled_images(corpus.learnt_from)))
+
+
+def _check(
+    corpus: Corpus,
+    workspace: Workspace,
+    names: Sequence[str],
+    config: BackboneConfig,
+    *,
+    preset: str,
+    compute: Compute,
+) -> None:
+    """Refuse what cannot be trained; what is left out is said when its turn comes."""
+    with overheard():
+        plans = plan_detectors(corpus, workspace, names=names, config=config, preset=preset)
+    todo = [plan for plan in plans if not is_complete(plan.home)]
+    if compute.world.everyone(bool(todo))[0]:
+        check_start(corpus, workspace, config=plans[0].config, compute=compute)
 
 
 def train_by_preset(

@@ -5,14 +5,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backbones.auto import presets_on, train_by_preset
+from backbones.auto import AUTO, presets_on, train_by_presets
 from backbones.detectors.plan import detector_names
 from backbones.detectors.ray import Cluster
 from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
-from backbones.networks.weights import settled, start_weights
+from backbones.networks.weights import NAMED_WEIGHTS, settled, start_weights
 from backbones.settings.config import BackboneConfig
-from core.config import configured, parse_settings, preset_of, read_toml
+from backbones.settings.presets import GROUPS
+from core.config import configured, parse_settings, read_toml
 from core.errors import ConfigError
+from core.runs.detectors import GLOBAL
 from core.runs.workspace import Workspace
 from corpus.prepare import corpus_or_phantom
 from training.devices.compute import Compute, joined
@@ -25,7 +27,7 @@ class TrainingRequest:
 
     Attributes:
         category: see `backbones.detectors.plan.detector_names`.
-        preset: a name of `backbones.auto.presets_on`.
+        presets: names of `backbones.auto.presets_on` or of `GROUPS`; what is set goes over each.
         file: TOML file with settings; None without one.
         given: settings as `key=value`, which go over the file's.
         options: settings that have an option of their own, which go over both; None where that was
@@ -37,7 +39,7 @@ class TrainingRequest:
     """
 
     category: str | None = None
-    preset: str
+    presets: tuple[str, ...] = (AUTO,)
     file: Path | None = None
     given: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -48,6 +50,46 @@ class TrainingRequest:
         if self.options.get("weights") is not None and self.start_from is not None:
             raise ConfigError(
                 "--weights, --start-from: either says what networks start from; give one"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The presets that are asked for, each once, in their order; a group is its members."""
+        names = [name for asked in self.presets for name in GROUPS.get(asked, (asked,))]
+        return tuple(dict.fromkeys(names))
+
+    def check(self, presets: Mapping[str, BackboneConfig]) -> None:
+        """Refuse what cannot be asked of all the presets, before any work.
+
+        Args:
+            presets: all that there are, by name.
+
+        Raises:
+            ConfigError: there is no such preset, a setting that one of them does not take, or one
+                encoder or one file of weights for presets of several encoders.
+        """
+        if unknown := [name for name in self.names if name not in presets]:
+            known = ", ".join((*presets, *GROUPS))
+            raise ConfigError(f"--preset {unknown[0]}: expected one of {known}")
+        own = {name: presets[name] for name in self.names}
+        asked = {name: self.over(config) for name, config in own.items()}
+        encoders = {name: settled(config).backbone for name, config in own.items()}
+        if len(set(encoders.values())) < 2:
+            return
+        first, *others = encoders
+        other = next(name for name in others if encoders[name] != encoders[first])
+        several = f"{first} is for {encoders[first]}, {other} for {encoders[other]}"
+        if any(config.backbone != encoders[name] for name, config in asked.items()):
+            raise ConfigError(
+                f"--backbone: the presets are of several encoders ({several}); give it with one of"
+                " them, or leave it out"
+            )
+        files = {config.weights for config in asked.values()} - {*NAMED_WEIGHTS}
+        files |= {self.start_from or GLOBAL} - {GLOBAL}
+        if given := sorted(str(path) for path in files):
+            raise ConfigError(
+                f"weights: {given[0]} is of one encoder, the presets of several ({several}); train"
+                " them one by one"
             )
 
     def over(self, config: BackboneConfig) -> BackboneConfig:
@@ -94,18 +136,18 @@ def train_asked(
     Raises:
         ConfigError: the device is not there, or there is no such preset or setting.
         MissingStageError: no corpus is prepared, and none may be drawn.
-        As `backbones.auto.train_by_preset` and `backbones.networks.weights.start_weights`.
+        As `backbones.auto.train_by_presets` and `backbones.networks.weights.start_weights`.
     """
     # The nodes may have the GPU that this machine lacks; here only features are made.
     found = find_device(device if cluster is None else "auto")
-    request.over(preset_of(presets_on(found), request.preset))
+    request.check(presets_on(found))
     with joined(found) as world:
         corpus = world.in_turn(lambda: corpus_or_phantom(workspace, draws=draws))
-        runs = train_by_preset(
+        runs = train_by_presets(
             corpus,
             workspace,
             names=detector_names(request.category),
-            preset=request.preset,
+            presets=request.names,
             settle=lambda c: start_weights(
                 request.over(c), request.start_from, corpus=corpus, workspace=workspace
             ),

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from backbones.detectors.features import frozen_names
 from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.jobs import train_in_order
 from backbones.detectors.plan import plan_detectors
 from backbones.detectors.ray import Cluster, on_ray
 from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
-from backbones.networks.weights import check_weights
+from backbones.networks.build import build_backbone
+from backbones.networks.weights import check_weights, weights_in_words
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 from core.runs.workspace import Corpus, Workspace
@@ -58,7 +60,7 @@ def train_backbones(
         if plan not in todo and compute.world.first:
             reuse(plan.home, what=f"{plan.category}: already trained")
     if todo:
-        check_weights(config)
+        check_start(corpus, workspace, config=config, compute=compute)
         engine = nullcontext(train_in_order) if cluster is None else on_ray(cluster)
         with engine as train:  # a cluster that does not answer is found out before any work
             inputs = TRAINING_INPUTS[config.regime](
@@ -66,3 +68,23 @@ def train_backbones(
             )
             train(todo, inputs, workspace=workspace, options=options)
     return [plan.home for plan in plans]
+
+
+def check_start(
+    corpus: Corpus, workspace: Workspace, *, config: BackboneConfig, compute: Compute
+) -> None:
+    """Refuse weights that cannot be had, before any work is done.
+
+    Those of a hub are fetched here, so that no image is decoded for a network that is out of reach;
+    unless a frozen network's features are there and nobody asks for it.
+
+    Raises:
+        ConfigError: a package is missing or broken, or the hub cannot be reached.
+    """
+    check_weights(config)
+    if weights_in_words(config) != "hub":
+        return
+    folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
+    if config.regime == "frozen" and all(is_complete(folder) for folder in folders):
+        return
+    compute.world.in_turn(lambda: build_backbone(config))

@@ -28,9 +28,12 @@ def train_backbone(
     ] = None,
     workspace: WorkspaceOption = RUNS,
     preset: Annotated[
-        str,
-        typer.Option(help="Named settings to start from; auto: fine-tune on a GPU, else quick."),
-    ] = "auto",
+        list[str] | None,
+        typer.Option(
+            help="Named settings to start from; may be repeated. None: auto, which fine-tunes on a"
+            " GPU and is quick without."
+        ),
+    ] = None,
     config: ConfigOption = None,
     settings: SetOption = None,
     backbone: Annotated[
@@ -81,7 +84,7 @@ def train_backbone(
 
     request = TrainingRequest(
         category=category,
-        preset=preset,
+        presets=tuple(preset or ("auto",)),
         file=config,
         given=tuple(settings or ()),
         options={"backbone": backbone, "folds": folds, "seeds": seeds, "weights": weights},

@@ -19,14 +19,17 @@ LossName = Literal[
 ]
 OptimizerName = Literal["adamw", "nadam", "sgd"]
 ScheduleName = Literal["one-cycle", "cosine", "plateau", "constant"]
+Sampling = Literal["uniform", "rare"]
 
 _AT_LEAST_1 = ("batch_size", "epochs", "patience", "n_members", "seeds")
 _AT_LEAST_0 = (
     *("seed", "micro_batch", "warmup", "weight_decay", "clip_norm", "mixup"),
-    *("momentum_decay", "bce_epochs"),
+    *("momentum_decay", "bce_epochs", "gamma_neg", "gamma_pos"),
 )
 _ABOVE_0 = ("learning_rate", "loss_temperature", "epsilon")
-_BELOW_1 = ("dropout", "input_dropout", "ema", "negative_smoothing", "stop_threshold")
+_BELOW_1 = (
+    *("dropout", "input_dropout", "ema", "negative_smoothing", "stop_threshold", "loss_margin"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,10 @@ class FitConfig:
         prior_bias: whether a concept's probability starts at its share of the training images,
             instead of near 1/2.
         loss: a name of `training.losses.registry`.
+        gamma_neg: of the loss `asymmetric`: how much less an absent concept costs the surer it is
+            said to be absent; with `gamma_pos` and `loss_margin` the common 4, 1 and 0.05.
+        gamma_pos: of `asymmetric`, the same of a present concept.
+        loss_margin: of `asymmetric`: an absent concept below this probability costs nothing.
         bce_epochs: epochs that learn under bce before the loss takes over.
         loss_temperature: what logits are divided by in the loss, and nowhere else.
         negative_smoothing: target of an absent concept, for labels that are known to be incomplete.
@@ -63,6 +70,8 @@ class FitConfig:
             none stop), or the stopping `f1`.
         clip_norm: longest gradient, as a vector of all parameters; 0 for any length.
         ema: share of the former weights in the running mean that is scored and kept; 0 for none.
+        sampling: which images an epoch shows: `uniform`, each once; `rare`, as many, drawn with
+            replacement, those with rare concepts more often: see `training.batches.rarity`.
         batch_size: images an optimiser's step, over all devices.
         micro_batch: images at once on a device, their gradients added up; 0 for as many as there
             are. Halved when memory runs out.
@@ -81,6 +90,9 @@ class FitConfig:
     head_init: Literal["torch", "glorot"] = "torch"
     prior_bias: bool = False
     loss: LossName = "f1*bce"
+    gamma_neg: float = 4.0
+    gamma_pos: float = 1.0
+    loss_margin: float = 0.05
     bce_epochs: int = 0
     loss_temperature: float = 1.0
     negative_smoothing: float = 0.0
@@ -97,6 +109,7 @@ class FitConfig:
     plateau_on: Literal["loss", "f1"] = "loss"
     clip_norm: float = 0.0
     ema: float = 0.0
+    sampling: Sampling = "uniform"
     batch_size: int = 64
     micro_batch: int = 0
     epochs: int = 30
@@ -110,6 +123,15 @@ class FitConfig:
     def rate_per_layer(self) -> float:
         """Rate of a block of layers as a share of the next one's, down from the head."""
         return 1.0
+
+    @property
+    def asymmetry(self) -> dict[str, float]:
+        """Arguments of `training.losses.imbalance.asymmetric`."""
+        return {
+            "gamma_neg": self.gamma_neg,
+            "gamma_pos": self.gamma_pos,
+            "margin": self.loss_margin,
+        }
 
     def loss_in(self, epoch: int) -> LossName:
         """The loss of this epoch, counted from 1."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from core.errors import ConceptError
 from core.labels import Targets
 from core.metrics import best_threshold, decided_at, f1_by_threshold, image_f1, mean_in_order
-from training.batches import Bounds, Examples, batch_bounds, epoch_order
+from training.batches import Bounds, Examples, batch_bounds, epoch_order, rarity
 from training.checkpoint import Checkpoint, Pending, deferred_signals
 from training.config import FitConfig
 from training.devices.compute import Compute
@@ -192,6 +192,8 @@ class MemberTraining:
         if self.config.prior_bias:
             start_at_prior(self.model, torch.from_numpy(counts), n_images=len(self.learnt))
         self.positives = torch.from_numpy(counts).to(self.device)
+        rare = self.config.sampling == "rare"
+        self.weights = rarity(self.examples.targets[self.learnt]) if rare else None
 
     def note(self, entry: dict[str, Any]) -> None:
         """Put an entry into the log."""
@@ -203,7 +205,17 @@ class MemberTraining:
         epoch = self.train_state.epoch
         context = LossContext(positives=self.positives, n_images=len(self.learnt), epoch=epoch)
         name = self.config.loss_in(epoch)
-        return loss_for(name, context, temperature=self.config.loss_temperature)
+        return loss_for(
+            name,
+            context,
+            temperature=self.config.loss_temperature,
+            asymmetry=self.config.asymmetry,
+        )
+
+    def order(self) -> Rows:
+        """The images of the running epoch, one after the other."""
+        epoch = self.train_state.epoch
+        return epoch_order(self.learnt, seed=self.seed, epoch=epoch, weights=self.weights)
 
     def scores(self, probs: npt.NDArray[np.float32]) -> dict[str, Any]:
         """F1 of the stopping images, over all and by category, and their loss."""
@@ -287,7 +299,7 @@ class TrainingLoop:
         for member, total in zip(self.learning, totals, strict=True):
             member.train_state.total = total  # a view: it grows with them
         self.learner.model.train()
-        orders = [epoch_order(m.learnt, seed=m.seed, epoch=epoch) for m in self.learning]
+        orders = [member.order() for member in self.learning]
         loaded = self.step.batches(
             np.stack([order[: self.n_images] for order in orders]),
             self.bounds,

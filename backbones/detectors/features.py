@@ -160,7 +160,7 @@ def extract(
                 values[rows] = joined
                 done[rows] = 1
             if start // _BATCH % _RELEASED_AFTER == 0:
-                release(cache.pixels)
+                cache.planes.release()
                 release(values)
             advance(len(rows))
     if world.first:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from backbones.auto import AUTO, Card, fine_tuning, installed_network, largest_size, presets_on
+from backbones.auto import reached, train_by_presets
 from backbones.auto import train_by_preset as train_preset
 from backbones.detectors.plan import detector_names
 from backbones.networks.carriers import CARRIERS
@@ -178,3 +179,61 @@ def test_on_a_gpu_specialists_of_a_cross_fitted_corpus_start_from_the_global_det
         assert joined.fitted_on == set(crossfitted.labelled_images("labelled").image_ids)
     assert train(crossfitted, workspace, "DRCT") == homes[1:2]
     assert "expected" not in capsys.readouterr().err
+
+
+def train_several(
+    corpus: Corpus, workspace: Workspace, *presets: str, category: str = "DRCT", **settings: Any
+) -> list[Path]:
+    return train_by_presets(
+        corpus,
+        workspace,
+        names=(category,),
+        presets=presets,
+        settle=partial(overlay, settings=TINY | settings),
+        compute=Compute(),
+    )
+
+
+def test_several_presets_share_features_and_images_and_end_in_a_table(
+    crossfitted: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = train_several(crossfitted, workspace, "quick", "auto", "dinov2", "swin")
+    assert [home.name.split("-")[0] for home in (first, second, third)] == ["quick", "dinov2", "swin"]
+    assert len(list(workspace.cache.iterdir())) == 1  # images of 64 px, of one scaling
+    said = capsys.readouterr().err
+    assert said.count("not trained") == 0
+    table = said.splitlines()[-4:]
+    assert table == reached([first, second, third])
+    assert table[0].split() == ["detector", "preset", "F1", "of", "seconds"]
+    f1 = read_meta(second)["out_of_fold_f1"]
+    assert table[2].split()[:5] == ["DRCT", "dinov2", f"{f1:.4f}", "out", "of"]
+    assert train_several(crossfitted, workspace, "quick", "swin") == [first, third]
+
+
+def test_the_table_of_a_corpus_that_is_held_out_has_the_scores_that_stopped(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    (home,) = train_several(corpus, workspace, "quick")
+    (f1,) = read_meta(home)["stopping_f1"]
+    assert reached([home])[1].split() == [
+        "DRCT", "quick", f"{f1:.4f}", "stopping", "images", f"{read_meta(home)['seconds']:.0f}",
+    ]  # fmt: skip
+
+
+def test_several_presets_are_refused_together_before_any_is_trained(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    with pytest.raises(ConfigError, match="weights: no package carries test_efficientnet"):
+        train_several(corpus, workspace, "quick", "finetune", weights="package")
+    with pytest.raises(MissingStageError, match="category DRPE: nothing to train"):
+        train_several(corpus, workspace, "quick", "finetune", category="DRPE")
+    assert not workspace.backbones.exists()
+    assert not workspace.embeddings.exists()
+
+
+def test_auto_on_a_gpu_is_one_of_several_presets(
+    corpus: Corpus, workspace: Workspace, card: Card
+) -> None:
+    homes = train_several(corpus, workspace, "quick", AUTO)
+    assert [home.name.split("-")[0] for home in homes] == ["quick", AUTO]
+    assert weights_of(homes[1]) != "none"  # from the global detector, which was trained first

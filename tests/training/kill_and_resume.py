@@ -37,6 +37,7 @@ CONFIG = BackboneConfig(
     backbone="test_efficientnet", weights="none", image_sizes=(32,), regime="full", hidden=(8,),
     dropout=0.5, augment="hflip", batch_size=6, micro_batch=4, epochs=3, patience=3, ema=0.9,
     mixup=0.3, clip_norm=1.0, schedule="cosine", warmup=0.5, learning_rate=5e-3,
+    sampling="rare", pooling="gem",
 )  # fmt: skip
 N_STEPS = 3  # an epoch: 18 images to learn from, 4 to stop on
 

@@ -125,6 +125,7 @@ def test_each_network_becomes_what_it_does_alone_under_every_optimiser(optimizer
         {"prior_bias": True, "head_init": "glorot", "stop_threshold": 0.4},
         {"seeds": 2, "batch_size": 3},  # 16 images: one is left over and joins the batch before
         {"hidden": ()},
+        {"sampling": "rare", "loss": "asymmetric", "gamma_neg": 2.0, "loss_margin": 0.0},
     ],
     ids=lambda changes: "+".join(changes),
 )

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from training.batches import Examples, prefetched, split_batch, with_mirrors
+from training.batches import (
+    Examples,
+    epoch_order,
+    prefetched,
+    rarity,
+    split_batch,
+    with_mirrors,
+)
 
 
 def test_what_is_learnt_from_gets_a_mirror_and_what_stops_does_not() -> None:
@@ -40,6 +47,42 @@ def test_examples_without_categories_stay_without() -> None:
 def test_a_batch_is_parted_evenly() -> None:
     parts = split_batch(10, n_processes=2, micro_batch=3)
     assert [[len(rows) for rows in part] for part in parts] == [[3, 3], [2, 2]]
+
+
+def test_images_are_drawn_by_their_rarest_concept() -> None:
+    # Of eight images concept 0 is on all, 1 on two of them, 2 on one, which also has 1; the
+    # rarest shares are 1, 1/4 and 1/8, so weights 1, 2 and the root of 8.
+    dense = np.zeros((8, 4), dtype=np.bool_)
+    dense[:, 0] = True
+    dense[:2, 1] = True
+    dense[0, 2] = True
+    weights = rarity(csr_array(dense))
+    expected = np.array([8**0.5, 2, 1, 1, 1, 1, 1, 1])
+    np.testing.assert_allclose(weights, expected / expected.sum())
+
+
+def test_no_concept_is_rarer_than_one_in_a_thousand_and_no_image_rarer_than_its_concepts() -> None:
+    dense = np.zeros((10_000, 3), dtype=np.bool_)
+    dense[5:, 0] = True
+    dense[7, 1] = True  # one in 10,000 counts as one in 1,000
+    weights = rarity(csr_array(dense))
+    assert weights.sum() == pytest.approx(1)
+    assert weights[7] / weights[0] == pytest.approx(1000**0.5)  # none: as if all had its concepts
+    assert weights[8] / weights[0] == pytest.approx((10_000 / 9_995) ** 0.5)
+
+
+def test_an_epoch_that_is_drawn_depends_on_seed_and_epoch_alone() -> None:
+    rows, weights = np.arange(100, 150), np.arange(50) / np.arange(50).sum()
+
+    def order(seed: int, epoch: int) -> list[int]:
+        return [int(r) for r in epoch_order(rows, seed=seed, epoch=epoch, weights=weights)]
+
+    assert order(3, 2) == order(3, 2)
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (1, 2, 3)}) == 6
+    drawn = np.bincount([r for epoch in range(400) for r in order(0, epoch)], minlength=150)[100:]
+    assert drawn[0] == 0
+    np.testing.assert_allclose(drawn / drawn.sum(), weights, atol=0.003)
+    assert len(order(0, 1)) == 50
 
 
 def n_readers() -> int:

@@ -33,7 +33,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "head": {"hidden": (6,), "schedule": "plateau", "learning_rate": 2e-3},
     "network": {},
     "network by SGD": SGD,
-    "network mixed": {**SGD, "mixup": 0.5, "negative_smoothing": 0.05},
+    "network mixed": {**SGD, "mixup": 0.5, "negative_smoothing": 0.05, "sampling": "rare"},
+    "network, generalised mean": {**SGD, "pooling": "gem"},
     # Normalised image by image: parts of a batch are the batch.
     "in parts": {**PLAIN, "micro_batch": 2, "clip_norm": 0.5, "ema": 0.8, "loss": "bce"},
     "transformer": PLAIN,

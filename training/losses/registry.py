@@ -5,7 +5,7 @@ of whole images (soft-F1) stands in each of the image's L entries, one of whole 
 (sigmoid-F1) in each of the concept's B. Targets lie in [0, 1]: mixup and smoothing soften them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,9 +65,24 @@ CONTEXT_LOSSES: dict[LossName, Callable[[LossContext], Loss]] = {
 """Losses that look at the training set or at the epoch."""
 
 
-def loss_for(name: LossName, context: LossContext, *, temperature: float = 1.0) -> Loss:
-    """The loss of that name, for the epoch that runs, of logits divided by the temperature."""
+def loss_for(
+    name: LossName,
+    context: LossContext,
+    *,
+    temperature: float = 1.0,
+    asymmetry: Mapping[str, float] | None = None,
+) -> Loss:
+    """The loss of that name, for the epoch that runs, of logits divided by the temperature.
+
+    Args:
+        name: of `LOSSES` or `CONTEXT_LOSSES`.
+        context: what it may use beyond the batch.
+        temperature: what logits are divided by.
+        asymmetry: arguments of `asymmetric`; None for the authors'.
+    """
     loss = CONTEXT_LOSSES[name](context) if name in CONTEXT_LOSSES else LOSSES[name]
+    if name == "asymmetric" and asymmetry is not None:
+        loss = partial(asymmetric, **asymmetry)
     if temperature == 1:
         return loss
     return lambda logits, targets: loss(logits / temperature, targets)

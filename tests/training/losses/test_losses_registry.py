@@ -9,8 +9,10 @@ import torch
 from scipy.sparse import csr_array
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training.config import LossName
+from core.errors import ConfigError
+from training.config import FitConfig, LossName
 from training.losses import registry as losses
+from training.losses.imbalance import asymmetric
 from training.losses.registry import CONTEXT_LOSSES, LOSSES, Loss, LossContext, bce, loss_for
 
 NAMES: tuple[LossName, ...] = get_args(LossName)
@@ -181,3 +183,23 @@ def test_the_temperature_divides_logits_before_the_loss() -> None:
     context = LossContext(positives=torch.ones(4), n_images=10, epoch=1)
     cooled = loss_for("soft-f1", context, temperature=2.0)
     torch.testing.assert_close(cooled(LOGITS, TARGETS), LOSSES["soft-f1"](LOGITS / 2, TARGETS))
+
+
+def test_the_asymmetry_of_the_loss_is_a_setting() -> None:
+    context = LossContext(positives=torch.ones(4), n_images=10, epoch=1)
+    config = FitConfig(loss="asymmetric", gamma_neg=2.0, gamma_pos=0.5, loss_margin=0.0)
+    loss = loss_for("asymmetric", context, asymmetry=config.asymmetry)
+    expected = asymmetric(LOGITS, TARGETS, gamma_neg=2.0, gamma_pos=0.5, margin=0.0)
+    torch.testing.assert_close(loss(LOGITS, TARGETS), expected)
+    plain = loss_for("asymmetric", context, asymmetry=FitConfig().asymmetry)
+    torch.testing.assert_close(plain(LOGITS, TARGETS), LOSSES["asymmetric"](LOGITS, TARGETS))
+    other = loss_for("bce", context, asymmetry=config.asymmetry)
+    torch.testing.assert_close(other(LOGITS, TARGETS), bce(LOGITS, TARGETS))
+
+
+def test_an_asymmetry_that_is_none_is_refused() -> None:
+    for name in ("gamma_neg", "gamma_pos"):
+        with pytest.raises(ConfigError, match=f"{name}: expected 0 or more, found -1"):
+            FitConfig(**{name: -1.0})
+    with pytest.raises(ConfigError, match="loss_margin: expected"):
+        FitConfig(loss_margin=1.0)
