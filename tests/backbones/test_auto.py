@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from backbones.auto import AUTO, Card, fine_tuning, installed_network, largest_size, presets_on
-from backbones.auto import reached, train_by_presets
+from backbones.auto import (
+    AUTO,
+    Card,
+    fine_tuning,
+    installed_network,
+    largest_size,
+    presets_on,
+    reached,
+    train_by_presets,
+)
 from backbones.auto import train_by_preset as train_preset
 from backbones.detectors.plan import detector_names
 from backbones.networks.carriers import CARRIERS

@@ -13,15 +13,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from backbones.encoders.encoder import head_distances
-from backbones.encoders.open_clip_networks import OpenClipEncoder
 from backbones.encoders.worlds import encoder_of
-from backbones.networks.build import Backbone, Detector, build_backbone, unlock_last
-from backbones.settings.config import BackboneConfig
-from core.errors import ConfigError
 from tests.backbones.encoders.conftest import Nearness, Ours
-from training.config import FitConfig
-from training.optim import parameter_groups
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
 
@@ -88,7 +81,7 @@ def test_features_are_those_of_encode_image(
     kind: str, saved: Callable[[str], Path], small_pictures: list[Path], ours: Ours, nearness: Nearness
 ) -> None:
     folder = saved(kind)
-    expected = owners(folder, pictures)
+    expected = owners(folder, small_pictures)
     plain, centred = nearness(ours(f"open_clip:local-dir:{folder}"), expected)
     print(kind, plain, centred)
     assert plain >= 0.9999

@@ -1,6 +1,5 @@
 """Networks of images of transformers, held against the library's own answers."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import transformers
 from PIL import Image
 
 from backbones.encoders.transformers_networks import FAMILIES
-from backbones.encoders.worlds import encoder_of
-from core.errors import ConfigError
 from tests.backbones.encoders.conftest import Nearness, Ours
 
 SMALL = {
@@ -96,8 +93,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
             model = transformers.AutoModel.from_config(settings_of(kind), **arguments)
             for name, parameter in model.named_parameters():  # some start at nothing
                 if (
-                    parameter.numel() > 1
-                    and parameter.std() == 0
+                    (parameter.numel() > 1
+                    and parameter.std() == 0)
                     or name.endswith(("probe", "embedding.weight"))
                 ):
                     torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.3)
@@ -137,7 +134,7 @@ def test_features_are_what_the_model_pools(
 ) -> None:
     folder = saved(kind)
     found = ours(f"transformers:{folder}")
-    plain, centred = nearness(found, owners(folder, pictures))
+    plain, centred = nearness(found, owners(folder, small_pictures))
     print(kind, plain, centred, tuple(found.shape))
     assert plain >= 0.9999
     assert centred >= 0.99
