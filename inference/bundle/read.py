@@ -366,8 +366,7 @@ class _Reader:
                 bare=lambda: next(bare),
             )
         )
-        if entry.fine_tuned:
-            self.looks.add(detector.look)
+        self.looks |= {*detector.looks}
         return detector
 
     def _split(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
