@@ -17,11 +17,13 @@ from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.plan import DetectorPlan, plan_detectors
 from backbones.detectors.ray import Cluster
 from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
+from backbones.encoders.encoder import label_of
 from backbones.networks.carriers import CARRIERS
 from backbones.networks.weights import check_weights, is_detector_run
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
 from backbones.train import check_start, train_backbones
+from core.config import fingerprint
 from core.errors import ConfigError
 from core.progress import overheard, say
 from core.runs.detectors import GLOBAL
@@ -270,28 +272,30 @@ def train_by_preset(
         As `backbones.train.train_backbones`.
     """
 
-    def train(which: Sequence[str], config: BackboneConfig, preset: str) -> list[Path]:
+    def train(which: Sequence[str], config: BackboneConfig, base: BackboneConfig) -> list[Path]:
         return train_backbones(
             corpus,
             workspace,
             names=which,
             config=config,
-            preset=preset,
+            preset=name_of_runs(name, config, preset=base),
             compute=compute,
             options=options,
             cluster=cluster,
         )
 
+    name = preset
     if preset != AUTO:
-        return train(names, settle(PRESETS[preset]), preset)
+        return train(names, settle(PRESETS[preset]), PRESETS[preset])
     card = _smallest_card(compute)
     if card is None:
-        config = settle(PRESETS["quick"])
+        name, config = "quick", settle(PRESETS["quick"])
         say(f"preset auto: quick, {_quick_cost(corpus, workspace, config)}")
-        return train(names, config, "quick")
+        return train(names, config, PRESETS["quick"])
     base = fine_tuning(card, n_images=len(corpus.labelled_images(corpus.learnt_from)))
     config = settle(base)
-    plans = plan_detectors(corpus, workspace, names=names, config=config, preset=AUTO)
+    plan = partial(plan_detectors, corpus, workspace, preset=name_of_runs(name, config, preset=base))
+    plans = plan(names=names, config=config)
     present = [plan.category for plan in plans]
     specialists = [name for name in present if name != GLOBAL]
     tell = partial(_tell, corpus, workspace, compute, card=card)
@@ -299,18 +303,49 @@ def train_by_preset(
     starts_elsewhere = config.folds > 0 or is_detector_run(config.weights)
     if not specialists or config.regime == "frozen" or starts_elsewhere:
         tell(plans, config)
-        return train(present, config, AUTO)
+        return train(present, config, base)
     own = settle(replace(base, learning_rate=_RATE_OF_SPECIALISTS))
-    plan = partial(plan_detectors, corpus, workspace, preset=AUTO)
     (first,) = plan(names=[GLOBAL], config=config)
     # Where the global detector is not there yet, the folders of those that start from it have no
     # name, and none of them is there either.
     if is_complete(first.home):
         own = replace(own, weights=str(first.home))
     tell([first, *plan(names=specialists, config=own)], config)
-    (start,) = train([GLOBAL], config, AUTO)
-    homes = train(specialists, replace(own, weights=str(start)), AUTO)
+    (start,) = train([GLOBAL], config, base)
+    homes = train(specialists, replace(own, weights=str(start)), base)
     return [start, *homes] if GLOBAL in present else homes
+
+
+_LONGEST = 100
+"""Characters of the encoders in the name of a run."""
+
+
+def name_of_runs(name: str, config: BackboneConfig, *, preset: BackboneConfig) -> str:
+    """What a preset's runs are called: by other encoders than its own, with their names.
+
+    So a detector on another encoder stands beside that of the preset, whose place the next one of
+    the same name takes.
+
+    Args:
+        name: of the preset.
+        config: with what the user set.
+        preset: without.
+
+    Example:
+        >>> own = BackboneConfig()
+        >>> name_of_runs("quick", replace(own, epochs=3), preset=own)
+        'quick'
+        >>> other = replace(own, backbone="resnet50", joined=("vgg16",))
+        >>> name_of_runs("quick", other, preset=own)
+        'quick-resnet50+vgg16'
+    """
+    encoders = (config.backbone, *config.joined)
+    if encoders == (preset.backbone, *preset.joined):
+        return name
+    labels = "+".join(map(label_of, encoders))
+    if len(labels) > _LONGEST:
+        labels = f"{label_of(config.backbone)}+{len(config.joined)}-{fingerprint(encoders)[:4]}"
+    return f"{name}-{labels}"
 
 
 def _smallest_card(compute: Compute) -> Card | None:

@@ -116,6 +116,13 @@ def fuse(
         list[str] | None,
         typer.Option(help="What is made, or all; may be repeated. None: those of the preset."),
     ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whose features: an encoder, preset or run of train-backbone; several are joined."
+            " None: those of the newest detector."
+        ),
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option(help="Further column that networks are given; may be repeated."),
@@ -130,7 +137,7 @@ def fuse(
     from reports.fusion import write_comparison
     from training.devices.device import find_device
 
-    options = {"strategies": strategy, "metadata": metadata}
+    options = {"strategies": strategy, "metadata": metadata, "embeddings": encoder}
     given = [f"{key}={','.join(values)}" for key, values in options.items() if values]
     home = Workspace(workspace)
     corpus = home.open_corpus()

@@ -14,7 +14,7 @@ from core.images import ImageTable
 from core.predictions import AnyPredictions, read_predictions, restrict
 from core.progress import say
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs, newest_of_each_preset
-from core.runs.fused import PRIOR, FusedSource, find_fused_sources, find_guesses
+from core.runs.fused import PRIOR, FusedSource, find_guesses, newest_fused_members
 from core.runs.out_of_fold import (
     check_out_of_sample,
     fold_folders,
@@ -61,7 +61,10 @@ class Member:
 def gather_members(
     corpus: Corpus, workspace: Workspace, *, outside: Sequence[Path] = ()
 ) -> list[Member]:
-    """The category prior, the newest run of each fusion strategy, and of each detector and preset.
+    """The category prior, and the newest runs of fusion and of detectors.
+
+    Of fusion these are the newest of each strategy on the features of each encoder, of detectors
+    those of each category and preset.
 
     Last come members from their folders (see `outside_members`): made elsewhere, or runs that would
     else be passed over.
@@ -76,7 +79,8 @@ def gather_members(
         ConfigError, PredictionsError: a folder from outside can not be a member.
         LeakageError: a member was fitted on images that it predicts, or on others of their groups.
     """
-    sources = find_fused_sources(workspace, corpus.fingerprint)
+    named = newest_fused_members(workspace, corpus.fingerprint)
+    sources = list(named.values())
     runs = find_runs(workspace, corpus.fingerprint)
     detectors = newest_of_each_preset(runs)
     if not any(run.strategy != PRIOR for run in sources) and not detectors and not outside:
@@ -86,8 +90,8 @@ def gather_members(
         )
     contained = {name for run in sources for name in run.contains}
     found = [
-        _member(run.strategy, run.folder, scored=corpus.scored)
-        for run in sources
+        _member(name, run.folder, scored=corpus.scored)
+        for name, run in named.items()
         if run.strategy != PRIOR
     ]
     guesses = find_guesses(workspace, corpus)

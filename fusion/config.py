@@ -12,8 +12,9 @@ class FuseConfig(FitConfig):
 
     Attributes:
         strategies: names of `fusion.strategies.STRATEGIES`, in the order they are made.
-        embeddings: folders in the workspace's embeddings to join; empty for those of the newest
-            detector.
+        embeddings: whose pooled features are taken: an encoder, a preset or run of a detector, or a
+            folder in the workspace's embeddings, see `fusion.inputs.named_features`; those of
+            several are joined. Empty for those of the newest detector.
         metadata: further columns of the image table that networks are given, `name` or `name:kind`
             with the kind `categorical`, `numeric` or `multi`.
         guess_share: of the training images of an epoch that have the guessed category in place of

@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.config import fingerprint
@@ -93,6 +93,7 @@ def fuse(
     whole = gather_inputs(
         corpus, workspace, embeddings=config.embeddings, metadata=config.metadata, device=device
     )
+    config = replace(config, embeddings=())  # a run is named by the folders, however they were told
     if line := untrained(whole.detectors, corpus.training_categories, workspace=workspace):
         say(line)
     views = [whole]

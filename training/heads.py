@@ -1,6 +1,6 @@
 """Heads: fully connected layers on features, and where they start."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -25,17 +25,24 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(n_features))
 
     @classmethod
-    def fitted(cls, features: Tensor) -> "Standardise":
-        """The layer for these training features (N, D); a constant feature becomes 0.
+    def fitted(cls, features: Tensor, *, widths: Sequence[int] = ()) -> "Standardise":
+        """The layer for these training features; a constant feature becomes 0.
 
         No deviation counts as less than a tenth of their mean. A filter that hardly any training
         image of a small category excites would else drown all others at the first image that does:
         at 150 PET images, 37,000 deviations from the mean.
+
+        Args:
+            features: (N, D).
+            widths: columns of each encoder, from the left: deviations are held against those of
+                their own, for another's may be a hundred times as large. () for one encoder.
         """
         layer = cls(features.shape[1])
         layer.mean.copy_(features.mean(dim=0))
         std = features.std(dim=0, unbiased=False)
-        layer.std.copy_(std.clamp_min(max(float(std.mean()) / 10, 1e-6)))
+        blocks = std.split([*widths] or [len(std)])
+        floors = [own.clamp_min(max(float(own.mean()) / 10, 1e-6)) for own in blocks]
+        layer.std.copy_(torch.cat(floors))
         return layer
 
     def forward(self, features: Tensor) -> Tensor:

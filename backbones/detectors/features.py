@@ -1,19 +1,21 @@
 """Pooled features of a network: once a corpus and image size, shared by all that come after."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from backbones.encoders.encoder import label_of, short_name
+from backbones.encoders.worlds import encoder_of
 from backbones.networks.batch_norm import folded
 from backbones.networks.build import Backbone, build_backbone
-from backbones.encoders.encoder import short_name
-from backbones.networks.weights import origin_of
+from backbones.networks.weights import Origin, each_encoder, origin_of, settled
 from backbones.settings.config import BackboneConfig
 from core.config import fingerprint
 from core.embeddings import Embeddings, join
@@ -33,19 +35,51 @@ _USUAL = ("own", (), ())  # pooling, mean and deviation
 _BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the images anyway
 
 
+@dataclass(frozen=True, kw_only=True)
+class FrozenPart:
+    """Features of one frozen encoder at one image size.
+
+    Attributes:
+        name: of the folder that holds them.
+        config: of the encoder alone, with one image size.
+    """
+
+    name: str
+    config: BackboneConfig
+
+    @property
+    def size(self) -> int:
+        """Of the images, in pixels."""
+        return self.config.image_sizes[0]
+
+
+def frozen_parts(corpus: Corpus, config: BackboneConfig) -> tuple[FrozenPart, ...]:
+    """What a frozen detector's features are joined from: each encoder at each of its sizes.
+
+    A part is the same whatever detector takes it.
+
+    Raises:
+        ConfigError: there is no such encoder, or its weights cannot be had.
+    """
+    parts = []
+    for own in each_encoder(settled(config)):
+        weights = origin_of(own).identity
+        network = encoder_of(own.backbone).blueprint()  # wherever its folder lies
+        for size in own.image_sizes:
+            speed = (own.precision, own.probe)
+            decides = (network, weights, size, own.resample, own.mirror)
+            unusual = (own.pooling, own.mean, own.std)
+            # What most leave as it is does not enter, so that features of before are found.
+            others = () if unusual == _USUAL else unusual
+            key = fingerprint(corpus.fingerprint, *decides, *speed, *others)
+            name = f"{label_of(own.backbone)}-{size}px-{key}"
+            parts.append(FrozenPart(name=name, config=replace(own, image_sizes=(size,))))
+    return tuple(parts)
+
+
 def frozen_names(corpus: Corpus, config: BackboneConfig) -> tuple[str, ...]:
-    """Names of the folders that hold a frozen network's features, one an image size."""
-    names = []
-    weights = origin_of(config).identity
-    for size in config.image_sizes:
-        speed = (config.precision, config.probe)
-        decides = (config.backbone, weights, size, config.resample, config.mirror)
-        unusual = (config.pooling, config.mean, config.std)
-        # What most leave as it is does not enter, so that features of before are found.
-        others = () if unusual == _USUAL else unusual
-        key = fingerprint(corpus.fingerprint, *decides, *speed, *others)
-        names.append(f"{short_name(config.backbone)}-{size}px-{key}")
-    return tuple(names)
+    """Names of the folders that hold a frozen detector's features, one a part."""
+    return tuple(part.name for part in frozen_parts(corpus, config))
 
 
 def frozen_features(
@@ -53,25 +87,26 @@ def frozen_features(
 ) -> Embeddings:
     """Pooled features of all readable images, extracted as far as they are not there yet.
 
-    Features of several image sizes are joined; with `mirror` each is the mean over the image and
-    its mirror image.
+    Features of several encoders and image sizes are joined; with `mirror` each is the mean over the
+    image and its mirror image.
 
     Returns:
-        (N, D), D the network's number of features times the number of image sizes.
+        (N, D), D the sum over encoders of their number of features times that of their image sizes.
     """
-    folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
-    for folder, size in zip(folders, config.image_sizes, strict=True):
+    parts = frozen_parts(corpus, config)
+    for part in parts:
+        folder = workspace.embeddings / part.name
         if not compute.world.in_turn(partial(is_complete, folder)):
             extract(
                 folder,
-                frozen_network(config, size=size),
+                frozen_network(part.config, size=part.size),
                 corpus=corpus,
                 workspace=workspace,
-                config=config,
-                size=size,
+                config=part.config,
+                size=part.size,
                 compute=compute,
             )
-    return join([Embeddings.load(folder) for folder in folders])
+    return join([Embeddings.load(workspace.embeddings / part.name) for part in parts])
 
 
 def frozen_network(config: BackboneConfig, *, size: int) -> Backbone:
@@ -125,15 +160,34 @@ def extract(
                 values[rows] = joined
                 done[rows] = 1
             if start // _BATCH % _RELEASED_AFTER == 0:
-                release(cache.pixels)
+                cache.planes.release()
                 release(values)
             advance(len(rows))
     if world.first:
         write_lines(folder / "image_ids.txt", ids)
         source = f"{short_name(config.backbone)} {size} px" + (" mirrored" if config.mirror else "")
         meta = {"source": source, "weights": config.weights, "speed": str(compute.speed)}
+        if config.regime == "frozen":  # of another, its detector tells
+            meta |= {"encoder": encoder_meta(config)}
         write_json(folder / META, {**meta, **provenance()})
     world.wait()
+
+
+def encoder_meta(config: BackboneConfig, *, origin: Origin | None = None) -> dict[str, Any]:
+    """What is noted of an encoder: which it is, and what its weights are of.
+
+    Args:
+        config: of the encoder alone.
+        origin: of its weights; None to look for it.
+    """
+    origin = origin or origin_of(config)
+    return {
+        "backbone": config.backbone,
+        "blueprint": encoder_of(config.backbone).blueprint(),
+        "weights_from": str(origin),
+        "weights_licence": origin.licence,
+        "normalisation": asdict(origin.normalisation),
+    }
 
 
 def _open(

@@ -102,7 +102,7 @@ def frozen_inputs(
         return (features[torch.from_numpy(rows)],)
 
     def new_model(train_rows: Rows, labels: LabelSpace, *, start: int = 0) -> nn.Module:
-        standardise = Standardise.fitted(batch(train_rows)[0])
+        standardise = Standardise.fitted(batch(train_rows)[0], widths=embeddings.widths)
         head = build_head(features.shape[1], len(labels), config=config)
         return nn.Sequential(standardise, head)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from backbones.detectors.start import Start
-from backbones.networks.weights import Origin, origin_of, settled
+from backbones.encoders.worlds import encoder_of
+from backbones.networks.weights import Origin, all_weights, origin_of, settled
 from backbones.settings.config import BackboneConfig
 from core.categories import CATEGORIES, UNKNOWN
 from core.config import fingerprint
@@ -167,7 +168,9 @@ def plan_detectors(
                 f"{reason}: nothing to train a specialist on; to learn from there is {there}"
             )
         say(f"not trained: {reason}")
-    key = fingerprint(corpus.fingerprint, replace(config, weights=origin.identity))
+    encoders = [encoder_of(text).blueprint() for text in (config.backbone, *config.joined)]
+    same = replace(config, backbone=encoders[0], joined=tuple(encoders[1:]))  # wherever they lie
+    key = fingerprint(corpus.fingerprint, replace(same, weights=all_weights(config)))
     return [
         DetectorPlan(
             corpus=corpus,

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from backbones.detectors.features import extract, frozen_names
+from backbones.detectors.features import encoder_meta, extract, frozen_names
 from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.plan import DetectorPlan
-from backbones.encoders.worlds import encoder_of
 from backbones.networks.build import Detector
 from backbones.networks.carriers import file_sha256
+from backbones.networks.weights import each_encoder
 from core.editions import empty_truth_rule
 from core.images import ImageTable
 from core.metrics import cross_fitted_f1, mean_in_order
@@ -274,7 +274,8 @@ def _clear_others(folder: Path, identity: str) -> None:
 
 
 def _meta(plan: DetectorPlan, inputs: TrainingInputs, embeddings: list[str]) -> dict[str, Any]:
-    origin = plan.origin
+    first, *joined = each_encoder(plan.config)
+    noted = encoder_meta(first, origin=plan.origin)
     metas = [read_meta(plan.member_home(member)) for member in plan.members]
     return {
         "category": plan.category,
@@ -283,10 +284,11 @@ def _meta(plan: DetectorPlan, inputs: TrainingInputs, embeddings: list[str]) -> 
         "regime": plan.config.regime,
         "stop_on": plan.config.stop_on,
         "weights": plan.config.weights,
-        "weights_from": str(origin),
-        "weights_licence": origin.licence,
-        "normalisation": dataclasses.asdict(origin.normalisation),
-        "blueprint": encoder_of(plan.config.backbone).blueprint(),
+        "weights_from": noted["weights_from"],
+        "weights_licence": noted["weights_licence"],
+        "normalisation": noted["normalisation"],
+        "blueprint": noted["blueprint"],
+        "joined": [encoder_meta(own) for own in joined],
         "embeddings": embeddings,
         "n_train": plan.n_train,
         "n_concepts": len(plan.labels),

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from core.config import fingerprint
 from core.errors import ConfigError
 from corpus.images.decode import Resample
 
@@ -175,6 +176,19 @@ def unknown_layers(network: nn.Module) -> ConfigError:
         f"backbone: the stages of a {type(network).__name__} are not known; use the regime full"
         " with layer_decay 1, or another network"
     )
+
+
+def label_of(text: str) -> str:
+    """An encoder's string as a part of names, distinct from that of any other encoder.
+
+    A name of timm stands as it is; others are short, with four digits of the whole string.
+
+    Example:
+        >>> label_of("resnet50"), label_of("torchvision:resnet50")
+        ('resnet50', 'resnet50-e145')
+    """
+    short = short_name(text)
+    return f"{short}-{fingerprint(text)[:4]}" if ":" in text else short
 
 
 def short_name(text: str) -> str:

@@ -22,6 +22,9 @@ _RESAMPLE: dict[str, Resample] = {"bilinear": "bilinear", "nearest": "nearest"}
 """timm's names of filters; all others are bicubic, or close to it."""
 
 
+_FOLDER = "local-dir:"
+
+
 @dataclass(frozen=True)
 class TimmEncoder:
     """A network of timm.
@@ -35,7 +38,9 @@ class TimmEncoder:
 
     @property
     def text(self) -> str:
-        """The string, without `timm:` before a name."""
+        """The string, without `timm:` before a name, a folder by its whole path."""
+        if self.given.startswith(_FOLDER):
+            return _FOLDER + str(Path(self.given.removeprefix(_FOLDER)).absolute())
         return self.given if "{" in self.given else self.given.removeprefix("timm:")
 
     def stated(self) -> Stated:
@@ -61,6 +66,8 @@ class TimmEncoder:
             )
         except OSError as error:
             raise _out_of_reach(error) from None
+        except TypeError as error:  # an argument of a folder's or a blueprint's
+            raise ConfigError(f"backbone: {architecture}: {_first_line(error)}") from None
         except RuntimeError as error:
             if not pretrained:
                 raise ConfigError(f"backbone: {_first_line(error)}") from None
@@ -127,11 +134,14 @@ class TimmEncoder:
 @lru_cache(maxsize=64)
 def _stated(text: str) -> Stated:
     own, architecture, arguments = _configured(text)
+    grey = arguments.get("in_chans", own.get("input_size", (3,))[0]) == 1
+    if grey:  # as timm does for them, which however warns
+        own = {**own, **{k: (sum(own[k]) / len(own[k]),) for k in ("mean", "std") if own.get(k)}}
     data = timm.data.resolve_data_config(pretrained_cfg=own)
-    n_channels, size, _ = data["input_size"]
-    mean, std = (tuple(float(value) for value in data[name]) for name in ("mean", "std"))
-    if n_channels == 1 or arguments.get("in_chans") == 1:
-        mean, std = ((sum(values) / len(values),) for values in (mean, std))
+    _, size, _ = data["input_size"]
+    mean, std = (
+        tuple(float(v) for v in data[name])[: 1 if grey else 3] for name in ("mean", "std")
+    )
     files: tuple[Path, ...] = ()
     source = f"timm's hub, {own.get('hf_hub_id') or architecture}"
     if text.startswith("hf-hub:"):
@@ -180,7 +190,12 @@ def _configured(text: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
         raise ConfigError(f"backbone: {text}: not a model as timm saves them ({error})") from None
     if not timm.is_model(architecture):
         raise ConfigError(f"backbone: {text}: timm has no network {architecture!r}")
-    return dict(own), architecture, dict(arguments or {})
+    return dict(own), architecture, _without_classes(arguments or {})
+
+
+def _without_classes(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of an architecture, less the number of classes: there is no classifier here."""
+    return {name: value for name, value in arguments.items() if name != "num_classes"}
 
 
 def _check_name(name: str) -> None:
@@ -204,7 +219,7 @@ def _parts(text: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(architecture, str) or not isinstance(arguments, dict):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm")
     _check_name(architecture)
-    return architecture, arguments
+    return architecture, _without_classes(arguments)
 
 
 def _out_of_reach(error: OSError) -> ConfigError:

@@ -5,12 +5,16 @@ from functools import lru_cache
 
 from backbones.encoders.encoder import Encoder
 from backbones.encoders.timm_networks import TimmEncoder
+from backbones.encoders.torchvision_networks import TorchvisionEncoder
+from backbones.encoders.xrv_networks import XrvEncoder
 from core.errors import ConfigError
 
 WORLDS: dict[str, Callable[[str], Encoder]] = {
     "timm": TimmEncoder,
     "hf-hub": TimmEncoder,
     "local-dir": TimmEncoder,
+    "torchvision": TorchvisionEncoder,
+    "xrv": XrvEncoder,
 }
 """Encoders by what their string begins with, before the first colon; others are names of timm."""
 

@@ -1,6 +1,7 @@
 """Networks from a config, whatever library they are of."""
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from backbones.encoders.encoder import Encoder, Normalisation, head_distances
 from backbones.encoders.pooling import GeneralisedMean, Pooling, pooled
 from backbones.encoders.worlds import encoder_of
+from backbones.networks.checkpoint_files import read_checkpoint
+from backbones.networks.matching import fitted_tensors
 from backbones.networks.weights import (
     carried_state,
     carrier_of,
@@ -17,11 +20,11 @@ from backbones.networks.weights import (
     network_state,
     normalisation_of,
     pooling_state,
-    read_state,
     weights_in_words,
 )
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
+from core.progress import say
 
 
 class Backbone(nn.Module):
@@ -243,7 +246,11 @@ def _load_weights(network: nn.Module, config: BackboneConfig, *, start: int = 0)
     elif is_detector_run(weights):
         state = network_state(Path(weights), start)
     else:
-        state = read_state(Path(weights))
+        file = read_checkpoint(Path(weights))
+        taken = fitted_tensors(file, network, name=config.backbone, partial=config.partial_weights)
+        _say_once(taken.line)
+        network.load_state_dict(taken.tensors, strict=False)
+        return
     own = network.state_dict()
     unfit = [name for name in own if name in state and state[name].shape != own[name].shape]
     if not unfit:  # the file may have a classifier, the network has none
@@ -253,3 +260,9 @@ def _load_weights(network: nn.Module, config: BackboneConfig, *, start: int = 0)
             f"weights: {config.weights} does not fit {config.backbone}: {len(unfit)} of its"
             f" {len(own)} tensors are missing or of another shape, first {unfit[0]!r}"
         )
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Each network of a detector starts from the same file."""
+    say(line)

@@ -1,30 +1,28 @@
 """Weights from packages, from files, from a fine-tuned detector, or none.
 
-They are never downloaded here and never unpickled. Of a fine-tuned detector, its network and what
-fits of its head are taken over.
+They are never downloaded here, and no code of theirs is run. Of a fine-tuned detector, its network
+and what fits of its head are taken over.
 """
 
 import json
-import struct
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from backbones.encoders.encoder import Normalisation
 from backbones.encoders.worlds import encoder_of
 from backbones.networks.carriers import CARRIERS, Carrier, Tensors, file_sha256
+from backbones.networks.checkpoint_files import checkpoint_sha256, holds_checkpoint, read_checkpoint
+from backbones.networks.licences import licence_beside
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import read_meta
+from core.storage.folders import META, read_meta
 from training.checkpoint import WEIGHTS, load_network
 
 NAMED_WEIGHTS = ("auto", "package", "hub", "none")
@@ -75,13 +73,13 @@ def origin_of(config: BackboneConfig) -> Origin:
         run, digest = path.resolve(), _sha256(weights_file(path))
         text = f"{run.parent.name}/{run.name}, sha256 {digest}"
         return Origin(text, digest, expected, str(read_meta(path).get("weights_licence") or ""))
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(
             f"weights: {path}: no such weights file; expected a file, the run folder of a"
             f" detector, or one of {', '.join(NAMED_WEIGHTS)}"
         )
-    digest = _sha256(path)
-    return Origin(f"{path.name}, sha256 {digest}", digest, expected)
+    digest = checkpoint_sha256(path, digest=_sha256)
+    return Origin(f"{path.name}, sha256 {digest}", digest, expected, licence_beside(path))
 
 
 def weights_in_words(config: BackboneConfig) -> str:
@@ -122,8 +120,9 @@ def check_weights(config: BackboneConfig) -> None:
     Raises:
         ConfigError: as `Carrier.find`.
     """
-    if weights_in_words(config) == "package":
-        carrier_of(config).find()
+    for own in each_encoder(config):
+        if weights_in_words(own) == "package":
+            carrier_of(own).find()
 
 
 def normalisation_of(config: BackboneConfig) -> Normalisation:
@@ -151,14 +150,47 @@ def settled(config: BackboneConfig) -> BackboneConfig:
     Raises:
         ConfigError: there is no such model.
     """
-    encoder = encoder_of(config.backbone)
-    stated = encoder.stated()
+    encoder, *others = (encoder_of(text) for text in (config.backbone, *config.joined))
+    stated, *_ = (own.stated() for own in (encoder, *others))  # refuses what there is not
     return replace(
         config,
         backbone=encoder.text,
+        joined=tuple(other.text for other in others),
         image_sizes=config.image_sizes or (stated.size,),
         resample=stated.resample if config.resample == "own" else config.resample,
     )
+
+
+def each_encoder(config: BackboneConfig) -> tuple[BackboneConfig, ...]:
+    """The config of each of its encoders alone: that of `backbone`, then those that are joined.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    others = [
+        settled(
+            BackboneConfig(
+                backbone=text,
+                weights="none" if config.weights == "none" else "auto",
+                image_sizes=(),
+                resample="own",
+                mirror=config.mirror,
+                precision=config.precision,
+                probe=config.probe,
+            )
+        )
+        for text in config.joined
+    ]
+    return replace(config, joined=()), *others
+
+
+def all_weights(config: BackboneConfig) -> str:
+    """What tells the weights of a config's encoders from others, wherever they lie.
+
+    Raises:
+        ConfigError: as `origin_of`.
+    """
+    return " + ".join(origin_of(own).identity for own in each_encoder(config))
 
 
 def carried_state(carrier: Carrier, network: Tensors) -> Tensors:
@@ -184,35 +216,13 @@ def read_initialisers(path: Path) -> Tensors:
     return {c.name: torch.tensor(onnx.numpy_helper.to_array(c)) for c in constants}
 
 
-_UNREADABLE = (
-    *(SafetensorError, RuntimeError, ValueError, EOFError, LookupError, OSError),
-    struct.error,
-)
-"""What torch.load and safetensors raise at files that were cut short or are something else."""
-
-
 def read_state(path: Path) -> Tensors:
-    """A state dict from a .safetensors file or a torch file, without running code from it.
+    """Tensors of a file of weights by the file's names, without running code from it.
 
     Raises:
-        ConfigError: the file is missing, cut short, or holds something other than named tensors.
+        ConfigError: as `read_checkpoint`.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:  # its own text advises to run the code
-        raise ConfigError(f"{path}: not weights alone; expected a state dict of tensors") from None
-    except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: cannot be read as weights ({reason})") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(f"{path}: expected a state dict of named tensors")
-    return state
+    return read_checkpoint(path).tensors
 
 
 _NETWORK, _POOLING, _HEAD = "backbone.network.", "backbone.generalised.", "head."
@@ -261,8 +271,9 @@ def newest_fine_tuned(backbone: str, corpus: Corpus, *, workspace: Workspace) ->
 
 
 def is_detector_run(weights: str) -> bool:
-    """Whether a `weights` setting names a run folder."""
-    return Path(weights).is_dir()
+    """Whether a `weights` setting names a run folder, and not one with weights alone."""
+    folder = Path(weights)
+    return folder.is_dir() and ((folder / META).is_file() or not holds_checkpoint(folder))
 
 
 def weights_file(folder: Path) -> Path:

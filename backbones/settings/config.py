@@ -6,7 +6,7 @@ from typing import Literal
 
 from backbones.encoders.encoder import Normalisation
 from backbones.encoders.pooling import Pooling
-from core.errors import ConfigError
+from core.errors import ConfigError, repeated
 from training.config import FitConfig
 
 Regime = Literal["frozen", "last", "full"]
@@ -32,6 +32,10 @@ class BackboneConfig(FitConfig):
         mean: that the network subtracts of images in [0, 1], by channel (three, or one for grey
             ones); () for what the weights or the model itself state.
         std: that it then divides by.
+        joined: further encoders, as `backbone`, whose frozen features are joined to its own (regime
+            `frozen`): each at the size and with the scaling, normalisation, pooling and weights
+            that it states itself; of random weights where `weights` is `none`. Each is extracted
+            once, whichever detectors take it.
         image_sizes: input sizes in pixels; () for the model's own. A frozen network may look at
             several, and their pooled features are joined; a fine-tuned one takes one.
         test_sizes: input sizes at which a fine-tuned network answers, the mean of its
@@ -64,6 +68,7 @@ class BackboneConfig(FitConfig):
     """
 
     backbone: str = "tf_efficientnet_lite0"
+    joined: tuple[str, ...] = ()
     weights: str = "auto"
     partial_weights: bool = False
     mean: tuple[float, ...] = ()
@@ -107,6 +112,13 @@ class BackboneConfig(FitConfig):
             raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
         if self.regime == "frozen" and self.augment != "none":
             raise ConfigError("augment: a frozen network sees each image once; use regime full")
+        if self.regime != "frozen" and self.joined:
+            raise ConfigError(
+                f"joined: features of several encoders are joined as they are, which the regime"
+                f" {self.regime} does not take; use the regime frozen, or train a detector each"
+            )
+        if twice := repeated((self.backbone, *self.joined)):
+            raise ConfigError(f"joined: {twice[0]} stands twice")
         if self.regime == "frozen" and self.pooling == "none":
             raise ConfigError("pooling none: needs the regime last or full")
         if self.mean or self.std:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.categories import UNKNOWN
+from core.embeddings import makers_of
 from core.images import ImageTable
 from core.predictions import Predictions
 from core.runs.out_of_fold import fold_folders, load_folds
@@ -96,6 +97,40 @@ def find_fused_sources(
     for run in runs:
         newest[run.strategy] = max(run, newest.get(run.strategy, run), key=_age)
     return list(newest.values())
+
+
+_OF_NO_FEATURES = (PRIOR, "routed")
+"""Strategies that say the same on other features, but for what a guessed category changes."""
+
+
+def newest_fused_members(workspace: Workspace, corpus_fingerprint: str) -> dict[str, FusedSource]:
+    """The newest finished run of each strategy on the features of each encoder, by name.
+
+    A source is called by its strategy, `retrieval`, and where there are runs of it on features of
+    several makers (see `core.embeddings.maker_of`), by those as well: `retrieval/resnet50`,
+    `retrieval/finetune`. What hardly depends on features (`prior`, `routed`, whatever trains its
+    own network) counts once.
+
+    Args:
+        workspace: where to look.
+        corpus_fingerprint: of the corpus; runs on another one are passed over.
+
+    Returns:
+        In the order of the strategies' first folders, of one strategy in that of the makers' names:
+        neither changes while runs are made anew.
+    """
+    newest: dict[str, dict[str, FusedSource]] = {}
+    for folder, meta in workspace.runs_on(workspace.fusion, corpus_fingerprint, *_KEYS):
+        run = FusedSource(folder=folder, strategy=meta["strategy"], meta=meta)
+        alone = run.strategy in _OF_NO_FEATURES or run.strategy.endswith("-e2e")
+        of_strategy = newest.setdefault(run.strategy, {})
+        maker = "" if alone else makers_of(meta["embeddings"])
+        of_strategy[maker] = max(run, of_strategy.get(maker, run), key=_age)
+    return {
+        strategy if len(found) == 1 else f"{strategy}/{maker}": run
+        for strategy, found in newest.items()
+        for maker, run in sorted(found.items())
+    }
 
 
 GUESSED = "guessed.csv"

@@ -69,10 +69,19 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
         raise _named(error, path) from None
 
 
-def open_map(path: Path, shape: tuple[int, ...], *, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def open_map(
+    path: Path, shape: tuple[int, ...], *, dtype: npt.DTypeLike, reserve: bool = True
+) -> npt.NDArray[Any]:
     """A writable array mapped from disk, zeros where the file is new.
 
     A file that is there is opened as it is, also when another process is filling it.
+
+    Args:
+        path: the file.
+        shape: of a new one.
+        dtype: of a new one.
+        reserve: take the room of a new file at once; without, it is a file of holes, and whoever
+            writes through the map of a full disk is ended by a signal.
 
     Raises:
         OSError: the file cannot be made, or the disk has no room for all of it; it is named.
@@ -81,7 +90,8 @@ def open_map(path: Path, shape: tuple[int, ...], *, dtype: npt.DTypeLike) -> npt
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
-            _reserve(draft)
+            if reserve:
+                _reserve(draft)
             _take_name(draft, path)
         except OSError as error:
             raise _named(error, path) from None

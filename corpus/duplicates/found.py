@@ -21,6 +21,7 @@ from corpus.duplicates.features import SIDE, Pixels
 from corpus.duplicates.search import FLAT, Copies, find_copies, n_searched
 from corpus.images.cache import ImageCache, cache_of
 from corpus.images.contact_sheet import draw_image, font_of, shortened
+from corpus.images.planes import GREY
 
 SHEET = "duplicates.png"
 """The first pairs, side by side."""
@@ -68,11 +69,13 @@ def write_duplicates(corpus: Corpus, folder: Path, *, cache: Path) -> list[str]:
 
 def grey(cache: ImageCache) -> Pixels:
     """(N, S, S) the brightness of cached images, as Pillow weighs colours."""
-    made = np.empty(cache.pixels.shape[:3], dtype=np.uint8)
+    planes = cache.planes
+    made = np.array(planes.first)  # the weights sum to 1: a grey image is as bright as its plane
     weights = np.array([19595, 38470, 7471], dtype=np.uint32)
-    for start in range(0, len(made), _AT_ONCE):
-        block = cache.pixels[start : start + _AT_ONCE].astype(np.uint32)
-        made[start : start + _AT_ONCE] = (block @ weights + 32768) >> 16
+    colour = np.flatnonzero(planes.places != GREY)
+    for start in range(0, len(colour), _AT_ONCE):
+        rows = colour[start : start + _AT_ONCE]
+        made[rows] = (planes.pixels(rows).astype(np.uint32) @ weights + 32768) >> 16
     return made
 
 

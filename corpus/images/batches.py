@@ -54,13 +54,11 @@ class CachedImages:
     def __call__(self, rows: npt.NDArray[np.intp], epoch: int = 0) -> tuple[Tensor]:
         """(B, 3, S, S) uint8 images as they are in every epoch, channels last in memory.
 
-        They are copied once, from the map. `augmented` comes after they are on their device.
+        They are copied once, from the map, grey ones into three equal channels. `augmented` comes
+        after they are on their device.
         """
         mirrored, of_image = np.divmod(rows, len(self.rows))
-        pixels = np.take(self.cache.pixels, self.rows[of_image], axis=0)
-        if mirrored.any():
-            these = np.flatnonzero(mirrored)
-            pixels[these] = pixels[these, :, ::-1]
+        pixels = self.cache.planes.pixels(self.rows[of_image], mirrored=mirrored != 0)
         return (torch.from_numpy(pixels).permute(0, 3, 1, 2),)
 
     def augmented(self, images: Tensor, rows: npt.NDArray[np.intp], *, epoch: int) -> Tensor:

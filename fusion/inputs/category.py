@@ -102,7 +102,11 @@ N_OF_CATEGORY = "n_of_category"
 
 
 def fit_category_model(
-    features: Floats, categories: Sequence[str], *, folds: npt.NDArray[np.integer]
+    features: Floats,
+    categories: Sequence[str],
+    *,
+    folds: npt.NDArray[np.integer],
+    widths: Sequence[int] = (),
 ) -> tuple[CategoryModel, Floats]:
     """Fit on training images; those of unknown category teach nothing.
 
@@ -110,6 +114,7 @@ def fit_category_model(
         features: (N, D).
         categories: N of `CATEGORIES`, or `UNKNOWN`.
         folds: (N,) of `prepare`: whole groups, so that no patient is on both sides.
+        widths: columns of each encoder; () for one.
 
     Returns:
         The model, and the (N, 7) out-of-fold posterior of the training images.
@@ -120,7 +125,7 @@ def fit_category_model(
     column = columns_of(categories)
     known = column >= 0
     parts = np.searchsorted(np.unique(folds), folds) % _N_PARTS
-    standardise = Standardise.fitted(torch.tensor(features))
+    standardise = Standardise.fitted(torch.tensor(features), widths=widths)
     mean, scale = standardise.mean.numpy(), standardise.std.numpy()
     x = (features - mean) / scale
     logits = np.zeros((len(x), len(CATEGORIES)), dtype=np.float32)
@@ -259,7 +264,10 @@ def _fit(home: Path, embeddings: Embeddings, table: ImageTable, corpus: str) -> 
     table = replace(table, categories=tuple(told.get(i, given) for i, given in known))
     train = table.take(in_train)
     model, of_train = fit_category_model(
-        embeddings.values[in_train], train.categories, folds=train.folds
+        embeddings.values[in_train],
+        train.categories,
+        folds=train.folds,
+        widths=embeddings.widths,
     )
     posterior = model.posterior(embeddings.values)
     posterior[in_train] = of_train

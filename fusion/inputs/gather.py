@@ -21,6 +21,7 @@ from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
 from fusion.inputs.category import Guess, guess_categories, one_hot
 from fusion.inputs.metadata import MetadataEncoder
+from fusion.inputs.named_features import features_named
 from fusion.inputs.tensors import NetworkInputs
 from training.predict import Rows
 
@@ -210,19 +211,20 @@ def gather_inputs(
     Args:
         corpus: the prepared corpus.
         workspace: where to look.
-        embeddings: folders to join; empty for those of the newest detector.
+        embeddings: which to join, see `features_named`; empty for those of the newest detector.
         metadata: columns of the image table that take part beside the category.
         device: where strategies compute.
 
     Raises:
-        MissingStageError: there are no pooled features; the command that makes them is named.
-        ConfigError: a metadata column cannot be used.
+        MissingStageError: there are no such pooled features; the command that makes them is named.
+        ConfigError: a metadata column cannot be used, or features are not named clearly.
         CorpusError: text in a numeric column.
     """
     runs = find_runs(workspace, corpus.fingerprint)
     detectors = newest_of_each_category(runs)
     # Specialists that were fine-tuned have none: those of the detectors before them are left.
-    names = tuple(embeddings) or _newest_embeddings(detectors) or _newest_embeddings(runs)
+    newest = _newest_embeddings(detectors) or _newest_embeddings(runs)
+    names = features_named(embeddings, runs, workspace=workspace) if embeddings else newest
     folders = [workspace.embeddings / name for name in names]
     missing = [folder.name for folder in folders if not is_complete(folder)]
     if missing or not folders:
@@ -274,6 +276,7 @@ def _network_inputs(
         features=features,
         category=torch.from_numpy(category),
         metadata=torch.from_numpy(encoded.values),
+        widths=embeddings.widths,
     )
 
 

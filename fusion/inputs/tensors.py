@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.heads import Standardise
 from training.predict import Rows
 
 HeadInputs = tuple[Tensor, Tensor, Tensor]
@@ -19,11 +20,13 @@ class NetworkInputs:
         category: (N, 7) certainty of each category: 1 at a known one, a posterior at a guessed one,
             zeros where nothing can be said. Rows sum to 1 or are 0.
         metadata: (N, M) further columns of the image table as numbers; M may be 0.
+        widths: columns of each encoder's features; () for one.
     """
 
     features: Tensor
     category: Tensor
     metadata: Tensor
+    widths: tuple[int, ...] = ()
 
     def batch(self, rows: Rows) -> HeadInputs:
         """Inputs of these images."""
@@ -40,11 +43,17 @@ class Training:
         targets: (n, L) float, the true concepts.
         known: (n, 7) category that concepts are counted by where that is not the one of the inputs:
             of images whose concepts tell it the inputs have a guess.
+        widths: columns of each encoder's features; () for one.
     """
 
     inputs: HeadInputs
     targets: Tensor
     known: Tensor | None = None
+    widths: tuple[int, ...] = ()
+
+    def standardise(self) -> Standardise:
+        """The layer that standardises features like theirs."""
+        return Standardise.fitted(self.inputs[0], widths=self.widths)
 
     @property
     def counted(self) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from core.errors import ConfigError
 from fusion.inputs.tensors import Training
 from training.config import FitConfig
-from training.heads import Standardise, build_head
+from training.heads import build_head
 
 _CATEGORY_SCALE = 3.0
 """Weight of the one-hot entries against standardised features: seven numbers among a thousand learn
@@ -47,7 +47,7 @@ class NoMetadata(nn.Module):
 
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
-        self.standardise = Standardise.fitted(train.inputs[0])
+        self.standardise = train.standardise()
         self.layers = build_head(train.n_features, train.n_concepts, config=config)
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class OneHot(nn.Module):
 
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
-        self.standardise = Standardise.fitted(train.inputs[0])
+        self.standardise = train.standardise()
         self.layers = build_head(
             train.n_features + train.n_context, train.n_concepts, config=config
         )
@@ -82,7 +82,7 @@ class OneHotLate(nn.Module):
 
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
-        self.standardise = Standardise.fitted(train.inputs[0])
+        self.standardise = train.standardise()
         self.first = first_layers(train.n_features, config)
         self.dropout = nn.Dropout(config.dropout)
         width = config.hidden[0] + train.n_context
@@ -103,7 +103,7 @@ class Embedded(nn.Module):
 
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
-        self.standardise = Standardise.fitted(train.inputs[0])
+        self.standardise = train.standardise()
         self.embed = nn.Linear(train.n_context, _N_EMBEDDED, bias=False)
         nn.init.normal_(self.embed.weight)
         self.layers = build_head(train.n_features + _N_EMBEDDED, train.n_concepts, config=config)
@@ -131,7 +131,7 @@ class Experts(nn.Module):
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
         n_categories = train.inputs[1].shape[1]
-        self.standardise = Standardise.fitted(train.inputs[0])
+        self.standardise = train.standardise()
         self.first = first_layers(train.n_features + train.n_context, config)
         self.further = further_layers(config.hidden[0], train.n_concepts, config=config)
         units = max(config.hidden[0] // _SHARE, 1)
@@ -172,7 +172,7 @@ class Film(nn.Module):
 
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
-        self.standardise = Standardise.fitted(train.inputs[0])
+        self.standardise = train.standardise()
         self.first = first_layers(train.n_features, config)
         self.modulate = nn.Linear(train.n_context, 2 * config.hidden[0])
         nn.init.zeros_(self.modulate.weight)
@@ -198,7 +198,7 @@ class MetaNet(nn.Module):
 
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
-        self.standardise = Standardise.fitted(train.inputs[0])
+        self.standardise = train.standardise()
         self.gate = nn.Sequential(
             nn.Linear(train.n_context, _N_MIDDLE),
             nn.ReLU(),
@@ -228,7 +228,7 @@ class MetaBlock(nn.Module):
 
     def __init__(self, train: Training, config: FitConfig) -> None:
         super().__init__()
-        self.standardise = Standardise.fitted(train.inputs[0])
+        self.standardise = train.standardise()
         self.scale = nn.Linear(train.n_context, train.n_features)
         self.shift = nn.Linear(train.n_context, train.n_features)
         nn.init.ones_(self.scale.bias)

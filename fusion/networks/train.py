@@ -130,6 +130,7 @@ def _fit(
             inputs=network_inputs.batch(learnt),
             targets=truth,
             known=fusion_inputs.known_category(learnt),
+            widths=network_inputs.widths,
         )
         return head(training, config)
 

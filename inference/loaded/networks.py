@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import for_features, frozen_network, pool
-from backbones.networks.build import Backbone, Detector, build_backbone
 from backbones.encoders.encoder import Normalisation
+from backbones.networks.build import Backbone, Detector, build_backbone
 from backbones.networks.weights import run_normalisation
 from backbones.settings.config import BackboneConfig
 from core.categories import UNKNOWN

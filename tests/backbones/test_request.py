@@ -25,6 +25,35 @@ def test_options_lie_over_settings_which_lie_over_the_file(tmp_path: Path) -> No
     assert (config.folds, config.seeds, config.weights) == (2, 4, "none")
 
 
+@pytest.mark.parametrize(
+    ("options", "given", "expected"),
+    [
+        ({}, (), ((224, 320), "bilinear", "package")),
+        ({"backbone": "tf_efficientnet_lite0"}, (), ((224, 320), "bilinear", "package")),
+        ({"backbone": "test_vit"}, (), ((160,), "bicubic", "auto")),
+        ({}, ("backbone=test_vit",), ((160,), "bicubic", "auto")),
+        ({"backbone": "test_vit", "weights": "none"}, (), ((160,), "bicubic", "none")),
+        ({"backbone": "test_vit"}, ("image_sizes=64,96",), ((64, 96), "bicubic", "auto")),
+        ({"backbone": "test_vit"}, ("resample=bilinear",), ((160,), "bilinear", "auto")),
+    ],
+)
+def test_another_encoder_takes_what_it_states_of_itself_unless_given(
+    options: dict[str, str],
+    given: tuple[str, ...],
+    expected: tuple[tuple[int, ...], str, str],
+) -> None:
+    preset = BackboneConfig(weights="package")
+    config = TrainingRequest(preset="quick", given=given, options=options).over(preset)
+    assert (config.image_sizes, config.resample, config.weights) == expected
+
+
+def test_a_file_of_settings_gives_sizes_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('backbone = "test_vit"\nimage_sizes = [96]\n', "utf-8")
+    config = TrainingRequest(preset="quick", file=path).over(BackboneConfig())
+    assert (config.image_sizes, config.resample) == ((96,), "bicubic")
+
+
 def test_two_starts_and_a_category_that_there_is_not_are_refused() -> None:
     with pytest.raises(ConfigError, match="--weights, --start-from: either says what networks"):
         TrainingRequest(presets=("quick",), options={"weights": "none"}, start_from="global")

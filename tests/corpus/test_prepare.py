@@ -523,7 +523,8 @@ def test_the_same_images_zipped_are_the_same_corpus(tmp_path: Path) -> None:
     for folder in (plain, packed):
         home = Workspace(folder / "runs")
         made.append(prepare(folder, home, config=CONFIG))
-        pixels.append(build_cache(made[-1].table, home.cache, size=32).pixels)
+        cache = build_cache(made[-1].table, home.cache, size=32)
+        pixels.append(cache.planes.pixels(np.arange(12)))
     assert made[0].fingerprint == made[1].fingerprint
     assert made[1].table.paths[0] == str(packed / "train_images.zip/train/train0.png")
     assert made[1].table.metadata["readable"] == ("1",) * 12

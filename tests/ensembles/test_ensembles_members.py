@@ -392,3 +392,24 @@ def test_a_folder_without_predictions_of_valid_is_refused(
     Predictions.load(far / "test").save(far / "valid")
     with pytest.raises(PredictionsError, match="no valid image in it to weigh it by"):
         gather_members(generated, empty, outside=[far])
+
+
+def test_a_strategy_on_the_features_of_two_encoders_is_two_members(
+    generated: Corpus, workspace: Workspace, fused: SaveRun
+) -> None:
+    b0, vit = ("b0-224px-0000000a", "b0-320px-0000000b"), ("vit-224px-0000000c",)
+    fused("retrieval", embeddings=b0, made="2026-11-01")
+    assert [m.name for m in gather_members(generated, workspace)] == ["prior", "retrieval"]
+    fused("retrieval", name="retrieval-2", embeddings=vit, made="2026-11-02")
+    # Of other sizes, but the same encoder: it takes the place of the first.
+    fused("retrieval", name="retrieval-3", embeddings=b0[:1], made="2026-11-03")
+    tuned = ("global-finetune-0000000d-1of2", "global-finetune-0000000d-2of2")
+    fused("one-hot", embeddings=vit, made="2026-11-01")
+    fused("one-hot", name="one-hot-2", embeddings=tuned, made="2026-11-02")
+    fused("routed", embeddings=b0, made="2026-11-01")
+    fused("routed", name="routed-2", embeddings=vit, made="2026-11-02")
+    members = {m.name: m.folder for m in gather_members(generated, workspace)}
+    assert {name: folder and folder.name for name, folder in members.items()} == {
+        "prior": None, "one-hot/finetune": "one-hot-2", "one-hot/vit": "one-hot-1",
+        "retrieval/b0": "retrieval-3", "retrieval/vit": "retrieval-2", "routed": "routed-2",
+    }  # fmt: skip

@@ -146,7 +146,7 @@ def test_a_network_of_ones_own_is_pooled_into_a_folder(
         folder, backbone, corpus=corpus, workspace=workspace, config=TINY, size=64, compute=HERE
     )
     cache = build_cache(corpus.table, workspace.cache, size=64)
-    image = torch.from_numpy(np.array(cache.pixels[:1])).permute(0, 3, 1, 2)
+    image = torch.from_numpy(cache.planes.pixels(np.arange(1))).permute(0, 3, 1, 2)
     with torch.inference_mode():
         expected = backbone.eval()(image)[0].numpy()
     np.testing.assert_allclose(Embeddings.load(folder).values[0], expected, rtol=1e-4, atol=1e-5)

@@ -312,11 +312,12 @@ def test_a_detector_says_which_weights_it_started_from(carried: Carrier, train: 
     assert packaged["weights"] == "package"
     assert packaged["weights_from"] == f"made-weights==1.0, sha256 {carried.sha256}"
     assert packaged["normalisation"] == {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}
-    assert (random["weights_from"], random["normalisation"]) == ("random", None)
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # timm's own of it
+    assert (random["weights_from"], random["normalisation"]) == ("random", imagenet)
     from_file = train(replace(TINY, weights=str(carried.find())))
     assert from_file["folder"] != packaged["folder"]  # the same file, but scaled otherwise
     assert from_file["weights_from"] == f"made.pth, sha256 {carried.sha256}"
-    assert from_file["normalisation"] is None  # of a file timm's own is expected
+    assert from_file["normalisation"] == imagenet
 
 
 def test_a_detector_that_starts_from_another_scales_images_as_that_one_did(

@@ -87,7 +87,9 @@ def test_stages_are_counted_from_the_head(name: str) -> None:
 def test_all_of_timms_test_networks_have_stages_and_blocks(name: str) -> None:
     with torch.device("meta"):
         network = network_of(name)
-    stages, blocks = (head_distances(TimmEncoder("any"), network, coarse=coarse) for coarse in (True, False))
+    stages, blocks = (
+        head_distances(TimmEncoder("any"), network, coarse=coarse) for coarse in (True, False)
+    )
     assert stages.keys() == blocks.keys() == dict(network.named_parameters()).keys()
     assert max(blocks.values()) >= max(stages.values()) >= 4
     assert all(stages[key] <= blocks[key] for key in stages)  # a block is no more than a stage

@@ -52,7 +52,12 @@ def test_training_settings_out_of_range_are_refused(setting: str, value: Any, me
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_sizes": ()}, r"image_sizes: expected at least 32 pixels, found \(\)"),
+        (
+            {"mean": "0.5,0.5"},
+            "mean, std: expected one number each for grey images or three .* 2 and 0",
+        ),
+        ({"mean": "0.5", "std": "0"}, "std: expected above 0, found 0.0"),
+        ({"pooling": "max"}, "pooling: expected .*, found 'max'"),
         ({"image_sizes": "224,16"}, r"expected at least 32 pixels, found \(224, 16\)"),
         ({"regime": "full", "image_sizes": "96,128"}, "regime full: expected one of image_sizes"),
         ({"regime": "last", "n_stages": 0}, "expected one of image_sizes"),

@@ -1,10 +1,13 @@
 """Decoding of every kind of file, and the cache that goes on where it stopped."""
 
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from core.errors import ImageError
+from core.errors import ImageError, PredictionsError
 from core.images import ImageTable
 from core.runs.decoding import Decoding
-from corpus.images.cache import build_cache
+from corpus.images import cache as building
+from corpus.images.cache import ImageCache, build_cache
 from corpus.images.decode import decode
 from corpus.images.scale import scaled
 
@@ -27,6 +31,11 @@ ROOT = Path(__file__).parents[3]
 def noise(height: int, width: int, *channels: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (height, width, *channels), dtype=np.uint8)
+
+
+def seen(cache: ImageCache) -> npt.NDArray[np.uint8]:
+    """(N, S, S, 3) all images of a cache."""
+    return cache.planes.pixels(np.arange(len(cache.image_ids)))
 
 
 def table_of(paths: Sequence[Path], *, prefix: str = "") -> ImageTable:
@@ -44,10 +53,12 @@ def table_of(paths: Sequence[Path], *, prefix: str = "") -> ImageTable:
 
 @pytest.fixture
 def table(tmp_path: Path) -> ImageTable:
-    """Six readable images."""
+    """Six readable images: grey, grey in three channels, and two of them in colour."""
     paths = [tmp_path / f"{number}.png" for number in range(6)]
     for number, path in enumerate(paths):
-        Image.fromarray(noise(20, 30, seed=number)).save(path)
+        channels = (3,) if number in (1, 4) else ()
+        image = Image.fromarray(noise(20, 30, *channels, seed=number))
+        (image.convert("RGB") if number == 2 else image).save(path)
     return table_of(paths)
 
 
@@ -163,20 +174,20 @@ def test_the_cache_holds_the_decoded_images_in_table_order(
     cache = build_cache(table, tmp_path / "cache", size=8)
     assert cache.image_ids == table.image_ids
     assert cache.errors == {}
-    assert cache.pixels.shape == (6, 8, 8, 3)
+    assert seen(cache).shape == (6, 8, 8, 3)
     for row, path in enumerate(table.paths):
         expected = decode(Path(path), size=8, resample="bilinear").pixels
-        np.testing.assert_array_equal(cache.pixels[row], expected)
+        np.testing.assert_array_equal(seen(cache)[row], expected)
 
 
 def test_sizes_and_ways_of_scaling_have_caches_of_their_own(
     table: ImageTable, tmp_path: Path
 ) -> None:
     folder = tmp_path / "cache"
-    shapes = {build_cache(table, folder, size=size).pixels.shape for size in (8, 12)}
+    shapes = {seen(build_cache(table, folder, size=size)).shape for size in (8, 12)}
     nearest = build_cache(table, folder, size=8, resample="nearest")
     assert shapes == {(6, 8, 8, 3), (6, 12, 12, 3)}
-    assert (nearest.pixels != build_cache(table, folder, size=8).pixels).any()
+    assert (seen(nearest) != seen(build_cache(table, folder, size=8))).any()
     assert len(list(folder.iterdir())) == 3
 
 
@@ -189,19 +200,19 @@ def test_a_finished_cache_is_read_and_not_made_again(table: ImageTable, tmp_path
 
 
 def test_an_interrupted_cache_goes_on_where_it_stopped(table: ImageTable, tmp_path: Path) -> None:
-    whole = np.array(build_cache(table, tmp_path / "cache", size=8).pixels)
+    whole = seen(build_cache(table, tmp_path / "cache", size=8))
     (home,) = (tmp_path / "cache").iterdir()
     (home / "meta.json").unlink()
     (home / "image_ids.txt").unlink()
     (home / "errors.csv").unlink()
     state: Any = np.lib.format.open_memmap(home / "state.npy", mode="r+")
-    pixels: Any = np.lib.format.open_memmap(home / "pixels.npy", mode="r+")
-    state[4:], pixels[4:], pixels[0] = 0, 0, 123  # the last two are to do; the first is marked
+    first: Any = np.lib.format.open_memmap(home / "first.npy", mode="r+")
+    state[4:], first[4:], first[0] = 0, 0, 123  # the last two are to do; the first is marked
     state.flush()
-    pixels.flush()
+    first.flush()
     again = build_cache(table, tmp_path / "cache", size=8)
-    np.testing.assert_array_equal(again.pixels[1:], whole[1:])
-    assert (again.pixels[0] == 123).all()  # done before, so not decoded again
+    np.testing.assert_array_equal(seen(again)[1:], whole[1:])
+    assert (seen(again)[0] == 123).all()  # done before, so not decoded again
     assert again.image_ids == table.image_ids
 
 
@@ -218,7 +229,7 @@ def test_images_that_cannot_be_decoded_are_counted_and_stay_black(
     assert set(cache.errors) == {"2.png", "4.png"}
     assert cache.errors["2.png"].endswith("2.png: not an image")
     assert cache.errors["4.png"].endswith("4.png: no such file")
-    assert cache.pixels[[2, 4]].max() == 0
+    assert seen(cache)[[2, 4]].max() == 0
     again = build_cache(table, tmp_path / "cache", size=8)
     assert again.errors == cache.errors
 
@@ -256,9 +267,9 @@ def test_a_changed_file_is_decoded_again(table: ImageTable, tmp_path: Path, chan
         Image.fromarray(noise(40, 40, seed=9)).save(path)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     after = build_cache(table, tmp_path / "cache", size=8)
-    np.testing.assert_array_equal(after.pixels[1], decode(path, size=8, resample="bilinear").pixels)
-    assert (after.pixels[1] != before.pixels[1]).any()
-    np.testing.assert_array_equal(after.pixels[2:], before.pixels[2:])
+    np.testing.assert_array_equal(seen(after)[1], decode(path, size=8, resample="bilinear").pixels)
+    assert (seen(after)[1] != seen(before)[1]).any()
+    np.testing.assert_array_equal(seen(after)[2:], seen(before)[2:])
 
 
 def test_a_mended_file_is_found_readable(table: ImageTable, tmp_path: Path) -> None:
@@ -281,7 +292,7 @@ def test_the_same_files_under_other_ids_are_not_mixed_up(table: ImageTable, tmp_
 def test_the_number_of_threads_does_not_change_the_bytes(table: ImageTable, tmp_path: Path) -> None:
     one = build_cache(table, tmp_path / "one", size=8, workers=1)
     four = build_cache(table, tmp_path / "four", size=8, workers=4)
-    np.testing.assert_array_equal(one.pixels, four.pixels)
+    np.testing.assert_array_equal(seen(one), seen(four))
 
 
 def test_more_images_than_a_thread_takes_at_a_time_keep_their_order(tmp_path: Path) -> None:
@@ -291,14 +302,14 @@ def test_more_images_than_a_thread_takes_at_a_time_keep_their_order(tmp_path: Pa
     paths[40].unlink()
     cache = build_cache(table_of(paths), tmp_path / "cache", size=2, workers=3)
     levels = [3 * number if number != 40 else 0 for number in range(70)]
-    assert cache.pixels[:, 0, 0, 0].tolist() == levels
+    assert seen(cache)[:, 0, 0, 0].tolist() == levels
     assert set(cache.errors) == {"40.png"}
 
 
 def deepen(table: ImageTable, row: int) -> None:
     """Store one of the images in 16 bits, which is remarked."""
     path = Path(table.paths[row])
-    values = np.asarray(Image.open(path)).astype(np.uint16) * 100
+    values = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 100
     values[0, 0] = 65535
     Image.fromarray(values).save(path)
 
@@ -321,23 +332,26 @@ def test_remarks_are_kept_and_survive_an_interruption(table: ImageTable, tmp_pat
     assert build_cache(table, tmp_path / "cache", size=8).remarks == cache.remarks
 
 
-def test_a_cache_of_a_version_that_made_no_remarks_is_made_again(
-    table: ImageTable, tmp_path: Path
+def test_a_cache_of_an_earlier_version_is_passed_over(
+    table: ImageTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deepen(table, 2)
-    made = build_cache(table, tmp_path / "cache", size=8)
-    pixels = np.array(made.pixels)
+    made = seen(build_cache(table, tmp_path / "cache", size=8))
     (home,) = (tmp_path / "cache").iterdir()
-    (home / "remarks.csv").unlink()
-    (home / "remarks-met.csv").unlink()
-    state: Any = np.lib.format.open_memmap(home / "state.npy", mode="r+")
-    old: Any = np.lib.format.open_memmap(home / "pixels.npy", mode="r+")
-    state[:], old[2] = 1, 0  # what such a version wrote
-    state.flush()
-    old.flush()
-    again = build_cache(table, tmp_path / "cache", size=8)
-    np.testing.assert_array_equal(again.pixels, pixels)
-    assert again.remarks == made.remarks
+    assert capsys.readouterr().err == ""
+    shutil.rmtree(home)
+    old = home.with_name(home.name.replace("-planes", ""))
+    old.mkdir()
+    np.save(old / "pixels.npy", np.full((6, 8, 8, 3), 9, np.uint8))
+    np.save(old / "state.npy", np.full(6, 3, np.uint8))
+    for name in ("errors.csv", "remarks.csv", "meta.json"):
+        (old / name).write_text("{}\n" if name == "meta.json" else "", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in old.iterdir()}
+    np.testing.assert_array_equal(seen(build_cache(table, tmp_path / "cache", size=8)), made)
+    said = f"{old}: of a version that kept three planes of every image; it can be removed\n"
+    assert capsys.readouterr().err == said
+    assert {path.name: path.read_bytes() for path in old.iterdir()} == before
+    build_cache(table, tmp_path / "cache", size=8)
+    assert capsys.readouterr().err == ""  # once
 
 
 def test_a_background_has_a_cache_of_its_own(table: ImageTable, tmp_path: Path) -> None:
@@ -349,23 +363,27 @@ def test_a_background_has_a_cache_of_its_own(table: ImageTable, tmp_path: Path) 
         for background in ("black", "white")
     )
     assert len(list((tmp_path / "cache").iterdir())) == 2
-    assert black.pixels[0, :3].max() == 0
-    assert white.pixels[0, :3].min() == 255
-    np.testing.assert_array_equal(black.pixels[1:], white.pixels[1:])
+    assert seen(black)[0, :3].max() == 0
+    assert seen(white)[0, :3].min() == 255
+    np.testing.assert_array_equal(seen(black)[1:], seen(white)[1:])
     assert black.remarks["0.png"] == ("transparent pixels put on black",)
 
 
-def start_building(table: ImageTable, folder: Path) -> subprocess.Popen[bytes]:
+def start_building(
+    table: ImageTable, folder: Path, *, locks: bool = True
+) -> subprocess.Popen[bytes]:
     program = (
         "import sys, numpy as np; from pathlib import Path; from core.images import ImageTable;"
-        "from corpus.images.cache import build_cache; folder, *paths = sys.argv[1:];"
+        "from core.storage import claims; from corpus.images.cache import build_cache;"
+        " locks, folder, *paths = sys.argv[1:]; claims.fcntl = claims.fcntl if locks else None;"
         " n = len(paths); table = ImageTable("
         "image_ids=tuple(Path(p).name for p in paths), paths=tuple(paths),"
         " categories=('',) * n, splits=('train',) * n, folds=np.full(n, -1, dtype=np.int16),"
         " groups=('',) * n, concepts=((),) * n);"
         "build_cache(table, Path(folder), size=32, workers=1)"
     )
-    return subprocess.Popen([sys.executable, "-c", program, str(folder), *table.paths], cwd=ROOT)
+    told = ["locks" if locks else "", str(folder), *table.paths]
+    return subprocess.Popen([sys.executable, "-c", program, *told], cwd=ROOT)
 
 
 def n_done(folder: Path) -> int:
@@ -376,8 +394,9 @@ def n_done(folder: Path) -> int:
 def test_a_killed_build_is_finished_by_two_processes_at_once(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(40)]
     for number, path in enumerate(paths):
-        Image.fromarray(noise(700, 700, seed=number)).save(path, compress_level=1)
-    table, folder = table_of(paths), tmp_path / "cache"
+        pixels = noise(300, 300, 3, seed=number) if number % 3 == 0 else noise(700, 700)
+        Image.fromarray(pixels).save(path, compress_level=1)
+    table, folder, unlocked = table_of(paths), tmp_path / "cache", tmp_path / "unlocked"
     killed = start_building(table, folder)
     while not n_done(folder):
         assert killed.poll() is None
@@ -386,12 +405,145 @@ def test_a_killed_build_is_finished_by_two_processes_at_once(tmp_path: Path) -> 
     killed.wait()
     assert 0 < n_done(folder) < 40
     assert not list(folder.glob("*/meta.json"))
+    shutil.copytree(folder, unlocked)
     both = [start_building(table, folder) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
-    found = build_cache(table, folder, size=32)
-    expected = build_cache(table, tmp_path / "at once", size=32)
-    np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert len(list(folder.iterdir())) == 1
+    both += [start_building(table, unlocked, locks=False) for _ in range(2)]
+    assert [process.wait() for process in both] == [0] * 4
+    expected = seen(build_cache(table, tmp_path / "at once", size=32))
+    for made in (folder, unlocked):
+        np.testing.assert_array_equal(seen(build_cache(table, made, size=32)), expected)
+        (home,) = made.iterdir()
+        assert {path.name for path in home.iterdir()} == FILES | {"further.npy"}
+
+
+FILES = {
+    *(".lock", "first.npy", "places.npy", "state.npy"),
+    *("image_ids.txt", "errors.csv", "remarks.csv", "meta.json"),
+}
+"""Of every finished cache."""
+
+
+def stored(folder: Path) -> int:
+    """Bytes of the disk that the planes of the one cache take."""
+    (home,) = folder.iterdir()
+    return sum(path.stat().st_blocks * 512 for path in home.glob("f*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("colours", "n_planes", "file"),
+    [
+        ((), 6, None),
+        ((4,), 8, "further.npy"),
+        ((1, 3, 5), 12, "further.npy"),
+        ((0, 1, 2, 5), 14, "further-by-row.npy"),
+        ((0, 1, 2, 3, 4, 5), 18, "further-by-row.npy"),
+    ],
+)
+def test_a_grey_image_takes_one_plane_and_another_three(
+    tmp_path: Path, colours: tuple[int, ...], n_planes: int, file: str | None
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        pixels = noise(70, 90, *((3,) if number in colours else ()), seed=number)
+        Image.fromarray(pixels).convert("RGB").save(path)
+    cache = build_cache(table_of(paths), tmp_path / "cache", size=128)
+    for row, path in enumerate(paths):
+        expected = decode(path, size=128, resample="bilinear").pixels
+        np.testing.assert_array_equal(seen(cache)[row], expected)
+    (home,) = (tmp_path / "cache").iterdir()
+    assert {path.name for path in home.iterdir()} == FILES | ({file} if file else set())
+    plane = 128 * 128
+    assert n_planes * plane <= stored(tmp_path / "cache") < (n_planes + 1) * plane
+    apparent = sum(path.stat().st_size for path in home.glob("f*.npy"))
+    assert apparent < (3 * 6 + 1) * plane
+    copy = tmp_path / "copies" / home.name
+    copy.parent.mkdir()
+    shutil.copytree(home, copy)  # writes the holes: no more than three planes of each
+    assert stored(copy.parent) < (3 * 6 + 1) * plane
+    np.testing.assert_array_equal(
+        seen(build_cache(table_of(paths), copy.parent, size=128)), seen(cache)
+    )
+
+
+class Stopped(BaseException):
+    """As if the process were killed there, but that what it holds is let go."""
+
+
+@pytest.mark.parametrize(
+    ("stage", "n_colour"),
+    [
+        *product(("_write", "_move_together", "save_array", "write_lines", "write_json"), (2, 5)),
+        ("release", 2),  # while planes are moved together, which they are not if most have them
+    ],
+)
+def test_a_build_goes_on_from_whatever_stage_it_stopped_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, n_colour: int
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(7)]
+    for number, path in enumerate(paths):
+        channels = (3,) if 7 - number <= n_colour else ()
+        Image.fromarray(noise(20, 30, *channels, seed=number)).save(path)
+    paths[1].write_text("no image\n")
+    table = table_of(paths)
+    monkeypatch.setattr(building, "_SHARE", 1)
+    expected = build_cache(table, tmp_path / "at once", size=8)
+    calls = iter(range(100))
+
+    def stop(*args: Any, **named: Any) -> Any:
+        if stage == "release" and next(calls) < 8:  # seven images, and the first that is moved
+            return None
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(building, stage, stop)
+        with pytest.raises(Stopped):
+            build_cache(table, tmp_path / "cache", size=8, workers=1)
+    (home,) = (tmp_path / "cache").iterdir()
+    if n_colour == 2:  # what a process that is not there any more was moving together
+        (home / f".further.{2**22 + 1}-0.tmp").mkdir()
+    for _ in range(2):
+        again = build_cache(table, tmp_path / "cache", size=8)
+        np.testing.assert_array_equal(seen(again), seen(expected))
+        assert again.errors == expected.errors
+    finished = next((tmp_path / "at once").iterdir())
+    assert {path.name for path in home.iterdir()} == {path.name for path in finished.iterdir()}
+
+
+def test_what_a_process_that_was_killed_at_the_end_left_is_removed(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    cache = build_cache(table, tmp_path / "cache", size=8)
+    (home,) = (tmp_path / "cache").iterdir()
+    np.save(home / "further-by-row.npy", np.zeros((6, 2, 8, 8), np.uint8))
+    np.testing.assert_array_equal(seen(build_cache(table, tmp_path / "cache", size=8)), seen(cache))
+    assert not (home / "further-by-row.npy").exists()
+
+
+def test_a_cache_whose_files_do_not_fit_together_is_refused(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    build_cache(table, tmp_path / "cache", size=8)
+    (home,) = (tmp_path / "cache").iterdir()
+    np.save(home / "further.npy", np.zeros((1, 2, 8, 8), np.uint8))
+    with pytest.raises(PredictionsError, match=r"do not fit together .*; remove the folder"):
+        build_cache(table, tmp_path / "cache", size=8)
+
+
+def test_a_disk_that_is_full_or_a_file_too_large_is_named(tmp_path: Path) -> None:
+    planes = noise(2, 8, 8)
+    with (
+        open("/dev/full", "r+b", buffering=0) as file,  # noqa: PTH123
+        pytest.raises(OSError, match="No space left on device: '/dev/full'"),
+    ):
+        building._write(file, planes, at=0)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with (tmp_path / "short").open("w+b", buffering=0) as file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))
+        try:
+            with pytest.raises(OSError, match=r"No space left on device: '.*short'"):
+                building._write(file, planes, at=0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 def grey_noise(height: int, width: int) -> npt.NDArray[np.uint8]:

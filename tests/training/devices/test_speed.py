@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from backbones.networks.batch_norm import folded
 from backbones.encoders.encoder import Normalisation
 from backbones.encoders.timm_networks import TimmEncoder
+from backbones.networks.batch_norm import folded
 from backbones.networks.build import Backbone
 from core.errors import ConfigError
 from training.devices.device import computes_bf16
@@ -31,9 +31,7 @@ MEAN = (0.5, 0.5, 0.5)
 
 LAST = Speed(channels_last=True)
 BF16 = Speed(precision="bf16")
-BF16_MEAN = (0.5, 0.5, 0.5)
-
-LAST = Speed(precision="bf16", channels_last=True)
+BF16_LAST = Speed(precision="bf16", channels_last=True)
 
 
 def detector() -> nn.Module:

@@ -1,0 +1,116 @@
+"""timm's networks: by name, from a folder that timm saved, by a blueprint."""
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from backbones.encoders.encoder import Normalisation
+from backbones.encoders.timm_networks import TimmEncoder
+from backbones.networks.build import build_backbone
+from backbones.networks.weights import origin_of, settled
+from backbones.settings.config import BackboneConfig
+from core.errors import ConfigError
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
+    """A folder as timm saves a network, and the network: of other heads than its name's."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=5, num_heads=4)
+    folder = tmp_path / "my-vit"
+    timm.models.save_for_hf(network, str(folder), model_args={"num_heads": 4})
+    return folder, network.eval()
+
+
+def test_a_folder_that_timm_saved_gives_its_network_and_what_it_states(
+    saved: tuple[Path, nn.Module],
+) -> None:
+    folder, network = saved
+    config = settled(BackboneConfig(backbone=f"local-dir:{folder}", image_sizes=(), resample="own"))
+    assert (config.image_sizes, config.resample) == ((160,), "bicubic")
+    backbone = build_backbone(config).eval()
+    images = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
+    with torch.inference_mode():
+        theirs = network.forward_head(network.forward_features((images / 255 - 0.5) / 0.5), True)  # type: ignore[operator]
+        torch.testing.assert_close(backbone(images), theirs, atol=1e-5, rtol=1e-4)
+    origin = origin_of(config)
+    assert (origin.licence, origin.text.partition(",")[0]) == ("apache-2.0", "my-vit")
+    assert len(origin.identity) == 64  # the hash of the file alone, wherever the folder lies
+
+
+def test_a_blueprint_builds_the_network_without_its_folder(saved: tuple[Path, nn.Module]) -> None:
+    encoder = TimmEncoder(f"local-dir:{saved[0]}")
+    text = encoder.blueprint()
+    (saved[0] / "config.json").unlink()
+    copy = TimmEncoder(text)
+    assert (copy.text, copy.blueprint()) == (text, text)
+    network = copy.build(pretrained=False)
+    expected = saved[1].state_dict()
+    assert {name: value.shape for name, value in network.state_dict().items()} == {
+        name: value.shape for name, value in expected.items() if not name.startswith("head.")
+    }
+    assert network.blocks[0].attn.num_heads == 4  # type: ignore[index, union-attr]
+
+
+def test_the_blueprint_of_a_name_is_the_name() -> None:
+    assert TimmEncoder("timm:resnet18.a1_in1k").blueprint() == "resnet18.a1_in1k"
+
+
+def test_a_network_of_grey_images_states_one_mean(tmp_path: Path) -> None:
+    own = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "input_size": [3, 64, 64]}
+    config = {"architecture": "test_resnet", "pretrained_cfg": own, "model_args": {"in_chans": 1}}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    stated = TimmEncoder(f"local-dir:{tmp_path}").stated()
+    assert stated.normalisation.n_channels == 1
+    # ImageNet's three means, as one
+    assert stated.normalisation.mean == pytest.approx(((0.485 + 0.456 + 0.406) / 3,))
+    assert stated.normalisation.std == pytest.approx(((0.229 + 0.224 + 0.225) / 3,))
+
+
+def test_the_cards_of_timm_say_size_scaling_and_licence() -> None:
+    stated = TimmEncoder("vit_small_patch14_dinov2.lvd142m").stated()
+    assert (stated.size, stated.resample, stated.licence) == (518, "bicubic", "apache-2.0")
+    assert stated.normalisation == Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert stated.source == "timm's hub, timm/vit_small_patch14_dinov2.lvd142m"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("resnet51", r"timm has no network 'resnet51'; like it: .*resnet50"),
+        ("resnet50.b9", r"^backbone: Invalid pretrained tag \(b9\) for resnet50"),
+        ("local-dir:/no/where", "/no/where: no folder with a config.json, as timm saves them"),
+        ('timm:{"architecture": 3}', "is no blueprint of a network of timm"),
+        ('timm:{"architecture": "test_vit", "arguments": 1}', "is no blueprint of a network"),
+        ("timm:{", "is no blueprint of a network of timm"),
+    ],
+)
+def test_what_timm_does_not_know_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TimmEncoder(text).stated()
+    with pytest.raises(ConfigError, match=message):
+        TimmEncoder(text).build(pretrained=False)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"architecture": "no_such_net"}', "timm has no network 'no_such_net'"),
+        ('{"pretrained_cfg": {}}', r"not a model as timm saves them \('architecture'\)"),
+        ("{", "not a model as timm saves them"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(config: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(config, "utf-8")
+    with pytest.raises(ConfigError, match=message):
+        TimmEncoder(f"local-dir:{tmp_path}").stated()
+
+
+def test_an_argument_that_a_network_does_not_take_is_one_line() -> None:
+    parts = {"architecture": "test_vit", "arguments": {"wings": 2}}
+    with pytest.raises(ConfigError, match=r"^backbone: test_vit: .*unexpected keyword .*'wings'"):
+        TimmEncoder("timm:" + json.dumps(parts)).build(pretrained=False)
