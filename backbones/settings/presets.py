@@ -2,7 +2,7 @@
 
 Costs of the GPU presets are counted, not timed: multiplications of a forward pass (training takes
 three times as many), the work of ten epochs of the task's 65,000 images, and activations in bf16.
-They take their weights from timm's hub, or from a file by `--weights FILE`.
+They take their weights from their library's hub, or from a file by `--weights FILE`.
 
 Recipes of the task's winners are as their authors published them, but for what this program does in
 its own way: networks are cross-fitted and train their full length, and what they say is decided by
@@ -70,12 +70,12 @@ _AUEB = BackboneConfig(
 )
 
 _AUEB_NETWORKS = {
-    "aueb-efficientnet-b0": "efficientnet_b0.ra_in1k",
-    "aueb-efficientnetv2-s": "tf_efficientnetv2_s.in1k",
-    "aueb-efficientnetv2-m": "tf_efficientnetv2_m.in1k",
-    "aueb-densenet121": "densenet121.tv_in1k",
-    "aueb-convnext-tiny": "convnext_tiny.fb_in1k",
-    "aueb-resnet50": "resnet50.tv_in1k",
+    "aueb-efficientnet-b0": "efficientnet_b0",
+    "aueb-efficientnetv2-s": "efficientnet_v2_s",
+    "aueb-efficientnetv2-m": "efficientnet_v2_m",
+    "aueb-densenet121": "densenet121",
+    "aueb-convnext-tiny": "convnext_tiny",
+    "aueb-resnet50": "resnet50",
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {"aueb": tuple(_AUEB_NETWORKS)}
@@ -141,7 +141,10 @@ PRESETS: dict[str, BackboneConfig] = {
     # The second place of 2026 and the first of 2025 (F1 0.5781, 0.5888), see above; 4.0, 20.2, 52.9,
     # 7.0, 27.8 and 23.5 M weights, 0.4, 2.9, 5.4, 2.8, 4.5 and 4.1 G multiplications (six epochs: 47
     # PFLOP together), 44, 77, 126, 65, 55 and 42 MB an image.
-    **{name: replace(_AUEB, backbone=network) for name, network in _AUEB_NETWORKS.items()},
+    **{
+        name: replace(_AUEB, backbone=f"torchvision:{network}.IMAGENET1K_V1")
+        for name, network in _AUEB_NETWORKS.items()
+    },
     # 27.5 M weights, 4.5 G multiplications (18 PFLOP), 76 MB an image.
     "swin": replace(_ON_A_GPU, backbone="swin_tiny_patch4_window7_224.ms_in22k"),
     # 21.6 M weights, 6.1 G multiplications (24 PFLOP), 59 MB an image.
