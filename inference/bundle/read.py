@@ -198,7 +198,7 @@ class _Reader:
 
     def _network(self, name: str, entry: NetworkEntry) -> FeatureNetwork:
         stored = self.files.tensors(entry.weights)
-        config = self._settings(entry, {})
+        config = self._settings(entry, {"pooling": entry.pooling})
         backbone = backbone_of(config, stored.below(entry.prefix), stored=stored)
         if backbone.n_features != entry.n_features:
             raise self._error(f"network {name!r} gives {backbone.n_features} features")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from core.errors import ConfigError, ExportError
 from inference.export.detectors import PlainDetector
 from inference.loaded.block import ImageBlock
+from inference.loaded.networks import Look
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -130,15 +131,22 @@ def need_packages() -> None:
         )
 
 
-def input_name(size: int) -> str:
-    """What the input of images of a size is called."""
-    return f"images_{size}"
+def input_name(look: Look) -> str:
+    """What the input of images is called that are so decoded.
+
+    Example:
+        >>> input_name((224, "bilinear")), input_name((518, "bicubic"))
+        ('images_224', 'images_518_bicubic')
+    """
+    size, scaling = look
+    return f"images_{size}" if scaling == "bilinear" else f"images_{size}_{scaling}"
 
 
 class GraphWriter:
     """Writes detectors as ONNX graphs; the part that several share is exported once.
 
-    Inputs are uint8 images (n, S, S, 3), RGB, one a size; the output `probabilities` is (n, L).
+    Inputs are uint8 images (n, S, S, 3), RGB, one a size and filter; the output `probabilities` is
+    (n, L).
     """
 
     def __init__(self, *, opset: int | None = None) -> None:
@@ -229,10 +237,10 @@ class GraphWriter:
                     opset_version=self.opset,
                     verbose=False,
                 )
-            except RuntimeError as error:  # the exporter's own errors are among them
+            except Exception as error:  # noqa: BLE001 - a network's own code is traced
+                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise ExportError(
-                    f"detector {detector.name}: torch cannot write it as ONNX"
-                    f" ({str(error).strip().splitlines()[0]})"
+                    f"detector {detector.name}: torch cannot write it as ONNX ({reason})"
                 ) from None
         assert program is not None
         written = program.model.opset_imports[""]
@@ -248,7 +256,7 @@ def _images(detector: PlainDetector) -> tuple[Tensor, ...]:
 
 
 def _names(detector: PlainDetector) -> list[str]:
-    return [input_name(size) for size, _ in detector.looks]
+    return [input_name(look) for look in detector.looks]
 
 
 def _clean(model: Any) -> None:
@@ -338,7 +346,8 @@ def open_session(path: Path, *, n_threads: int = 0) -> Any:
 
 
 def run_graph(session: Any, pixels: Sequence[Pixels]) -> Floats:
-    """(n, L) probabilities of (n, S, S, 3) images, one array a size."""
-    fed = {input_name(images.shape[1]): images for images in pixels}
+    """(n, L) probabilities of (n, S, S, 3) images, an array an input."""
+    names = [entry.name for entry in session.get_inputs()]
+    fed = dict(zip(names, pixels, strict=True))
     found: Floats = session.run([OUTPUT], fed)[0]
     return found

@@ -1,10 +1,11 @@
 """Networks read again to be asked: those that give features, and whole detectors."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import for_features, frozen_network, pool
-from backbones.encoders.encoder import Normalisation
 from backbones.networks.build import Backbone, Detector, build_backbone
 from backbones.networks.weights import run_normalisation
 from backbones.settings.config import BackboneConfig
 from core.categories import UNKNOWN
+from core.config import overlay
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs.detectors import GLOBAL
+from core.storage.folders import read_meta
 from corpus.images.decode import Resample
 from training.checkpoint import WEIGHTS, load_network, load_networks
 from training.devices.compute import Compute, FittingBatches
@@ -37,6 +39,38 @@ Look = tuple[int, Resample]
 """How images are decoded for a network: their size, and how they are scaled to it."""
 
 _BATCH = 32  # as features were extracted
+
+
+C = TypeVar("C")
+
+
+def settings_in(folder: Path, usual: C) -> C:
+    """The settings of a run, as its `config.json` has them.
+
+    Args:
+        folder: of the run.
+        usual: settings of the same kind.
+
+    Raises:
+        ConfigError: another version wrote them.
+    """
+    path = folder / "config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("pooling") == "mean" and "partial_weights" not in settings:
+        settings["pooling"] = "own"  # as it was called before other ways were there
+    return overlay(usual, settings, origin=str(path))
+
+
+def without_source(run: Path, config: BackboneConfig) -> BackboneConfig:
+    """Settings that build a fine-tuned detector's network where the model's folder or hub is gone.
+
+    Args:
+        run: folder of the detector.
+        config: its settings.
+    """
+    meta, expected = read_meta(run), run_normalisation(run)
+    config = replace(config, backbone=meta.get("blueprint") or config.backbone, weights="none")
+    return config if expected is None else replace(config, mean=expected.mean, std=expected.std)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +156,7 @@ def read_frozen(
     """A frozen network at one of its image sizes.
 
     Args:
-        config: of a detector that learnt from its features.
+        config: of the encoder alone.
         size: of the images.
         speed: the way in which the features were extracted.
         device: where it is to run.
@@ -155,10 +189,11 @@ def read_fine_tuned(
             for name, tensor in load_network(folder / WEIGHTS, number).items()
             if name.startswith(BACKBONE)
         }
-        backbone = bare_backbone(config, normalisation=run_normalisation(folder))
+        backbone = build_backbone(config)
         backbone.load_state_dict(state)
         return backbone.as_pooled(config.image_sizes[0])
 
+    config = without_source(folder, config)
     unfolded = Unfolded(config=config, speed=speed, build=build, run=folder, number=number)
     return feature_network(build(), config, speed=speed, device=device, unfolded=unfolded)
 
@@ -193,18 +228,6 @@ def feature_network(
         compute=compute,
         unfolded=unfolded,
     )
-
-
-def bare_backbone(config: BackboneConfig, *, normalisation: Normalisation | None) -> Backbone:
-    """The network of some settings as it was built, without the weights that it started from.
-
-    Args:
-        config: its settings.
-        normalisation: what it expects of images; None for what the model states.
-    """
-    if normalisation is not None:
-        config = replace(config, mean=normalisation.mean, std=normalisation.std)
-    return build_backbone(replace(config, weights="none"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -310,7 +333,8 @@ def read_detector(
         speed: the way in which its networks were run.
         device: where they are to run.
     """
-    normalisation = None if config.regime == "frozen" else run_normalisation(folder)
+    if config.regime != "frozen":
+        config = without_source(folder, config)
     found = detector_of(
         load_networks(folder / WEIGHTS),
         config,
@@ -319,7 +343,7 @@ def read_detector(
         features=features,
         speed=speed,
         device=device,
-        bare=lambda: bare_backbone(config, normalisation=normalisation),
+        bare=lambda: build_backbone(config),
     )
     return replace(found, run=folder)
 
