@@ -5,9 +5,10 @@
 Five sections, or those that are named, each a process of its own with its share of the time: a
 section that crashes, hangs or runs out of time does not take the others along, and what it had
 found stays. Every finding is printed, and written to FOLDER/gpu.json, as soon as it is known; the
-table comes last, and as FOLDER/gpu.md. A sixth is not among those 14 minutes, `--sections encoders`:
-four minutes for recipes of the task's winners and encoders of every library. Needs no network, no
-corpus and no weights; what a missing package keeps from being looked at is said and counted.
+table comes last, and as FOLDER/gpu.md. A sixth is not among those 14 minutes, `--sections
+encoders`: four minutes for recipes of the task's winners and encoders of every library. Needs no
+network, no corpus and no weights; what a missing package keeps from being looked at is said and
+counted.
 `--device cpu --tiny` runs the same code in two minutes and shows that it works, not how fast
 anything is.
 

@@ -187,7 +187,8 @@ def unlock_last(detector: Detector, n_stages: int) -> None:
 
     A stage is what the network's library counts as one: the blocks of one resolution, or of one
     width, in a convolutional network and in a Swin transformer, a block of a plain transformer, a
-    layer of a VGG. The stem is the first. Frozen layers stay in evaluation mode, see `Backbone.train`.
+    layer of a VGG. The stem is the first. Frozen layers stay in evaluation mode, see
+    `Backbone.train`.
 
     Args:
         detector: is changed; its head always learns.
@@ -232,8 +233,8 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None, start: in
         size=size,
     )
     if backbone.generalised is not None and is_detector_run(config.weights):
-        if state := pooling_state(Path(config.weights), start):  # that one may have pooled otherwise
-            backbone.generalised.load_state_dict(state)
+        own = backbone.generalised.state_dict()  # kept where that one pooled otherwise
+        backbone.generalised.load_state_dict(own | pooling_state(Path(config.weights), start))
     return backbone
 
 

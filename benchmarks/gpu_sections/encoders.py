@@ -65,7 +65,12 @@ def run(device: str, *, tiny: bool) -> None:
 def recipe(name: str, *, tiny: bool) -> Case:
     """A preset as a case of section 2; of `tiny` by a small network."""
     config = PRESETS[name]
-    network, size, batch_size, n_steps = config.backbone, config.image_sizes[0], config.batch_size, 20
+    network, size, batch_size, n_steps = (
+        config.backbone,
+        config.image_sizes[0],
+        config.batch_size,
+        20,
+    )
     if tiny:
         network, size, batch_size, n_steps = _TINY_RECIPE
     settings = tuple((key, getattr(config, key)) for key in _OF_A_RECIPE)

@@ -95,8 +95,6 @@ def test_a_size_that_the_network_does_not_take_is_refused_before_it_learns(
         ({"pooling": "none"}, "test_sizes: without pooling a network takes images of one size"),
     ],
 )
-def test_sizes_that_have_no_meaning_are_refused(
-    settings: dict[str, object], expected: str
-) -> None:
+def test_sizes_that_have_no_meaning_are_refused(settings: dict[str, object], expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         replace(PLAIN, **({"test_sizes": (96,)} | settings))  # type: ignore[arg-type]

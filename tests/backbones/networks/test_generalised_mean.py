@@ -65,9 +65,7 @@ def test_it_is_the_mean_at_one_and_nears_the_maximum() -> None:
 def test_the_exponent_learns_at_the_rate_of_the_head_and_is_not_decayed() -> None:
     model = detector()
     exponent = dict(model.named_parameters())[EXPONENT]
-    (group,) = [
-        g for g in parameter_groups(model, GEM) if any(p is exponent for p in g["params"])
-    ]
+    (group,) = [g for g in parameter_groups(model, GEM) if any(p is exponent for p in g["params"])]
     assert (group["lr"], group["weight_decay"]) == (1e-2, 0.0)
     optimizer = build_optimizer(model, GEM)
     model(images()).square().mean().backward()
@@ -143,7 +141,12 @@ def test_a_detector_keeps_it_hands_it_on_and_pools_features_by_it(
 def test_the_recipes_are_as_published() -> None:
     for name in GROUPS["aueb"]:
         config = PRESETS[name]
-        assert (config.loss, config.pooling, config.augment, config.hidden) == ("bce", "gem", "none", ())
+        assert (config.loss, config.pooling, config.augment, config.hidden) == (
+            "bce",
+            "gem",
+            "none",
+            (),
+        )
         assert (config.learning_rate, config.batch_size, config.image_sizes) == (1e-4, 16, (224,))
     third, fourth = PRESETS["densenet"], PRESETS["swin-b"]
     assert third.asymmetry == {"gamma_neg": 4.0, "gamma_pos": 1.0, "margin": 0.05}
