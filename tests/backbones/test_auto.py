@@ -206,7 +206,11 @@ def test_several_presets_share_features_and_images_and_end_in_a_table(
     crossfitted: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, third = train_several(crossfitted, workspace, "quick", "auto", "dinov2", "swin")
-    assert [home.name.split("-")[0] for home in (first, second, third)] == ["quick", "dinov2", "swin"]
+    assert [home.name.split("-")[0] for home in (first, second, third)] == [
+        "quick",
+        "dinov2",
+        "swin",
+    ]
     assert len(list(workspace.cache.iterdir())) == 1  # images of 64 px, of one scaling
     said = capsys.readouterr().err
     assert said.count("not trained") == 0
