@@ -157,8 +157,10 @@ def train_by_presets(
     """
     if len(presets) > 1:
         for preset in presets:
-            name, config = _suggested(corpus, preset, compute)
-            _check(corpus, workspace, names, settle(config), preset=name, compute=compute)
+            name, own = _suggested(corpus, preset, compute)
+            config = settle(own)
+            called = name_of_runs(name, config, preset=own)
+            _check(corpus, workspace, names, config, preset=called, compute=compute)
     homes = [
         home
         for preset in presets

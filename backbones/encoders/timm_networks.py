@@ -98,8 +98,8 @@ class TimmEncoder:
         found = network.forward_features(images)  # type: ignore[operator]  # timm's
         if not isinstance(found, Tensor):
             raise ConfigError(
-                f"pooling: the last layer of a {type(network).__name__} gives several maps, not one;"
-                " use own"
+                f"pooling: the last layer of a {type(network).__name__} gives several maps, not"
+                " one; use own"
             )
         if found.ndim == 3:  # tokens: (B, N, D)
             n_tokens = int(getattr(network, "num_prefix_tokens", 0))  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from backbones.networks.weights import (
     is_detector_run,
     network_state,
     normalisation_of,
+    pooling_state,
     weights_in_words,
 )
 from backbones.settings.config import BackboneConfig
@@ -58,6 +59,7 @@ class Backbone(nn.Module):
         self.network = network
         self.encoder = encoder
         self.pooling: Pooling = pooling
+        self.size = size
         self.generalised = GeneralisedMean() if pooling == "gem" else None
         self.mean: Tensor
         self.std: Tensor
@@ -140,6 +142,29 @@ class Detector(nn.Module):
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
+    def for_size(self, size: int) -> "Detector":
+        """The same detector for images of another size: itself, or a copy that shares its weights.
+
+        A transformer's embeddings of positions are resampled from those that it learnt.
+
+        Args:
+            size: in pixels.
+
+        Raises:
+            ConfigError: its network takes no images of that size.
+        """
+        if size == self.backbone.size:
+            return self
+        other = copy.deepcopy(self, {id(tensor): tensor for tensor in self.parameters()})
+        other.backbone.encoder.resize(other.backbone.network, size)
+        other.backbone.size = size
+        if (width := _width(other.backbone, size)) != self.backbone.n_features:
+            raise ConfigError(
+                f"test_sizes: {self.backbone.encoder.text} gives {width} features at {size} pixels,"
+                f" and {self.backbone.n_features} at {self.backbone.size}"
+            )
+        return other
+
     def head_distances(self) -> dict[str, int]:
         """How many blocks of layers each parameter of the network lies from the head.
 
@@ -201,13 +226,17 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None, start: in
     else:
         _load_weights(network, config)
         encoder.resize(network, size)
-    return Backbone(
+    backbone = Backbone(
         network,
         encoder=encoder,
         normalisation=normalisation_of(config),
         pooling=config.pooling,
         size=size,
     )
+    if backbone.generalised is not None and is_detector_run(config.weights):
+        own = backbone.generalised.state_dict()  # kept where that one pooled otherwise
+        backbone.generalised.load_state_dict(own | pooling_state(Path(config.weights), start))
+    return backbone
 
 
 def _load_weights(network: nn.Module, config: BackboneConfig, *, start: int = 0) -> None:

@@ -34,7 +34,9 @@ def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
     torch.manual_seed(0)
     network = timm.create_model("test_vit", num_classes=5, num_heads=4)
     folder = tmp_path / "my-vit"
-    timm.models.save_for_hf(network, str(folder), safe_serialization=True, model_args={"num_heads": 4})
+    timm.models.save_for_hf(
+        network, str(folder), safe_serialization=True, model_args={"num_heads": 4}
+    )
     return folder, network.eval()
 
 
