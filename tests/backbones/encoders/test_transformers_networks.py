@@ -367,7 +367,7 @@ def test_a_torch_file_is_read_and_runs_nothing(saved: Saved, tmp_path: Path, our
     assert torch.equal(ours(text), ours(f"transformers:{folder}"))
     touched = tmp_path / "touched"
     torch.save({**state, "more": Touching(touched)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ConfigError, match="^weights: transformers:.*: not weights alone$"):
+    with pytest.raises(ConfigError, match=r"^weights: transformers:.*: not weights alone$"):
         encoder_of(text).build(pretrained=True)
     assert not touched.exists()
 
@@ -396,7 +396,7 @@ def test_weights_that_lack_what_is_pooled_are_refused(saved: Saved, tmp_path: Pa
 def test_weights_that_are_broken_are_refused(saved: Saved, tmp_path: Path) -> None:
     folder = shutil.copytree(saved("dinov2"), tmp_path / "broken")
     (folder / "model.safetensors").write_bytes(b"12345678")
-    with pytest.raises(ConfigError, match="^weights: transformers:"):
+    with pytest.raises(ConfigError, match=r"^weights: transformers:"):
         encoder_of(f"transformers:{folder}").build(pretrained=True)
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text("[]")
@@ -445,7 +445,7 @@ def test_a_folder_that_does_not_say_how_images_are_prepared_is_refused(
     file = tmp_path / "preprocessor_config.json"
     sides = {"height": 64, "width": 96}
     file.write_text(json.dumps({"image_processor_type": "ViTImageProcessor", "size": sides}))
-    with pytest.raises(ConfigError, match="its preprocessor_config.json: .* are not square"):
+    with pytest.raises(ConfigError, match=r"its preprocessor_config.json: .* are not square"):
         encoder_of(f"transformers:{tmp_path}").stated()
 
 
