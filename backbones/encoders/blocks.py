@@ -36,7 +36,7 @@ def block_groups(
         start = f"{prefix}{number}."
         own = [name for name in inside if name.startswith(start)]
         blocks += [own] if coarse else _within(stage, own, start=start)
-    return [before, *filter(None, blocks), after]
+    return [*filter(None, [before, *blocks]), after]
 
 
 def _main_list(network: nn.Module) -> tuple[str, nn.Module]:

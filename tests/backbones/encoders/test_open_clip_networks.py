@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+<<<<<<< HEAD
 from backbones.encoders.encoder import Normalisation, head_distances
 from backbones.encoders.open_clip_networks import OpenClipEncoder
 from backbones.encoders.worlds import encoder_of
@@ -32,6 +33,10 @@ from tests.backbones.encoders.conftest import (
 )
 
 Saved = Callable[[str], Path]
+=======
+from backbones.encoders.worlds import encoder_of
+from tests.backbones.encoders.conftest import Nearness, Ours
+>>>>>>> next
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
 
@@ -80,13 +85,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     return make
 
 
-def owners(folder: Path, pictures: list[Path]) -> torch.Tensor:
+def owners(folder: Path, small_pictures: list[Path]) -> torch.Tensor:
     """Embeddings by open_clip alone, of images that it squashes to the square."""
     model, prepare = open_clip.create_model_from_pretrained(
         f"local-dir:{folder}", image_resize_mode="squash"
     )
     model.eval()
-    images = torch.stack([prepare(Image.open(path).convert("RGB")) for path in pictures])
+    images = torch.stack([prepare(Image.open(path).convert("RGB")) for path in small_pictures])
     with torch.no_grad():
         embeddings: torch.Tensor = model.encode_image(images, normalize=False)
     return embeddings
@@ -94,10 +99,14 @@ def owners(folder: Path, pictures: list[Path]) -> torch.Tensor:
 
 @every_tower
 def test_features_are_those_of_encode_image(
+<<<<<<< HEAD
     kind: str, saved: Saved, pictures: list[Path], ours: Ours, nearness: Nearness
+=======
+    kind: str, saved: Callable[[str], Path], small_pictures: list[Path], ours: Ours, nearness: Nearness
+>>>>>>> next
 ) -> None:
     folder = saved(kind)
-    expected = owners(folder, pictures)
+    expected = owners(folder, small_pictures)
     plain, centred = nearness(ours(f"open_clip:local-dir:{folder}"), expected)
     assert plain >= 0.9999
     assert centred >= 0.9999
