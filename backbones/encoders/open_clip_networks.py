@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import timm
 from torch import Tensor, nn
 
 from backbones.encoders.blocks import block_groups
+from backbones.encoders.downloads import first_line, hub_folder, hub_weights, package
 from backbones.encoders.encoder import LastMap, Normalisation, Stated, unknown_layers
-from backbones.encoders.hub import first_line, hub_folder, hub_weights, package
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.checkpoint_files import read_checkpoint
 from backbones.networks.licences import licence_beside
@@ -391,6 +392,9 @@ def _model(text: str, parts: Any, images: Any, *, source: str) -> _Model:
         embed_dim, quick_gelu = int(parts["embed_dim"]), bool(parts.get("quick_gelu", False))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _no_model(text, f"{type(error).__name__}: {first_line(error)}") from None
+    trunk = vision.get("timm_model_name")
+    if trunk and not timm.is_model(trunk):  # it may name a hub, which is not asked here
+        raise _no_model(text, f"timm has no network {trunk!r}")
     if height != width:
         raise ConfigError(
             f"backbone: {_brief(text)} takes images of {height} x {width} pixels, not square ones"

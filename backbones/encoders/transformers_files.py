@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from backbones.encoders.hub import first_line, hub_folder, hub_weights, package, quiet_hub
+from backbones.encoders.downloads import first_line, hub_folder, hub_weights, package, quiet_hub
 from core.errors import ConfigError
 from corpus.images.decode import Resample
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.encoders.blocks import block_groups
+from backbones.encoders.downloads import first_line
 from backbones.encoders.encoder import LastMap, Normalisation, Stated
-from backbones.encoders.hub import first_line
 from backbones.encoders.transformers_files import (
     FAMILIES,
     UNREADABLE,

@@ -2,24 +2,17 @@
 
 import shutil
 import socket
-<<<<<<< HEAD
-from collections.abc import Callable
-=======
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
->>>>>>> next
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-<<<<<<< HEAD
-from torch import nn
-=======
-from torch import Tensor
->>>>>>> next
+from torch import Tensor, nn
 
+from backbones.encoders import blueprints
 from backbones.encoders.worlds import encoder_of
 from backbones.networks.build import Backbone, Detector, build_backbone, unlock_last
 from backbones.networks.weights import settled
@@ -190,9 +183,12 @@ def check_blueprint(text: str) -> None:
     assert text.partition("/")[2] not in blueprint
     again = encoder_of(blueprint)
     assert again.blueprint() == blueprint
+    blueprints.check_blueprint(blueprint)
     stated, known = again.stated(), encoder.stated()
     assert (stated.size, stated.resample) == (known.size, known.resample)
     assert stated.normalisation == known.normalisation
+    named = {f"network.{n}": t for n, t in encoder.build(pretrained=True).state_dict().items()}
+    blueprints.check_layout(blueprint, named, size=known.size)
     network, other = encoder.build(pretrained=True).eval(), again.build(pretrained=False).eval()
     other.load_state_dict(network.state_dict())
     images = torch.randn(2, 3, known.size, known.size)

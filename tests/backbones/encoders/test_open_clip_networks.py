@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-<<<<<<< HEAD
 from backbones.encoders.encoder import Normalisation, head_distances
 from backbones.encoders.open_clip_networks import OpenClipEncoder
 from backbones.encoders.worlds import encoder_of
@@ -33,10 +32,6 @@ from tests.backbones.encoders.conftest import (
 )
 
 Saved = Callable[[str], Path]
-=======
-from backbones.encoders.worlds import encoder_of
-from tests.backbones.encoders.conftest import Nearness, Ours
->>>>>>> next
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
 
@@ -85,13 +80,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     return make
 
 
-def owners(folder: Path, small_pictures: list[Path]) -> torch.Tensor:
+def owners(folder: Path, pictures: list[Path]) -> torch.Tensor:
     """Embeddings by open_clip alone, of images that it squashes to the square."""
     model, prepare = open_clip.create_model_from_pretrained(
         f"local-dir:{folder}", image_resize_mode="squash"
     )
     model.eval()
-    images = torch.stack([prepare(Image.open(path).convert("RGB")) for path in small_pictures])
+    images = torch.stack([prepare(Image.open(path).convert("RGB")) for path in pictures])
     with torch.no_grad():
         embeddings: torch.Tensor = model.encode_image(images, normalize=False)
     return embeddings
@@ -99,11 +94,7 @@ def owners(folder: Path, small_pictures: list[Path]) -> torch.Tensor:
 
 @every_tower
 def test_features_are_those_of_encode_image(
-<<<<<<< HEAD
-    kind: str, saved: Saved, pictures: list[Path], ours: Ours, nearness: Nearness
-=======
-    kind: str, saved: Callable[[str], Path], small_pictures: list[Path], ours: Ours, nearness: Nearness
->>>>>>> next
+    kind: str, saved: Saved, small_pictures: list[Path], ours: Ours, nearness: Nearness
 ) -> None:
     folder = saved(kind)
     expected = owners(folder, small_pictures)
@@ -278,6 +269,14 @@ def test_settings_that_build_nothing_are_refused(saved: Saved, tmp_path: Path) -
     (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigError, match="open_clip cannot build its image tower"):
         encoder_of(f"open_clip:{tmp_path}").build(pretrained=False)
+
+
+def test_a_trunk_on_a_hub_is_refused(saved: Saved, tmp_path: Path) -> None:
+    settings = json.loads((saved("trunk") / "open_clip_config.json").read_text())
+    settings["model_cfg"]["vision_cfg"]["timm_model_name"] = "hf-hub:some/trunk"
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="timm has no network 'hf-hub:some/trunk'"):
+        encoder_of(f"open_clip:{tmp_path}").stated()
 
 
 def test_images_that_are_not_square_are_refused(saved: Saved, tmp_path: Path) -> None:

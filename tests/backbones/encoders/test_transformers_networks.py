@@ -151,10 +151,10 @@ few_families = pytest.mark.parametrize("kind", FEW)
 
 @few_families
 def test_features_are_what_the_model_pools(
-    kind: str, saved: Saved, pictures: list[Path], ours: Ours, nearness: Nearness
+    kind: str, saved: Saved, small_pictures: list[Path], ours: Ours, nearness: Nearness
 ) -> None:
     folder = saved(kind)
-    plain, centred = nearness(ours(f"transformers:{folder}"), owners(folder, pictures))
+    plain, centred = nearness(ours(f"transformers:{folder}"), owners(folder, small_pictures))
     assert plain >= 0.9999
     assert centred >= 0.999  # its own scaling of images differs from Pillow's by a level
 
@@ -162,11 +162,11 @@ def test_features_are_what_the_model_pools(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted({*FAMILIES, "chinese_clip"} - {*FEW}))
 def test_all_known_types_are_asked_in_their_own_way(
-    kind: str, saved: Saved, pictures: list[Path], ours: Ours, nearness: Nearness
+    kind: str, saved: Saved, small_pictures: list[Path], ours: Ours, nearness: Nearness
 ) -> None:
     folder = saved(kind)
     text = f"transformers:{folder}"
-    plain, centred = nearness(ours(text), owners(folder, pictures))
+    plain, centred = nearness(ours(text), owners(folder, small_pictures))
     assert plain >= 0.9999
     assert centred >= 0.999
     check_blueprint(text)
@@ -269,10 +269,10 @@ def test_the_class_token_is_what_these_pool(kind: str, saved: Saved, ours: Ours)
     assert torch.allclose(ours(text, pooling="cls"), ours(text), atol=1e-6)
 
 
-def test_attention_of_both_kinds_gives_the_same(saved: Saved, pictures: list[Path]) -> None:
+def test_attention_of_both_kinds_gives_the_same(saved: Saved, small_pictures: list[Path]) -> None:
     backbone, config = backbone_of(f"transformers:{saved('dinov2')}")
     assert backbone.network.config._attn_implementation == "sdpa"
-    images = pixels_of(pictures[:4], config)
+    images = pixels_of(small_pictures[:4], config)
     with torch.no_grad():
         quick = backbone(images)
         backbone.network.set_attn_implementation("eager")
