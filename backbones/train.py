@@ -11,7 +11,7 @@ from backbones.detectors.plan import plan_detectors
 from backbones.detectors.ray import Cluster, on_ray
 from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
 from backbones.networks.build import build_backbone
-from backbones.networks.weights import check_weights, weights_in_words
+from backbones.networks.weights import check_weights, is_detector_run, weights_in_words
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 from core.runs.workspace import Corpus, Workspace
@@ -75,14 +75,17 @@ def check_start(
 ) -> None:
     """Refuse weights that cannot be had, before any work is done.
 
-    Those of a hub are fetched here, so that no image is decoded for a network that is out of reach;
-    unless a frozen network's features are there and nobody asks for it.
+    Those of a hub are fetched here and those of a file fitted, so that no image is decoded for a
+    network that is out of reach; unless a frozen network's features are there and nobody asks for
+    it.
 
     Raises:
-        ConfigError: a package is missing or broken, or the hub cannot be reached.
+        ConfigError: a package is missing or broken, the hub cannot be reached, or a file does not
+            fit.
     """
     check_weights(config)
-    if weights_in_words(config) != "hub":
+    weights = weights_in_words(config)
+    if weights in ("none", "package") or is_detector_run(weights):
         return
     folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
     if config.regime == "frozen" and all(is_complete(folder) for folder in folders):
