@@ -9,7 +9,7 @@ from core.errors import as_typed
 from core.predictions import Predictions
 from core.runs.out_of_fold import load_folds
 from core.runs.workspace import Workspace
-from core.storage.folders import asked, is_complete, read_meta
+from core.storage.folders import asked
 
 GLOBAL = "global"
 """The name of the detector of all images, beside the seven categories."""
@@ -41,33 +41,6 @@ class DetectorRun:
     def predictions(self, split: str) -> Predictions:
         """What it predicts for `valid` or `test`, or out of fold for `labelled` or `train`."""
         return load_folds(self.folder / "predictions", split)
-
-
-@dataclass(frozen=True, order=True)
-class FirstWeights:
-    """What a detector's networks started from.
-
-    Attributes:
-        text: a package, a file or a page with its SHA-256, or `random`; "" where it is not known.
-        licence: of that; "" where it was not stated.
-    """
-
-    text: str
-    licence: str
-
-
-def first_weights(run: Path) -> FirstWeights:
-    """What a run's networks started from; of one that started from another, what that did.
-
-    Args:
-        run: folder of a detector, in its workspace.
-    """
-    meta = read_meta(run)
-    text = str(meta.get("weights_from", ""))
-    before = run.parents[1] / text.partition(",")[0]  # category/run
-    if text and before != run and is_complete(before):
-        return first_weights(before)
-    return FirstWeights(text, str(meta.get("weights_licence") or ""))
 
 
 def find_runs(

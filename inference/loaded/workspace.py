@@ -13,7 +13,8 @@ from ensembles.second_stage import label_statistics_of
 from ensembles.stacking.registry import load_stacker
 from inference.loaded.answers import GivenPrior
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
-from inference.loaded.runs import Runs, settings_in
+from inference.loaded.networks import settings_in
+from inference.loaded.runs import Runs
 
 
 def read_ensemble(workspace: Workspace, *, device: str = "cpu") -> LoadedEnsemble:

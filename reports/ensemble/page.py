@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from core.metrics import bootstrap
-from core.runs.detectors import FirstWeights, find_runs, first_weights
 from core.runs.ensemble import EnsembleRun, newest_ensemble
+from core.runs.external import ExternalResource, resources_of_members
 from core.runs.leakage import concerned_images, counted_duplicates, known_duplicates
 from core.runs.workspace import Corpus, Workspace
 from reports.ensemble.decisions import rules_section, threshold_sections
@@ -15,7 +15,7 @@ from reports.ensemble.probabilities import calibration_sections, forecast_sectio
 from reports.ensemble.scores import ladder_section, sources_section, valid_section, worth_sections
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
-from reports.pages.markdown import Section, as_markdown, plain, table
+from reports.pages.markdown import Section, as_markdown, resources_table
 
 
 def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
@@ -34,8 +34,8 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        likeness, starts = _likeness(run, workspace), first_weights_of(corpus, workspace)
-        parts = report_sections(run, likeness=likeness, starts=starts)
+        resources = resources_of_members(run.meta["members"], corpus, workspace=workspace)
+        parts = report_sections(run, likeness=_likeness(run, workspace), resources=resources)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
             save_figure(figure, folder, name=name)
@@ -47,31 +47,19 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     return pages
 
 
-def first_weights_of(corpus: Corpus, workspace: Workspace) -> dict[FirstWeights, list[str]]:
-    """What the detectors on a corpus started from, with their categories and presets.
-
-    Those that no later stage takes, since images of valid stopped them, are left out.
-    """
-    starts: dict[FirstWeights, list[str]] = {}
-    for run in find_runs(workspace, corpus.fingerprint):
-        names = starts.setdefault(first_weights(run.folder), [])
-        if (name := f"{run.category} {run.preset}") not in names:
-            names.append(name)
-    return starts
-
-
 def report_sections(
     run: EnsembleRun,
     *,
     likeness: Sequence[str] = (),
-    starts: Mapping[FirstWeights, Sequence[str]] | None = None,
+    resources: Mapping[ExternalResource, Sequence[str]] | None = None,
 ) -> Sequence[Section]:
     """The parts of the page that the run has the files for.
 
     Args:
         run: the ensemble.
         likeness: what is known of near-duplicates across the splits, a line each.
-        starts: what detectors started from; None to leave that out.
+        resources: weights that networks started from, and which members took them; None where that
+            was not looked for.
     """
     return [
         _opening(run, likeness),
@@ -83,7 +71,7 @@ def report_sections(
         *threshold_sections(run),
         *calibration_sections(run),
         *forecast_sections(run),
-        *(_resources(starts) if starts else ()),
+        *([] if resources is None else [_external(resources)]),
         _provenance(run),
     ]
 
@@ -153,23 +141,15 @@ def _scored(corpus: Corpus) -> str:
     return "labelled images, train and valid together" if corpus.crossfit else "validation images"
 
 
-def _resources(starts: Mapping[FirstWeights, Sequence[str]]) -> list[Section]:
-    """For a working note: the organisers ask which data beyond the task's own was used."""
-    rows = []
-    for first, names in sorted(starts.items()):
-        is_random = first.text == "random"
-        licence = "none needed" if is_random else first.licence or "not stated"
-        rows.append([plain(first.text or "not known"), plain(licence), plain(", ".join(names))])
-    return [
-        Section(
-            heading="External resources",
-            paragraphs=[
-                "What the networks of the detectors on this corpus started from, and the licence as"
-                " it is stated there.",
-                table(["weights", "licence", "detectors"], rows),
-            ],
-        )
-    ]
+def _external(resources: Mapping[ExternalResource, Sequence[str]]) -> Section:
+    return Section(
+        heading="External resources",
+        paragraphs=[
+            "Weights that the networks started from, beside the corpus itself, with the licence"
+            " that their source states.",
+            resources_table(resources),
+        ],
+    )
 
 
 def _provenance(run: EnsembleRun) -> Section:

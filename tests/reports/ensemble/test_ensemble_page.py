@@ -19,7 +19,7 @@ from core.runs.ladder import LadderStep, write_steps
 from core.runs.leakage import DUPLICATES_FILE, NearDuplicate, save_duplicates
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder, write_json
-from reports.ensemble.page import first_weights_of, report_sections, write_report
+from reports.ensemble.page import report_sections, write_report
 from reports.pages.markdown import as_markdown
 
 IDS = ("t1", "a", "b", "c", "d", "e", "f")
@@ -411,32 +411,3 @@ def test_known_near_duplicates_are_told(workspace: Workspace) -> None:
     text = write_report(corpus, workspace)[0].read_text(encoding="utf-8")
     assert "- near-duplicates across splits: train and valid: 1 pair (1 and 1 images)\n" in text
     assert "the submission on the 4 validation images that have no near-duplicate in train" in text
-
-
-def save_detector(workspace: Workspace, name: str, **meta: Any) -> None:
-    home = workspace.backbones / name
-    category, preset = name.split("/")
-    about = {"corpus": "made0000", "category": category, "preset": preset, "embeddings": []}
-    with new_folder(home, {**about, **meta}) as draft:
-        write_json(draft / "config.json", {})
-
-
-def test_what_detectors_started_from_is_listed_with_its_licence(workspace: Workspace) -> None:
-    save_ensemble(workspace)
-    package = {"weights_from": "lite0==0.1, sha256 57", "weights_licence": "Apache-2.0"}
-    save_detector(workspace, "global/quick", **package)
-    save_detector(workspace, "DRCT/quick", **package)
-    save_detector(workspace, "DRXR/finetune", weights_from="global/quick, sha256 11")
-    save_detector(workspace, "global/own", weights_from="best.pth, sha256 22", weights_licence="")
-    save_detector(workspace, "global/drawn", weights_from="random")
-    save_detector(workspace, "global/old")
-    corpus = made_corpus()
-    starts = first_weights_of(corpus, workspace)
-    text = as_markdown("", report_sections(newest_ensemble(corpus, workspace), starts=starts))
-    rows = rows_of(text, "weights")
-    assert [(name, *cells) for name, cells in rows.items()][2:] == [
-        ("not known", "not stated", "global old"),
-        ("best.pth, sha256 22", "not stated", "global own"),
-        ("lite0==0.1, sha256 57", "Apache-2.0", "global quick, DRCT quick, DRXR finetune"),
-        ("random", "none needed", "global drawn"),
-    ]
