@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
-from backbones.detectors.features import frozen_names
+from backbones.detectors.features import frozen_parts
 from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.jobs import train_in_order
 from backbones.detectors.plan import plan_detectors
@@ -82,9 +83,13 @@ def check_start(
         ConfigError: a package is missing or broken, or the hub cannot be reached.
     """
     check_weights(config)
-    if weights_in_words(config) != "hub":
-        return
-    folders = [workspace.embeddings / name for name in frozen_names(corpus, config)]
-    if config.regime == "frozen" and all(is_complete(folder) for folder in folders):
-        return
-    compute.world.in_turn(lambda: build_backbone(config))
+    parts = [(config, config.image_sizes[0])]
+    if config.regime == "frozen":
+        parts = [
+            (part.config, part.size)
+            for part in frozen_parts(corpus, config)
+            if not compute.world.everyone(is_complete(workspace.embeddings / part.name))[0]
+        ]
+    for own, size in parts:
+        if weights_in_words(own) == "hub":
+            compute.world.in_turn(partial(build_backbone, own, size=size))

@@ -228,7 +228,7 @@ def read_state(path: Path) -> Tensors:
     return read_checkpoint(path).tensors
 
 
-_NETWORK, _HEAD = "backbone.network.", "head."
+_NETWORK, _POOLING, _HEAD = "backbone.network.", "backbone.generalised.", "head."
 
 
 def start_weights(
@@ -303,6 +303,11 @@ def run_normalisation(folder: Path) -> Normalisation | None:
 def network_state(folder: Path, number: int) -> Tensors:
     """Weights of one of the run's networks, by timm's names."""
     return _part(folder, _NETWORK, number=number)
+
+
+def pooling_state(folder: Path, number: int) -> Tensors:
+    """What one of the run's networks learnt of its pooling; empty where that has no parameter."""
+    return _part(folder, _POOLING, number=number)
 
 
 def start_head(

@@ -71,7 +71,7 @@ class PlainDetector:
     @property
     def looks(self) -> tuple[Look, ...]:
         """All images that it takes, each size once."""
-        return tuple(dict.fromkeys(self.look_of_each or [self.detector.look]))
+        return tuple(dict.fromkeys(self.look_of_each)) or self.detector.looks
 
     @property
     def mirror(self) -> bool:

@@ -106,8 +106,7 @@ class Runs:
                 speed=FoundSpeed(words=meta["speed"], device=meta["device"]),
                 device=self.device,
             )
-            if not frozen:
-                self.looks.add(detector.look)
+            self.looks |= {*detector.looks}
             self._answers[folder] = detector
         found = self._answers[folder]
         assert isinstance(found, LoadedDetector)
