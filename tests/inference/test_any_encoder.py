@@ -27,8 +27,11 @@ from ensembles.ensemble import ensemble
 from fusion.config import FuseConfig
 from fusion.fuse import fuse
 from inference.bundle.bundle import read_bundle, write_bundle
+from inference.export.folder import export_onnx
+from inference.export.graphs import open_session
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.loaded.workspace import read_ensemble
+from inference.place import EnsemblePlace
 from inference.stream import decoded, new_block
 from reports.ensemble.page import write_report
 from tests.conftest import save_prepared
@@ -125,13 +128,31 @@ def test_a_bundle_needs_no_folder_of_the_encoders(
         again = read_bundle(out)
         assert np.array_equal(probs_of(again, crossfitted), expected)
         # A fine-tuned network lies in its run, a frozen one in its folder.
-        with pytest.raises(MissingStageError, match=r"their network cannot be had any more \(.*No such"):
+        with pytest.raises(MissingStageError, match=r"their network cannot be had any more \(.*No"):
             read_ensemble(made)
     finally:
         away.rename(hub)
     card = (out / "README.md").read_text("utf-8")
     assert "| `local-dir:grey` | grey | mit | " in card
     assert str(hub) not in card
+
+
+@pytest.mark.slow  # a minute: torch traces each network
+def test_graphs_say_by_which_filter_their_images_are_scaled(
+    made: Workspace, crossfitted: Corpus, tmp_path: Path
+) -> None:
+    folder = export_onnx(tmp_path / "graphs", EnsemblePlace(workspace=made.root))
+    inputs = {
+        frozenset(entry.name for entry in open_session(home / "model.onnx").get_inputs())
+        for home in folder.iterdir()
+        if home.is_dir()
+    }
+    assert len({*frozenset().union(*inputs)}) == 2  # a size or a filter each
+    assert frozenset().union(*inputs) in inputs  # those of the joined detector
+    assert any(name.endswith("_bicubic") for name in frozenset().union(*inputs))
+    text = (folder / "README.md").read_text("utf-8")
+    assert "## External resources" in text
+    assert "local-dir:grey from grey; licence: mit" in text
 
 
 def test_other_weights_in_the_folder_are_refused(
