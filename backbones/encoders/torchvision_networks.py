@@ -280,7 +280,7 @@ def _units(network: nn.Module, *, coarse: bool) -> Iterator[tuple[str, str]]:
 
 def _stages(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in network.named_children():
-        if name in _BEHIND:
+        if name in (*_BEHIND, "norm"):
             return
         if name in ("features", "layers", "trunk_output", "blocks"):
             yield from ((f"{name}.{key}", inner) for key, inner in layer.named_children())

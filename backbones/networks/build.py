@@ -118,10 +118,11 @@ def _width(backbone: Backbone, size: int) -> int:
     except (RuntimeError, AssertionError, ValueError, LookupError, TypeError) as error:
         if device.type == "meta":  # whoever lays it out without memory tries again with some
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        said = str(error).strip().splitlines()
+        reason = f" ({said[0]})" if said else ""  # many an assertion says nothing
         raise ConfigError(
-            f"backbone: {backbone.encoder.text} does not take images of {size} pixels ({reason});"
-            " give other image_sizes"
+            f"backbone: {backbone.encoder.text} does not take images of {size} pixels{reason}; give"
+            " other image_sizes"
         ) from None
     finally:
         backbone.train(was)

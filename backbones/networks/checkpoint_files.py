@@ -170,7 +170,8 @@ _UNREADABLE = (
 
 
 def _is_safetensors(data: mmap.mmap) -> bool:
-    return len(data) > 8 and data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
+    n_header = int.from_bytes(data[:8], "little")
+    return data[8:9] == b"{" and n_header <= len(data) - 8
 
 
 def _read_torch(path: Path, data: mmap.mmap) -> WeightsFile:
