@@ -48,7 +48,7 @@ class VotesStacker:
         def work(first: int, last: int) -> None:
             for place in range(first, last):
                 logits = candidates.feature(names[place])
-                thresholds[place] = best_threshold_of(logits, candidates, targets)
+                thresholds[place] = best_threshold_of(logits, candidates, targets=targets)
 
         in_blocks(len(names), work, worth_it=2)
         self.thresholds_ = thresholds
@@ -89,7 +89,7 @@ class VotesStacker:
         return [name for name in self.feature_names_ if name.startswith(_PREFIX)]
 
 
-def best_threshold_of(logits: Floats, candidates: Candidates, targets: Bools) -> float:
+def best_threshold_of(logits: Floats, candidates: Candidates, *, targets: Bools) -> float:
     """The log odds from which on deciding gives the highest sample F1; the lowest of equals.
 
     Args:

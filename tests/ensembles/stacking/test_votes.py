@@ -51,7 +51,7 @@ def test_a_threshold_is_the_best_of_a_search_in_plain_lines() -> None:
                 if true[rows == i].any()
             ]
             scores.append(np.mean(f1))
-        found = best_threshold_of(own, made, true)
+        found = best_threshold_of(own, made, targets=true)
         assert found == pytest.approx(LOWEST + STEP * int(np.argmax(scores)), abs=1e-6)
 
 
