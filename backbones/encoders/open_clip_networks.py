@@ -84,14 +84,6 @@ class OpenClipEncoder:
         folder = _folder_of(self.given)
         return self.given if folder is None else f"{_WORLD}{_LOCAL}{folder.absolute()}"
 
-    def fetch(self) -> None:
-        """Have the weights under its name on this machine.
-
-        Raises:
-            ConfigError: there are none, or the hub cannot be reached.
-        """
-        self._weights(_found(self.text))
-
     def stated(self) -> Stated:
         """As `Encoder.stated`, by the model's `preprocess_cfg`."""
         return _stated(self.text)

@@ -53,21 +53,6 @@ class TransformersEncoder:
         folder = model_folder(self.given)
         return self.given if folder is None else f"{WORLD}{folder.absolute()}"
 
-    def fetch(self) -> None:
-        """Have the weights under its name on this machine.
-
-        Raises:
-            ConfigError: there are none, or the hub cannot be reached.
-        """
-        found = vision_model(self.text)
-        if found.repo and found.folder is not None:
-            fetch_weights(found.repo, found.folder)
-        if found.folder is None or not weights_in(found.folder):
-            raise ConfigError(
-                f"weights: {brief(self.text)} has none ({WEIGHTS[0]} or {WEIGHTS[2]}); give"
-                " --weights FILE, or --weights none for random ones"
-            )
-
     def stated(self) -> Stated:
         """As `Encoder.stated`, by the settings of the model's own image processor."""
         return _stated(self.text)
@@ -100,7 +85,13 @@ class TransformersEncoder:
         Raises:
             ConfigError: they cannot be had or read, or some are missing.
         """
-        self.fetch()
+        if found.repo and found.folder is not None:
+            fetch_weights(found.repo, found.folder)
+        if found.folder is None or not weights_in(found.folder):
+            raise ConfigError(
+                f"weights: {brief(self.text)} has none ({WEIGHTS[0]} or {WEIGHTS[2]}); give"
+                " --weights FILE, or --weights none for random ones"
+            )
         try:
             network, report = kind.from_pretrained(
                 str(found.folder),

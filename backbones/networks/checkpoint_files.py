@@ -183,7 +183,7 @@ def _read_torch(path: Path, data: mmap.mmap) -> WeightsFile:
     if part is None:
         n = len(held.passed_over)
         unmade = (
-            f"; {n} objects were passed over, first {printable(held.passed_over[0])}" if n else ""
+            f"; objects passed over: {n}, first {printable(held.passed_over[0])}" if n else ""
         )
         raise ConfigError(f"{path}: expected a state dict of named tensors{unmade}")
     return WeightsFile(

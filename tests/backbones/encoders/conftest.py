@@ -3,7 +3,6 @@
 import shutil
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ Features = Callable[..., Tensor]
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Radiographs of radbench where they lie beside the checkout, else drawn ones: JPEG, grey."""
     if RADBENCH.is_dir():
-        return sorted(RADBENCH.glob("*/*.jpg"))[::200][:20]
+        return sorted(RADBENCH.glob("*/*.jpg"))[::150][:20]
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for number in range(20):
         coarse = rng.integers(0, 256, (3 + number % 5, 4 + number % 3)).astype(np.uint8)
@@ -45,7 +44,7 @@ def features(pictures: list[Path]) -> Features:
     """(N, D) pooled features of the first pictures, as a detector is given them."""
 
     def call(config: BackboneConfig, n_images: int = 20) -> Tensor:
-        config = settled(replace(config, weights=config.weights))
+        config = settled(config)
         backbone = build_backbone(config).eval()
         size, resample = config.image_sizes[0], config.resample
         assert resample != "own"
@@ -59,14 +58,16 @@ def features(pictures: list[Path]) -> Features:
     return call
 
 
-def assert_alike(ours: Tensor, theirs: Iterable[Tensor]) -> None:
-    """Cosines of 0.9999 and more, of the features and of what differs from image to image."""
+def assert_alike(ours: Tensor, theirs: Iterable[Tensor], *, differing: float = 0.999) -> None:
+    """Cosines of 0.9999 and more, and of what differs from image to image of `differing`.
+
+    The JPEG decoder scales down to twice the size first, and nobody's bilinear filter is another's.
+    """
     expected = torch.stack(list(theirs))
     assert ours.shape == expected.shape
     assert torch.cosine_similarity(ours, expected).min() >= 0.9999
     centred = ours - ours.mean(0), expected - expected.mean(0)
-    print("centred", torch.cosine_similarity(*centred).min())
-    assert torch.cosine_similarity(*centred).min() >= 0.999
+    assert torch.cosine_similarity(*centred).min() >= differing
 
 
 Nearness = Callable[[torch.Tensor, torch.Tensor], tuple[float, float]]

@@ -231,14 +231,14 @@ def test_what_there_is_not_is_refused(name: str, said: str) -> None:
 def test_a_hub_out_of_reach_is_said_at_once(name: str, no_network: list[object]) -> None:
     began = time.monotonic()
     with pytest.raises(ConfigError, match=r"hub cannot be reached for .*Name or service not known"):
-        OpenClipEncoder(f"open_clip:{name}").fetch()
+        encoder_of(f"open_clip:{name}").build(pretrained=True)
     assert time.monotonic() - began < 5
     assert no_network
 
 
 def test_a_name_without_a_tag_has_no_weights() -> None:
     with pytest.raises(ConfigError, match=r"ViT-B-32 has none under its name; .* \(openai, "):
-        OpenClipEncoder("open_clip:ViT-B-32").fetch()
+        encoder_of("open_clip:ViT-B-32").build(pretrained=True)
 
 
 def test_what_the_hub_has_given_before_is_read_without_it(
