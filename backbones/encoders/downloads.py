@@ -89,4 +89,3 @@ def downloaded(address: str, *, folder: Path, what: str) -> Path:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"weights: {address} cannot be downloaded ({reason}); {other}") from None
     return path
-

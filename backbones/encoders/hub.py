@@ -3,6 +3,7 @@
 import importlib
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,27 +85,6 @@ def hub_weights(repo: str, *, commit: str | None, names: Sequence[str]) -> Path 
     return found
 
 
-def licence_in(folder: Path) -> str:
-    """The licence that a model's README.md states at its head; "" without one."""
-    from huggingface_hub import metadata_load  # with yaml, which nothing else here needs
-
-    path = folder / "README.md"
-    if not path.is_file():
-        return ""
-    try:
-        stated = metadata_load(path) or {}
-    except ValueError:  # what stands at its head is not a table
-        return ""
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "yaml":
-            raise
-        return ""
-    licence = stated.get("license") or ""
-    if licence == "other":
-        licence = stated.get("license_name") or stated.get("license_link") or licence
-    return licence if isinstance(licence, str) else ", ".join(map(str, licence))
-
-
 _ABSENT = Path()
 """What is known not to be there."""
 
@@ -136,10 +116,10 @@ def _download(repo: str, name: str, *, commit: str | None = None) -> Path | None
 
     quiet_hub()
     try:
-        try:  # once and shortly; the download itself asks again and again
+        # Once and shortly; the download itself asks again and again. It also says what there is
+        # not, and notes that in the cache.
+        with suppress(EntryNotFoundError):
             get_hf_file_metadata(hf_hub_url(repo, name, revision=commit), timeout=_PATIENCE_S)
-        except EntryNotFoundError:
-            pass  # the download says so as well, and notes it in the cache
         return Path(hf_hub_download(repo, name, revision=commit))
     except LocalEntryNotFoundError as error:  # the hub went away between the two
         raise _out_of_reach(repo, error) from None

@@ -1,6 +1,7 @@
 """timm's networks: by name, from its hub, from a folder. The only caller of timm.create_model."""
 
 import difflib
+import inspect
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -95,7 +96,12 @@ class TimmEncoder:
 
     def last_map(self, network: nn.Module, images: Tensor) -> LastMap:
         """As `Encoder.last_map`."""
-        found: Tensor = network.forward_features(images)  # type: ignore[operator]  # timm's
+        found = network.forward_features(images)  # type: ignore[operator]  # timm's
+        if not isinstance(found, Tensor):
+            raise ConfigError(
+                f"pooling: the last layer of a {type(network).__name__} gives several maps, not"
+                " one; use own"
+            )
         if found.ndim == 3:  # tokens: (B, N, D)
             n_tokens = int(getattr(network, "num_prefix_tokens", 0))  # type: ignore[arg-type]
             token = found[:, 0] if n_tokens else None
@@ -220,7 +226,13 @@ def _parts(text: str) -> tuple[str, dict[str, Any]]:
         architecture, arguments = parts["architecture"], parts["arguments"]
     except (ValueError, LookupError, TypeError):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm") from None
-    if not isinstance(architecture, str) or not isinstance(arguments, dict):
+    # What create_model takes for itself names files, `checkpoint_path` one that it would unpickle.
+    reserved = {*inspect.signature(timm.create_model).parameters}
+    if (
+        not isinstance(architecture, str)
+        or not isinstance(arguments, dict)
+        or (reserved & {*arguments})
+    ):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm")
     _check_name(architecture)
     return architecture, _without_classes(arguments)
@@ -229,8 +241,8 @@ def _parts(text: str) -> tuple[str, dict[str, Any]]:
 def _out_of_reach(text: str, error: OSError) -> ConfigError:
     reason = f" ({_first_line(error)})" if hub_reachable() else ": it cannot be reached from here"
     return ConfigError(
-        f"weights: {text}: nothing to be had from timm's hub{reason}; give --weights FILE, --weights"
-        " package where one carries them, or --weights none for random ones"
+        f"weights: {text}: nothing to be had from timm's hub{reason}; give --weights FILE,"
+        " --weights package where one carries them, or --weights none for random ones"
     )
 
 

@@ -137,9 +137,7 @@ def _named(text: str) -> tuple[str, Any]:
     if name not in known:
         near = difflib.get_close_matches(name, known)
         hint = f"; like it: {', '.join(near)}" if near else ""
-        raise ConfigError(
-            f"backbone: torchvision has no network of classification {name!r}{hint}"
-        )
+        raise ConfigError(f"backbone: torchvision has no network of classification {name!r}{hint}")
     weights = models.get_model_weights(name)
     found = weights.__members__.get((tag or "DEFAULT").upper())
     if found is None:

@@ -122,7 +122,7 @@ def _width(backbone: Backbone, size: int) -> int:
         reason = f" ({said[0]})" if said else ""  # many an assertion says nothing
         raise ConfigError(
             f"backbone: {backbone.encoder.text} does not take images of {size} pixels{reason}; give"
-            " other image_sizes"
+            " other image_sizes, or `--set image_sizes=` for its own"
         ) from None
     finally:
         backbone.train(was)

@@ -200,6 +200,7 @@ def test_a_rule_that_does_not_hold_is_refused(
         ({"stacker": "pickle"}, "kind: expected one of mean, member, greedy"),
         ({"stacker": "member", "member": "nobody"}, "made of other members than the bundle's"),
         ({"stacker": "greedy", "feature_names": [], "weights": []}, "made of other members"),
+        ({"stacker": "votes", "feature_names": [], "thresholds": []}, "made of other members"),
         ({"stacker": "lightgbm", "feature_names": [1]}, "feature_names: 0: expected text"),
         ([], "expected an object"),
     ],

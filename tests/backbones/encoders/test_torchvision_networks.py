@@ -68,9 +68,7 @@ def test_features_are_those_of_torchvisions_own_forward_pass(
     name: str, node: str, hub: Path, pictures: list[Path], features: Features
 ) -> None:
     network = kept(name, hub=hub)
-    ours = features(
-        BackboneConfig(backbone=f"torchvision:{name}", image_sizes=(), resample="own")
-    )
+    ours = features(BackboneConfig(backbone=f"torchvision:{name}", image_sizes=(), resample="own"))
     assert_alike(ours, owners(name, network, pictures, node=node))
 
 

@@ -65,14 +65,15 @@ def owners(text: str, pictures: list[Path], *, size: int) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize("text", [DENSE, pytest.param(RESIDUAL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [DENSE, RESIDUAL])
 def test_features_are_those_of_the_packages_own_forward_pass(
     text: str, home: Path, pictures: list[Path], features: Features
 ) -> None:
     kept(text, home=home)
-    n_images = 20
-    ours = features(BackboneConfig(backbone=text, image_sizes=(), resample="own"), n_images)
-    assert_alike(ours, owners(text, pictures[:n_images], size=XrvEncoder(text).stated().size))
+    ours = features(BackboneConfig(backbone=text, image_sizes=(), resample="own"))
+    theirs = owners(text, pictures, size=XrvEncoder(text).stated().size)
+    assert_alike(ours, theirs, differing=0.99)  # it blurs before it scales down
 
 
 @pytest.mark.parametrize(("text", "size"), [(DENSE, 224), (RESIDUAL, 512)])
