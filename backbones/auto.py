@@ -157,8 +157,10 @@ def train_by_presets(
     """
     if len(presets) > 1:
         for preset in presets:
-            name, config = _suggested(corpus, preset, compute)
-            _check(corpus, workspace, names, settle(config), preset=name, compute=compute)
+            name, own = _suggested(corpus, preset, compute)
+            config = settle(own)
+            called = name_of_runs(name, config, preset=own)
+            _check(corpus, workspace, names, config, preset=called, compute=compute)
     homes = [
         home
         for preset in presets
@@ -294,7 +296,9 @@ def train_by_preset(
         return train(names, config, PRESETS["quick"])
     base = fine_tuning(card, n_images=len(corpus.labelled_images(corpus.learnt_from)))
     config = settle(base)
-    plan = partial(plan_detectors, corpus, workspace, preset=name_of_runs(name, config, preset=base))
+    plan = partial(
+        plan_detectors, corpus, workspace, preset=name_of_runs(name, config, preset=base)
+    )
     plans = plan(names=names, config=config)
     present = [plan.category for plan in plans]
     specialists = [name for name in present if name != GLOBAL]

@@ -95,8 +95,8 @@ class TrainingRequest:
     def over(self, config: BackboneConfig) -> BackboneConfig:
         """The config with what the user set, the start from a detector aside.
 
-        Where that is another encoder, what a preset says of its own encoder (input size, resampling,
-        weights) gives way to what the other one states of itself, unless that was set as well.
+        Where that is another encoder, what a preset says of its own encoder (input sizes,
+        resampling, weights) gives way to what the other one states of itself, unless that was set as well.
 
         Raises:
             ConfigError: a setting that there is not, or a value that it does not take; no such
@@ -106,7 +106,7 @@ class TrainingRequest:
         if asked.backbone != config.backbone:
             named = {name for name, value in self.options.items() if value is not None}
             named |= {*parse_settings(self.given), *(read_toml(self.file) if self.file else ())}
-            own = {"image_sizes": (), "resample": "own", "weights": "auto"}
+            own = {"image_sizes": (), "test_sizes": (), "resample": "own", "weights": "auto"}
             asked = replace(asked, **{k: v for k, v in own.items() if k not in named})
         return settled(asked)
 

@@ -22,10 +22,11 @@ from core.metrics import (
     recall_by_frequency,
 )
 from core.predictions import Predictions
+from core.runs.external import ExternalResource, resources_of_fused
 from core.runs.fused import NO_METADATA, PRIOR, FusedSource, find_fused_sources
 from core.runs.workspace import Corpus, Workspace
 from reports.pages.figures import draw_gains, save_figure, style
-from reports.pages.markdown import picture, table
+from reports.pages.markdown import picture, resources_table, table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ def comparison_page(
     found: Sequence[Compared],
     gains: Mapping[str, Interval],
     metas: Sequence[Mapping[str, Any]],
+    resources: Mapping[ExternalResource, Sequence[str]],
 ) -> str:
     """The comparison as Markdown.
 
@@ -67,6 +69,7 @@ def comparison_page(
         found: the strategies.
         gains: over `NO_METADATA`, paired, by strategy; empty where it was not made.
         metas: of the strategies' runs.
+        resources: weights that networks started from, and which strategies took them.
     """
     images = "images of train and valid" if corpus.crossfit else "validation images"
     newest = max(metas, key=lambda meta: str(meta["made"]))
@@ -93,6 +96,8 @@ def comparison_page(
         _recalls(corpus, found, scored),
         "## By category",
         _by_category(found, scored),
+        "## External resources",
+        resources_table(resources, header="strategies"),
         "## How it was made",
         f"Runs {', '.join(f'`{compared.run}`' for compared in found)}; Python"
         f" {newest['python']}, {newest['machine']}; {versions}.",
@@ -180,9 +185,14 @@ def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
             save_figure(figure, folder, name="fusion_gain")
     path = folder / "fusion.md"
     metas = [run.meta for run in runs]
-    path.write_text(
-        comparison_page(corpus, scored, found=found, gains=gains, metas=metas), encoding="utf-8"
+    resources: dict[ExternalResource, list[str]] = {}
+    for run in runs:
+        for own in resources_of_fused(run.meta, corpus, workspace=workspace):
+            resources.setdefault(own, []).append(run.strategy)
+    page = comparison_page(
+        corpus, scored, found=found, gains=gains, metas=metas, resources=resources
     )
+    path.write_text(page, encoding="utf-8")
     _write_csv(folder / "fusion.csv", found, gains, scored)
     return path
 

@@ -100,8 +100,8 @@ def rarity(targets: csr_array) -> npt.NDArray[np.float64]:
     concept of its own would be shown hundreds of times an epoch.
 
     Sources: the root and the rarest concept are those of Mahajan et al., Exploring the Limits of
-        Weakly Supervised Pretraining, ECCV 2018, and of LVIS (Gupta et al., CVPR 2019); the floor is
-        ours. The fourth place of 2026 draws by weights as well, and does not publish its rule.
+        Weakly Supervised Pretraining, ECCV 2018, and of LVIS (Gupta et al., CVPR 2019); the floor
+        is ours. The fourth place of 2026 draws by weights as well, and does not publish its rule.
 
     Args:
         targets: (n, L) boolean, CSR: concepts of the images that are learnt from.

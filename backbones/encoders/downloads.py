@@ -1,6 +1,8 @@
 """Files at an address, downloaded once, at once refused where it cannot be reached."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from urllib.error import HTTPError
@@ -23,6 +25,29 @@ def reachable(server: str) -> bool:
         return True
     except OSError:  # what urllib raises is one, a timeout as well
         return False
+
+
+def hub_reachable() -> bool:
+    """Whether Hugging Face's hub answers, and may be asked."""
+    from huggingface_hub import constants
+
+    return not constants.is_offline_mode() and reachable(constants.ENDPOINT)
+
+
+@contextmanager
+def hub_at_once() -> Iterator[None]:
+    """Within, the hub is what this machine keeps of it, where it cannot be reached.
+
+    Its client would else try for half a minute, and write that on the terminal.
+    """
+    from huggingface_hub import constants
+
+    was = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = not hub_reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was
 
 
 def kept_at(address: str, *, folder: Path) -> Path:

@@ -1,8 +1,10 @@
 """timm's networks: by name, from its hub, from a folder. The only caller of timm.create_model."""
 
 import difflib
+import inspect
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,7 @@ import timm.models._hub as hub
 from timm.models import VGG, group_parameters
 from torch import Tensor, nn
 
+from backbones.encoders.downloads import hub_at_once, hub_reachable
 from backbones.encoders.encoder import LastMap, Normalisation, Stated, unknown_layers
 from core.errors import ConfigError
 from corpus.images.decode import Resample
@@ -61,11 +64,12 @@ class TimmEncoder:
         if "{" in name:
             name, arguments = architecture, known
         try:
-            network: nn.Module = timm.create_model(
-                name, pretrained=pretrained, num_classes=0, **arguments
-            )
+            with hub_at_once() if pretrained else nullcontext():
+                network: nn.Module = timm.create_model(
+                    name, pretrained=pretrained, num_classes=0, **arguments
+                )
         except OSError as error:
-            raise _out_of_reach(error) from None
+            raise _out_of_reach(self.text, error) from None
         except TypeError as error:  # an argument of a folder's or a blueprint's
             raise ConfigError(f"backbone: {architecture}: {_first_line(error)}") from None
         except RuntimeError as error:
@@ -92,7 +96,12 @@ class TimmEncoder:
 
     def last_map(self, network: nn.Module, images: Tensor) -> LastMap:
         """As `Encoder.last_map`."""
-        found: Tensor = network.forward_features(images)  # type: ignore[operator]  # timm's
+        found = network.forward_features(images)  # type: ignore[operator]  # timm's
+        if not isinstance(found, Tensor):
+            raise ConfigError(
+                f"pooling: the last layer of a {type(network).__name__} gives several maps, not"
+                " one; use own"
+            )
         if found.ndim == 3:  # tokens: (B, N, D)
             n_tokens = int(getattr(network, "num_prefix_tokens", 0))  # type: ignore[arg-type]
             token = found[:, 0] if n_tokens else None
@@ -183,9 +192,10 @@ def _configured(text: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
         raise ConfigError(f"backbone: {name}: no folder with a config.json, as timm saves them")
     load = hub.load_model_config_from_hf if world == "hf-hub" else hub.load_model_config_from_path
     try:
-        own, architecture, arguments = load(name)
+        with hub_at_once() if world == "hf-hub" else nullcontext():
+            own, architecture, arguments = load(name)
     except OSError as error:
-        raise _out_of_reach(error) from None
+        raise _out_of_reach(text, error) from None
     except (RuntimeError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"backbone: {text}: not a model as timm saves them ({error})") from None
     if not timm.is_model(architecture):
@@ -216,16 +226,23 @@ def _parts(text: str) -> tuple[str, dict[str, Any]]:
         architecture, arguments = parts["architecture"], parts["arguments"]
     except (ValueError, LookupError, TypeError):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm") from None
-    if not isinstance(architecture, str) or not isinstance(arguments, dict):
+    # What create_model takes for itself names files, `checkpoint_path` one that it would unpickle.
+    reserved = {*inspect.signature(timm.create_model).parameters}
+    if (
+        not isinstance(architecture, str)
+        or not isinstance(arguments, dict)
+        or (reserved & {*arguments})
+    ):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm")
     _check_name(architecture)
     return architecture, _without_classes(arguments)
 
 
-def _out_of_reach(error: OSError) -> ConfigError:
+def _out_of_reach(text: str, error: OSError) -> ConfigError:
+    reason = f" ({_first_line(error)})" if hub_reachable() else ": it cannot be reached from here"
     return ConfigError(
-        f"weights: timm's hub cannot be reached ({_first_line(error)}); give --weights FILE, or"
-        " --weights package where one carries them"
+        f"weights: {text}: nothing to be had from timm's hub{reason}; give --weights FILE,"
+        " --weights package where one carries them, or --weights none for random ones"
     )
 
 

@@ -137,9 +137,7 @@ def _named(text: str) -> tuple[str, Any]:
     if name not in known:
         near = difflib.get_close_matches(name, known)
         hint = f"; like it: {', '.join(near)}" if near else ""
-        raise ConfigError(
-            f"backbone: torchvision has no network of classification {name!r}{hint}"
-        )
+        raise ConfigError(f"backbone: torchvision has no network of classification {name!r}{hint}")
     weights = models.get_model_weights(name)
     found = weights.__members__.get((tag or "DEFAULT").upper())
     if found is None:
@@ -280,7 +278,7 @@ def _units(network: nn.Module, *, coarse: bool) -> Iterator[tuple[str, str]]:
 
 def _stages(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in network.named_children():
-        if name in _BEHIND:
+        if name in (*_BEHIND, "norm"):
             return
         if name in ("features", "layers", "trunk_output", "blocks"):
             yield from ((f"{name}.{key}", inner) for key, inner in layer.named_children())

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from backbones.encoders.encoder import Encoder
+from backbones.encoders.open_clip_networks import OpenClipEncoder
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.encoders.torchvision_networks import TorchvisionEncoder
+from backbones.encoders.transformers_networks import TransformersEncoder
 from backbones.encoders.xrv_networks import XrvEncoder
 from core.errors import ConfigError
 
@@ -13,6 +15,8 @@ WORLDS: dict[str, Callable[[str], Encoder]] = {
     "timm": TimmEncoder,
     "hf-hub": TimmEncoder,
     "local-dir": TimmEncoder,
+    "open_clip": OpenClipEncoder,
+    "transformers": TransformersEncoder,
     "torchvision": TorchvisionEncoder,
     "xrv": XrvEncoder,
 }

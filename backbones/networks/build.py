@@ -19,6 +19,7 @@ from backbones.networks.weights import (
     is_detector_run,
     network_state,
     normalisation_of,
+    pooling_state,
     weights_in_words,
 )
 from backbones.settings.config import BackboneConfig
@@ -58,6 +59,7 @@ class Backbone(nn.Module):
         self.network = network
         self.encoder = encoder
         self.pooling: Pooling = pooling
+        self.size = size
         self.generalised = GeneralisedMean() if pooling == "gem" else None
         self.mean: Tensor
         self.std: Tensor
@@ -116,10 +118,11 @@ def _width(backbone: Backbone, size: int) -> int:
     except (RuntimeError, AssertionError, ValueError, LookupError, TypeError) as error:
         if device.type == "meta":  # whoever lays it out without memory tries again with some
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        said = str(error).strip().splitlines()
+        reason = f" ({said[0]})" if said else ""  # many an assertion says nothing
         raise ConfigError(
-            f"backbone: {backbone.encoder.text} does not take images of {size} pixels ({reason});"
-            " give other image_sizes"
+            f"backbone: {backbone.encoder.text} does not take images of {size} pixels{reason}; give"
+            " other image_sizes, or `--set image_sizes=` for its own"
         ) from None
     finally:
         backbone.train(was)
@@ -138,6 +141,29 @@ class Detector(nn.Module):
         """Logits (B, L) of uint8 images (B, 3, H, W)."""
         logits: Tensor = self.head(self.backbone(images))
         return logits
+
+    def for_size(self, size: int) -> "Detector":
+        """The same detector for images of another size: itself, or a copy that shares its weights.
+
+        A transformer's embeddings of positions are resampled from those that it learnt.
+
+        Args:
+            size: in pixels.
+
+        Raises:
+            ConfigError: its network takes no images of that size.
+        """
+        if size == self.backbone.size:
+            return self
+        other = copy.deepcopy(self, {id(tensor): tensor for tensor in self.parameters()})
+        other.backbone.encoder.resize(other.backbone.network, size)
+        other.backbone.size = size
+        if (width := _width(other.backbone, size)) != self.backbone.n_features:
+            raise ConfigError(
+                f"test_sizes: {self.backbone.encoder.text} gives {width} features at {size} pixels,"
+                f" and {self.backbone.n_features} at {self.backbone.size}"
+            )
+        return other
 
     def head_distances(self) -> dict[str, int]:
         """How many blocks of layers each parameter of the network lies from the head.
@@ -162,7 +188,8 @@ def unlock_last(detector: Detector, n_stages: int) -> None:
 
     A stage is what the network's library counts as one: the blocks of one resolution, or of one
     width, in a convolutional network and in a Swin transformer, a block of a plain transformer, a
-    layer of a VGG. The stem is the first. Frozen layers stay in evaluation mode, see `Backbone.train`.
+    layer of a VGG. The stem is the first. Frozen layers stay in evaluation mode, see
+    `Backbone.train`.
 
     Args:
         detector: is changed; its head always learns.
@@ -199,13 +226,17 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None, start: in
     else:
         _load_weights(network, config)
         encoder.resize(network, size)
-    return Backbone(
+    backbone = Backbone(
         network,
         encoder=encoder,
         normalisation=normalisation_of(config),
         pooling=config.pooling,
         size=size,
     )
+    if backbone.generalised is not None and is_detector_run(config.weights):
+        own = backbone.generalised.state_dict()  # kept where that one pooled otherwise
+        backbone.generalised.load_state_dict(own | pooling_state(Path(config.weights), start))
+    return backbone
 
 
 def _load_weights(network: nn.Module, config: BackboneConfig, *, start: int = 0) -> None:

@@ -170,7 +170,8 @@ _UNREADABLE = (
 
 
 def _is_safetensors(data: mmap.mmap) -> bool:
-    return len(data) > 8 and data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
+    n_header = int.from_bytes(data[:8], "little")
+    return data[8:9] == b"{" and n_header <= len(data) - 8
 
 
 def _read_torch(path: Path, data: mmap.mmap) -> WeightsFile:
@@ -182,7 +183,7 @@ def _read_torch(path: Path, data: mmap.mmap) -> WeightsFile:
     if part is None:
         n = len(held.passed_over)
         unmade = (
-            f"; {n} objects were passed over, first {printable(held.passed_over[0])}" if n else ""
+            f"; objects passed over: {n}, first {printable(held.passed_over[0])}" if n else ""
         )
         raise ConfigError(f"{path}: expected a state dict of named tensors{unmade}")
     return WeightsFile(

@@ -90,7 +90,10 @@ def weights_in_words(config: BackboneConfig) -> str:
 
 
 def _sha256(path: Path) -> str:
-    state = path.stat()
+    try:
+        state = path.stat()
+    except OSError as error:  # a folder that was there when it was first looked at
+        raise ConfigError(f"weights: {path}: cannot be read ({error.strerror})") from None
     return _sha256_of(path, state.st_size, state.st_mtime_ns)
 
 
@@ -225,7 +228,7 @@ def read_state(path: Path) -> Tensors:
     return read_checkpoint(path).tensors
 
 
-_NETWORK, _HEAD = "backbone.network.", "head."
+_NETWORK, _POOLING, _HEAD = "backbone.network.", "backbone.generalised.", "head."
 
 
 def start_weights(
@@ -300,6 +303,11 @@ def run_normalisation(folder: Path) -> Normalisation | None:
 def network_state(folder: Path, number: int) -> Tensors:
     """Weights of one of the run's networks, by timm's names."""
     return _part(folder, _NETWORK, number=number)
+
+
+def pooling_state(folder: Path, number: int) -> Tensors:
+    """What one of the run's networks learnt of its pooling; empty where that has no parameter."""
+    return _part(folder, _POOLING, number=number)
 
 
 def start_head(

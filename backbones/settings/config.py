@@ -38,6 +38,8 @@ class BackboneConfig(FitConfig):
             once, whichever detectors take it.
         image_sizes: input sizes in pixels; () for the model's own. A frozen network may look at
             several, and their pooled features are joined; a fine-tuned one takes one.
+        test_sizes: input sizes at which a fine-tuned network answers, the mean of its
+            probabilities; () for the size that it learns at.
         resample: how images are scaled to the input size, without cropping; `own` as the model
             states it.
         pooling: what the head is given of the network's last layer: `own`, as the model itself
@@ -72,6 +74,7 @@ class BackboneConfig(FitConfig):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     image_sizes: tuple[int, ...] = (224, 320)
+    test_sizes: tuple[int, ...] = ()
     resample: Scaling = "bilinear"
     pooling: Pooling = "own"
     mirror: bool = False
@@ -86,6 +89,11 @@ class BackboneConfig(FitConfig):
     folds: int = 0
 
     @property
+    def asked_sizes(self) -> tuple[int, ...]:
+        """Input sizes at which a fine-tuned network answers, each once."""
+        return tuple(dict.fromkeys(self.test_sizes or self.image_sizes))
+
+    @property
     def rate_per_layer(self) -> float:
         """As `layer_decay` says."""
         return self.layer_decay
@@ -94,6 +102,12 @@ class BackboneConfig(FitConfig):
         super().__post_init__()
         if min(self.image_sizes, default=32) < 32:
             raise ConfigError(f"image_sizes: expected at least 32 pixels, found {self.image_sizes}")
+        if min(self.test_sizes, default=32) < 32:
+            raise ConfigError(f"test_sizes: expected at least 32 pixels, found {self.test_sizes}")
+        if self.regime == "frozen" and self.test_sizes:
+            raise ConfigError("test_sizes: a frozen network looks at all of image_sizes")
+        if self.pooling == "none" and self.test_sizes:
+            raise ConfigError("test_sizes: without pooling a network takes images of one size")
         if self.regime != "frozen" and len(self.image_sizes) > 1:
             raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
         if self.regime == "frozen" and self.augment != "none":

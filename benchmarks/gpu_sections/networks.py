@@ -1,8 +1,9 @@
 """Section 2: the training loop beside the bare network, and what the probe and the compiler find.
 
 Loop: `fit`, an epoch on cached uint8 images that are mirrored at random, from the end of its first
-step to that of its last; how long the call takes before and after is told beside it. Bare: timm's
-own network on one batch of random tensors over and over, with the same optimiser. Both in bf16,
+step to that of its last; how long the call takes before and after is told beside it. Bare: its
+library's own network, under one layer of logits, on one batch of random tensors over and over, with
+the same optimiser. Both in bf16,
 channels last, 3,047 concepts; they take turns.
 """
 
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ import numpy.typing as npt
 import timm
 import torch
 from scipy.sparse import csr_array
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from backbones.encoders.encoder import Encoder
 from backbones.networks.build import Detector, build_backbone
+from backbones.networks.weights import normalisation_of
 from backbones.settings.config import BackboneConfig
 from benchmarks.gpu_sections.findings import Outcome, check
 from core.config import overlay
@@ -55,7 +58,7 @@ class Case:
     """A network and how much of it is trained in a round.
 
     Attributes:
-        network: a name of timm.
+        network: an encoder by its string.
         size: of the images, in pixels.
         batch_size: images a step.
         n_steps: steps a round.
@@ -99,7 +102,7 @@ def run(device: str, *, tiny: bool) -> None:
     for case in cases:
         check(
             f"{case.network}: loop over bare network",
-            partial(_ratio, case, device, least=least),
+            partial(ratio, case, device, least=least),
             wanted=f"{least or LEAST_RATIO} or more" if not tiny else "runs",
         )
         check(f"{case.network}: the probe", partial(_probe, case, device))
@@ -176,13 +179,38 @@ def _finish(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
+class _Logits(nn.Module):
+    """An encoder's network as its library pools it, and one layer."""
+
+    def __init__(self, encoder: Encoder, network: nn.Module, *, n_features: int) -> None:
+        super().__init__()
+        self.encoder, self.network = encoder, network
+        self.head = nn.Linear(n_features, N_CONCEPTS)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, L) of normalised images."""
+        logits: Tensor = self.head(self.encoder.own(self.network, images))
+        return logits
+
+
+def _own_network(case: Case, config: BackboneConfig) -> nn.Module:
+    """The network as its library builds it; of timm with timm's own classifier."""
+    if ":" not in case.network:
+        options = {"img_size": case.size} if "vit_" in case.network else {}
+        model: nn.Module = timm.create_model(case.network, num_classes=N_CONCEPTS, **options)
+        return model
+    own = build_backbone(replace(config, pooling="own"))
+    return _Logits(own.encoder, own.network, n_features=own.n_features)
+
+
 def _bare(case: Case, config: BackboneConfig, device: str) -> Callable[[], None]:
-    """A round of timm's network."""
-    options = {"img_size": case.size} if "vit_" in case.network else {}
-    model = timm.create_model(case.network, num_classes=N_CONCEPTS, **options).to(device)
+    """A round of the library's own network."""
+    model = _own_network(case, config).to(device)
     _SPEED.place(model).train()
     optimizer = build_optimizer(model, config)
-    images = _SPEED.arrange(torch.randn(case.batch_size, 3, case.size, case.size, device=device))
+    n_channels = normalisation_of(config).n_channels
+    drawn = torch.randn(case.batch_size, n_channels, case.size, case.size, device=device)
+    images = _SPEED.arrange(drawn)
     truth = torch.from_numpy(_targets(case.batch_size).toarray()).float().to(device)
 
     def run() -> None:
@@ -247,7 +275,7 @@ def _rate(case: Case, side: Callable[[], None], device: str) -> float:
     return case.n_images / (time.perf_counter() - began)
 
 
-def _ratio(case: Case, device: str, *, least: float) -> Outcome:
+def ratio(case: Case, device: str, *, least: float) -> Outcome:
     """The loop beside the bare network, and beside what its inputs alone take."""
     config, compute = _config(case), Compute(device=device, speed=_SPEED)
     examples, model = _examples(case), _detector(config)

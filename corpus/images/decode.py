@@ -87,7 +87,7 @@ def decode(path: Path, *, size: int, resample: Resample, decoding: Decoding = US
     Raises:
         ImageError: the file is missing, not an image, or cut short; the file is named.
     """
-    draft = None if resample == "nearest" else size  # lets the JPEG decoder scale down first
+    draft = _draft(size, resample=resample)
     picture = read_picture(path, draft=draft, decoding=decoding)
     return _scaled(picture, size=size, resample=resample)
 
@@ -114,9 +114,18 @@ def decode_content(
     Raises:
         ImageError: it is larger, not an image, or cut short; the name is in it.
     """
-    draft = None if resample == "nearest" else size
+    draft = _draft(size, resample=resample)
     read = partial(_read, content, draft=draft, decoding=decoding, most_pixels=most_pixels)
     return _scaled(_named(read, named), size=size, resample=resample)
+
+
+def _draft(size: int, *, resample: Resample) -> int | None:
+    """To which size at least the JPEG decoder may scale down first, by halves; None for not at all.
+
+    Its own halves are not those of a filter. Where a model asks for bicubic, to be given what its
+    library would give it (cosines of features are 0.999 otherwise), the last half is the filter's.
+    """
+    return {"nearest": None, "bilinear": size, "bicubic": 2 * size}[resample]
 
 
 def _scaled(picture: Decoded, *, size: int, resample: Resample) -> Decoded:

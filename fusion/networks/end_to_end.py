@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backbones.detectors.features import encoder_meta
 from backbones.detectors.inputs import TRAINING_INPUTS, TrainingInputs
 from backbones.detectors.run import CHECKPOINT
 from backbones.networks.build import Backbone, Detector
-from backbones.networks.weights import newest_fine_tuned
+from backbones.networks.weights import newest_fine_tuned, settled
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
 from core.config import fingerprint, preset_of
@@ -114,7 +115,7 @@ def end_to_end(
         if without_category is None
         else as_predictions(source, fusion_inputs, probs=answer(without_category)),
         weights=numbered([model.state_dict()]),
-        chosen={"started from": settings.weights},
+        chosen={"started from": settings.weights, "external": encoder_meta(settings)},
         unfinished=(home,),
     )
 
@@ -127,7 +128,7 @@ def _settings(fusion_inputs: FusionInputs, config: FuseConfig) -> BackboneConfig
             f"end_to_end: {config.end_to_end} trains heads alone; name a preset that fine-tunes,"
             " as finetune does"
         )
-    settings = replace(settings, seed=config.seed)
+    settings = replace(settled(settings), seed=config.seed)
     if config.end_to_end_epochs:
         settings = replace(settings, epochs=config.end_to_end_epochs)
     start = newest_fine_tuned(

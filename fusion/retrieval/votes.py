@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array
+from torch import Tensor
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.editions import EmptyTruth, empty_truth_rule
@@ -252,6 +253,24 @@ def as_references(features: Floats) -> npt.NDArray[np.float16]:
     return np.clip(features, -largest, largest).astype(np.float16)
 
 
+def for_neighbours(features: Tensor, widths: Sequence[int]) -> Standardise:
+    """What standardises features that are compared; each encoder then weighs as much as another.
+
+    A standardised feature has a deviation of 1, so of encoders with 2,560 and 384 of them the first
+    would decide who is near. Deviations are taken sqrt(d M / D) times as large, d of the D features
+    being those of one of M encoders.
+
+    Args:
+        features: (N, D) of the training images.
+        widths: columns of each encoder, from the left.
+    """
+    layer, n_encoders = Standardise.fitted(features, widths=widths), len(widths)
+    if len({*widths}) > 1:
+        share = torch.tensor(widths) * (n_encoders / features.shape[1])
+        layer.std.mul_(share.sqrt().repeat_interleave(torch.tensor(widths)))
+    return layer
+
+
 class Memory:
     """Training images that votes are taken from, whatever they were read from.
 
@@ -346,7 +365,8 @@ class Archive:
         self.fusion_inputs, self.config = fusion_inputs, config
         self.train = fusion_inputs.training_images()
         rows, features = fusion_inputs.rows(self.train), fusion_inputs.network_inputs.features
-        standardise = Standardise.fitted(features[torch.from_numpy(rows)])
+        widths = fusion_inputs.embeddings.widths
+        standardise = for_neighbours(features[torch.from_numpy(rows)], widths)
         self.features: Floats = standardise(features).numpy()
         references = torch.from_numpy(as_references(features.numpy()[rows])).float()
         self.targets = self.train.targets(fusion_inputs.corpus.labels)

@@ -18,6 +18,7 @@ from inference.bundle.files import (
     CARD,
     FOR_HUBS,
     FORMAT,
+    FORMATS_READ,
     GRAPH,
     SUMS,
     check_digests,
@@ -27,7 +28,7 @@ from inference.bundle.files import (
     read_bytes,
     write_sums,
 )
-from inference.bundle.graph import BundleGraph
+from inference.bundle.graph import BundleGraph, as_written_now
 from inference.bundle.read import read_parts
 from inference.bundle.tensors import BundleFiles
 from inference.bundle.typed import parse_json, typed
@@ -183,11 +184,14 @@ def _read(folder: Path, path: Path, device: str) -> LoadedEnsemble:
         raise BundleError(f"{path / GRAPH}: was changed since it was written; {AGAIN}")
     said = parse_json(data, where=path / GRAPH)
     form = said.get("format") if isinstance(said, dict) else None
-    if form != FORMAT or type(form) is not int:
+    if form not in FORMATS_READ or type(form) is not int:
+        known = " and ".join(map(str, FORMATS_READ))
         raise BundleError(
-            f"{path / GRAPH}: of format {str(form)[:20]!r}; this version reads {FORMAT}: take the"
+            f"{path / GRAPH}: of format {str(form)[:20]!r}; this version reads {known}: take the"
             " version that wrote it, or make the bundle again"
         )
+    if form != FORMAT:
+        said = as_written_now(said)
     check_listed(files_in(folder, shown=path), sums, shown=path)
     check_digests(folder, sums, shown=path)
     graph = typed(BundleGraph, said, where=path / GRAPH)

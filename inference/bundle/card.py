@@ -3,21 +3,27 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from backbones.networks.carriers import CARRIERS, licence_of
-from backbones.networks.weights import origin_of
 from core.categories import CATEGORIES, UNKNOWN, Category
 from core.images import ImageTable
 from core.metrics import Interval, bootstrap
 from core.predictions import Predictions
 from core.runs.ensemble import EnsembleRun
+from core.runs.external import (
+    NOT_STATED,
+    ExternalResource,
+    resources_of_members,
+    rows_of_resources,
+)
+from core.runs.workspace import Workspace
 from inference.bundle.files import FORMAT
-from inference.loaded.answers import detectors_within
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
 from inference.loaded.networks import LoadedDetector
-from inference.loaded.workspace import first_weights
 
 _FEW_IMAGES = 100
 """Labelled images of a category below which it counts as hardly seen."""
@@ -88,7 +94,7 @@ class _Card:
 
     def _licence(self) -> str:
         """For the hub: of the weights that networks started from, if all have the same."""
-        known = {licence for _, _, licence in self._origins() if licence != _NO_LICENCE}
+        known = {resource.licence for resource in self._resources}
         if len(known) == 1 and (licence := known.pop()) in _OF_LICENCES:
             return f"weights-{licence.lower()}-images-as-below"
         return "see-licences-below"
@@ -340,31 +346,31 @@ is code, and none is unpickled.
         lines = [
             "## Licences",
             "",
-            "The weights in here follow from these, and from the images above, whose terms hold for"
-            " what is learnt from them as far as your law says so:",
+            "External resources: the weights in here follow from these, and from the images above,"
+            " whose terms hold for what is learnt from them as far as your law says so:",
             "",
-            "| network | started from | licence of that |",
-            "| :-- | :-- | :-- |",
         ]
-        lines += [
-            f"| `{_cell(network)}` | {_cell(text)} | {licence} |"
-            for network, text, licence in sorted({*self._origins()})
-        ]
+        rows = rows_of_resources(self._resources)
+        if rows:
+            lines += [
+                "| encoder | weights from | their licence | in |",
+                "| :-- | :-- | :-- | :-- |",
+            ]
+            lines += [f"| `{_cell(own[0])}` | {' | '.join(map(_cell, own[1:]))} |" for own in rows]
+        else:
+            lines.append("None: all networks started from random weights.")
         lines += [
             "",
             "radfuse itself: Apache-2.0. Whoever passes this bundle on names its licence here.",
         ]
         return "\n".join([*lines, ""])
 
-    def _origins(self) -> Iterable[tuple[str, str, str]]:
-        for network in self.ensemble.networks.values():
-            unfolded = network.unfolded
-            if unfolded is not None and unfolded.run is None:
-                yield _origin(unfolded.config.backbone, origin_of(unfolded.config).text)
-        for member in self.ensemble.members:
-            for answer in detectors_within(member.answer):
-                if answer.run and not answer.features:
-                    yield _origin(answer.config.backbone, first_weights(answer.run))
+    @cached_property
+    def _resources(self) -> dict[ExternalResource, tuple[str, ...]]:
+        workspace = Workspace(self.run.folder.parents[1])
+        found = resources_of_members(self.run.meta["members"], self.corpus, workspace=workspace)
+        known = {own: replace(own, licence=_licence(own)) for own in found}
+        return {known[own]: names for own, names in found.items()}
 
     def _versions(self) -> str:
         meta = self.run.meta
@@ -380,21 +386,15 @@ is code, and none is unpickled.
         ])  # fmt: skip
 
 
-_NO_LICENCE = "none needed"  # of weights that were drawn at random
-
 _OF_LICENCES = {carrier.licence for carrier in CARRIERS.values()}
 """Those that are known; others are a reader's own to look up."""
 
 
-def _origin(backbone: str, text: str) -> tuple[str, str, str]:
-    """Network, what it started from, and the licence of that."""
-    if text == "random":
-        licence = _NO_LICENCE
-    elif text.startswith("timm's hub"):
-        licence = "see its page on the hub"
-    else:
-        licence = licence_of(text) or "not known here"
-    return backbone, text.partition(", sha256")[0], licence
+def _licence(resource: ExternalResource) -> str:
+    """Of weights: as their run notes it, or, of a run of before, as their package says."""
+    if resource.licence != NOT_STATED:
+        return resource.licence
+    return licence_of(resource.source) or NOT_STATED
 
 
 def _what(member: LoadedMember) -> str:

@@ -11,8 +11,11 @@ from backbones.networks.carriers import file_sha256
 from core.errors import BundleError
 from core.storage.arrays import write_lines
 
-FORMAT = 1
-"""Number of the layout that this version writes and reads."""
+FORMAT = 2
+"""Number of the layout that this version writes."""
+
+FORMATS_READ = (1, FORMAT)
+"""Those that it reads: 1 says nothing of the pooling of networks that give features."""
 
 GRAPH, SUMS, CARD, LABELS, NAMES = (
     *("bundle.json", "SHA256SUMS", "README.md"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from backbones.encoders.pooling import Pooling
 from corpus.images.decode import Resample
@@ -30,10 +30,11 @@ class NetworkEntry:
     Attributes:
         weights: file of its tensors.
         prefix: what their names begin with there.
-        backbone: timm's name.
+        backbone: blueprint of the network, see `backbones.encoders.encoder.Encoder`.
         size: of its images, in pixels.
         resample: how they are scaled to it.
         mirror: whether its features are the mean over image and mirror.
+        pooling: what is made of its last layer.
         n_features: D.
         speed: how features were extracted.
     """
@@ -44,6 +45,7 @@ class NetworkEntry:
     size: int
     resample: Resample
     mirror: bool
+    pooling: Pooling
     n_features: int
     speed: SpeedEntry
 
@@ -107,6 +109,7 @@ class DetectorEntry:
         features: names of the features that it takes; none for images.
         fine_tuned: whether its network learnt as well.
         backbone, size, resample, mirror, pooling: of a fine-tuned one, as of `NetworkEntry`.
+        test_sizes: in pixels, at which a fine-tuned one answers; none for `size`.
         hidden: widths of its fully connected layers before the last.
         n_at_once: images in a batch.
         speed: how it was run.
@@ -124,6 +127,7 @@ class DetectorEntry:
     resample: Resample
     mirror: bool
     pooling: Pooling
+    test_sizes: tuple[int, ...]
     hidden: tuple[int, ...]
     n_at_once: int
     speed: SpeedEntry
@@ -361,3 +365,31 @@ class BundleGraph:
     has_forecast: bool
     has_training_ids: bool
     files: Mapping[str, int]
+
+
+def as_written_now(said: Any) -> Any:
+    """What `bundle.json` of layout 1 says, as this layout says it; what is strange in it stays so.
+
+    Pooling was `mean`, which was the model's own, or none, and of networks that give features never
+    said: it was the model's own. Detectors answered at the size that they learnt at.
+    """
+    networks, parts = said.get("networks"), said.get("parts")
+    if isinstance(networks, dict):
+        networks = {
+            name: {"pooling": "own", **own} if isinstance(own, dict) else own
+            for name, own in networks.items()
+        }
+    if isinstance(parts, list):
+        parts = [
+            {**own, "pooling": "own"}
+            if isinstance(own, dict) and own.get("pooling") == "mean"
+            else own
+            for own in parts
+        ]
+        parts = [
+            {"test_sizes": [], **own}
+            if isinstance(own, dict) and own.get("kind") == "detector"
+            else own
+            for own in parts
+        ]
+    return {**said, "networks": networks, "parts": parts}

@@ -1,6 +1,7 @@
 """Tensors of a bundle's files, each held against what it must be, and networks built of them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -14,14 +15,13 @@ from safetensors.torch import load_file
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from backbones.encoders.encoder import Normalisation
-from backbones.networks.build import Backbone
+from backbones.encoders.blueprints import check_blueprint, check_layout
+from backbones.networks.build import Backbone, build_backbone
 from backbones.settings.config import BackboneConfig
 from core.errors import BundleError
 from core.storage.arrays import load_array
 from inference.bundle.files import AGAIN, check_name, read_bytes
 from inference.bundle.typed import parse_json
-from inference.loaded.networks import bare_backbone
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -279,25 +279,28 @@ def backbone_of(
 
     Raises:
         BundleError: they are not those of the network.
-        ConfigError: timm has no such network.
+        ConfigError: its library has no such network, or is not installed.
     """
     own = {name: tensor for name, tensor in tensors.items() if name not in ("mean", "std")}
     for name in ("mean", "std"):
         scale = tensors.get(name)
         if scale is None or scale.shape not in _SCALES or not scale.dtype.is_floating_point:
             raise stored.error(f"lacks the {name} of its network's images")
-    scale = Normalisation((0.5,) * tensors["mean"].numel(), (0.5,) * tensors["mean"].numel())
+    check_blueprint(config.backbone)
+    check_layout(config.backbone, own, size=config.image_sizes[0])
+    scale = (0.5,) * tensors["mean"].numel()
+    config = replace(config, weights="none", mean=scale, std=scale)
     try:
         with torch.device("meta"):
-            backbone = bare_backbone(config, normalisation=scale)
+            backbone = build_backbone(config)
     except (NotImplementedError, RuntimeError):  # it looks at numbers while it is built
-        backbone = bare_backbone(config, normalisation=scale)
+        backbone = build_backbone(config)
     expected = backbone.state_dict()
     for name in sorted({*expected} | {*own}):
         if name not in own or name not in expected or not _alike(own[name], expected[name]):
             raise stored.error(f"tensor {name!r} is not that of a {config.backbone}")
     if any(buffer.is_meta and name not in expected for name, buffer in _unsaved(backbone)):
-        backbone = bare_backbone(config, normalisation=scale)  # with tables that it makes itself
+        backbone = build_backbone(config)  # with tables that it makes itself
     backbone.load_state_dict(own, assign=True)
     backbone.mean, backbone.std = tensors["mean"].clone(), tensors["std"].clone()
     return backbone

@@ -14,6 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backbones.encoders.blueprints import check_blueprint, check_layout
+from backbones.encoders.worlds import encoder_of
+from backbones.settings.config import BackboneConfig
+from core.errors import BundleError, ConfigError
 from core.prior import CategoryPrior
 from core.storage.folders import write_json
 from fusion.inputs.metadata import MetadataEncoder
@@ -283,11 +287,12 @@ class _Writer:
             category=answer.category,
             features=answer.features,
             fine_tuned=fine_tuned,
-            backbone=config.backbone,
+            backbone=_blueprint(config, states[0], prefix="backbone.") if fine_tuned else "",
             size=config.image_sizes[0],
-            resample=config.resample,
+            resample=answer.look[1],
             mirror=config.mirror,
             pooling=config.pooling,
+            test_sizes=config.test_sizes,
             hidden=config.hidden,
             n_at_once=answer.n_at_once,
             speed=_speed(answer.found),
@@ -362,10 +367,11 @@ class _Writer:
         return NetworkEntry(
             weights=weights,
             prefix=prefix,
-            backbone=config.backbone,
+            backbone=_blueprint(config, backbone.state_dict()),
             size=config.image_sizes[0],
-            resample=config.resample,
+            resample=network.look[1],
             mirror=config.mirror,
+            pooling=backbone.pooling,
             n_features=backbone.n_features,
             speed=_speed(unfolded.speed),
         )
@@ -379,6 +385,27 @@ class _Writer:
         save_tensors(self.folder / file, state)
         self._states[file] = state
         return file
+
+
+def _blueprint(config: BackboneConfig, state: Mapping[str, Tensor], *, prefix: str = "") -> str:
+    """What builds a network anywhere; one that a reader would refuse is refused here.
+
+    Args:
+        config: its settings.
+        state: its tensors.
+        prefix: what their names begin with below the network's own.
+    """
+    text = encoder_of(config.backbone).blueprint()
+    own = {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
+    try:
+        check_blueprint(text)
+        check_layout(text, own, size=config.image_sizes[0])
+    except BundleError as error:
+        raise ConfigError(
+            f"bundle: {config.backbone}: no bundle can hold this network ({error}); leave its"
+            " detectors out of the ensemble, or predict with the workspace"
+        ) from None
+    return text
 
 
 def _speed(found: FoundSpeed) -> SpeedEntry:

@@ -12,12 +12,12 @@ from backbones.networks.carriers import licence_of
 from core.categories import CATEGORIES
 from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL
+from core.runs.external import NOT_STATED, resources_of_detector
 from inference.images import NewImage
 from inference.loaded.answers import detectors_within
 from inference.loaded.block import ImageBlock
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.loaded.networks import FeatureNetwork, LoadedDetector, Look
-from inference.loaded.workspace import first_weights
 from inference.stream import Pixels, new_block
 from training.devices.compute import Compute
 
@@ -71,7 +71,7 @@ class PlainDetector:
     @property
     def looks(self) -> tuple[Look, ...]:
         """All images that it takes, each size once."""
-        return tuple(dict.fromkeys(self.look_of_each or [self.detector.look]))
+        return tuple(dict.fromkeys(self.look_of_each)) or self.detector.looks
 
     @property
     def mirror(self) -> bool:
@@ -135,7 +135,10 @@ def _named(ensemble: LoadedEnsemble) -> dict[str, LoadedDetector]:
 def weights_of(detector: PlainDetector) -> str:
     """Where a detector's networks started, and the licence of those weights, in words."""
     run = detector.detector.run
-    origin = first_weights(run) if run else ""
-    if origin in ("", "random"):
-        return "random at first" if origin else "as the card of the bundle says"
-    return f"{origin}; licence: {licence_of(origin) or 'see there'}"
+    if run is None:
+        return "as the card of the bundle says"
+    told = []
+    for own in resources_of_detector(run):
+        licence = licence_of(own.source) if own.licence == NOT_STATED else own.licence
+        told.append(f"{own.encoder} from {own.source}; licence: {licence or NOT_STATED}")
+    return ", and ".join(told) or "random at first"

@@ -75,7 +75,7 @@ def export_onnx(folder: Path, place: EnsemblePlace, *, opset: int | None = None)
                 "detector": detector.name,
                 "category": detector.category,
                 "concepts": json.dumps(detector.labels.cuis),
-                "scaling": detector.looks[0][1],
+                "scaling": ", ".join(dict.fromkeys(scaling for _, scaling in detector.looks)),
                 "weights": weights,
                 "notice": NOTICE,
             }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from core.errors import ConfigError, ExportError
 from inference.export.detectors import PlainDetector
 from inference.loaded.block import ImageBlock
+from inference.loaded.networks import Look
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -78,20 +79,22 @@ class HeadGraph(nn.Module):
 
 
 class FineTunedGraph(nn.Module):
-    """All of a fine-tuned detector, the mean over its networks and mirrors included."""
+    """All of a fine-tuned detector, the mean over its networks, sizes and mirrors included."""
 
     def __init__(self, detector: PlainDetector) -> None:
         """Copy the networks: what they are copied from stays as it is."""
         super().__init__()
-        self.networks = nn.ModuleList(
-            [nn.Sequential(network, nn.Sigmoid()) for network in _contiguous(detector.heads)]
-        )
+        by_look = list(detector.detector.networks_by_look.values())
+        copied = _contiguous([network for networks in by_look for network in networks])
+        self.networks = nn.ModuleList([nn.Sequential(own, nn.Sigmoid()) for own in copied])
+        self.inputs = [at for at, networks in enumerate(by_look) for _ in networks]
         self.mirror = detector.mirror
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, L) probabilities of uint8 images (n, S, S, 3)."""
-        upright = images.permute(0, 3, 1, 2)
-        return _mean([mean_over_mirrors(n, upright, mirror=self.mirror) for n in self.networks])
+    def forward(self, *images: Tensor) -> Tensor:
+        """(n, L) probabilities of uint8 images (n, S, S, 3), a tensor a size."""
+        upright = [batch.permute(0, 3, 1, 2) for batch in images]
+        pairs = zip(self.networks, self.inputs, strict=True)
+        return _mean([mean_over_mirrors(n, upright[at], mirror=self.mirror) for n, at in pairs])
 
 
 def _mean(probs: list[Tensor]) -> Tensor:
@@ -128,15 +131,22 @@ def need_packages() -> None:
         )
 
 
-def input_name(size: int) -> str:
-    """What the input of images of a size is called."""
-    return f"images_{size}"
+def input_name(look: Look) -> str:
+    """What the input of images is called that are so decoded.
+
+    Example:
+        >>> input_name((224, "bilinear")), input_name((518, "bicubic"))
+        ('images_224', 'images_518_bicubic')
+    """
+    size, scaling = look
+    return f"images_{size}" if scaling == "bilinear" else f"images_{size}_{scaling}"
 
 
 class GraphWriter:
     """Writes detectors as ONNX graphs; the part that several share is exported once.
 
-    Inputs are uint8 images (n, S, S, 3), RGB, one a size; the output `probabilities` is (n, L).
+    Inputs are uint8 images (n, S, S, 3), RGB, one a size and filter; the output `probabilities` is
+    (n, L).
     """
 
     def __init__(self, *, opset: int | None = None) -> None:
@@ -223,14 +233,14 @@ class GraphWriter:
                     dynamo=True,
                     input_names=inputs,
                     output_names=[output],
-                    dynamic_shapes=(shapes,) if isinstance(graph, FeatureGraph) else shapes,
+                    dynamic_shapes=shapes if isinstance(graph, HeadGraph) else (shapes,),
                     opset_version=self.opset,
                     verbose=False,
                 )
-            except RuntimeError as error:  # the exporter's own errors are among them
+            except Exception as error:  # noqa: BLE001 - a network's own code is traced
+                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise ExportError(
-                    f"detector {detector.name}: torch cannot write it as ONNX"
-                    f" ({str(error).strip().splitlines()[0]})"
+                    f"detector {detector.name}: torch cannot write it as ONNX ({reason})"
                 ) from None
         assert program is not None
         written = program.model.opset_imports[""]
@@ -246,7 +256,7 @@ def _images(detector: PlainDetector) -> tuple[Tensor, ...]:
 
 
 def _names(detector: PlainDetector) -> list[str]:
-    return [input_name(size) for size, _ in detector.looks]
+    return [input_name(look) for look in detector.looks]
 
 
 def _clean(model: Any) -> None:
@@ -336,7 +346,8 @@ def open_session(path: Path, *, n_threads: int = 0) -> Any:
 
 
 def run_graph(session: Any, pixels: Sequence[Pixels]) -> Floats:
-    """(n, L) probabilities of (n, S, S, 3) images, one array a size."""
-    fed = {input_name(images.shape[1]): images for images in pixels}
+    """(n, L) probabilities of (n, S, S, 3) images, an array an input."""
+    names = [entry.name for entry in session.get_inputs()]
+    fed = dict(zip(names, pixels, strict=True))
     found: Floats = session.run([OUTPUT], fed)[0]
     return found

@@ -23,7 +23,8 @@ for entry in session.get_inputs():
     size = entry.shape[1]
     image = Image.open(path)
     image.draft("RGB", (size, size))  # a JPEG is scaled down as it is decoded, as in training
-    square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    scaling = (entry.name.split("_") + ["bilinear"])[2].upper()  # images_224_bicubic
+    square = image.convert("RGB").resize((size, size), Image.Resampling[scaling])
     images[entry.name] = np.asarray(square)[None]
 probabilities = session.run(["probabilities"], images)[0][0]
 concepts = list(csv.DictReader(open(f"{folder}/labels.csv", encoding="utf-8")))
@@ -97,19 +98,21 @@ def readme_of(graphs: Sequence[WrittenGraph], *, version: str, corpus: str, chec
             f"{EXAMPLE}```",
             "",
             "Inputs are `images_<S>`, uint8 (n, S, S, 3), RGB, one a size: the same images at each,"
-            " scaled from the file. Any number n goes. Normalisation, mirrors and the mean over the"
-            " networks lie within the graph. The output `probabilities` is float32 (n, L), in"
-            " [0, 1], a column a concept. Metadata of the graph (`get_modelmeta()`) name category,"
-            " concepts, corpus, scaling and the weights' licence.",
+            " scaled from the file; `images_<S>_<filter>` where that is not the bilinear one. Any"
+            " number n goes. Normalisation, mirrors and the mean over the networks lie within the"
+            " graph. The output `probabilities` is float32 (n, L), in [0, 1], a column a concept."
+            " Metadata of the graph (`get_modelmeta()`) name category, concepts, corpus, scaling"
+            " and the weights' licence.",
             "",
             "## Pixels",
             "",
             "Images are scaled to a square without cropping or keeping their proportions, by"
-            " Pillow's bilinear filter (where the table says `nearest`: by that one, and without"
-            " the line `draft`). The line `draft` lets the JPEG decoder scale large files down"
-            " first, as in training. With it the example's pixels are those of radfuse within one"
-            " grey level; that moved a probability by 0.001 in the mean of the most moved of each"
-            " image, 0.03 at most (200 radiology images, EfficientNet-Lite0 at 224 and 320 px)."
+            " Pillow's bilinear filter (where the table says `bicubic` or `nearest`: by that one,"
+            " and with `nearest` without the line `draft`). That line lets the JPEG decoder scale"
+            " large files down first, as in training. With it the example's pixels are those of"
+            " radfuse within one grey level; that moved a probability by 0.001 in the mean of the"
+            " most moved of each image, 0.03 at most (200 radiology images, EfficientNet-Lite0 at"
+            " 224 and 320 px)."
             " Without it, files of 1,280 px moved by 0.024 in that mean and by 0.11 at most.",
             "",
             "The example takes plain grey and RGB files of 8 bits. Values of more bits, DICOM,"
@@ -123,7 +126,9 @@ def readme_of(graphs: Sequence[WrittenGraph], *, version: str, corpus: str, chec
             " images and the decision rule are not heard. A specialist answers for any image, and"
             " means something for those of its category alone.",
             "",
-            "## Weights",
+            "## External resources",
+            "",
+            "What the networks started from, beside the images that they learnt from:",
             "",
             *weights,
             "",

@@ -1,9 +1,11 @@
 """Networks read again to be asked: those that give features, and whole detectors."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import for_features, frozen_network, pool
-from backbones.encoders.encoder import Normalisation
 from backbones.networks.build import Backbone, Detector, build_backbone
 from backbones.networks.weights import run_normalisation
 from backbones.settings.config import BackboneConfig
 from core.categories import UNKNOWN
+from core.config import overlay
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs.detectors import GLOBAL
+from core.storage.folders import read_meta
 from corpus.images.decode import Resample
 from training.checkpoint import WEIGHTS, load_network, load_networks
 from training.devices.compute import Compute, FittingBatches
@@ -36,6 +39,38 @@ Look = tuple[int, Resample]
 """How images are decoded for a network: their size, and how they are scaled to it."""
 
 _BATCH = 32  # as features were extracted
+
+
+C = TypeVar("C")
+
+
+def settings_in(folder: Path, usual: C) -> C:
+    """The settings of a run, as its `config.json` has them.
+
+    Args:
+        folder: of the run.
+        usual: settings of the same kind.
+
+    Raises:
+        ConfigError: another version wrote them.
+    """
+    path = folder / "config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("pooling") == "mean" and "partial_weights" not in settings:
+        settings["pooling"] = "own"  # as it was called before other ways were there
+    return overlay(usual, settings, origin=str(path))
+
+
+def without_source(run: Path, config: BackboneConfig) -> BackboneConfig:
+    """Settings that build a fine-tuned detector's network where the model's folder or hub is gone.
+
+    Args:
+        run: folder of the detector.
+        config: its settings.
+    """
+    meta, expected = read_meta(run), run_normalisation(run)
+    config = replace(config, backbone=meta.get("blueprint") or config.backbone, weights="none")
+    return config if expected is None else replace(config, mean=expected.mean, std=expected.std)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +156,7 @@ def read_frozen(
     """A frozen network at one of its image sizes.
 
     Args:
-        config: of a detector that learnt from its features.
+        config: of the encoder alone.
         size: of the images.
         speed: the way in which the features were extracted.
         device: where it is to run.
@@ -154,10 +189,11 @@ def read_fine_tuned(
             for name, tensor in load_network(folder / WEIGHTS, number).items()
             if name.startswith(BACKBONE)
         }
-        backbone = bare_backbone(config, normalisation=run_normalisation(folder))
+        backbone = build_backbone(config)
         backbone.load_state_dict(state)
         return backbone.as_pooled(config.image_sizes[0])
 
+    config = without_source(folder, config)
     unfolded = Unfolded(config=config, speed=speed, build=build, run=folder, number=number)
     return feature_network(build(), config, speed=speed, device=device, unfolded=unfolded)
 
@@ -194,18 +230,6 @@ def feature_network(
     )
 
 
-def bare_backbone(config: BackboneConfig, *, normalisation: Normalisation | None) -> Backbone:
-    """The network of some settings as it was built, without the weights that it started from.
-
-    Args:
-        config: its settings.
-        normalisation: what it expects of images; None for what the model states.
-    """
-    if normalisation is not None:
-        config = replace(config, mean=normalisation.mean, std=normalisation.std)
-    return build_backbone(replace(config, weights="none"))
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedDetector:
     """A detector's networks, of which the mean is its answer.
@@ -217,7 +241,7 @@ class LoadedDetector:
         labels: its own concepts.
         networks: at least one.
         features: names of the features that they take; () for images.
-        look: of the images that they take where they take those.
+        look: of the images that they learnt from where they take those.
         mirror: whether its answer is the mean over image and mirror.
         compute: where and how.
         n_at_once: images in a batch.
@@ -237,6 +261,19 @@ class LoadedDetector:
     config: BackboneConfig
     found: FoundSpeed
     run: Path | None = None
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """All images that it takes, each once; () where it takes features."""
+        if self.features:
+            return ()
+        return tuple((size, self.look[1]) for size in self.config.asked_sizes)
+
+    @cached_property
+    def networks_by_look(self) -> dict[Look, list[nn.Module]]:
+        """Fine-tuned networks for each size at which they answer."""
+        networks = [cast(Detector, network) for network in self.networks]
+        return {look: [network.for_size(look[0]) for network in networks] for look in self.looks}
 
     def __call__(self, block: "ImageBlock") -> Predictions:
         """Probabilities (n, l) of those images that it is asked of."""
@@ -258,22 +295,21 @@ class LoadedDetector:
         )
 
     def _on_images(self, block: "ImageBlock", rows: Rows) -> Floats:
-        images = _as_images(block.pixels[self.look])
-
-        def batch(chosen: Rows) -> tuple[Tensor]:
-            return (images[torch.from_numpy(chosen)],)
-
         total = np.zeros((len(rows), len(self.labels)), dtype=np.float32)
-        for network in self.networks if len(rows) else ():
-            total += predict(
-                network,
-                batch,
-                rows=rows,
-                compute=self.compute,
-                batch_size=self.n_at_once,
-                mirror=self.mirror,
-            )
-        mean: Floats = np.clip(total / len(self.networks), 0.0, 1.0)
+        n_answers = 0
+        for look, networks in self.networks_by_look.items():
+            images = _as_images(block.pixels[look])
+            for network in networks if len(rows) else ():
+                total += predict(
+                    network,
+                    lambda chosen, images=images: (images[torch.from_numpy(chosen)],),  # type: ignore[misc]
+                    rows=rows,
+                    compute=self.compute,
+                    batch_size=self.n_at_once,
+                    mirror=self.mirror,
+                )
+            n_answers += len(networks)
+        mean: Floats = np.clip(total / n_answers, 0.0, 1.0)
         return mean
 
 
@@ -297,7 +333,8 @@ def read_detector(
         speed: the way in which its networks were run.
         device: where they are to run.
     """
-    normalisation = None if config.regime == "frozen" else run_normalisation(folder)
+    if config.regime != "frozen":
+        config = without_source(folder, config)
     found = detector_of(
         load_networks(folder / WEIGHTS),
         config,
@@ -306,7 +343,7 @@ def read_detector(
         features=features,
         speed=speed,
         device=device,
-        bare=lambda: bare_backbone(config, normalisation=normalisation),
+        bare=lambda: build_backbone(config),
     )
     return replace(found, run=folder)
 

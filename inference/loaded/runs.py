@@ -1,19 +1,16 @@
 """Detectors, features, guesses and fused sources of a workspace, read again from their runs."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from backbones.detectors.features import frozen_names
 from backbones.settings.config import BackboneConfig
-from core.config import overlay
 from core.embeddings import Embeddings, join
 from core.errors import MissingStageError, as_typed
 from core.images import ImageTable
@@ -27,7 +24,7 @@ from fusion.fuse import run_name
 from fusion.inputs.category import N_OF_CATEGORY, CategoryModel, guess_name
 from fusion.inputs.metadata import MetadataEncoder
 from fusion.networks.train import HEADS
-from fusion.retrieval.votes import REFERENCE_BITS, Memory, as_references
+from fusion.retrieval.votes import REFERENCE_BITS, Memory, as_references, for_neighbours
 from fusion.strategies import GENERAL_ALONE, NEEDS, VOTES, prior_shares, support_of
 from inference.loaded.answers import (
     ConstrainedAnswer,
@@ -41,43 +38,23 @@ from inference.loaded.answers import (
     read_heads,
 )
 from inference.loaded.block import Answer, CategoryGuess
+from inference.loaded.features import network_of
 from inference.loaded.networks import (
     FeatureNetwork,
     FoundSpeed,
     LoadedDetector,
     Look,
     read_detector,
-    read_fine_tuned,
-    read_frozen,
+    settings_in,
 )
 from training.checkpoint import WEIGHTS, load_networks
-from training.heads import Standardise
 
 Names = tuple[str, ...]
-
-C = TypeVar("C")
 
 
 def _listed(value: Any) -> list[Any]:
     """What was recorded once a view of a cross-fitted corpus, else once."""
     return value if isinstance(value, list) else [value]
-
-
-def settings_in(folder: Path, usual: C) -> C:
-    """The settings of a run, as its `config.json` has them.
-
-    Args:
-        folder: of the run.
-        usual: settings of the same kind.
-
-    Raises:
-        ConfigError: another version wrote them.
-    """
-    path = folder / "config.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    if settings.get("pooling") == "mean" and "partial_weights" not in settings:
-        settings["pooling"] = "own"  # as it was called before other ways were there
-    return overlay(usual, settings, origin=str(path))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,8 +106,7 @@ class Runs:
                 speed=FoundSpeed(words=meta["speed"], device=meta["device"]),
                 device=self.device,
             )
-            if not frozen:
-                self.looks.add(detector.look)
+            self.looks |= {*detector.looks}
             self._answers[folder] = detector
         found = self._answers[folder]
         assert isinstance(found, LoadedDetector)
@@ -140,35 +116,14 @@ class Runs:
         """Read the networks that give these features."""
         for name in names:
             if name not in self.networks:
-                self.networks[name] = self._network(name)
-                self.looks.add(self.networks[name].look)
-
-    def _network(self, name: str) -> FeatureNetwork:
-        """The network that gives the features of a name, by a detector that has them."""
-        folder = self.workspace.embeddings / name
-        said = read_meta(folder).get("speed", "")
-        for run in reversed(self.detectors):
-            if name not in run.embeddings:
-                continue
-            meta, config = read_meta(run.folder), settings_in(run.folder, BackboneConfig())
-            speed = FoundSpeed(words=said, device=meta["device"])
-            if config.regime != "frozen":
-                whole = f"{GLOBAL}-{run.folder.name}"
-                n_parts = self.corpus.n_folds
-                parts = [fold_name(whole, part, n_parts=n_parts) for part in range(n_parts)]
-                number = parts.index(name) if name in parts else 0
-                return read_fine_tuned(
-                    run.folder, config, number=number, speed=speed, device=self.device
+                self.networks[name] = network_of(
+                    name,
+                    self.detectors,
+                    corpus=self.corpus,
+                    workspace=self.workspace,
+                    device=self.device,
                 )
-            known = frozen_names(self.corpus, config)
-            if name in known:
-                size = config.image_sizes[known.index(name)]
-                return read_frozen(config, size=size, speed=speed, device=self.device)
-        raise MissingStageError(
-            f"pooled features {name}: no detector of this corpus says which network with which"
-            f" weights made them; run `{self.command('train-backbone')}` again, then `fuse` and"
-            " `ensemble --submit`"
-        )
+                self.looks.add(self.networks[name].look)
 
     def values(self, names: Names) -> Embeddings:
         """Features of the corpus' images, side by side."""
@@ -350,7 +305,9 @@ class Runs:
         embeddings = self.values(names)
         known = {image_id: row for row, image_id in enumerate(embeddings.image_ids)}
         numbers = np.array([known[image_id] for image_id in train.image_ids], dtype=np.intp)
-        standardise = Standardise.fitted(torch.from_numpy(embeddings.values[numbers]))
+        standardise = for_neighbours(
+            torch.from_numpy(embeddings.values[numbers]), embeddings.widths
+        )
         values = embeddings.values if bits == 32 else self._in_16_bits(names)
         rows = StandardisedRows(values, numbers, standardise=standardise)
         memory = Memory(

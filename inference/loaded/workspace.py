@@ -1,7 +1,5 @@
 """The submitted ensemble of a workspace, read again from the runs that it was made of."""
 
-from pathlib import Path
-
 from core.categories import CATEGORIES
 from core.errors import MissingStageError
 from core.progress import say
@@ -15,7 +13,8 @@ from ensembles.second_stage import label_statistics_of
 from ensembles.stacking.registry import load_stacker
 from inference.loaded.answers import GivenPrior
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
-from inference.loaded.runs import Runs, settings_in
+from inference.loaded.networks import settings_in
+from inference.loaded.runs import Runs
 
 
 def read_ensemble(workspace: Workspace, *, device: str = "cpu") -> LoadedEnsemble:
@@ -80,19 +79,3 @@ def _member(runs: Runs, name: str, origin: str) -> LoadedMember:
     if is_detector:
         return LoadedMember(name=name, answer=runs.detector(folder), category=category)
     return LoadedMember(name=name, answer=runs.fused(folder))
-
-
-def first_weights(run: Path) -> str:
-    """What a run's networks started from; of one that started from another, what that did.
-
-    Args:
-        run: folder of a detector, in its workspace.
-
-    Returns:
-        As the meta of runs has it, `weights_from`; "" where it is not known.
-    """
-    origin = str(read_meta(run).get("weights_from", ""))
-    before = run.parents[1] / origin.partition(",")[0]  # category/run
-    if origin and before != run and is_complete(before):
-        return first_weights(before)
-    return origin

@@ -1,12 +1,13 @@
 """`report`: what a workspace has reached, as a page in Markdown and as one HTML file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from core.metrics import bootstrap
 from core.runs.ensemble import EnsembleRun, newest_ensemble
+from core.runs.external import ExternalResource, resources_of_members
 from core.runs.leakage import concerned_images, counted_duplicates, known_duplicates
 from core.runs.workspace import Corpus, Workspace
 from reports.ensemble.decisions import rules_section, threshold_sections
@@ -14,7 +15,7 @@ from reports.ensemble.probabilities import calibration_sections, forecast_sectio
 from reports.ensemble.scores import ladder_section, sources_section, valid_section, worth_sections
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
-from reports.pages.markdown import Section, as_markdown
+from reports.pages.markdown import Section, as_markdown, resources_table
 
 
 def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
@@ -33,7 +34,8 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        parts = report_sections(run, likeness=_likeness(run, workspace))
+        resources = resources_of_members(run.meta["members"], corpus, workspace=workspace)
+        parts = report_sections(run, likeness=_likeness(run, workspace), resources=resources)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
             save_figure(figure, folder, name=name)
@@ -45,12 +47,19 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     return pages
 
 
-def report_sections(run: EnsembleRun, *, likeness: Sequence[str] = ()) -> Sequence[Section]:
+def report_sections(
+    run: EnsembleRun,
+    *,
+    likeness: Sequence[str] = (),
+    resources: Mapping[ExternalResource, Sequence[str]] | None = None,
+) -> Sequence[Section]:
     """The parts of the page that the run has the files for.
 
     Args:
         run: the ensemble.
         likeness: what is known of near-duplicates across the splits, a line each.
+        resources: weights that networks started from, and which members took them; None where that
+            was not looked for.
     """
     return [
         _opening(run, likeness),
@@ -62,6 +71,7 @@ def report_sections(run: EnsembleRun, *, likeness: Sequence[str] = ()) -> Sequen
         *threshold_sections(run),
         *calibration_sections(run),
         *forecast_sections(run),
+        *([] if resources is None else [_external(resources)]),
         _provenance(run),
     ]
 
@@ -129,6 +139,17 @@ _SOURCES_TOO = "every detector, fused source,"
 def _scored(corpus: Corpus) -> str:
     """The scored images, as the text calls them."""
     return "labelled images, train and valid together" if corpus.crossfit else "validation images"
+
+
+def _external(resources: Mapping[ExternalResource, Sequence[str]]) -> Section:
+    return Section(
+        heading="External resources",
+        paragraphs=[
+            "Weights that the networks started from, beside the corpus itself, with the licence"
+            " that their source states.",
+            resources_table(resources),
+        ],
+    )
 
 
 def _provenance(run: EnsembleRun) -> Section:

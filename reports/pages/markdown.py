@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
+from core.runs.external import ExternalResource, rows_of_resources
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with aligned columns, the first to the left, the others to the right.
@@ -52,6 +54,21 @@ def plain(text: str) -> str:
         a\|b
     """
     return text.replace("|", "\\|")
+
+
+def resources_table(
+    users: Mapping[ExternalResource, Sequence[str]], *, header: str = "members"
+) -> str:
+    """Weights of others that networks started from, and who took them; a line where there are none.
+
+    Args:
+        users: who takes them, by resource.
+        header: what those are called.
+    """
+    if not users:
+        return "None: all networks started from random weights."
+    rows = [[plain(cell) for cell in row] for row in rows_of_resources(users)]
+    return table(["encoder", "weights from", "their licence", header], rows)
 
 
 @dataclass(frozen=True, kw_only=True)

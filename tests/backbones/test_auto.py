@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from backbones.auto import AUTO, Card, fine_tuning, installed_network, largest_size, presets_on
-from backbones.auto import reached, train_by_presets
+from backbones.auto import (
+    AUTO,
+    Card,
+    fine_tuning,
+    installed_network,
+    largest_size,
+    presets_on,
+    reached,
+    train_by_presets,
+)
 from backbones.auto import train_by_preset as train_preset
 from backbones.detectors.plan import detector_names
 from backbones.networks.carriers import CARRIERS
@@ -198,7 +206,11 @@ def test_several_presets_share_features_and_images_and_end_in_a_table(
     crossfitted: Corpus, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, third = train_several(crossfitted, workspace, "quick", "auto", "dinov2", "swin")
-    assert [home.name.split("-")[0] for home in (first, second, third)] == ["quick", "dinov2", "swin"]
+    assert [home.name.split("-")[0] for home in (first, second, third)] == [
+        "quick",
+        "dinov2",
+        "swin",
+    ]
     assert len(list(workspace.cache.iterdir())) == 1  # images of 64 px, of one scaling
     said = capsys.readouterr().err
     assert said.count("not trained") == 0

@@ -1,19 +1,31 @@
 """timm's networks: by name, from a folder that timm saved, by a blueprint."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
+from backbones.encoders import downloads
 from backbones.encoders.encoder import Normalisation
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import build_backbone
 from backbones.networks.weights import origin_of, settled
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
+from tests.backbones.encoders.conftest import Features, assert_alike
+
+LARGER = (
+    "resnet18",
+    "mobilenetv3_small_100",
+    "vit_tiny_patch16_224",
+    "swin_tiny_patch4_window7_224",
+)
 
 
 @pytest.fixture
@@ -22,7 +34,9 @@ def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
     torch.manual_seed(0)
     network = timm.create_model("test_vit", num_classes=5, num_heads=4)
     folder = tmp_path / "my-vit"
-    timm.models.save_for_hf(network, str(folder), model_args={"num_heads": 4})
+    timm.models.save_for_hf(
+        network, str(folder), safe_serialization=True, model_args={"num_heads": 4}
+    )
     return folder, network.eval()
 
 
@@ -40,6 +54,33 @@ def test_a_folder_that_timm_saved_gives_its_network_and_what_it_states(
     origin = origin_of(config)
     assert (origin.licence, origin.text.partition(",")[0]) == ("apache-2.0", "my-vit")
     assert len(origin.identity) == 64  # the hash of the file alone, wherever the folder lies
+
+
+def of_timm(network: nn.Module, own: dict[str, Any], pictures: list[Path]) -> list[Tensor]:
+    """What timm's own transform, to the square, and the network make of the pictures."""
+    data = timm.data.resolve_data_config(pretrained_cfg=own)
+    transform = timm.data.create_transform(**{**data, "crop_pct": 1.0, "crop_mode": "squash"})
+    with torch.inference_mode():
+        return [network(transform(Image.open(path).convert("RGB"))[None])[0] for path in pictures]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["test_convnext", "test_efficientnet", "test_vit", "test_nfnet",
+     *(pytest.param(name, marks=pytest.mark.slow) for name in LARGER)],
+)  # fmt: skip
+def test_features_are_those_of_timms_own_forward_pass(
+    name: str, tmp_path: Path, pictures: list[Path], features: Features
+) -> None:
+    """Of a folder that timm saved, and of a file of its weights under timm's name."""
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=0).eval()
+    expected = of_timm(network, network.pretrained_cfg, pictures)
+    timm.models.save_for_hf(network, str(tmp_path), safe_serialization=True)
+    own = BackboneConfig(backbone=f"local-dir:{tmp_path}", image_sizes=(), resample="own")
+    assert_alike(features(own), expected)
+    plain = replace(own, backbone=name, weights=str(tmp_path / "model.safetensors"))
+    assert_alike(features(plain), expected)
 
 
 def test_a_blueprint_builds_the_network_without_its_folder(saved: tuple[Path, nn.Module]) -> None:
@@ -94,6 +135,20 @@ def test_what_timm_does_not_know_is_refused(text: str, message: str) -> None:
         TimmEncoder(text).stated()
     with pytest.raises(ConfigError, match=message):
         TimmEncoder(text).build(pretrained=False)
+
+
+@pytest.mark.parametrize("text", ["test_resnet", "hf-hub:org/no-such-model"])
+def test_weights_without_a_network_are_refused_at_once(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(downloads, "reachable", lambda server: False)
+    with pytest.raises(
+        ConfigError,
+        match=rf"^weights: {text}: nothing to be had from timm's hub: it cannot be reached from"
+        " here; give --weights FILE, --weights package .*, or --weights none for random ones$",
+    ):
+        build_backbone(BackboneConfig(backbone=text, image_sizes=(64,)))
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+"""Pictures that encoders are compared on, and what they make of them beside their own libraries."""
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from backbones.networks.build import Backbone, build_backbone
+from backbones.networks.weights import settled
+from backbones.settings.config import BackboneConfig
+from corpus.images.decode import decode
+
+RADBENCH = Path(__file__).parents[4] / "shared" / "radbench" / "train"
+
+Features = Callable[..., Tensor]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Radiographs of radbench where they lie beside the checkout, else drawn ones: JPEG, grey."""
+    if RADBENCH.is_dir():
+        return sorted(RADBENCH.glob("*/*.jpg"))[::150][:20]
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for number in range(20):
+        coarse = rng.integers(0, 256, (3 + number % 5, 4 + number % 3)).astype(np.uint8)
+        size = (330 + 17 * number, 300)
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(
+            folder / f"{number:02d}.jpg", quality=90
+        )
+    return sorted(folder.glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def features(pictures: list[Path]) -> Features:
+    """(N, D) pooled features of the first pictures, as a detector is given them."""
+
+    def call(config: BackboneConfig, n_images: int = 20) -> Tensor:
+        config = settled(config)
+        backbone = build_backbone(config).eval()
+        size, resample = config.image_sizes[0], config.resample
+        assert resample != "own"
+        made = []
+        with torch.inference_mode():
+            for path in pictures[:n_images]:
+                pixels = decode(path, size=size, resample=resample).pixels
+                made.append(backbone(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0])
+        return torch.stack(made)
+
+    return call
+
+
+def assert_alike(ours: Tensor, theirs: Iterable[Tensor], *, differing: float = 0.999) -> None:
+    """Cosines of 0.9999 and more, and of what differs from image to image of `differing`.
+
+    The JPEG decoder scales down to twice the size first, and nobody's bilinear filter is another's.
+    """
+    expected = torch.stack(list(theirs))
+    assert ours.shape == expected.shape
+    assert torch.cosine_similarity(ours, expected).min() >= 0.9999
+    centred = ours - ours.mean(0), expected - expected.mean(0)
+    assert torch.cosine_similarity(*centred).min() >= differing
+
+
+Nearness = Callable[[torch.Tensor, torch.Tensor], tuple[float, float]]
+Ours = Callable[..., torch.Tensor]
+
+SHAPES = ((90, 120), (120, 90), (101, 101), (64, 125), (77, 53), (127, 121))
+
+
+@pytest.fixture(scope="session")
+def small_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Twenty JPEGs of several shapes, grey and coloured, smooth as photographs are."""
+    folder = tmp_path_factory.mktemp("small_pictures")
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        width, height = SHAPES[number % len(SHAPES)]
+        coarse = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        picture = picture.convert("L") if number % 3 else picture
+        picture.save(folder / f"{number:02d}.jpg", quality=92)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def nearness() -> Nearness:
+    """The least cosine of two sets of features (N, D): as they are, and less their mean.
+
+    Features of a random network hardly differ from image to image, so that the cosine alone would
+    find any two alike.
+    """
+
+    def measure(ours: torch.Tensor, owners: torch.Tensor) -> tuple[float, float]:
+        plain = torch.nn.functional.cosine_similarity(ours, owners).min()
+        mean = owners.mean(dim=0)
+        centred = torch.nn.functional.cosine_similarity(ours - mean, owners - mean).min()
+        return float(plain), float(centred)
+
+    return measure
+
+
+def backbone_of(text: str, **settings: object) -> tuple[Backbone, BackboneConfig]:
+    given = {"weights": "hub", "image_sizes": (), "resample": "own", **settings}
+    config = settled(BackboneConfig(backbone=text, **given))
+    return build_backbone(config).eval(), config
+
+
+def pixels_of(paths: list[Path], config: BackboneConfig) -> torch.Tensor:
+    """(N, 3, S, S) uint8, as a run decodes its images."""
+    size, resample = config.image_sizes[0], config.resample
+    assert resample != "own"
+    decoded = [decode(path, size=size, resample=resample).pixels for path in paths]
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="session")
+def ours(small_pictures: list[Path]) -> Ours:
+    """Features (20, D) of the pictures, from files on, by an encoder's string."""
+
+    def ask(text: str, **settings: object) -> torch.Tensor:
+        backbone, config = backbone_of(text, **settings)
+        with torch.no_grad():
+            features: torch.Tensor = backbone(pixels_of(small_pictures, config))
+        return features
+
+    return ask
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """The addresses that were asked for; none answers."""
+    asked: list[object] = []
+
+    def refuse(host: object, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield asked
