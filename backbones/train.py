@@ -12,7 +12,7 @@ from backbones.detectors.plan import plan_detectors
 from backbones.detectors.ray import Cluster, on_ray
 from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
 from backbones.networks.build import build_backbone
-from backbones.networks.weights import check_weights, weights_in_words
+from backbones.networks.weights import check_weights, is_detector_run, weights_in_words
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 from core.runs.workspace import Corpus, Workspace
@@ -76,11 +76,13 @@ def check_start(
 ) -> None:
     """Refuse weights that cannot be had, before any work is done.
 
-    Those of a hub are fetched here, so that no image is decoded for a network that is out of reach;
-    unless a frozen network's features are there and nobody asks for it.
+    Those of a hub are fetched here and those of a file fitted, so that no image is decoded for a
+    network that is out of reach; unless a frozen network's features are there and nobody asks for
+    it.
 
     Raises:
-        ConfigError: a package is missing or broken, or the hub cannot be reached.
+        ConfigError: a package is missing or broken, the hub cannot be reached, or a file does not
+            fit.
     """
     check_weights(config)
     parts = [(config, config.image_sizes[0])]
@@ -91,5 +93,6 @@ def check_start(
             if not compute.world.everyone(is_complete(workspace.embeddings / part.name))[0]
         ]
     for own, size in parts:
-        if weights_in_words(own) == "hub":
+        weights = weights_in_words(own)
+        if weights not in ("none", "package") and not is_detector_run(weights):
             compute.world.in_turn(partial(build_backbone, own, size=size))

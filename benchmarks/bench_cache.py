@@ -186,9 +186,8 @@ def reading_table(stored: Mapping[str, Stored]) -> str:
         for size in BATCHES:
             for mirrored in (False, True):
                 name = f"{kind}, {size} at once{', every second mirrored' * mirrored}"
-                named = {"size": size, "mirrored": mirrored}
-                works[f"{name}, before"] = partial(read_before, images, **named)
-                works[f"{name}, now"] = partial(read_now, images, **named)
+                for way, work in (("before", read_before), ("now", read_now)):
+                    works[f"{name}, {way}"] = partial(work, images, size=size, mirrored=mirrored)
     rates = measure(works, clock=time.process_time)  # files are in memory: nothing is waited for
     lines = [
         "| images | a processor second before, median (range) | now | times, paired (range) |",

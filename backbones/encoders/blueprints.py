@@ -26,7 +26,7 @@ _BY_NAME = ("", "timm", "torchvision", "xrv", "open_clip")
 """Libraries whose plain names stand for networks within them; "" for a name without a library."""
 
 _LONGEST = 50_000  # characters
-_MOST = 2_000_000  # that all numbers of a description may sum to: widths, layers, sizes
+_MOST = 200_000  # that all numbers of a description may sum to: widths, layers, sizes
 _DEEPEST = 12
 _NETWORK = "network."
 

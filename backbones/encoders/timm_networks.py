@@ -1,6 +1,7 @@
 """timm's networks: by name, from its hub, from a folder. The only caller of timm.create_model."""
 
 import difflib
+import inspect
 import json
 import warnings
 from collections.abc import Callable
@@ -229,7 +230,13 @@ def _parts(text: str) -> tuple[str, dict[str, Any]]:
         architecture, arguments = parts["architecture"], parts["arguments"]
     except (ValueError, LookupError, TypeError):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm") from None
-    if not isinstance(architecture, str) or not isinstance(arguments, dict):
+    # What create_model takes for itself names files, `checkpoint_path` one that it would unpickle.
+    reserved = {*inspect.signature(timm.create_model).parameters}
+    if (
+        not isinstance(architecture, str)
+        or not isinstance(arguments, dict)
+        or (reserved & {*arguments})
+    ):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm")
     _check_name(architecture)
     return architecture, _without_classes(arguments)

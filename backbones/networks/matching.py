@@ -58,7 +58,8 @@ def fitted_tensors(file: WeightsFile, network: nn.Module, *, name: str, partial:
     if lacking and (not partial or len(lacking) == len(needed)):
         raise ConfigError(
             f"weights: {file.path} does not fit {name}: {len(lacking)} of its {n_all} tensors are"
-            f" missing or of another shape{_said(file)}, {_first(lacking, fit=fit, own=own)};"
+            f" missing or of another shape{_said(file)}, {_first(lacking, fit=fit, own=own)}"
+            f"{_unmade(file, ', and ')};"
             f" {_advice(file, name=name, any_fits=len(lacking) < len(needed))}"
         )
     unsound = [n for n, t in fit.taken.items() if t.is_floating_point() and not t.isfinite().all()]
@@ -78,12 +79,9 @@ def fitted_tensors(file: WeightsFile, network: nn.Module, *, name: str, partial:
         )
     if rest := [n for n in fit.left if n not in trunk]:
         parts.append(f"{len(rest)} left over ({_some(rest)})")
-    if file.passed_over:
-        kinds = [*dict.fromkeys(file.passed_over)]
-        n = len(file.passed_over)
-        parts.append(f"{n} object{'s'[: n > 1]} passed over, not made ({_some(kinds)})")
     where = "; ".join(filter(None, (_part(file), fit.how)))
     line = f"weights: {file.path.name}{where and f' ({where})'}: {', '.join(parts)}"
+    line += _unmade(file, ", ")
     return Taken(fit.taken, line, doubtful=bool(lacking or trunk))
 
 
@@ -147,9 +145,12 @@ def _filtered(tensors: Tensors, network: nn.Module) -> Iterator[tuple[Tensors, s
         under = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         for read in filters:
             try:
-                yield read(dict(under)), "as timm reads them" + (prefix and f" after {prefix!r}")
+                filtered = read(dict(under))
             except _NOT_THEIRS:
                 continue
+            how = "as timm reads them" + (prefix and f" after {prefix!r}")
+            n_less = len(tensors) - len(filtered)
+            yield filtered, how + (f", without {n_less} others" if n_less > 0 else "")
 
 
 _NOT_THEIRS = (LookupError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError)
@@ -270,19 +271,16 @@ _FOLLOWING = {
 def _of_trunk(left: Iterable[str], *, own: Tensors) -> list[str]:
     """Those left over that look like further layers of the network."""
     layers = {name.partition(".")[0] for name in own if "." in name}
+    layers = {layer for layer in layers if not _CLASSIFIER.fullmatch(layer)}
     return [
         name
         for name in left
-        if name.partition(".")[0] in layers
-        and not _CLASSIFIER.search(name)
-        and name.rpartition(".")[2] not in _FOLLOWING
+        if name.partition(".")[0] in layers and name.rpartition(".")[2] not in _FOLLOWING
     ]
 
 
-_CLASSIFIER = re.compile(
-    r"(^|[._])(fc|fc\d|classifier|head|heads|head_dist|logits|last_linear|pre_logits|proj_head|"
-    r"projector|predictor|prototypes|decoder|text|aux\w*)([._]|$)"
-)
+_CLASSIFIER = re.compile(r"fc\d?|classifier|heads?\w*|logits|last_linear|pre_logits|aux\w*")
+"""Names of a network's own layers that a detector has no use for."""
 
 
 def _first(lacking: list[str], *, fit: _Fit, own: Tensors) -> str:
@@ -308,6 +306,14 @@ def _advice(file: WeightsFile, *, name: str, any_fits: bool) -> str:
         )
     found = _some([*file.tensors])
     return f"none fits; it holds {len(file.tensors)} tensors ({found}): give a file of {name}"
+
+
+def _unmade(file: WeightsFile, joint: str) -> str:
+    n = len(file.passed_over)
+    if n == 0:
+        return ""
+    kinds = _some([*dict.fromkeys(file.passed_over)])
+    return f"{joint}{n} object{'s'[: n > 1]} passed over, not made ({kinds})"
 
 
 def _said(file: WeightsFile) -> str:

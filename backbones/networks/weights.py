@@ -90,7 +90,10 @@ def weights_in_words(config: BackboneConfig) -> str:
 
 
 def _sha256(path: Path) -> str:
-    state = path.stat()
+    try:
+        state = path.stat()
+    except OSError as error:  # a folder that was there when it was first looked at
+        raise ConfigError(f"weights: {path}: cannot be read ({error.strerror})") from None
     return _sha256_of(path, state.st_size, state.st_mtime_ns)
 
 

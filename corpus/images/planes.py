@@ -116,7 +116,8 @@ def _split(pixels: Pixels, red: Pixels, green: Pixels, blue: Pixels) -> bool:
         r, g, b = pixels[3 * at], pixels[3 * at + 1], pixels[3 * at + 2]
         red[at], green[at], blue[at] = r, g, b
         differ |= (r ^ g) | (g ^ b)
-    return differ == 0
+    is_grey: bool = differ == 0
+    return is_grey
 
 
 @machine_code

@@ -109,9 +109,10 @@ def readme_of(graphs: Sequence[WrittenGraph], *, version: str, corpus: str, chec
             "Images are scaled to a square without cropping or keeping their proportions, by"
             " Pillow's bilinear filter (where the table says `bicubic` or `nearest`: by that one,"
             " and with `nearest` without the line `draft`). That line lets the JPEG decoder scale"
-            " large files down first, as in training. With it the example's pixels are those of radfuse within one"
-            " grey level; that moved a probability by 0.001 in the mean of the most moved of each"
-            " image, 0.03 at most (200 radiology images, EfficientNet-Lite0 at 224 and 320 px)."
+            " large files down first, as in training. With it the example's pixels are those of"
+            " radfuse within one grey level; that moved a probability by 0.001 in the mean of the"
+            " most moved of each image, 0.03 at most (200 radiology images, EfficientNet-Lite0 at"
+            " 224 and 320 px)."
             " Without it, files of 1,280 px moved by 0.024 in that mean and by 0.11 at most.",
             "",
             "The example takes plain grey and RGB files of 8 bits. Values of more bits, DICOM,"

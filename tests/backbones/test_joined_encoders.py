@@ -97,7 +97,7 @@ def test_runs_on_another_encoder_are_called_by_it(prepared_once: Workspace) -> N
         *("n_members=1", "probe=false", "joined=test_resnet"),
     )
     request = TrainingRequest(
-        category="DRCT", preset="quick", given=given, options={"weights": "none"}
+        category="DRCT", presets=("quick",), given=given, options={"weights": "none"}
     )
     (home,) = train_asked(request, prepared_once, device="cpu")
     assert read_meta(home)["preset"] == "quick-test_efficientnet+test_resnet"
@@ -113,7 +113,7 @@ def test_a_joined_encoder_that_there_is_not_or_stands_twice_is_refused() -> None
         replace(TINY, joined=("test_resnet", "test_resnet"))
     with pytest.raises(ConfigError, match="joined: features of several encoders are joined as"):
         replace(TINY, regime="full", image_sizes=(32,))
-    request = TrainingRequest(preset="quick", given=("joined=test_resnot",))
+    request = TrainingRequest(presets=("quick",), given=("joined=test_resnot",))
     with pytest.raises(ConfigError, match="timm has no network 'test_resnot'"):
         request.over(BackboneConfig())
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.plan import detector_names
@@ -300,3 +301,20 @@ def test_a_corpus_without_categories_has_no_specialists(
     with pytest.raises(MissingStageError, match=r"DRAN, .*: nothing to train a specialist on"):
         train(bare, workspace, "each")
     assert [folder.parent.name for folder in train(bare, workspace, None)] == ["global"]
+
+
+def test_a_file_of_weights_is_fitted_before_images_are_decoded(
+    corpus: Corpus, workspace: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.safetensors"
+    network = timm.create_model("test_efficientnet", num_classes=3)
+    save_file({"model.conv_stem.weight": torch.ones(1)}, path)
+    own = replace(FROZEN, weights=str(path))
+    with pytest.raises(ConfigError, match=r"own\.safetensors does not fit test_efficientnet: "):
+        train(corpus, workspace, "global", own)
+    assert not workspace.cache.exists()
+    save_file(network.state_dict(), path, metadata={"license": "cc-by-4.0"})
+    (folder,) = train(corpus, workspace, "global", own)
+    meta = read_meta(folder)
+    assert meta["weights_from"].startswith("own.safetensors, sha256 ")
+    assert meta["weights_licence"] == "cc-by-4.0"

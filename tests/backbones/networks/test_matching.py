@@ -22,7 +22,7 @@ from core.progress import overheard
 
 
 def resnet(**arguments: Any) -> nn.Module:
-    network = timm.create_model("test_resnet", num_classes=5, **arguments).eval()
+    network: nn.Module = timm.create_model("test_resnet", num_classes=5, **arguments).eval()
     for name, value in network.state_dict().items():
         if name.endswith(("running_mean", "running_var")):
             value.uniform_(0.5, 1.5)
@@ -164,7 +164,8 @@ def taken(
 
 
 def bare(**arguments: Any) -> nn.Module:
-    return timm.create_model("test_resnet", num_classes=0, **arguments)
+    network: nn.Module = timm.create_model("test_resnet", num_classes=0, **arguments)
+    return network
 
 
 def test_the_line_says_where_the_weights_lay_and_what_is_left(tmp_path: Path) -> None:
@@ -190,6 +191,16 @@ def test_of_two_networks_in_a_file_the_running_mean_is_taken_and_said(tmp_path: 
     found = taken(both, bare(), tmp_path)
     assert torch.equal(found.tensors["conv1.0.weight"], teacher["conv1.0.weight"])
     assert "names after 'teacher.backbone.', as many are after 'student.backbone.'" in found.line
+
+
+def test_a_deeper_transformer_in_a_shallower_one_counts_all_of_its_blocks(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"embed_dim": 32, "num_heads": 2, "img_size": 64, "num_classes": 3}
+    deeper = timm.create_model("vit_tiny_patch16_224", depth=3, **small).state_dict()
+    network = timm.create_model("vit_tiny_patch16_224", depth=2, **small | {"num_classes": 0})
+    n = sum(name.startswith("blocks.2.") for name in deeper)
+    line = taken(deeper, network, tmp_path).line
+    assert f"BUT {n} OF THE FILE'S NETWORK ARE UNUSED, first blocks.2.norm1.weight" in line
+    assert "2 left over (head.weight, head.bias)" in line
 
 
 def test_a_deeper_network_in_a_shallower_one_says_what_is_unused(tmp_path: Path) -> None:
@@ -227,9 +238,16 @@ def test_a_tensor_of_another_shape_is_named_with_both(tmp_path: Path) -> None:
 
 
 def test_weights_in_whole_numbers_are_not_taken_for_others(tmp_path: Path) -> None:
-    state = bare().state_dict()
-    state["conv1.0.weight"] = state["conv1.0.weight"].to(torch.int8)
+    state: dict[str, Any] = bare().state_dict()
+    weight = state["conv1.0.weight"]
+    state["conv1.0.weight"] = weight.to(torch.int8)
     with pytest.raises(ConfigError, match=r"1 of its 90 tensors .*'conv1\.0\.weight', quantised"):
+        taken(state, bare(), tmp_path)
+    state["conv1.0.weight"] = weight.to_sparse()
+    with pytest.raises(
+        ConfigError,
+        match=r"first 'conv1\.0\.weight', and 1 object passed over, not made \(torch\._utils\._reb",
+    ):
         taken(state, bare(), tmp_path)
 
 
@@ -387,7 +405,7 @@ def test_a_clip_tower_of_openais_names_is_read_as_by_timm(tmp_path: Path) -> Non
     network = timm.create_model("vit_base_patch32_clip_224", num_classes=0, **small)
     state = model.state_dict()
     found = agrees_with_timm(state, network, checkpoint_filter_fn, tmp_path)
-    assert "as timm reads them" in found.line
+    assert re.search(r"\(as timm reads them, without \d+ others\): ", found.line)
     network.load_state_dict(found.tensors, strict=False)
     model.visual.proj = None
     images = torch.randn(2, 3, 64, 64)

@@ -45,7 +45,7 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> No
     made = tmp_path / "made-by-the-file"
     torch.save({"weight": RunsCode(made)}, tmp_path / "evil.pth")
     with pytest.raises(
-        ConfigError, match=r"of named tensors; 1 objects were passed over, first .*mkdir"
+        ConfigError, match=r"of named tensors; objects passed over: 1, first .*mkdir"
     ):
         read_state(tmp_path / "evil.pth")
     pickle_plainly({"weight": RunsCode(made)}, tmp_path / "evil.pth")

@@ -22,9 +22,11 @@ from fusion.retrieval.votes import (
     choose_votes,
     draw_queries,
     find_by_category,
+    for_neighbours,
     retrieval,
     vote,
 )
+from training.heads import Standardise
 
 Floats = npt.NDArray[np.float32]
 
@@ -458,3 +460,16 @@ def test_a_large_archive_is_searched_approximately(
         found.predictions["valid"].probs, exact.predictions["valid"].probs, atol=1e-5
     )
     assert "20 training images of DRCT: approximate search" in capsys.readouterr().err
+
+
+def test_each_encoder_weighs_the_same_in_who_is_near() -> None:
+    rng = np.random.default_rng(0)
+    wide, narrow = rng.normal(5, 100, (400, 30)), rng.normal(0, 0.1, (400, 6))
+    features = torch.tensor(np.concatenate([wide, narrow], axis=1), dtype=torch.float32)
+    standardised = for_neighbours(features, (30, 6))(features)
+    lengths = [part.square().sum(dim=1).mean() for part in standardised.split([30, 6], dim=1)]
+    assert [float(length) for length in lengths] == pytest.approx([18, 18], rel=1e-4)
+    # Of one encoder, or of two of a width, nothing is scaled.
+    plain = Standardise.fitted(features, widths=(18, 18))
+    assert torch.equal(for_neighbours(features, (18, 18)).std, plain.std)
+    assert torch.equal(for_neighbours(features, (36,)).std, Standardise.fitted(features).std)
