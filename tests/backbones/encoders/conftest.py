@@ -58,10 +58,10 @@ def features(pictures: list[Path]) -> Features:
     return call
 
 
-def assert_alike(ours: Tensor, theirs: Iterable[Tensor], *, differing: float = 0.999) -> None:
+def assert_alike(ours: Tensor, theirs: Iterable[Tensor], *, differing: float = 0.99) -> None:
     """Cosines of 0.9999 and more, and of what differs from image to image of `differing`.
 
-    The JPEG decoder scales down to twice the size first, and nobody's bilinear filter is another's.
+    Pixels may be one level of 255 apart, by the rounding of an image that is scaled up.
     """
     expected = torch.stack(list(theirs))
     assert ours.shape == expected.shape

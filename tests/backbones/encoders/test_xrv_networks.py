@@ -73,7 +73,7 @@ def test_features_are_those_of_the_packages_own_forward_pass(
     kept(text, home=home)
     ours = features(BackboneConfig(backbone=text, image_sizes=(), resample="own"))
     theirs = owners(text, pictures, size=XrvEncoder(text).stated().size)
-    assert_alike(ours, theirs, differing=0.99)  # it blurs before it scales down
+    assert_alike(ours, theirs)  # of a filter that is not quite ours
 
 
 @pytest.mark.parametrize(("text", "size"), [(DENSE, 224), (RESIDUAL, 512)])
