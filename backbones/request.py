@@ -96,7 +96,8 @@ class TrainingRequest:
         """The config with what the user set, the start from a detector aside.
 
         Where that is another encoder, what a preset says of its own encoder (input sizes,
-        resampling, weights) gives way to what the other one states of itself, unless that was set as well.
+        resampling, weights) gives way to what the other one states of itself, unless that was set
+        as well.
 
         Raises:
             ConfigError: a setting that there is not, or a value that it does not take; no such

@@ -10,9 +10,9 @@ def block_groups(
 ) -> list[list[str]]:
     """Names of parameters by groups: what lies before the blocks, each block, what lies behind.
 
-    The blocks are the list of layers that holds most of the network. Where each of them is a stage
-    with a list of layers of its own, those are the blocks, and what a stage has beside them belongs
-    to the next of its blocks, or to its last.
+    The blocks are the list of layers that holds most of the network. Where one of them is a stage,
+    most of which is a list of layers that have layers themselves, those are its blocks, and what it
+    has beside them belongs to the block before, or to its first.
 
     Args:
         network: any.
@@ -36,7 +36,7 @@ def block_groups(
         start = f"{prefix}{number}."
         own = [name for name in inside if name.startswith(start)]
         blocks += [own] if coarse else _within(stage, own, start=start)
-    return [before, *filter(None, blocks), after]
+    return [*filter(None, [before, *blocks]), after]
 
 
 def _main_list(network: nn.Module) -> tuple[str, nn.Module]:
@@ -56,12 +56,16 @@ def _main_list(network: nn.Module) -> tuple[str, nn.Module]:
 
 def _within(stage: nn.Module, names: list[str], *, start: str) -> list[list[str]]:
     """A stage's parameters by its blocks; in one group where it is a block itself."""
-    for name, layers in stage.named_children():
-        is_list = isinstance(layers, nn.ModuleList | nn.Sequential)
-        if is_list and 2 * _n_numbers(layers) > _n_numbers(stage):
-            break
-    else:
+    lists = [
+        (name, layers)
+        for name, layers in stage.named_children()
+        if isinstance(layers, nn.ModuleList | nn.Sequential)
+        and 2 * _n_numbers(layers) > _n_numbers(stage)
+        and all(list(block.children()) for block in layers.children() if _n_numbers(block))
+    ]
+    if not lists:
         return [names]
+    [(name, layers)] = lists
     blocks: list[list[str]] = [[] for _ in layers.children()]
     prefixes = [f"{start}{name}.{number}." for number, _ in layers.named_children()]
     at = 0

@@ -9,17 +9,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
+import timm
 from torch import Tensor, nn
 
 from backbones.encoders.blocks import block_groups
+from backbones.encoders.downloads import first_line, hub_folder, hub_weights, package
 from backbones.encoders.encoder import LastMap, Normalisation, Stated, unknown_layers
-from backbones.encoders.hub import first_line, hub_folder, hub_weights, licence_in, package
 from backbones.encoders.timm_networks import TimmEncoder
+from backbones.networks.checkpoint_files import read_checkpoint
+from backbones.networks.licences import licence_beside
 from core.errors import ConfigError
 from corpus.images.decode import Resample
 
 _CONFIG = "open_clip_config.json"
+
+_WORLD, _HUB, _LOCAL = "open_clip:", "hf-hub:", "local-dir:"
 
 _WEIGHTS = (
     *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
@@ -67,12 +71,18 @@ class OpenClipEncoder:
     Its own features are the embedding that `encode_image` gives, not scaled to length 1.
 
     Attributes:
-        text: after `open_clip:` a name with or without the tag of its weights, `MODEL/TAG`;
+        given: after `open_clip:` a name with or without the tag of its weights, `MODEL/TAG`;
             `hf-hub:ORG/NAME`; `local-dir:PATH` or a path, a folder as open_clip saves them; or the
             JSON of a blueprint.
     """
 
-    text: str
+    given: str
+
+    @property
+    def text(self) -> str:
+        """The string, a folder by its whole path."""
+        folder = _folder_of(self.given)
+        return self.given if folder is None else f"{_WORLD}{_LOCAL}{folder.absolute()}"
 
     def stated(self) -> Stated:
         """As `Encoder.stated`, by the model's `preprocess_cfg`."""
@@ -87,7 +97,7 @@ class OpenClipEncoder:
             "quick_gelu": model.quick_gelu,
             "preprocess_cfg": model.images,
         }
-        return "open_clip:" + json.dumps(parts, sort_keys=True)
+        return _WORLD + json.dumps(parts, sort_keys=True)
 
     def build(self, *, pretrained: bool) -> nn.Module:
         """As `Encoder.build`; the text tower is never built."""
@@ -243,26 +253,9 @@ def _load(network: nn.Module, path: Path) -> None:
 
 def _tower_state(path: Path) -> dict[str, Tensor]:
     """The image tower's tensors of a file, by the tower's own names."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                names = [name for name in file.keys() if _TOWER in name]  # noqa: SIM118
-                state = {name: file.get_tensor(name) for name in names}
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            content = content.get("state_dict", content)
-            state = {name: tensor for name, tensor in content.items() if _TOWER in name}
-    except (SafetensorError, RuntimeError, ValueError, EOFError, AttributeError, OSError):
-        raise ConfigError(f"weights: {path}: cannot be read as weights") from None
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":  # its own text advises to run the code
-            raise
-        raise ConfigError(
-            f"weights: {path}: not weights alone; expected a state dict of tensors"
-        ) from None
-    return {re.sub(rf"^(module\.)?{re.escape(_TOWER)}", "", name): state[name] for name in state}
+    tensors = read_checkpoint(path).tensors
+    plain = {re.sub(r"^module\.", "", name): tensor for name, tensor in tensors.items()}
+    return {n.removeprefix(_TOWER): t for n, t in plain.items() if n.startswith(_TOWER)}
 
 
 @lru_cache(maxsize=64)
@@ -277,7 +270,7 @@ def _stated(text: str) -> Stated:
         normalisation=Normalisation(mean, std),
         resample=resample,
         source=model.source,
-        licence=licence_in(model.folder) if model.folder is not None else "",
+        licence=licence_beside(model.folder) if model.folder is not None else "",
         files=_weights_in(model.folder) if local and model.folder is not None else (),
     )
 
@@ -298,25 +291,30 @@ def _found(text: str) -> _Model:
     Raises:
         ConfigError: as `Encoder.stated`.
     """
-    name = text.removeprefix("open_clip:")
+    name = text.removeprefix(_WORLD)
     package("open_clip", extra="open-clip")
     if name.startswith("{"):
         try:
             parts = json.loads(name)
-        except ValueError:
-            raise _no_model(text, "it is no JSON") from None
+        except ValueError as error:
+            raise _no_model(text, first_line(error)) from None
         return _model(text, parts, parts, source="a blueprint")
-    if name.startswith("hf-hub:"):
-        repo = name.removeprefix("hf-hub:")
-        return _of_hub(text, repo)
-    folder = Path(name.removeprefix("local-dir:")).expanduser()
-    if name.startswith("local-dir:") or folder.is_dir():
-        if not (folder / _CONFIG).is_file():
-            raise ConfigError(
-                f"backbone: {text}: no folder with a {_CONFIG}, as open_clip saves them"
-            )
-        return _of_folder(text, folder, source=folder.resolve().name)
-    return _of_name(text, name)
+    if name.startswith(_HUB):
+        return _of_hub(text, name.removeprefix(_HUB))
+    folder = _folder_of(text)
+    if folder is None:
+        return _of_name(text, name)
+    if not (folder / _CONFIG).is_file():
+        raise ConfigError(f"backbone: {folder}: no folder with a {_CONFIG}, as open_clip saves it")
+    return _of_folder(text, folder, source=folder.resolve().name)
+
+
+def _folder_of(text: str) -> Path | None:
+    """The folder that a string names; None where it names something else."""
+    name = text.removeprefix(_WORLD)
+    folder = Path(name.removeprefix(_LOCAL)).expanduser()
+    is_folder = name.startswith(_LOCAL) or (not name.startswith(("{", _HUB)) and folder.is_dir())
+    return folder if is_folder else None
 
 
 def _of_hub(text: str, repo: str) -> _Model:
@@ -386,6 +384,9 @@ def _model(text: str, parts: Any, images: Any, *, source: str) -> _Model:
         embed_dim, quick_gelu = int(parts["embed_dim"]), bool(parts.get("quick_gelu", False))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _no_model(text, f"{type(error).__name__}: {first_line(error)}") from None
+    trunk = vision.get("timm_model_name")
+    if trunk and not timm.is_model(trunk):  # it may name a hub, which is not asked here
+        raise _no_model(text, f"timm has no network {trunk!r}")
     if height != width:
         raise ConfigError(
             f"backbone: {_brief(text)} takes images of {height} x {width} pixels, not square ones"
@@ -410,6 +411,6 @@ def _brief(text: str) -> str:
 def _tags(text: str) -> str:
     """The tags of weights that open_clip knows for the string's model, for a message."""
     pretrained = package("open_clip.pretrained", extra="open-clip")
-    name = text.removeprefix("open_clip:").partition("/")[0]
+    name = text.removeprefix(_WORLD).partition("/")[0]
     tags = pretrained.list_pretrained_tags_by_model(name)
     return f" ({', '.join(tags)})" if tags else ""

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -87,7 +88,9 @@ class TimmEncoder:
         """As `Encoder.resize`; a transformer's embeddings of positions are resampled."""
         resize: Callable[..., None] | None = getattr(network, "set_input_size", None)
         if resize is not None:
-            resize(img_size=(size, size))
+            with warnings.catch_warnings():  # of its indexing, when it resamples Swin's tables
+                warnings.filterwarnings("ignore", module=r"timm\.layers\.interpolate")
+                resize(img_size=(size, size))
 
     def own(self, network: nn.Module, images: Tensor) -> Tensor:
         """As `Encoder.own`."""

@@ -182,9 +182,7 @@ def _read_torch(path: Path, data: mmap.mmap) -> WeightsFile:
         raise ConfigError(f"{path}: {error}") from None
     if part is None:
         n = len(held.passed_over)
-        unmade = (
-            f"; objects passed over: {n}, first {printable(held.passed_over[0])}" if n else ""
-        )
+        unmade = f"; objects passed over: {n}, first {printable(held.passed_over[0])}" if n else ""
         raise ConfigError(f"{path}: expected a state dict of named tensors{unmade}")
     return WeightsFile(
         path,

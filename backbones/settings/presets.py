@@ -116,9 +116,9 @@ PRESETS: dict[str, BackboneConfig] = {
     ),
     # 86.7 M weights, 15.4 G multiplications (150 PFLOP for 25 epochs), 113 MB an image. The fourth
     # place of 2026 (F1 0.5725), github.com/BasharDerar/ImageCLEFmed-2026-Concept-Detection: a layer
-    # of 256 with GELU and one head for each of four bands of frequency, whose losses weigh 4, 2, 1.5
-    # and 1; the network at a fifth of the head's rate; three folds (`prepare --set folds=3`). Here
-    # one head with a rectifier, and rates that fall block by block.
+    # of 256 with GELU and one head for each of four bands of frequency, whose losses weigh 4, 2,
+    # 1.5 and 1; the network at a fifth of the head's rate; three folds (`prepare --set folds=3`).
+    # Here one head with a rectifier, and rates that fall block by block.
     "swin-b": replace(
         _ON_A_GPU,
         backbone="swin_base_patch4_window7_224.ms_in22k_ft_in1k",

@@ -9,10 +9,12 @@ from ensembles.stacking.forest import LightGBMStacker
 from ensembles.stacking.greedy import GreedyStacker
 from ensembles.stacking.linear import LogisticStacker, MeanStacker, MemberStacker
 from ensembles.stacking.stacker import FILE, Stacker, read_header
+from ensembles.stacking.votes import VotesStacker
 
 STACKERS: dict[str, Callable[[], Stacker]] = {
     "mean": MeanStacker,
     "greedy": GreedyStacker,
+    "votes": VotesStacker,
     "logistic": LogisticStacker,
     "logistic-offsets": LogisticStacker.with_offsets,
     "logistic-concepts": ConceptLogisticStacker,
@@ -24,6 +26,7 @@ STACKERS: dict[str, Callable[[], Stacker]] = {
 _SAVED: dict[str, type[Stacker]] = {
     "mean": MeanStacker,
     "greedy": GreedyStacker,
+    "votes": VotesStacker,
     "logistic": LogisticStacker,
     "logistic-concepts": ConceptLogisticStacker,
     "lightgbm": LightGBMStacker,

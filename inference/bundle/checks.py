@@ -198,6 +198,14 @@ class GreedyFile(TypedDict):
     weights: tuple[float, ...]
 
 
+class VotesFile(TypedDict):
+    """See `ensembles.stacking.votes`."""
+
+    kind: Literal["votes"]
+    feature_names: tuple[str, ...]
+    thresholds: tuple[float, ...]
+
+
 class Learned(TypedDict):
     """What a logistic regression has learnt."""
 
@@ -248,7 +256,9 @@ class ForestFile(TypedDict):
     feature_names: tuple[str, ...]
 
 
-StackerFile = MeanFile | MemberFile | GreedyFile | LogisticFile | ConceptLogisticFile | ForestFile
+StackerFile = (
+    MeanFile | MemberFile | GreedyFile | VotesFile | LogisticFile | ConceptLogisticFile | ForestFile
+)
 
 FOREST, _CONCEPTS, _COEF = "lightgbm.txt", "concepts.npy", "concept_coef.npy"
 
@@ -280,8 +290,9 @@ def check_stacker(files: BundleFiles, *, members: Sequence[str], n_concepts: int
     names = (*(f"logit {m}" for m in members), *(f"rank {m}" for m in members), *SHARED_FEATURES)
     if said.get("feature_names", names) != names or said.get("member", members[0]) not in members:
         raise _error(shown, "made of other members than the bundle's")
-    if len(said.get("weights", members)) != len(members):
-        raise _error(shown, "not a weight a member")
+    for name in ("weights", "thresholds"):
+        if len(said.get(name, members)) != len(members):
+            raise _error(shown, f"not one of {name} a member")
     if learned := said.get("learned"):
         lengths = [len(learned[name]) for name in ("mean_", "scale_", "coef_", "offsets_")]
         n = len(names)

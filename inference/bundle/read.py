@@ -368,7 +368,7 @@ class _Reader:
                 bare=lambda: next(bare),
             )
         )
-        self.looks |= {*detector.looks}
+        self.looks.update(detector.looks)
         return detector
 
     def _split(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -106,7 +106,7 @@ class Runs:
                 speed=FoundSpeed(words=meta["speed"], device=meta["device"]),
                 device=self.device,
             )
-            self.looks |= {*detector.looks}
+            self.looks.update(detector.looks)
             self._answers[folder] = detector
         found = self._answers[folder]
         assert isinstance(found, LoadedDetector)

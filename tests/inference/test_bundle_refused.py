@@ -132,7 +132,7 @@ def part(graph: Any, kind: str) -> Any:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda g: g.update(format=2), r"of format '2'; this version reads 1"),
+        (lambda g: g.update(format=3), r"of format '3'; this version reads 1 and 2"),
         (lambda g: g.update(format=True), r"of format 'True'"),
         (lambda g: g.update(edition="2020"), r"edition: expected a whole number, found 2020"),
         (lambda g: g.update(edition=10**400), r"edition: expected a whole number"),
@@ -200,6 +200,7 @@ def test_a_rule_that_does_not_hold_is_refused(
         ({"stacker": "pickle"}, "kind: expected one of mean, member, greedy"),
         ({"stacker": "member", "member": "nobody"}, "made of other members than the bundle's"),
         ({"stacker": "greedy", "feature_names": [], "weights": []}, "made of other members"),
+        ({"stacker": "votes", "feature_names": [], "thresholds": []}, "made of other members"),
         ({"stacker": "lightgbm", "feature_names": [1]}, "feature_names: 0: expected text"),
         ([], "expected an object"),
     ],

@@ -1,19 +1,23 @@
 """Pictures that encoders are compared on, and what they make of them beside their own libraries."""
 
+import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from backbones.networks.build import Backbone, build_backbone
+from backbones.encoders import blueprints
+from backbones.encoders.worlds import encoder_of
+from backbones.networks.build import Backbone, Detector, build_backbone, unlock_last
 from backbones.networks.weights import settled
 from backbones.settings.config import BackboneConfig
 from corpus.images.decode import decode
+from training.optim import build_optimizer
 
 RADBENCH = Path(__file__).parents[4] / "shared" / "radbench" / "train"
 
@@ -131,7 +135,7 @@ def ours(small_pictures: list[Path]) -> Ours:
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The addresses that were asked for; none answers."""
     asked: list[object] = []
 
@@ -140,4 +144,66 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield asked
+    return asked
+
+
+def step_once(text: str, **settings: object) -> set[str]:
+    """Names of the parameters that a step of training changes."""
+    backbone, config = backbone_of(text, **{"regime": "full", **settings})
+    detector = Detector(backbone, nn.Linear(backbone.n_features, 3))
+    if config.regime == "last":
+        unlock_last(detector, config.n_stages)
+    before = {name: value.clone() for name, value in detector.named_parameters()}
+    optimizer = build_optimizer(detector.train(), config)
+    images = torch.randint(0, 256, (4, 3, *config.image_sizes * 2), dtype=torch.uint8)
+    targets = torch.tensor([[0.0, 1.0, 1.0]]).expand(4, 3)
+    nn.functional.binary_cross_entropy_with_logits(detector(images), targets).backward()
+    optimizer.step()
+    after = dict(detector.named_parameters())
+    return {name for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+def check_groups(text: str) -> None:
+    """Every parameter is in one group, of blocks and of stages; only the last may be empty."""
+    encoder = encoder_of(text)
+    network = encoder.build(pretrained=False)
+    names = [name for name, _ in network.named_parameters()]
+    n_groups = []
+    for coarse in (False, True):
+        groups = encoder.layer_groups(network, coarse=coarse)
+        assert sorted(name for group in groups for name in group) == sorted(names)
+        assert all(groups[:-1])
+        n_groups.append(len(groups))
+    assert n_groups[0] >= n_groups[1] >= 4
+
+
+def check_blueprint(text: str) -> None:
+    """Its blueprint builds the same network, from nothing but the string."""
+    encoder = encoder_of(text)
+    blueprint = encoder.blueprint()
+    assert text.partition("/")[2] not in blueprint
+    again = encoder_of(blueprint)
+    assert again.blueprint() == blueprint
+    blueprints.check_blueprint(blueprint)
+    stated, known = again.stated(), encoder.stated()
+    assert (stated.size, stated.resample) == (known.size, known.resample)
+    assert stated.normalisation == known.normalisation
+    named = {f"network.{n}": t for n, t in encoder.build(pretrained=True).state_dict().items()}
+    blueprints.check_layout(blueprint, named, size=known.size)
+    network, other = encoder.build(pretrained=True).eval(), again.build(pretrained=False).eval()
+    other.load_state_dict(network.state_dict())
+    images = torch.randn(2, 3, known.size, known.size)
+    with torch.no_grad():
+        # Where their numbers lie in memory decides a convolution's last bits.
+        assert torch.allclose(encoder.own(network, images), again.own(other, images), atol=1e-5)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def cached(cache: Path, repo: str, *, folder: Path) -> None:
+    """Lay a folder's files out as the hub's client keeps them."""
+    kept = cache / f"models--{repo.replace('/', '--')}"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text(COMMIT)
+    shutil.copytree(folder, kept / "snapshots" / COMMIT)

@@ -585,5 +585,5 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path: Path, form: str
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*jit:FutureWarning")
 def test_a_program_of_torchscript_gives_its_tensors(tmp_path: Path) -> None:
     whole = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.BatchNorm2d(4)))
-    torch.jit.script(whole).save(str(tmp_path / "program.pt"))
+    torch.jit.script(whole).save(str(tmp_path / "program.pt"))  # type: ignore[no-untyped-call]
     assert_whole(read_checkpoint(tmp_path / "program.pt").tensors, dict(whole.state_dict()))

@@ -22,7 +22,7 @@ from core.progress import overheard
 
 
 def resnet(**arguments: Any) -> nn.Module:
-    network = timm.create_model("test_resnet", num_classes=5, **arguments).eval()
+    network: nn.Module = timm.create_model("test_resnet", num_classes=5, **arguments).eval()
     for name, value in network.state_dict().items():
         if name.endswith(("running_mean", "running_var")):
             value.uniform_(0.5, 1.5)
@@ -164,7 +164,8 @@ def taken(
 
 
 def bare(**arguments: Any) -> nn.Module:
-    return timm.create_model("test_resnet", num_classes=0, **arguments)
+    network: nn.Module = timm.create_model("test_resnet", num_classes=0, **arguments)
+    return network
 
 
 def test_the_line_says_where_the_weights_lay_and_what_is_left(tmp_path: Path) -> None:
