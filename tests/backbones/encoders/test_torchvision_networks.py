@@ -33,7 +33,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def kept(name: str, *, hub: Path) -> nn.Module:
     """A random network, as if its weights had been downloaded."""
     torch.manual_seed(0)
-    network: nn.Module = models.get_model(name, weights=None)
+    network: nn.Module = models.get_model(name, weights=None).train()
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms:
+        layer.momentum = None
+    if norms:  # with statistics of something, or numbers vanish on the way
+        with torch.no_grad():
+            network(torch.rand(4, 3, 64, 64))
     address = models.get_model_weights(name).DEFAULT.url
     torch.save(network.state_dict(), hub / Path(address).name)
     return network.eval()
