@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -87,7 +88,9 @@ class TimmEncoder:
         """As `Encoder.resize`; a transformer's embeddings of positions are resampled."""
         resize: Callable[..., None] | None = getattr(network, "set_input_size", None)
         if resize is not None:
-            resize(img_size=(size, size))
+            with warnings.catch_warnings():  # of its indexing, when it resamples Swin's tables
+                warnings.filterwarnings("ignore", module=r"timm\.layers\.interpolate")
+                resize(img_size=(size, size))
 
     def own(self, network: nn.Module, images: Tensor) -> Tensor:
         """As `Encoder.own`."""
@@ -103,7 +106,8 @@ class TimmEncoder:
                 " one; use own"
             )
         if found.ndim == 3:  # tokens: (B, N, D)
-            n_tokens = int(getattr(network, "num_prefix_tokens", 0))  # type: ignore[arg-type]
+            leads = getattr(network, "global_pool", "") == "token" and found.shape[1] > 1
+            n_tokens = int(getattr(network, "num_prefix_tokens", leads))  # type: ignore[arg-type]
             token = found[:, 0] if n_tokens else None
             return LastMap(places=found[:, n_tokens:].transpose(1, 2), token=token)
         if getattr(network, "output_fmt", "NCHW") == "NHWC":

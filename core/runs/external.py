@@ -4,6 +4,7 @@ Organisers ask for the external resources of a submission; whoever passes weight
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,13 @@ class ExternalResource:
 
 
 def _shown(encoder: str) -> str:
-    """An encoder's string without where on this machine it lies."""
-    world, colon, name = encoder.partition(":")
-    return f"{world}:{Path(name).name}" if colon and Path(name).is_absolute() else encoder
+    """An encoder's string without where on this machine it lies.
+
+    Example:
+        >>> _shown("open_clip:local-dir:/home/me/tower"), _shown("hf-hub:timm/resnet50.a1_in1k")
+        ('open_clip:local-dir:tower', 'hf-hub:timm/resnet50.a1_in1k')
+    """
+    return re.sub(r":/.*?([^/]+)/?$", r":\1", encoder)
 
 
 def resources_of_detector(run: Path) -> tuple[ExternalResource, ...]:

@@ -132,7 +132,7 @@ def part(graph: Any, kind: str) -> Any:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda g: g.update(format=2), r"of format '2'; this version reads 1"),
+        (lambda g: g.update(format=3), r"of format '3'; this version reads 1 and 2"),
         (lambda g: g.update(format=True), r"of format 'True'"),
         (lambda g: g.update(edition="2020"), r"edition: expected a whole number, found 2020"),
         (lambda g: g.update(edition=10**400), r"edition: expected a whole number"),

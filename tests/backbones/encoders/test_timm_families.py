@@ -164,6 +164,6 @@ def test_a_network_of_one_size_says_so(name: str, message: str) -> None:
 def test_a_network_that_ends_in_several_maps_has_no_other_pooling_than_its_own() -> None:
     backbone = built("efficientvim_m1", 64).eval()
     with pytest.raises(
-        ConfigError, match=r"of a EfficientVim gives several maps, not one; use own"
+        ConfigError, match=r"of a EfficientViM gives several maps, not one; use own"
     ):
         backbone.encoder.last_map(backbone.network, torch.zeros(1, 3, 64, 64))

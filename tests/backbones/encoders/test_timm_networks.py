@@ -83,6 +83,16 @@ def test_features_are_those_of_timms_own_forward_pass(
     assert_alike(features(plain), expected)
 
 
+@pytest.mark.parametrize("name", ["volo_d1_224", "xcit_nano_12_p8_224", "tnt_s_patch16_224"])
+def test_a_class_token_is_no_place(name: str) -> None:
+    encoder = TimmEncoder(name)
+    with torch.device("meta"):
+        network, images = encoder.build(pretrained=False), torch.zeros(1, 3, 224, 224)
+    found = encoder.last_map(network, images)
+    assert found.token is not None
+    assert found.places.shape[2] in (14**2, 28**2)
+
+
 def test_a_blueprint_builds_the_network_without_its_folder(saved: tuple[Path, nn.Module]) -> None:
     encoder = TimmEncoder(f"local-dir:{saved[0]}")
     text = encoder.blueprint()
