@@ -1,7 +1,7 @@
 """What is asked of `train-backbone`, and its runs; nothing is done before all of it holds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
 from backbones.networks.weights import NAMED_WEIGHTS, settled, start_weights
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import GROUPS
-from core.config import configured, parse_settings, read_toml
+from core.config import configured, overlay, parse_settings, read_toml
 from core.errors import ConfigError
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Workspace
@@ -108,7 +108,7 @@ class TrainingRequest:
             named = {name for name, value in self.options.items() if value is not None}
             named |= {*parse_settings(self.given), *(read_toml(self.file) if self.file else ())}
             own = {"image_sizes": (), "test_sizes": (), "resample": "own", "weights": "auto"}
-            asked = replace(asked, **{k: v for k, v in own.items() if k not in named})
+            asked = overlay(asked, {k: v for k, v in own.items() if k not in named})
         return settled(asked)
 
 

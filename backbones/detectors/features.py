@@ -132,7 +132,7 @@ def extract(
     """
     world, ids = compute.world, corpus.readable_ids
     cache = world.in_turn(
-        lambda: cache_of(corpus, workspace.cache, size=size, resample=config.resample)
+        lambda: cache_of(corpus, workspace.cache, size=size, resample=config.scaling)
     )
     images = CachedImages.of(cache, ids)
     network, compute = _fastest(backbone, workspace, config, size=size, compute=compute)
@@ -166,7 +166,11 @@ def extract(
     if world.first:
         write_lines(folder / "image_ids.txt", ids)
         source = f"{short_name(config.backbone)} {size} px" + (" mirrored" if config.mirror else "")
-        meta = {"source": source, "weights": config.weights, "speed": str(compute.speed)}
+        meta: dict[str, Any] = {
+            "source": source,
+            "weights": config.weights,
+            "speed": str(compute.speed),
+        }
         if config.regime == "frozen":  # of another, its detector tells
             meta |= {"encoder": encoder_meta(config)}
         write_json(folder / META, {**meta, **provenance()})

@@ -122,13 +122,13 @@ def image_inputs(
     """The images, decoded where they are not yet, and the fastest way to train on them."""
     size, ids = config.image_sizes[0], corpus.readable_ids
     cache = compute.world.in_turn(
-        lambda: cache_of(corpus, workspace.cache, size=size, resample=config.resample)
+        lambda: cache_of(corpus, workspace.cache, size=size, resample=config.scaling)
     )
     images = CachedImages.of(cache, ids)
     asked = {size: images}
     for other in (asked_size for asked_size in config.asked_sizes if asked_size != size):
         decoded = compute.world.in_turn(
-            partial(cache_of, corpus, workspace.cache, size=other, resample=config.resample)
+            partial(cache_of, corpus, workspace.cache, size=other, resample=config.scaling)
         )
         asked[other] = CachedImages.of(decoded, ids)
 

@@ -7,6 +7,7 @@ from typing import Literal
 from backbones.encoders.encoder import Normalisation
 from backbones.encoders.pooling import Pooling
 from core.errors import ConfigError, repeated
+from corpus.images.decode import Resample
 from training.config import FitConfig
 
 Regime = Literal["frozen", "last", "full"]
@@ -97,6 +98,18 @@ class BackboneConfig(FitConfig):
     def rate_per_layer(self) -> float:
         """As `layer_decay` says."""
         return self.layer_decay
+
+    @property
+    def scaling(self) -> Resample:
+        """How images are scaled to the input size.
+
+        Raises:
+            ValueError: it is what the model states, and nobody has looked that up yet, see
+                `backbones.networks.weights.settled`.
+        """
+        if self.resample == "own":
+            raise ValueError("resample: what the model states was not looked up")
+        return self.resample
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -262,9 +262,9 @@ def for_neighbours(features: Tensor, widths: Sequence[int]) -> Standardise:
 
     Args:
         features: (N, D) of the training images.
-        widths: columns of each encoder, from the left.
+        widths: columns of each encoder, from the left; () for one.
     """
-    layer, n_encoders = Standardise.fitted(features, widths=widths), len(widths)
+    layer, n_encoders = Standardise.fitted(features, widths=widths), max(1, len(widths))
     if len({*widths}) > 1:
         share = torch.tensor(widths) * (n_encoders / features.shape[1])
         layer.std.mul_(share.sqrt().repeat_interleave(torch.tensor(widths)))
@@ -365,7 +365,7 @@ class Archive:
         self.fusion_inputs, self.config = fusion_inputs, config
         self.train = fusion_inputs.training_images()
         rows, features = fusion_inputs.rows(self.train), fusion_inputs.network_inputs.features
-        widths = fusion_inputs.embeddings.widths
+        widths = fusion_inputs.network_inputs.widths
         standardise = for_neighbours(features[torch.from_numpy(rows)], widths)
         self.features: Floats = standardise(features).numpy()
         references = torch.from_numpy(as_references(features.numpy()[rows])).float()

@@ -223,7 +223,7 @@ def feature_network(
     compute = Compute(device=device, speed=speed.on(device))
     return FeatureNetwork(
         network=compute.speed.place(for_features(backbone, size=size, device=device)),
-        look=(size, config.resample),
+        look=(size, config.scaling),
         mirror=config.mirror,
         compute=compute,
         unfolded=unfolded,
@@ -392,7 +392,7 @@ def detector_of(
         labels=labels,
         networks=networks,
         features=features if frozen else (),
-        look=(config.image_sizes[0], config.resample),
+        look=(config.image_sizes[0], config.scaling),
         mirror=config.mirror and not frozen,
         compute=Compute(device=device, speed=PLAIN if frozen else speed.on(device)),
         n_at_once=config.batch_size,

@@ -34,7 +34,10 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     folder = workspace.reports
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        resources = resources_of_members(run.meta["members"], corpus, workspace=workspace)
+        known = run.meta.get("members")  # not of a run of an earlier version
+        resources = (
+            None if known is None else resources_of_members(known, corpus, workspace=workspace)
+        )
         parts = report_sections(run, likeness=_likeness(run, workspace), resources=resources)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():

@@ -43,14 +43,14 @@ def test_another_encoder_takes_what_it_states_of_itself_unless_given(
     expected: tuple[tuple[int, ...], str, str],
 ) -> None:
     preset = BackboneConfig(weights="package")
-    config = TrainingRequest(preset="quick", given=given, options=options).over(preset)
+    config = TrainingRequest(presets=("quick",), given=given, options=options).over(preset)
     assert (config.image_sizes, config.resample, config.weights) == expected
 
 
 def test_a_file_of_settings_gives_sizes_as_well(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text('backbone = "test_vit"\nimage_sizes = [96]\n', "utf-8")
-    config = TrainingRequest(preset="quick", file=path).over(BackboneConfig())
+    config = TrainingRequest(presets=("quick",), file=path).over(BackboneConfig())
     assert (config.image_sizes, config.resample) == ((96,), "bicubic")
 
 

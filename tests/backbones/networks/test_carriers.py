@@ -16,9 +16,10 @@ import timm
 import torch
 from torch import nn
 
+from backbones.encoders.encoder import Normalisation
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, build_backbone
-from backbones.networks.carriers import CARRIERS, Carrier, Normalisation, file_sha256
+from backbones.networks.carriers import CARRIERS, Carrier, file_sha256
 from backbones.networks.weights import (
     carried_state,
     read_initialisers,

@@ -433,7 +433,8 @@ def test_a_filter_that_no_training_image_excites_does_not_choose_the_neighbours(
     dead = torch.tensor(np.where(is_valid, 1e-3, 0.0), dtype=torch.float32)
     features = torch.cat([fusion_inputs.network_inputs.features, dead], dim=1)
     wider = replace(
-        fusion_inputs, network_inputs=replace(fusion_inputs.network_inputs, features=features)
+        fusion_inputs,
+        network_inputs=replace(fusion_inputs.network_inputs, features=features, widths=()),
     )
     with_it, without = (
         retrieval(g, TINY, earlier={}, by_category=True).predictions["valid"].probs
