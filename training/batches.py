@@ -112,7 +112,8 @@ def rarity(targets: csr_array) -> npt.NDArray[np.float64]:
     of_entry = 1 / np.sqrt(shares[targets.indices])
     weights = np.ones(n)
     np.maximum.at(weights, np.repeat(np.arange(n), np.diff(targets.indptr)), of_entry)
-    return weights / weights.sum()
+    shares_of_draws: npt.NDArray[np.float64] = weights / weights.sum()
+    return shares_of_draws
 
 
 _RAREST = 1e-3

@@ -40,7 +40,7 @@ class Standardise(nn.Module):
         layer = cls(features.shape[1])
         layer.mean.copy_(features.mean(dim=0))
         std = features.std(dim=0, unbiased=False)
-        blocks = std.split([*widths] or [len(std)])
+        blocks = torch.split(std, [*widths] or [len(std)])
         floors = [own.clamp_min(max(float(own.mean()) / 10, 1e-6)) for own in blocks]
         layer.std.copy_(torch.cat(floors))
         return layer

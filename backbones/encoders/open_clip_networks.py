@@ -152,12 +152,10 @@ class OpenClipEncoder:
                 f"backbone: {_brief(self.text)} takes images of a multiple of {patch} pixels, not"
                 f" {size}; give other image_sizes"
             )
-        owner = network if is_transformer else network.attnpool
-        positions = owner.positional_embedding
-        resampled = _resampled(positions, size // patch)  # type: ignore[arg-type]  # a parameter
-        owner.positional_embedding = nn.Parameter(  # type: ignore[union-attr]
-            resampled, requires_grad=positions.requires_grad
-        )
+        owner: Any = network if is_transformer else network.attnpool
+        positions: nn.Parameter = owner.positional_embedding
+        resampled = _resampled(positions, size // patch)
+        owner.positional_embedding = nn.Parameter(resampled, requires_grad=positions.requires_grad)
         if is_transformer:
             network.grid_size = (size // patch, size // patch)  # type: ignore[assignment]
         network.image_size = (size, size) if is_transformer else size  # type: ignore[assignment]
@@ -215,9 +213,9 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     return [getattr(network, f"layer{number}") for number in (1, 2, 3, 4)]
 
 
-def _side(size: object) -> int:
+def _side(size: Any) -> int:
     """One side of a square that is written as a number or as two."""
-    return int(size[0] if isinstance(size, list | tuple) else size)  # type: ignore[call-overload]
+    return int(size[0] if isinstance(size, list | tuple) else size)
 
 
 def _resampled(positions: Tensor, side: int) -> Tensor:
@@ -362,7 +360,7 @@ def _of_name(text: str, name: str) -> _Model:
                 f"backbone: {text}: those weights are of {other}, whose activation is another;"
                 f" name open_clip:{other}/{tag}"
             )
-        names = (file,) if file else _WEIGHTS
+        names: tuple[str, ...] = (file,) if file else _WEIGHTS
         source = f"open_clip, {architecture}, {tag} ({repo})"
     model = _model(text, parts, images, source=source)
     return replace(model, repo=repo, names=names)

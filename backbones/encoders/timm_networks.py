@@ -107,7 +107,7 @@ class TimmEncoder:
             )
         if found.ndim == 3:  # tokens: (B, N, D)
             leads = getattr(network, "global_pool", "") == "token" and found.shape[1] > 1
-            n_tokens = int(getattr(network, "num_prefix_tokens", leads))  # type: ignore[arg-type]
+            n_tokens = int(getattr(network, "num_prefix_tokens", leads))
             token = found[:, 0] if n_tokens else None
             return LastMap(places=found[:, n_tokens:].transpose(1, 2), token=token)
         if getattr(network, "output_fmt", "NCHW") == "NHWC":

@@ -276,7 +276,8 @@ def _images_in(folder: Path, *, config: Any, text: str) -> dict[str, Any]:
         # v = 255 x factor - offset of images x in [0, 1], then (v - mean) / std.
         factor = known["rescale_factor"] if known.get("do_rescale", True) else 1.0
         offset = 1.0 if known.get("rescale_offset") else 0.0
-        mean, std = (0.0,) * 3, (1.0,) * 3
+        mean: tuple[float, ...] = (0.0,) * 3
+        std: tuple[float, ...] = (1.0,) * 3
         if known.get("do_normalize", True):
             mean, std = _three(known["image_mean"]), _three(known["image_std"])
         resample = _RESAMPLE.get(int(known.get("resample", 3)), "bicubic")

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -171,16 +172,15 @@ class TransformersEncoder:
 def _answer(network: nn.Module, images: Tensor) -> Any:
     """What a network of transformers says of images of any size."""
     arguments = {}
-    if images.shape[-1] != getattr(network.config, "image_size", None) and _interpolates(
-        type(network)
-    ):
+    interpolates = "interpolate_pos_encoding" in _arguments(type(network).forward)
+    if interpolates and images.shape[-1] != getattr(network.config, "image_size", None):
         arguments["interpolate_pos_encoding"] = True
     return network(images, **arguments)
 
 
 @lru_cache(maxsize=64)
-def _interpolates(kind: type[nn.Module]) -> bool:
-    return "interpolate_pos_encoding" in inspect.signature(kind.forward).parameters
+def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def _type_of(network: nn.Module) -> str:

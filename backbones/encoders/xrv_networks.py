@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -91,10 +92,11 @@ def _residual() -> nn.Module:
     """The package's own cannot be made without a download; inside, it is torchvision's."""
     from torchvision.models import resnet50
 
-    network = resnet50(weights=None)
+    network: Any = resnet50(weights=None)
     network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    network.fc = nn.Identity()  # type: ignore[assignment]  # torchvision's is a layer with weights
-    return network
+    network.fc = nn.Identity()
+    built: nn.Module = network
+    return built
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from backbones.encoders.worlds import encoder_of
 from backbones.networks.build import Backbone, Detector, build_backbone, unlock_last
 from backbones.networks.weights import settled
 from backbones.settings.config import BackboneConfig
+from core.config import overlay
 from corpus.images.decode import decode
 from training.optim import build_optimizer
 
@@ -109,7 +110,7 @@ def nearness() -> Nearness:
 
 def backbone_of(text: str, **settings: object) -> tuple[Backbone, BackboneConfig]:
     given = {"weights": "hub", "image_sizes": (), "resample": "own", **settings}
-    config = settled(BackboneConfig(backbone=text, **given))
+    config = settled(overlay(BackboneConfig(backbone=text), given))
     return build_backbone(config).eval(), config
 
 
@@ -157,7 +158,8 @@ def step_once(text: str, **settings: object) -> set[str]:
     optimizer = build_optimizer(detector.train(), config)
     images = torch.randint(0, 256, (4, 3, *config.image_sizes * 2), dtype=torch.uint8)
     targets = torch.tensor([[0.0, 1.0, 1.0]]).expand(4, 3)
-    nn.functional.binary_cross_entropy_with_logits(detector(images), targets).backward()
+    loss = nn.functional.binary_cross_entropy_with_logits(detector(images), targets)
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     after = dict(detector.named_parameters())
     return {name for name, value in before.items() if not torch.equal(value, after[name])}

@@ -70,6 +70,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
             for layer in model.modules():  # else its blocks give nothing
                 if isinstance(layer, nn.BatchNorm2d):
                     nn.init.uniform_(layer.weight, 0.5, 1.5)
+                    assert layer.running_mean is not None
                     nn.init.normal_(layer.running_mean, std=0.1)
             tokenizer = SimpleNamespace(save_pretrained=lambda _: None)
             save(model, tokenizer, settings, folder)
@@ -168,7 +169,7 @@ def test_poolings_of_a_transformer_and_of_a_convolutional_network(saved: Saved) 
 def test_the_class_token_times_the_projection_is_the_embedding(saved: Saved) -> None:
     text = f"open_clip:{saved('vit')}"
     encoder = encoder_of(text)
-    network = encoder.build(pretrained=True).eval()
+    network: Any = encoder.build(pretrained=True).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         token = encoder.last_map(network, images).token

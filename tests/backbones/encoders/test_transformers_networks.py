@@ -133,14 +133,16 @@ def owners(folder: Path, pictures: list[Path]) -> torch.Tensor:
         squashed = {"do_resize": False}
     prepared = processor(images, return_tensors="pt", **squashed)["pixel_values"]
     with torch.no_grad():
-        answer = getattr(model, "vision_model", model)(prepared)
+        answer: Any = getattr(model, "vision_model", model)(prepared)
     own = FAMILIES.get(model.config.model_type, FAMILIES["dinov2"]).own
     if own == "token":
-        return answer.last_hidden_state[:, 0]
+        token: torch.Tensor = answer.last_hidden_state[:, 0]
+        return token
     if own == "mean":
-        last = answer.last_hidden_state
+        last: torch.Tensor = answer.last_hidden_state
         return last.mean(dim=1) if last.ndim == 3 else last.mean(dim=(2, 3))
-    return answer.pooler_output.flatten(1)
+    pooled: torch.Tensor = answer.pooler_output
+    return pooled.flatten(1)
 
 
 FEW = ("dinov2", "dinov2_with_registers", "dinov3_vit", "clip", "siglip", "convnext", "swin")
@@ -271,11 +273,12 @@ def test_the_class_token_is_what_these_pool(kind: str, saved: Saved, ours: Ours)
 
 def test_attention_of_both_kinds_gives_the_same(saved: Saved, small_pictures: list[Path]) -> None:
     backbone, config = backbone_of(f"transformers:{saved('dinov2')}")
-    assert backbone.network.config._attn_implementation == "sdpa"
+    network: Any = backbone.network
+    assert network.config._attn_implementation == "sdpa"
     images = pixels_of(small_pictures[:4], config)
     with torch.no_grad():
         quick = backbone(images)
-        backbone.network.set_attn_implementation("eager")
+        network.set_attn_implementation("eager")
         assert torch.allclose(backbone(images), quick, atol=1e-5)
 
 
