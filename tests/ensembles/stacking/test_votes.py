@@ -83,7 +83,7 @@ def test_a_member_that_says_all_in_another_scale_votes_the_same() -> None:
 
 
 def test_what_cannot_be_learnt_from_or_read_is_refused(tmp_path: Path) -> None:
-    made = candidates(np.zeros((4, 2)), [0, 0, 1, 1])
+    made = candidates(np.zeros((4, 2), dtype=np.float32), [0, 0, 1, 1])
     with pytest.raises(PredictionsError, match="0 of 4 candidate pairs are true"):
         VotesStacker().fit(made, np.zeros(4, dtype=np.bool_))
     stacker = VotesStacker().fit(made, np.array([True, False, True, False]))
