@@ -33,7 +33,7 @@ def hub(whole: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_card_is_one_that_the_hub_reads(hub: Path, crossfitted: Corpus) -> None:
     card = ModelCard((hub / "README.md").read_text(encoding="utf-8"))
     assert isinstance(card.data, ModelCardData)
-    data = card.data.to_dict()  # type: ignore[no-untyped-call]
+    data = card.data.to_dict()
     assert data["library_name"] == "radfuse"
     assert data["license"] == "other"
     assert data["license_name"]

@@ -82,7 +82,7 @@ def loss_for(
     """
     loss = CONTEXT_LOSSES[name](context) if name in CONTEXT_LOSSES else LOSSES[name]
     if name == "asymmetric" and asymmetry is not None:
-        loss = partial(asymmetric, **asymmetry)  # type: ignore[arg-type]  # none is a tensor
+        loss = lambda z, y: asymmetric(z, y, **asymmetry)  # noqa: E731
     if temperature == 1:
         return loss
     return lambda logits, targets: loss(logits / temperature, targets)

@@ -67,13 +67,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Small networks of all known types."""
 
-PROCESSORS = {
+PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
     "dinov2": ("BitImageProcessor", {"size": {"shortest_edge": 64}, "crop_size": 64}),
     "clip": ("CLIPImageProcessor", {"size": 64, "crop_size": {"height": 64, "width": 64}}),
     "siglip": ("SiglipImageProcessor", {"size": {"height": 64, "width": 64}}),
     "convnext": ("ConvNextImageProcessor", {"size": {"shortest_edge": 64}}),
 }
-OTHER = ("ViTImageProcessor", {"size": {"height": 64, "width": 64}})
+OTHER: tuple[str, dict[str, Any]] = ("ViTImageProcessor", {"size": {"height": 64, "width": 64}})
 
 Saved = Callable[[str], Path]
 

@@ -1,6 +1,7 @@
 """What networks started from, by the runs of a workspace."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest

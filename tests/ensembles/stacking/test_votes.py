@@ -75,7 +75,7 @@ def test_a_member_that_says_all_in_another_scale_votes_the_same() -> None:
     rows = np.repeat(np.arange(100), 3).tolist()
     plain = VotesStacker().fit(made := candidates(np.column_stack([own, own]), rows), true)
     assert plain.thresholds_[0] == plain.thresholds_[1]
-    shifted = candidates(np.column_stack([own, own - 2]), rows)
+    shifted = candidates(np.column_stack([own, own - 2]).astype(np.float32), rows)
     moved = VotesStacker().fit(shifted, true)
     assert moved.thresholds_[1] == pytest.approx(plain.thresholds_[1] - 2, abs=1e-5)
     votes = np.floor(3 * plain.predict(made)), np.floor(3 * moved.predict(shifted))
@@ -83,7 +83,7 @@ def test_a_member_that_says_all_in_another_scale_votes_the_same() -> None:
 
 
 def test_what_cannot_be_learnt_from_or_read_is_refused(tmp_path: Path) -> None:
-    made = candidates(np.zeros((4, 2)), [0, 0, 1, 1])
+    made = candidates(np.zeros((4, 2), dtype=np.float32), [0, 0, 1, 1])
     with pytest.raises(PredictionsError, match="0 of 4 candidate pairs are true"):
         VotesStacker().fit(made, np.zeros(4, dtype=np.bool_))
     stacker = VotesStacker().fit(made, np.array([True, False, True, False]))
