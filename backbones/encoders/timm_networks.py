@@ -216,6 +216,11 @@ def _check_name(name: str) -> None:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models())
         hint = f"; like it: {', '.join(near)}" if near else ""
+        if "/" in name or Path(name).is_dir():  # of a folder, or of the hub
+            hint = (
+                "; say of which library it is: local-dir:PATH or hf-hub:ORG/NAME of timm,"
+                " transformers:PATH or ORG/NAME, open_clip:PATH or hf-hub:ORG/NAME"
+            )
         raise ConfigError(f"backbone: timm has no network {name!r}{hint}")
     try:
         timm.models.get_pretrained_cfg(name)

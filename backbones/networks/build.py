@@ -120,6 +120,12 @@ def _width(backbone: Backbone, size: int) -> int:
             raise
         said = str(error).strip().splitlines()
         reason = f" ({said[0]})" if said else ""  # many an assertion says nothing
+        if "channels" in reason or "channel dimension" in reason:
+            raise ConfigError(
+                f"mean, std: {backbone.encoder.text} takes images of other channels than their"
+                f" {backbone.mean.shape[1]}{reason}; give one number each for grey images, three"
+                " for colour"
+            ) from None
         raise ConfigError(
             f"backbone: {backbone.encoder.text} does not take images of {size} pixels{reason}; give"
             " other image_sizes, or `--set image_sizes=` for its own"
