@@ -166,7 +166,11 @@ def extract(
     if world.first:
         write_lines(folder / "image_ids.txt", ids)
         source = f"{short_name(config.backbone)} {size} px" + (" mirrored" if config.mirror else "")
-        meta = {"source": source, "weights": config.weights, "speed": str(compute.speed)}
+        meta: dict[str, Any] = {
+            "source": source,
+            "weights": config.weights,
+            "speed": str(compute.speed),
+        }
         if config.regime == "frozen":  # of another, its detector tells
             meta |= {"encoder": encoder_meta(config)}
         write_json(folder / META, {**meta, **provenance()})

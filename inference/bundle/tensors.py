@@ -288,8 +288,8 @@ def backbone_of(
             raise stored.error(f"lacks the {name} of its network's images")
     check_blueprint(config.backbone)
     check_layout(config.backbone, own, size=config.image_sizes[0])
-    scale = (0.5,) * tensors["mean"].numel()
-    config = replace(config, weights="none", mean=scale, std=scale)
+    any_scale = (0.5,) * tensors["mean"].numel()
+    config = replace(config, weights="none", mean=any_scale, std=any_scale)
     try:
         with torch.device("meta"):
             backbone = build_backbone(config)
