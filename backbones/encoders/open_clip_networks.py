@@ -346,7 +346,8 @@ def _of_name(text: str, name: str) -> _Model:
         near = difflib.get_close_matches(name, known)
         hint = f"; like it: {', '.join(near)}" if near else ""
         raise ConfigError(f"backbone: open_clip has no model {name!r}, nor is it a folder{hint}")
-    parts, images, repo, names = factory.get_model_config(architecture), {}, "", _WEIGHTS
+    parts, images, repo = factory.get_model_config(architecture), {}, ""
+    names: tuple[str, ...] = _WEIGHTS
     source = f"open_clip, {architecture}"
     if tag:
         images = pretrained.get_pretrained_cfg(architecture, tag)
@@ -360,7 +361,8 @@ def _of_name(text: str, name: str) -> _Model:
                 f"backbone: {text}: those weights are of {other}, whose activation is another;"
                 f" name open_clip:{other}/{tag}"
             )
-        names: tuple[str, ...] = (file,) if file else _WEIGHTS
+        if file:
+            names = (file,)
         source = f"open_clip, {architecture}, {tag} ({repo})"
     model = _model(text, parts, images, source=source)
     return replace(model, repo=repo, names=names)

@@ -2,7 +2,8 @@
 
 Wrappers put names before a network's own (`module.`, `_orig_mod.`, `model.`, `visual.trunk.`); the
 one under which most tensors fit is found by counting. Where timm knows how to read a published
-layout (its `checkpoint_filter_fn`), that is tried too, and resamples embeddings of positions.
+layout (its `checkpoint_filter_fn`), that is tried too, and resamples embeddings of positions; where
+transformers names tensors in its files otherwise than in its networks, its own loading is.
 """
 
 import re
@@ -12,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial as partially
 from inspect import signature
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from backbones.networks.carriers import Tensors
@@ -103,7 +106,7 @@ class _Fit:
 
 
 def _fits(tensors: Tensors, network: nn.Module, *, own: Tensors) -> Iterator[_Fit]:
-    """The ways to read the file: as its names are, then as timm reads published layouts."""
+    """The ways to read the file: as its names are, then as the network's library reads it."""
     before = Counter[str]()
     for name in tensors:
         words = name.split(".")
@@ -139,8 +142,10 @@ def _fits_inside(tensors: Tensors, *, own: Tensors) -> Iterator[_Fit]:
 
 
 def _filtered(tensors: Tensors, network: nn.Module) -> Iterator[tuple[Tensors, str]]:
-    """The tensors as timm's own reading of the network gives them, for each prefix in question."""
+    """The tensors as the library reads them for the network, for each prefix in question."""
     filters = _filters_of(network)
+    library = type(network).__module__.partition(".")[0]
+    library = library if library == "transformers" else "timm"
     for prefix in _common(tensors) if filters else ():
         under = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         for read in filters:
@@ -148,13 +153,16 @@ def _filtered(tensors: Tensors, network: nn.Module) -> Iterator[tuple[Tensors, s
                 filtered = read(dict(under))
             except _NOT_THEIRS:
                 continue
-            how = "as timm reads them" + (prefix and f" after {prefix!r}")
+            how = f"as {library} reads them" + (prefix and f" after {prefix!r}")
             n_less = len(tensors) - len(filtered)
             yield filtered, how + (f", without {n_less} others" if n_less > 0 else "")
 
 
-_NOT_THEIRS = (LookupError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError)
-"""What timm's readings raise at tensors of a layout that is not one they know."""
+_NOT_THEIRS = (
+    *(LookupError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError),
+    ImportError,  # of settings that ask for a package that quantises
+)
+"""What the libraries' readings raise at tensors of a layout that is not one they know."""
 
 
 def _common(tensors: Iterable[str]) -> list[str]:
@@ -168,7 +176,9 @@ def _common(tensors: Iterable[str]) -> list[str]:
 
 
 def _filters_of(network: nn.Module) -> list[Callable[[Tensors], Tensors]]:
-    """How timm reads published files of this network; none for networks that are not timm's."""
+    """How timm or transformers read files of this network; none for networks of others."""
+    if type(network).__module__.startswith("transformers."):
+        return [partially(_loaded_by_transformers, network)]
     known = getattr(network, "pretrained_cfg", None) or {}
     architecture = known.get("architecture") if isinstance(known, dict) else None
     modules = [type(network).__module__]
@@ -203,6 +213,29 @@ def _as_called(
     if "adapt_layer_scale" in takes:
         scaled = partially(read, adapt_layer_scale=True)
         yield lambda tensors: scaled(tensors, network)
+
+
+def _loaded_by_transformers(network: Any, tensors: Tensors) -> Tensors:
+    """A file's tensors as a second network of the kind has them once transformers has loaded them.
+
+    Those of another shape and those that it has no place for are kept as they are.
+    """
+    loaded, report = type(network).from_pretrained(
+        None,
+        config=network.config,
+        state_dict=tensors,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    found: Tensors = loaded.state_dict()
+    for name in report["missing_keys"]:
+        found.pop(name, None)
+    for name, shape, _ in report["mismatched_keys"]:
+        found[name] = torch.empty(shape, device="meta")
+    for name in report["unexpected_keys"]:
+        found[name] = tensors.get(name, torch.empty(0))
+    return found
 
 
 def _compared(tensors: Tensors, *, own: Tensors, others: Iterable[str], how: str) -> _Fit:

@@ -64,16 +64,12 @@ def test_features_know_theirs_or_their_detector_does(
     made.save(workspace.embeddings / "b0-64px-0000000b", encoder=encoder)
     names = ["b0-64px-0000000b", "old-64px-0000000a"]
     own = ExternalResource(encoder="b0", source="b0 weights", licence="mit")
-    meta: dict[str, object] = {"embeddings": names, "contains": ["global/finetune-00000001"]}
+    meta: dict[str, Any] = {"embeddings": names, "contains": ["global/finetune-00000001"]}
     found = resources_of_fused(meta, generated, workspace=workspace)
     assert found == (own, LITE, VIT)
-    external = [encoder | {"weights_from": "global/again-00000002, sha256 4d"}] * 2
-    by_network: dict[str, Any] = {
-        "embeddings": [],
-        "contains": [],
-        "chosen": {"external": external},
-    }
-    assert resources_of_fused(by_network, generated, workspace=workspace) == (LITE, VIT)
+    external: Any = [encoder | {"weights_from": "global/again-00000002, sha256 4d"}] * 2
+    meta = {"embeddings": [], "contains": [], "chosen": {"external": external}}
+    assert resources_of_fused(meta, generated, workspace=workspace) == (LITE, VIT)
 
 
 def test_members_share_theirs_and_what_was_made_elsewhere_is_said(
