@@ -218,7 +218,7 @@ def test_several_presets_share_features_and_images_and_end_in_a_table(
     assert table == reached([first, second, third])
     assert table[0].split() == ["detector", "preset", "F1", "of", "seconds"]
     f1 = read_meta(second)["out_of_fold_f1"]
-    assert table[2].split()[:5] == ["DRCT", "dinov2", f"{f1:.4f}", "out", "of"]
+    assert table[2].split()[:5] == ["DRCT", "dinov2-test_efficientnet", f"{f1:.4f}", "out", "of"]
     assert train_several(crossfitted, workspace, "quick", "swin") == [first, third]
 
 
@@ -228,7 +228,7 @@ def test_the_table_of_a_corpus_that_is_held_out_has_the_scores_that_stopped(
     (home,) = train_several(corpus, workspace, "quick")
     (f1,) = read_meta(home)["stopping_f1"]
     assert reached([home])[1].split() == [
-        "DRCT", "quick", f"{f1:.4f}", "stopping", "images", f"{read_meta(home)['seconds']:.0f}",
+        "DRCT", "quick-test_efficientnet", f"{f1:.4f}", "stopping", "images", f"{read_meta(home)['seconds']:.0f}",
     ]  # fmt: skip
 
 

@@ -361,7 +361,9 @@ def test_without_members_the_commands_are_named(generated: Corpus, workspace: Wo
 def test_an_unknown_stacker_is_named_with_the_known_ones(
     generated: Corpus, workspace: Workspace
 ) -> None:
-    with pytest.raises(ConfigError, match="unknown 'svm'; known: mean, greedy, logistic, log"):
+    with pytest.raises(
+        ConfigError, match="unknown 'svm'; known: mean, greedy, votes, logistic, log"
+    ):
         run(generated, workspace, config=EnsembleConfig(stackers=("mean", "svm")))
 
 

@@ -207,8 +207,8 @@ def test_a_bundle_of_the_layout_before_is_read(bundled: Path, tmp_path: Path) ->
             del own["pooling"]
         for own in graph["parts"]:
             if own["kind"] == "detector":
-                assert own["pooling"] == "own"
-                own["pooling"] = "mean"
+                if own["pooling"] == "own":
+                    own["pooling"] = "mean"
                 own["backbone"] = own["backbone"] or "test_efficientnet"
 
     assert read_bundle(changed(bundled, tmp_path / "before", before)).members

@@ -149,7 +149,9 @@ def test_without_a_network_the_hub_is_refused_and_nothing_is_left_random(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"^weights: timm's hub cannot be reached .*; give --wei"):
+    with pytest.raises(
+        ConfigError, match=r"^weights: test_resnet: nothing to be had from timm's hub.*; give --wei"
+    ):
         build_backbone(BackboneConfig(backbone="test_resnet", weights="hub"))
 
 

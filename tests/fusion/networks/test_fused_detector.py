@@ -58,7 +58,7 @@ def test_the_head_and_the_network_below_it_learn(fusion_inputs: FusionInputs) ->
     )
     key = next(name for name in fused.weights if name.endswith("conv_stem.weight"))
     assert not torch.equal(fused.weights[key], before.weights[key])
-    assert fused.chosen == {"started from": "none"}
+    assert fused.chosen["started from"] == "none"
 
 
 def test_a_network_that_was_killed_goes_on_to_the_same_end(
@@ -131,7 +131,7 @@ def test_the_start_is_a_fine_tuned_detector_of_the_network_even_if_others_are_ne
         )  # fmt: skip
     config = overlay(CONFIG, {"end_to_end_epochs": 1})
     fused = end_to_end(fusion_inputs, config, earlier={}, name="one-hot")
-    assert fused.chosen == {"started from": str(folders["tiny"])}
+    assert fused.chosen["started from"] == str(folders["tiny"])
 
 
 @pytest.mark.parametrize(
