@@ -42,16 +42,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def features(pictures: list[Path]) -> Features:
-    """(N, D) pooled features of the first pictures, as a detector is given them."""
+    """(N, D) pooled features of the pictures or others, as a detector is given them."""
 
-    def call(config: BackboneConfig, n_images: int = 20) -> Tensor:
+    def call(config: BackboneConfig, paths: list[Path] = pictures) -> Tensor:
         config = settled(config)
         backbone = build_backbone(config).eval()
         size, resample = config.image_sizes[0], config.resample
         assert resample != "own"
         made = []
         with torch.inference_mode():
-            for path in pictures[:n_images]:
+            for path in paths:
                 pixels = decode(path, size=size, resample=resample).pixels
                 made.append(backbone(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0])
         return torch.stack(made)

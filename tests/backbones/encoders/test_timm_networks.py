@@ -83,6 +83,22 @@ def test_features_are_those_of_timms_own_forward_pass(
     assert_alike(features(plain), expected)
 
 
+def test_the_bilinear_filter_is_the_owners_but_for_jpegs_scaled_down_on_the_way(
+    tmp_path: Path, pictures: list[Path], features: Features
+) -> None:
+    """At 160 px the decoder halves what has 320 and more, by a mean instead of the filter."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=0).eval()
+    expected = torch.stack(of_timm(network, network.pretrained_cfg, pictures))
+    timm.models.save_for_hf(network, str(tmp_path / "net"), safe_serialization=True)
+    own = BackboneConfig(backbone=f"local-dir:{tmp_path / 'net'}", image_sizes=(), resample="own")
+    whole = [tmp_path / f"{path.stem}.png" for path in pictures]
+    for path, copy in zip(pictures, whole, strict=True):
+        Image.open(path).save(copy)
+    assert_alike(features(own, whole), expected)
+    assert torch.cosine_similarity(features(own), expected).min() >= 0.999
+
+
 @pytest.mark.parametrize("name", ["volo_d1_224", "xcit_nano_12_p8_224", "tnt_s_patch16_224"])
 def test_a_class_token_is_no_place(name: str) -> None:
     encoder = TimmEncoder(name)

@@ -37,9 +37,10 @@ def kept(name: str, *, hub: Path) -> nn.Module:
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in norms:
         layer.momentum = None
-    if norms:  # with statistics of something, or numbers vanish on the way
+    if norms:  # with statistics of something like pictures, or numbers vanish or explode on the way
+        coarse = torch.randn(8, 3, 5, 5)
         with torch.no_grad():
-            network(torch.rand(4, 3, 64, 64))
+            network(nn.functional.interpolate(coarse, size=(128, 128), mode="bicubic"))
     address = models.get_model_weights(name).DEFAULT.url
     torch.save(network.state_dict(), hub / Path(address).name)
     return network.eval()
