@@ -95,8 +95,8 @@ def test_every_setting_changes_the_fingerprint() -> None:
     assert len({fingerprint(config) for config in (base, *changed)}) == 5
 
 
-def test_presets_are_of_both_regimes() -> None:
-    assert {config.regime for config in PRESETS.values()} == {"frozen", "full"}
+def test_presets_are_of_every_regime() -> None:
+    assert {config.regime for config in PRESETS.values()} == {"frozen", "last", "full"}
 
 
 @pytest.mark.parametrize("config", [BackboneConfig, FuseConfig])
