@@ -37,10 +37,9 @@ def kept(name: str, *, hub: Path) -> nn.Module:
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in norms:
         layer.momentum = None
-    if norms:  # with statistics of something like pictures, or numbers vanish or explode on the way
-        coarse = torch.randn(8, 3, 5, 5)
+    if norms:  # with statistics of something, or numbers vanish on the way
         with torch.no_grad():
-            network(nn.functional.interpolate(coarse, size=(128, 128), mode="bicubic"))
+            network(torch.rand(4, 3, 64, 64))
     address = models.get_model_weights(name).DEFAULT.url
     torch.save(network.state_dict(), hub / Path(address).name)
     return network.eval()
@@ -64,8 +63,6 @@ def owners(name: str, network: nn.Module, pictures: list[Path], *, node: str) ->
         ("shufflenet_v2_x0_5", "mean"),
         pytest.param("resnet18", "flatten", marks=pytest.mark.slow),
         pytest.param("densenet121", "flatten", marks=pytest.mark.slow),
-        pytest.param("efficientnet_b0", "flatten", marks=pytest.mark.slow),
-        pytest.param("mobilenet_v3_small", "classifier.1", marks=pytest.mark.slow),
         pytest.param("convnext_tiny", "classifier.1", marks=pytest.mark.slow),
         pytest.param("swin_t", "flatten", marks=pytest.mark.slow),
         pytest.param("vit_b_16", "getitem_5", marks=pytest.mark.slow),
