@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,11 +52,14 @@ class TimmEncoder:
         return _stated(self.text)
 
     def blueprint(self) -> str:
-        """The name; of a hub or a folder, architecture and arguments as JSON."""
+        """The name; of a hub or a folder, architecture, arguments and scaling as JSON."""
         if ":" not in self.text or "{" in self.text:
             return self.text
         _, architecture, arguments = _configured(self.text)
-        return "timm:" + json.dumps({"architecture": architecture, "arguments": arguments})
+        images = asdict(self.stated().normalisation)  # of an edited folder other features come
+        return "timm:" + json.dumps(
+            {"architecture": architecture, "arguments": arguments, "images": images}
+        )
 
     def build(self, *, pretrained: bool) -> nn.Module:
         """As `Encoder.build`."""
@@ -187,7 +190,7 @@ def _configured(text: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """
     world, colon, name = text.partition(":")
     if name.startswith("{"):
-        return {}, *_parts(name)
+        return _parts(name)
     if not colon:
         _check_name(text)
         known = timm.models.get_pretrained_cfg(text)
@@ -228,11 +231,13 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"backbone: {error}") from None
 
 
-def _parts(text: str) -> tuple[str, dict[str, Any]]:
-    """Architecture and arguments of a blueprint."""
+def _parts(text: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Scaling, architecture and arguments of a blueprint; those of before have no scaling."""
     try:
         parts = json.loads(text)
         architecture, arguments = parts["architecture"], parts["arguments"]
+        images = parts.get("images") or {}
+        own = {name: tuple(map(float, images[name])) for name in ("mean", "std") if images}
     except (ValueError, LookupError, TypeError):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm") from None
     # What create_model takes for itself names files, `checkpoint_path` one that it would unpickle.
@@ -244,7 +249,7 @@ def _parts(text: str) -> tuple[str, dict[str, Any]]:
     ):
         raise ConfigError(f"backbone: {text!r} is no blueprint of a network of timm")
     _check_name(architecture)
-    return architecture, _without_classes(arguments)
+    return own, architecture, _without_classes(arguments)
 
 
 def _out_of_reach(text: str, error: OSError) -> ConfigError:

@@ -58,7 +58,7 @@ def _all_called(asked: str, known: Sequence[str], home: Path) -> set[str]:
     Raises:
         ConfigError: there are several.
     """
-    makers = {name: maker_of(name) for name in known}
+    makers, said = {name: maker_of(name) for name in known}, _ways_to_say(asked)
     ways = (
         {name: _text(home / name) for name in known},
         makers,
@@ -66,7 +66,7 @@ def _all_called(asked: str, known: Sequence[str], home: Path) -> set[str]:
         {name: name.rpartition("-")[0] for name in known},
     )
     for called in ways:
-        own = {name for name, own in called.items() if own == asked}
+        own = {name for name, own in called.items() if own in said}
         several = {makers[name] for name in own} if called is not ways[-1] else own
         if len(several) > 1:
             raise ConfigError(
@@ -75,6 +75,14 @@ def _all_called(asked: str, known: Sequence[str], home: Path) -> set[str]:
         if own:
             return own
     return set()
+
+
+def _ways_to_say(asked: str) -> set[str]:
+    """A name, and where it is an encoder's string that as it is noted: folders by their path."""
+    world, colon, name = asked.partition(":")
+    if not colon:
+        return {asked}
+    return {asked, name if world == "timm" else f"{world}:{Path(name).expanduser().absolute()}"}
 
 
 def _text(folder: Path) -> str:

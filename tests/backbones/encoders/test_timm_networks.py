@@ -123,6 +123,22 @@ def test_a_blueprint_builds_the_network_without_its_folder(saved: tuple[Path, nn
     assert network.blocks[0].attn.num_heads == 4  # type: ignore[index, union-attr]
 
 
+def test_a_blueprint_tells_how_images_are_scaled(tmp_path: Path) -> None:
+    config: dict[str, Any] = {"architecture": "test_resnet", "pretrained_cfg": {}}
+    texts = []
+    for number in (0.25, 0.5):
+        config["pretrained_cfg"] = {"mean": [number] * 3, "std": [0.5] * 3}
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config), "utf-8")
+        encoder = TimmEncoder(f"local-dir:{folder}")
+        texts.append(encoder.blueprint())
+        again = TimmEncoder(texts[-1])
+        assert again.stated().normalisation == encoder.stated().normalisation
+        assert again.stated().normalisation.mean == (number,) * 3
+    assert texts[0] != texts[1]
+
+
 def test_the_blueprint_of_a_name_is_the_name() -> None:
     assert TimmEncoder("timm:resnet18.a1_in1k").blueprint() == "resnet18.a1_in1k"
 
@@ -149,6 +165,7 @@ def test_the_cards_of_timm_say_size_scaling_and_licence() -> None:
     ("text", "message"),
     [
         ("resnet51", r"timm has no network 'resnet51'; like it: .*resnet50"),
+        ("org/resnet50", r"'org/resnet50'; say of which library it is: local-dir:PATH or hf-hub:"),
         ("resnet50.b9", r"^backbone: Invalid pretrained tag \(b9\) for resnet50"),
         ("local-dir:/no/where", "/no/where: no folder with a config.json, as timm saves them"),
         ('timm:{"architecture": 3}', "is no blueprint of a network of timm"),

@@ -55,13 +55,20 @@ def runs(workspace: Workspace) -> list[DetectorRun]:
         (["finetune"], TUNED),
         (["tiny-vit-1a2b"], VITS[:1]),
         (["local-dir:/models/one/tiny-vit"], VITS[:1]),
+        (["local-dir:models/one/tiny-vit"], VITS[:1]),  # from /, as it may have been given
+        (["timm:b0"], LITE),
         (["quick-b0+tiny-vit-1a2b"], (*LITE, VITS[0])),
         (["b0-320px", "tiny-vit-3c4d", "b0-224px"], (LITE[1], LITE[0], VITS[1])),
     ],
 )
 def test_features_are_called_by_folder_encoder_preset_or_run(
-    runs: list[DetectorRun], workspace: Workspace, asked: list[str], expected: tuple[str, ...]
+    runs: list[DetectorRun],
+    workspace: Workspace,
+    asked: list[str],
+    expected: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir("/")
     assert features_named(asked, runs, workspace=workspace) == expected
 
 
