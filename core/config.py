@@ -173,8 +173,45 @@ def configured(
     return overlay(config, parse_settings(given) | own, origin="--set")
 
 
+def later(default: Any, *, was: Any = None) -> Any:
+    """A setting that came after runs were named by the others of its class.
+
+    At its default it takes no part in a fingerprint, so that those runs are found again.
+
+    Args:
+        default: its default.
+        was: what stood for the default before; None where there was no such setting.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Old:
+        ...     epochs: int = 3
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class New(Old):
+        ...     sampling: str = later("uniform")
+        >>> fingerprint(New()) == fingerprint(Old()) != fingerprint(New(sampling="rare"))
+        True
+    """
+    return dataclasses.field(default=default, metadata={_WAS: was})
+
+
+_WAS = "was"
+
+
 def fingerprint(*parts: Any) -> str:
     """Eight hex digits that name what decides a result: configs (dataclasses) and plain values."""
-    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) else p for p in parts]  # type: ignore[arg-type]
+    plain = [_plain(p) if dataclasses.is_dataclass(p) else p for p in parts]
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """Settings by name; those that came later are, at their default, as they were before."""
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if _WAS in field.metadata and values[field.name] == field.default:
+            was = field.metadata[_WAS]
+            values |= {field.name: was}
+            if was is None:
+                del values[field.name]
+    return values

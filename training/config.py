@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from core.config import later
 from core.errors import ConfigError
 
 LossName = Literal[
@@ -90,9 +91,9 @@ class FitConfig:
     head_init: Literal["torch", "glorot"] = "torch"
     prior_bias: bool = False
     loss: LossName = "f1*bce"
-    gamma_neg: float = 4.0
-    gamma_pos: float = 1.0
-    loss_margin: float = 0.05
+    gamma_neg: float = later(4.0)
+    gamma_pos: float = later(1.0)
+    loss_margin: float = later(0.05)
     bce_epochs: int = 0
     loss_temperature: float = 1.0
     negative_smoothing: float = 0.0
@@ -109,7 +110,7 @@ class FitConfig:
     plateau_on: Literal["loss", "f1"] = "loss"
     clip_norm: float = 0.0
     ema: float = 0.0
-    sampling: Sampling = "uniform"
+    sampling: Sampling = later("uniform")
     batch_size: int = 64
     micro_batch: int = 0
     epochs: int = 30

@@ -6,6 +6,7 @@ from typing import Literal
 
 from backbones.encoders.encoder import Normalisation
 from backbones.encoders.pooling import Pooling
+from core.config import later
 from core.errors import ConfigError, repeated
 from corpus.images.decode import Resample
 from training.config import FitConfig
@@ -69,15 +70,15 @@ class BackboneConfig(FitConfig):
     """
 
     backbone: str = "tf_efficientnet_lite0"
-    joined: tuple[str, ...] = ()
+    joined: tuple[str, ...] = later(())
     weights: str = "auto"
-    partial_weights: bool = False
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    partial_weights: bool = later(False)
+    mean: tuple[float, ...] = later(())
+    std: tuple[float, ...] = later(())
     image_sizes: tuple[int, ...] = (224, 320)
-    test_sizes: tuple[int, ...] = ()
+    test_sizes: tuple[int, ...] = later(())
     resample: Scaling = "bilinear"
-    pooling: Pooling = "own"
+    pooling: Pooling = later("own", was="mean")
     mirror: bool = False
     regime: Regime = "frozen"
     n_stages: int = 1
