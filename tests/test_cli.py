@@ -385,10 +385,10 @@ def test_without_a_terminal_there_is_neither_progress_nor_colour(
 
 
 def test_a_file_that_cannot_grow_is_named_in_one_line(source: Path, tmp_path: Path) -> None:
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
-    # 18 images of 32 x 32 x 3 bytes are 55,296.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))"
+    # A plane of 18 images of 32 x 32 pixels is 18,432 bytes.
     ended = finish(start("prepare", source, "-w", tmp_path / "runs", *SMALL, before=limit))
-    assert re.fullmatch(r"/\S+/pixels\.npy: File too large\n", one_line(ended))
+    assert re.fullmatch(r"/\S+/first\.npy: File too large\n", one_line(ended))
     assert not list((tmp_path / "runs").rglob("*.npy"))
 
 

@@ -233,7 +233,7 @@ def _loaded_by_transformers(network: Any, tensors: Tensors) -> Tensors:
         found.pop(name, None)
     for name, shape, _ in report["mismatched_keys"]:
         found[name] = torch.empty(shape, device="meta")
-    for name in report["unexpected_keys"]:
+    for name in sorted(report["unexpected_keys"]):  # a set
         found[name] = tensors.get(name, torch.empty(0))
     return found
 

@@ -52,7 +52,7 @@ def test_labels_are_columns_of_the_ensemble(hub: Path, crossfitted: Corpus) -> N
     assert config["id2label"] == {str(n): cui for n, cui in enumerate(crossfitted.labels.cuis)}
     assert config["label2id"] == {cui: int(n) for n, cui in config["id2label"].items()}
     assert config["label_names"]["C3"] == "stripes"
-    assert config["image_sizes"] == [32, 64]
+    assert config["image_sizes"] == [32, 48, 64]
 
 
 def test_large_kinds_of_files_are_kept_apart(hub: Path, tmp_path: Path) -> None:
