@@ -93,7 +93,7 @@ def downloaded(address: str, *, folder: Path, what: str) -> Path:
             address, str(path), hash_prefix=digest[1] if digest else None, progress=False
         )
     except (OSError, RuntimeError) as error:  # the latter of another hash
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigError(f"weights: {address} cannot be downloaded ({reason}); {other}") from None
     return path
 

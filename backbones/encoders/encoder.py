@@ -208,3 +208,8 @@ def short_name(text: str) -> str:
     # An open_clip string has its pretrained tag after the slash; elsewhere that is the owner.
     keep = parts if world == "open_clip" and ":" not in plain else parts[-1:]
     return re.sub(r"[^\w.-]+", "-", "-".join(keep)).strip("-")[:60] or world
+
+
+def brief(text: str) -> str:
+    """The beginning of a string, which may be a whole blueprint."""
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from backbones.encoders.blocks import block_groups
 from backbones.encoders.downloads import first_line, hub_folder, hub_weights, package
-from backbones.encoders.encoder import LastMap, Normalisation, Stated, unknown_layers
+from backbones.encoders.encoder import LastMap, Normalisation, Stated, brief, unknown_layers
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.checkpoint_files import read_checkpoint
 from backbones.networks.licences import licence_beside
@@ -149,7 +149,7 @@ class OpenClipEncoder:
         patch = _side(network.patch_size) if is_transformer else 32
         if size % patch:
             raise ConfigError(
-                f"backbone: {_brief(self.text)} takes images of a multiple of {patch} pixels, not"
+                f"backbone: {brief(self.text)} takes images of a multiple of {patch} pixels, not"
                 f" {size}; give other image_sizes"
             )
         owner: Any = network if is_transformer else network.attnpool
@@ -389,7 +389,7 @@ def _model(text: str, parts: Any, images: Any, *, source: str) -> _Model:
         raise _no_model(text, f"timm has no network {trunk!r}")
     if height != width:
         raise ConfigError(
-            f"backbone: {_brief(text)} takes images of {height} x {width} pixels, not square ones"
+            f"backbone: {brief(text)} takes images of {height} x {width} pixels, not square ones"
         )
     return _Model(
         embed_dim=embed_dim,
@@ -401,11 +401,7 @@ def _model(text: str, parts: Any, images: Any, *, source: str) -> _Model:
 
 
 def _no_model(text: str, reason: str) -> ConfigError:
-    return ConfigError(f"backbone: {_brief(text)}: not a model as open_clip saves them ({reason})")
-
-
-def _brief(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:100]}..."
+    return ConfigError(f"backbone: {brief(text)}: not a model as open_clip saves them ({reason})")
 
 
 def _tags(text: str) -> str:

@@ -17,14 +17,13 @@ import timm.models._hub as hub
 from timm.models import VGG, group_parameters
 from torch import Tensor, nn
 
-from backbones.encoders.downloads import hub_at_once, hub_reachable
+from backbones.encoders.downloads import first_line, hub_at_once, hub_reachable
 from backbones.encoders.encoder import LastMap, Normalisation, Stated, unknown_layers
 from core.errors import ConfigError
 from corpus.images.decode import Resample
 
 _RESAMPLE: dict[str, Resample] = {"bilinear": "bilinear", "nearest": "nearest"}
 """timm's names of filters; all others are bicubic, or close to it."""
-
 
 _FOLDER = "local-dir:"
 
@@ -75,10 +74,10 @@ class TimmEncoder:
         except OSError as error:
             raise _out_of_reach(self.text, error) from None
         except TypeError as error:  # an argument of a folder's or a blueprint's
-            raise ConfigError(f"backbone: {architecture}: {_first_line(error)}") from None
+            raise ConfigError(f"backbone: {architecture}: {first_line(error)}") from None
         except RuntimeError as error:
             if not pretrained:
-                raise ConfigError(f"backbone: {_first_line(error)}") from None
+                raise ConfigError(f"backbone: {first_line(error)}") from None
             reason = str(error).partition(" Use `pretrained=False`")[0]  # the hub has none for it
             raise ConfigError(
                 f"weights: {reason} Give --weights FILE, or --weights none for random ones"
@@ -162,8 +161,8 @@ def _stated(text: str) -> Stated:
     source = f"timm's hub, {own.get('hf_hub_id') or architecture}"
     if text.startswith("hf-hub:"):
         source = f"Hugging Face's hub, {text.removeprefix('hf-hub:')}"
-    elif text.startswith("local-dir:"):
-        folder = Path(text.removeprefix("local-dir:"))
+    elif text.startswith(_FOLDER):
+        folder = Path(text.removeprefix(_FOLDER))
         source, files = folder.resolve().name, _weights_in(folder)
     return Stated(
         size=int(size),
@@ -253,15 +252,11 @@ def _parts(text: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
 
 
 def _out_of_reach(text: str, error: OSError) -> ConfigError:
-    reason = f" ({_first_line(error)})" if hub_reachable() else ": it cannot be reached from here"
+    reason = f" ({first_line(error)})" if hub_reachable() else ": it cannot be reached from here"
     return ConfigError(
         f"weights: {text}: nothing to be had from timm's hub{reason}; give --weights FILE,"
         " --weights package where one carries them, or --weights none for random ones"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _timm_groups(

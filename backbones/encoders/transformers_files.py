@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backbones.encoders.downloads import first_line, hub_folder, hub_weights, package, quiet_hub
+from backbones.encoders.encoder import brief
 from core.errors import ConfigError
 from corpus.images.decode import Resample
 
@@ -310,8 +311,3 @@ def _side(size: Any) -> int:
     if len(edges) != 1 or None in edges:
         raise ValueError(f"images of {size} are not square")
     return int(edges.pop())
-
-
-def brief(text: str) -> str:
-    """The beginning of a string, which may be a whole blueprint."""
-    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from backbones.encoders.blocks import block_groups
 from backbones.encoders.downloads import first_line
-from backbones.encoders.encoder import LastMap, Normalisation, Stated
+from backbones.encoders.encoder import LastMap, Normalisation, Stated, brief
 from backbones.encoders.transformers_files import (
     FAMILIES,
     UNREADABLE,
     WEIGHTS,
     WORLD,
     VisionModel,
-    brief,
     built_of,
     fetch_weights,
     model_folder,
