@@ -25,6 +25,7 @@ from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
 from commands.submissions import check, ensemble, score
 from core.errors import ConceptError, as_typed
+from core.storage.sums import typed
 
 app = typer.Typer(
     add_completion=False,
@@ -78,7 +79,8 @@ def _run(*arguments: object) -> Any:
     """Show a command as a user types it, and run it; what it returns."""
     words = list(map(str, arguments))
     typer.echo(f"$ {as_typed(shlex.join(words))}")
-    return app(words, standalone_mode=False)
+    with typed(words):
+        return app(words, standalone_mode=False)
 
 
 def main() -> None:
@@ -86,7 +88,8 @@ def main() -> None:
     warnings.showwarning = _note
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        app()
+        with typed(sys.argv[1:]):
+            app()
     except ConceptError as error:
         _stop(f"{type(error).__name__}: {error}")
     except OSError as error:

@@ -28,7 +28,7 @@ from core.errors import ConfigError
 from core.progress import overheard, say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, read_meta
+from core.storage.folders import is_complete, is_whole, read_meta
 from training.devices.compute import Compute
 from training.devices.device import device_name
 
@@ -233,7 +233,7 @@ def _check(
     """Refuse what cannot be trained; what is left out is said when its turn comes."""
     with overheard():
         plans = plan_detectors(corpus, workspace, names=names, config=config, preset=preset)
-    todo = [plan for plan in plans if not is_complete(plan.home)]
+    todo = [plan for plan in plans if not is_whole(plan.home)]
     if compute.world.everyone(bool(todo))[0]:
         check_start(corpus, workspace, config=plans[0].config, compute=compute)
 
@@ -312,7 +312,7 @@ def train_by_preset(
     (first,) = plan(names=[GLOBAL], config=config)
     # Where the global detector is not there yet, the folders of those that start from it have no
     # name, and none of them is there either.
-    if is_complete(first.home):
+    if is_whole(first.home):
         own = replace(own, weights=str(first.home))
     tell([first, *plan(names=specialists, config=own)], config)
     (start,) = train([GLOBAL], config, base)
@@ -383,7 +383,7 @@ def _tell(
     card: Card,
 ) -> None:
     """One line: what is trained on the card, why, and what that costs; nothing if all is there."""
-    todo = [plan for plan in plans if not is_complete(plan.home)]
+    todo = [plan for plan in plans if not is_whole(plan.home)]
     if compute.world.most(len(todo)) == 0:
         return
     check_weights(config)

@@ -24,7 +24,7 @@ from core.progress import say
 from core.runs.detectors import GLOBAL
 from core.runs.paper import crash_of, forget_crash, note_crash, trial_name
 from core.runs.workspace import Workspace
-from core.storage.folders import is_complete, mark_used
+from core.storage.folders import is_complete, is_whole, mark_used
 from training.devices.compute import Compute
 
 HALVES: tuple[StopOn, ...] = ("val1", "val2")
@@ -152,7 +152,7 @@ def reproduce(
         SystemExit: SIGTERM or Ctrl-C came; the same call goes on.
     """
     plans = {trial: trial.plan(workspace) for trial in trials}
-    todo = [trial for trial, plan in plans.items() if not is_complete(plan.home)]
+    todo = [trial for trial, plan in plans.items() if not is_whole(plan.home)]
     crashed: list[TrialPlan] = []
     for trial, plan in plans.items():
         if trial not in todo:

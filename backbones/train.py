@@ -8,15 +8,15 @@ from pathlib import Path
 from backbones.detectors.features import frozen_parts
 from backbones.detectors.inputs import TRAINING_INPUTS
 from backbones.detectors.jobs import train_in_order
-from backbones.detectors.plan import plan_detectors
+from backbones.detectors.plan import DetectorPlan, plan_detectors
 from backbones.detectors.ray import Cluster, on_ray
-from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
+from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions, pooled_features
 from backbones.networks.build import build_backbone
 from backbones.networks.weights import check_weights, is_detector_run, weights_in_words
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, reuse
+from core.storage.folders import is_complete, is_whole, read_meta, reuse
 from training.devices.compute import Compute
 
 
@@ -56,19 +56,32 @@ def train_backbones(
     if cluster is not None and compute.world.size > 1:
         raise ConfigError("--engine ray: starts processes of its own; run it without torchrun")
     plans = plan_detectors(corpus, workspace, names=names, config=config, preset=preset)
-    todo = [plan for plan in plans if not compute.world.everyone(is_complete(plan.home))[0]]
+    todo = [plan for plan in plans if not compute.world.everyone(is_whole(plan.home))[0]]
+    bare = []
     for plan in plans:
-        if plan not in todo and compute.world.first:
+        if plan in todo:
+            continue
+        if not compute.world.everyone(_has_features(plan, workspace))[0]:
+            bare.append(plan)
+        if compute.world.first:
             reuse(plan.home, what=f"{plan.category}: already trained")
-    if todo:
+    if todo or bare:
         check_start(corpus, workspace, config=config, compute=compute)
         engine = nullcontext(train_in_order) if cluster is None else on_ray(cluster)
         with engine as train:  # a cluster that does not answer is found out before any work
             inputs = TRAINING_INPUTS[config.regime](
                 corpus, workspace, config=config, compute=compute
             )
+            for plan in bare:
+                pooled_features(plan, inputs, workspace)
             train(todo, inputs, workspace=workspace, options=options)
     return [plan.home for plan in plans]
+
+
+def _has_features(plan: DetectorPlan, workspace: Workspace) -> bool:
+    """Whether the pooled features of a finished detector are there, as they were written."""
+    names = read_meta(plan.home).get("embeddings", ())
+    return all(is_whole(workspace.embeddings / name, keep=False) for name in names)
 
 
 def check_start(

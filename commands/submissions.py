@@ -93,12 +93,14 @@ def score(
     import json
 
     from core.runs.workspace import Workspace
+    from core.storage.folders import tell_if_altered
     from corpus.readers.manifest import EDITION, manifest_meant, manifest_truth
     from ensembles.submission.apart import score_apart
     from ensembles.submission.check import first_lines
     from ensembles.submission.own_corpus import OwnScore, score_own
     from ensembles.submission.score import OfficialScore, score_submission
 
+    tell_if_altered(submission)
     scored: OfficialScore | OwnScore
     if manifest := manifest_meant(truth, Workspace(workspace or RUNS)):
         if secondary_truth or public_script:
@@ -144,9 +146,11 @@ def check(
     """Say whether the evaluator would take a submission, and if not, where and why."""
     from core.errors import SubmissionError
     from core.runs.workspace import Workspace
+    from core.storage.folders import tell_if_altered
     from ensembles.submission.check import verdict_on
     from ensembles.submission.truth import expected_ids
 
+    tell_if_altered(submission)
     prepared = None if workspace is None else Workspace(workspace)
     if edition is None:
         if prepared is None:

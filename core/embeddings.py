@@ -13,7 +13,7 @@ import numpy.typing as npt
 from core.errors import PredictionsError
 from core.predictions import check_ids, row_numbers
 from core.storage.arrays import load_array, read_lines, save_array, write_lines
-from core.storage.folders import new_folder, read_meta
+from core.storage.folders import new_folder, read_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Embeddings:
         Raises:
             PredictionsError: the folder is missing, unfinished, or its files do not fit together.
         """
-        meta, values = read_meta(folder), load_array(folder / "values.npy")
+        meta, values = read_whole(folder), load_array(folder / "values.npy")
         return cls(
             source=str(meta.get("source", folder.name)),
             image_ids=read_lines(folder / "image_ids.txt"),

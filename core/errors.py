@@ -8,6 +8,7 @@
     ├── LabelSpaceError    concepts that do not fit the label space
     ├── AlignmentError     rows that do not fit the images
     ├── PredictionsError   a predictions or embeddings folder that is not whole
+    │   └── DamageError    a finished folder whose files are not those that were written
     ├── LeakageError       a model meets images that it was fitted on
     ├── MissingStageError  something an earlier command makes is not there
     ├── SubmissionError    a submission that the evaluator would refuse
@@ -50,6 +51,10 @@ class AlignmentError(ConceptError):
 
 class PredictionsError(ConceptError):
     """Predictions or embeddings whose arrays, ids or files do not fit together."""
+
+
+class DamageError(PredictionsError):
+    """A finished folder whose files are not those that were written; its text names the cure."""
 
 
 class LeakageError(ConceptError):

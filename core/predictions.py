@@ -24,7 +24,7 @@ from core.errors import (
 )
 from core.labels import LabelSpace
 from core.storage.arrays import load_array, read_lines, release, save_array, write_lines
-from core.storage.folders import new_folder, read_meta
+from core.storage.folders import new_folder, read_whole
 
 Probs = npt.NDArray[np.float32]
 
@@ -200,7 +200,7 @@ class Predictions:
         Raises:
             PredictionsError: the folder is missing, unfinished, or its files do not fit together.
         """
-        meta = read_meta(folder)
+        meta = read_whole(folder)
         labels = LabelSpace.load(folder / "labels.txt")
         if meta.get("labels_fingerprint", labels.fingerprint) != labels.fingerprint:
             raise PredictionsError(
@@ -381,7 +381,7 @@ class SparsePredictions:
         Raises:
             PredictionsError: a file is missing, or they do not fit together.
         """
-        meta = read_meta(folder)
+        meta = read_whole(folder)
         labels = LabelSpace.load(folder / "labels.txt")
         if meta.get("labels_fingerprint", labels.fingerprint) != labels.fingerprint:
             raise PredictionsError(

@@ -16,7 +16,7 @@ from core.runs.ensemble import DECISION, FALLBACK, FORECAST_RULE, EnsembleRecord
 from core.runs.fused import find_guesses, with_guesses
 from core.runs.ladder import LadderStep, describe_rungs
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import META, is_complete, new_folder, read_meta, reuse, write_json
+from core.storage.folders import is_whole, new_folder, note_product, reuse, write_json
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.forecast.forecast import ForecastModel
@@ -108,7 +108,7 @@ def ensemble(
     decided_by = [sorted(guesses.items())] if guesses else []
     key = fingerprint(corpus.fingerprint, config, origins, rule, *decided_by)
     home = workspace.ensembles / f"stack-{key}"
-    if is_complete(home):
+    if is_whole(home):
         reuse(home, what="already stacked")
     else:
         _stack(home, corpus, members, scored, test, config, rule)
@@ -243,7 +243,6 @@ def submit_test(
         )
     say(str(made or "forecast: none, the run holds no calibrated probabilities"))
     said = {"forecast": made.to_json()} if made else {}
-    write_json(home / META, {**read_meta(home), **said, "fell_back": fell_back})
     write_concepts(
         home / CONCEPTS,
         decided,
@@ -257,6 +256,7 @@ def submit_test(
     )
     path = home / f"submission-{edition}{rules_of(edition).suffix}"
     upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
+    note_product(home, upload, **said, fell_back=fell_back)
     faults = check_submission(upload, edition=edition, expected_ids=test.image_ids)
     if faults:
         say("\n".join(first_lines(faults)))

@@ -17,7 +17,7 @@ from core.runs.detectors import GLOBAL, untrained
 from core.runs.fused import WITHHELD, FusedSource
 from core.runs.out_of_fold import check_out_of_sample, fold_name, save_folds
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, locked, new_folder, reuse, write_json
+from core.storage.folders import is_whole, locked, new_folder, reuse, write_json
 from fusion.config import FuseConfig
 from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.inputs.metadata import MetadataEncoder
@@ -118,10 +118,10 @@ def _fuse_one(name: str, given: _Given, config: FuseConfig) -> FusionRun:
         columns=whole.columns,
     )
     fused = None
-    if not is_complete(home):
+    if not is_whole(home):
         place = workspace.fusion / UNFINISHED / home.name
         with locked(place, what=name):
-            if not is_complete(home):  # another process may have made it while this one waited
+            if not is_whole(home):  # another process may have made it while this one waited
                 fused = _make(name, home, given, config)
         shutil.rmtree(place, ignore_errors=True)
     if fused is None:

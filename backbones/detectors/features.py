@@ -22,7 +22,7 @@ from core.embeddings import Embeddings, join
 from core.progress import progress
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import open_map, release, write_lines
-from core.storage.folders import META, is_complete, locked, provenance, write_json
+from core.storage.folders import finish, is_whole, locked
 from corpus.images.batches import CachedImages
 from corpus.images.cache import cache_of
 from training.devices.compute import Compute, FittingBatches
@@ -30,6 +30,7 @@ from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
 from training.predict import Rows
 
+_DONE = "done.npy"
 _RELEASED_AFTER = 16  # batches; memory must not grow with the number of images
 _USUAL = ("own", (), ())  # pooling, mean and deviation
 _BATCH = 32  # larger ones are slower on a processor, and a GPU waits for the images anyway
@@ -96,7 +97,7 @@ def frozen_features(
     parts = frozen_parts(corpus, config)
     for part in parts:
         folder = workspace.embeddings / part.name
-        if not compute.world.in_turn(partial(is_complete, folder)):
+        if not compute.world.in_turn(partial(is_whole, folder, keep=False)):
             extract(
                 folder,
                 frozen_network(part.config, size=part.size),
@@ -173,7 +174,7 @@ def extract(
         }
         if config.regime == "frozen":  # of another, its detector tells
             meta |= {"encoder": encoder_meta(config)}
-        write_json(folder / META, {**meta, **provenance()})
+        finish(folder, meta, but=[_DONE])
     world.wait()
 
 
@@ -199,7 +200,7 @@ def _open(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     folder.mkdir(parents=True, exist_ok=True)
     values = open_map(folder / "values.npy", (n_images, n_features), dtype=np.float32)
-    return values, open_map(folder / "done.npy", (n_images,), dtype=np.uint8)
+    return values, open_map(folder / _DONE, (n_images,), dtype=np.uint8)
 
 
 def for_features(backbone: Backbone, *, size: int, device: str) -> nn.Module:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from backbones.detectors.features import encoder_meta, extract, frozen_names
 from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.plan import DetectorPlan
 from backbones.networks.build import Detector
-from backbones.networks.carriers import file_sha256
 from backbones.networks.weights import each_encoder
 from core.editions import empty_truth_rule
 from core.images import ImageTable
@@ -29,7 +29,17 @@ from core.runs.detectors import GLOBAL
 from core.runs.out_of_fold import fold_name, load_folds
 from core.runs.workspace import Workspace
 from core.storage.arrays import load_array, save_array
-from core.storage.folders import LOCK, META, is_complete, locked, provenance, read_meta, write_json
+from core.storage.folders import (
+    LOCK,
+    META,
+    finish,
+    is_complete,
+    is_whole,
+    locked,
+    read_meta,
+    write_json,
+)
+from core.storage.sums import file_sha256
 from training.batches import Examples, with_mirrors
 from training.checkpoint import WEIGHTS, Checkpoint, join_networks, load_network, save_tensors
 from training.log import watched
@@ -163,10 +173,10 @@ def assemble(plan: DetectorPlan, inputs: TrainingInputs, *, workspace: Workspace
         if world.first:
             _join(plan)
         world.wait()
-        folders = _features(plan, inputs, workspace)
+        folders = pooled_features(plan, inputs, workspace)
         if world.first:
             meta = _meta(plan, inputs, folders)
-            write_json(plan.home / META, meta | provenance())
+            finish(plan.home, meta, but=("members", "tensorboard"))
             shutil.rmtree(plan.home / "members")
             (plan.home / LOCK).unlink()
             say(_summary(plan, meta))
@@ -217,8 +227,8 @@ def _save(
     ).save(folder)
 
 
-def _features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) -> list[str]:
-    """Names of the pooled features that go with the detector.
+def pooled_features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) -> list[str]:
+    """Names of the pooled features that go with a detector, made as far as they are not there.
 
     Those of a fine-tuned network for all images are extracted from the first of its networks. On a
     cross-fitted corpus each network has met other images: there are features a fold, by the first
@@ -248,7 +258,7 @@ def _extract_by(
 ) -> None:
     """Features of all images by network `number`, of the weights of this identity."""
     inputs.compute.world.in_turn(lambda: _clear_others(folder, identity))
-    if not inputs.compute.world.everyone(is_complete(folder))[0]:
+    if not inputs.compute.world.in_turn(partial(is_whole, folder, keep=False)):
         detector = inputs.new_model(np.arange(len(plan.table)), plan.labels)
         assert isinstance(detector, Detector)
         detector.load_state_dict(load_network(plan.home / WEIGHTS, number))

@@ -4,7 +4,6 @@ The file is found through the package's metadata (the package itself is never im
 against a pinned SHA-256.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from backbones.encoders.encoder import Normalisation
 from core.errors import ConfigError
+from core.storage.sums import file_sha256
 
 Tensors = dict[str, Tensor]
 
@@ -75,12 +75,6 @@ class Carrier:
                 " run `pip install onnx`"
             )
         return paths[0]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of what a file holds, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def licence_of(origin: str) -> str:

@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from backbones.networks.carriers import file_sha256
 from backbones.networks.checkpoint_parts import chosen_part
 from backbones.networks.pickled import printable
 from backbones.networks.torch_files import open_torch_file
 from core.errors import ConfigError
+from core.storage.sums import file_sha256
 
 
 @dataclass(frozen=True)

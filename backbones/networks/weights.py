@@ -14,7 +14,7 @@ from torch import nn
 
 from backbones.encoders.encoder import Normalisation
 from backbones.encoders.worlds import encoder_of
-from backbones.networks.carriers import CARRIERS, Carrier, Tensors, file_sha256
+from backbones.networks.carriers import CARRIERS, Carrier, Tensors
 from backbones.networks.checkpoint_files import checkpoint_sha256, holds_checkpoint, read_checkpoint
 from backbones.networks.licences import licence_beside
 from backbones.settings.config import BackboneConfig
@@ -22,7 +22,8 @@ from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import META, read_meta
+from core.storage.folders import META, read_meta, read_whole
+from core.storage.sums import file_sha256
 from training.checkpoint import WEIGHTS, load_network
 
 NAMED_WEIGHTS = ("auto", "package", "hub", "none")
@@ -267,6 +268,7 @@ def newest_fine_tuned(backbone: str, corpus: Corpus, *, workspace: Workspace) ->
     """The newest global detector for which this network was fine-tuned; None without one."""
     for run in reversed(find_runs(workspace, corpus.fingerprint, fine_tuned=True)):
         if run.category == GLOBAL:
+            read_whole(run.folder, only=["config.json"])
             settings = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
             if settings["backbone"] == backbone:
                 return run
@@ -285,7 +287,7 @@ def weights_file(folder: Path) -> Path:
     Raises:
         ConfigError: the folder is not a finished run of a fine-tuned detector.
     """
-    meta = read_meta(folder)
+    meta = read_whole(folder)
     if meta.get("regime", "frozen") == "frozen" or not (folder / WEIGHTS).is_file():
         raise ConfigError(
             f"weights: {folder} is not the run of a fine-tuned detector, which alone holds a"

@@ -20,7 +20,7 @@ from core.images import ImageTable
 from core.metrics import Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import asked, read_meta, write_json
+from core.storage.folders import asked, read_whole, write_json
 
 DECISION, FALLBACK, FORECAST_RULE = "decision.json", "fallback.json", "belief.json"
 """Rules of a run: the one that was chosen, the one for images that differ in kind, and
@@ -151,7 +151,7 @@ class EnsembleRun:
 
 def read_run(folder: Path, corpus: Corpus) -> EnsembleRun:
     """A finished ensemble of the corpus."""
-    meta, record = read_meta(folder), EnsembleRecord.load(folder)
+    meta, record = read_whole(folder), EnsembleRecord.load(folder)
     return EnsembleRun(
         corpus=corpus,
         folder=folder,

@@ -13,7 +13,7 @@ from typing import Any
 from core.categories import CATEGORIES
 from core.runs.detectors import GLOBAL, find_runs
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, read_meta
+from core.storage.folders import is_complete, read_meta, read_whole
 
 RANDOM = "random"
 """What weights are from that were drawn: nobody's."""
@@ -66,7 +66,7 @@ def resources_of_detector(run: Path) -> tuple[ExternalResource, ...]:
     """
     if not is_complete(run):
         return ()
-    meta, path = read_meta(run), run / "config.json"
+    meta, path = read_whole(run, only=["config.json"]), run / "config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     own = ExternalResource.of({**meta, "backbone": config.get("backbone")})
     before = run.parents[1] / own.source  # category/run, where it is a detector

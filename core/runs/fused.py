@@ -12,7 +12,7 @@ from core.images import ImageTable
 from core.predictions import Predictions
 from core.runs.out_of_fold import fold_folders, load_folds
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import asked, is_complete, read_meta
+from core.storage.folders import asked, is_complete, read_meta, read_whole
 
 PRIOR = "prior"
 """The strategy that sees no image: how often a concept stands on images of the category."""
@@ -154,7 +154,7 @@ def find_guesses(workspace: Workspace, corpus: Corpus) -> dict[str, str]:
     Of a cross-fitted corpus each view has a guess, and a labelled image that of the view that holds
     it out. Empty where nothing was guessed, as before `fuse`.
     """
-    folders = [f for f in workspace.fusion.glob("category-*") if is_complete(f)]
+    folders = [f for f in workspace.fusion.glob("category-*") if f.is_dir()]
     metas = {folder: read_meta(folder) for folder in folders}
     guesses: dict[str, str] = {}
     for view in corpus.views:
@@ -163,6 +163,7 @@ def find_guesses(workspace: Workspace, corpus: Corpus) -> dict[str, str]:
             continue
         learnt = frozenset(view.table.of(split="train").image_ids) if corpus.crossfit else ()
         newest = max(own, key=lambda folder: (asked(metas[folder]), folder))
+        read_whole(newest)
         with (newest / GUESSED).open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["image_id"] not in learnt]
         guesses |= {row["image_id"]: row["guess"] for row in rows}

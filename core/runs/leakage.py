@@ -14,7 +14,7 @@ from pathlib import Path
 from core.images import SPLITS, ImageTable
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import write_rows
-from core.storage.folders import is_complete, read_meta
+from core.storage.folders import read_whole
 
 CROSSING_FILE = "crossing_groups.csv"
 """In the folder of a prepared corpus, where a group crosses."""
@@ -113,7 +113,7 @@ def known_duplicates(corpus: Corpus, workspace: Workspace) -> tuple[NearDuplicat
     What it found in a corpus that was prepared there before is not looked at.
     """
     folder = workspace.duplicates
-    if not is_complete(folder) or read_meta(folder)["corpus"] != corpus.fingerprint:
+    if not folder.is_dir() or read_whole(folder)["corpus"] != corpus.fingerprint:
         return None
     with (folder / DUPLICATES_FILE).open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import asked, is_complete, now, read_meta, write_json
+from core.storage.folders import asked, is_complete, now, read_whole, write_json
 
 OTHER_HALF = {"val1": "val2", "val2": "val1"}
 """What the network that one half stopped is tested on."""
@@ -17,6 +17,7 @@ OTHER_HALF = {"val1": "val2", "val2": "val1"}
 _NAME = re.compile(r"paper-(\d+)-(val1|val2|valid)-([0-9a-f]+)")
 
 _CRASH = "crash.json"
+_READ = ("config.json", "log.jsonl")
 
 
 def trial_name(number: int, stop_on: str, *, key: str) -> str:
@@ -103,7 +104,7 @@ def find_trials(
         name = _NAME.fullmatch(folder.name)
         if name is None:
             continue
-        meta = read_meta(folder, "corpus", "made") if is_complete(folder) else {}
+        meta = read_whole(folder, "corpus", "made", only=_READ) if is_complete(folder) else {}
         crash = {} if meta else crash_of(folder)
         if (meta or crash).get("corpus") != corpus.fingerprint:
             continue

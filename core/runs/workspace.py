@@ -1,7 +1,8 @@
 """Where things lie in a workspace, and the corpus that every stage works on."""
 
 import csv
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from core.images import LABELLED, ImageTable
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
 from core.runs.decoding import USUAL, Decoding
-from core.storage.folders import is_complete, read_meta
+from core.storage.folders import is_complete, read_meta, read_whole
+from core.storage.sums import HOLDS
 
 HALF = "valid_half"
 """Column of the image table that says which half of valid an image is in, `val1` or `val2`."""
@@ -248,7 +250,8 @@ class Workspace:
 
     def has_corpus(self) -> bool:
         """Whether a corpus was prepared here."""
-        return is_complete(self.corpus)
+        # Of one that lost its meta.json the rest is there: it is damaged, and not to be replaced.
+        return is_complete(self.corpus) or (self.corpus / "images.csv").exists()
 
     def require_corpus(self) -> None:
         """Refuse a workspace in which no corpus was prepared.
@@ -274,7 +277,7 @@ class Workspace:
         """
         self.require_corpus()
         try:
-            return self._read_corpus(read_meta(self.corpus))
+            return self._read_corpus(read_whole(self.corpus))
         except (FileNotFoundError, KeyError) as error:
             raise MissingStageError(
                 f"{self.corpus}: not whole, or made by another version ({error}); run"
@@ -298,8 +301,7 @@ class Workspace:
 
     def finished_runs(self, folder: Path) -> list[Path]:
         """Finished run folders below a folder of this workspace, in the order of their paths."""
-        folders = (meta.parent for meta in folder.rglob("meta.json"))
-        return sorted(f for f in folders if is_run(f) and not f.name.startswith("."))  # no drafts
+        return sorted(_runs_below(folder))
 
     def runs_on(
         self, folder: Path, fingerprint: str, *keys: str
@@ -322,6 +324,25 @@ class Workspace:
         return [(run, meta) for run, meta in metas if meta["corpus"] == fingerprint]
 
 
+def _runs_below(folder: Path) -> Iterator[Path]:
+    """Runs that are finished or were, without hidden folders and what is being made."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith(".") or not path.is_dir():
+            continue
+        if is_run(path):
+            # A detector's config comes before its meta.json, while its networks are still there.
+            if is_complete(path) or not (path / "members").is_dir():
+                yield path
+        elif not is_complete(path):
+            yield from _runs_below(path)
+
+
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run of its own, not a part (predictions, embeddings) of one."""
-    return (folder / "config.json").is_file()
+    return os.path.lexists(folder / CONFIG) or (
+        is_complete(folder) and CONFIG in read_meta(folder).get(HOLDS, {})
+    )
+
+
+CONFIG = "config.json"
+"""The settings of a run, in its folder."""

@@ -1,7 +1,7 @@
 """Folders: written whole or not at all, one process at a time, and saying where they came from.
 
 A folder is complete when its `meta.json` is there: that file is written last, and the folder takes
-its name only then.
+its name only then. It lists the files that belong to the folder, see `core.storage.sums`.
 """
 
 import errno
@@ -10,18 +10,18 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from core.errors import PredictionsError
+from core.errors import DamageError, PredictionsError
 from core.progress import say
 from core.storage.claims import Claim, claim
-
-META = "meta.json"
+from core.storage.sums import META as META
+from core.storage.sums import check_held, damaged, file_sha256, listing, parse_meta, sealed
 
 _PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "lightgbm")
 
@@ -41,7 +41,7 @@ def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
     """
     with draft_folder(target) as draft:
         yield draft
-        write_json(draft / META, {**meta, **provenance()})
+        finish(draft, meta)
         replace_folder(target, draft)
 
 
@@ -97,9 +97,57 @@ def write_json(path: Path, value: Any) -> None:
     draft.replace(path)
 
 
+def finish(folder: Path, meta: Mapping[str, Any], *, but: Collection[str] = ()) -> None:
+    """Write the folder's `meta.json`: what is said, the provenance, and the files that it holds.
+
+    Args:
+        folder: with all its files.
+        meta: what is said of it.
+        but: names in it that do not belong to what was finished, see `sums.listing`.
+    """
+    write_json(folder / META, sealed({**meta, **provenance(), **listing(folder, but=but)}))
+
+
+def amend(folder: Path, **changes: Any) -> None:
+    """Change entries of a finished folder's `meta.json`; the list of its files stays."""
+    write_json(folder / META, sealed({**read_meta(folder), **changes}))
+
+
 def is_complete(folder: Path) -> bool:
-    """Whether the folder was finished."""
-    return (folder / META).is_file()
+    """Whether the folder was finished, whatever became of it since."""
+    return os.path.lexists(folder / META)
+
+
+def is_whole(folder: Path, *, keep: bool = True) -> bool:
+    """Whether the folder was finished and holds what was written; asked by who would make it.
+
+    A damaged one is put out of the way, so that it is made anew, and a line says so.
+
+    Args:
+        folder: a run, features or a cache, with all folders in it.
+        keep: put a damaged one aside, as `.<name>.damaged` beside it; else it is removed.
+    """
+    if not is_complete(folder) or _damage(folder) is None:
+        return is_complete(folder)
+    with locked(folder, what=folder.name):
+        if not is_complete(folder) or (damage := _damage(folder)) is None:
+            return is_complete(folder)  # another process was faster
+        aside = folder.with_name(f".{folder.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    what = str(damage).partition("; to make it anew")[0]
+    say(f"damaged, made anew: {what}" + (f" (put aside: {aside})" if keep else ""))
+    if not keep:
+        shutil.rmtree(aside, ignore_errors=True)
+    return False
+
+
+def _damage(folder: Path) -> DamageError | None:
+    try:
+        check_held(folder, parse_meta(folder), deep=True)
+    except DamageError as error:
+        return error
+    return None
 
 
 def read_meta(folder: Path, *needed: str) -> dict[str, Any]:
@@ -110,25 +158,58 @@ def read_meta(folder: Path, *needed: str) -> dict[str, Any]:
         needed: entries that must be there.
 
     Raises:
-        PredictionsError: the folder is missing, was not finished, or its meta.json is not JSON or
-            lacks an entry.
+        PredictionsError: the folder is missing, was not finished, or its meta.json lacks an entry.
+        DamageError: its meta.json is not the one that was written; the command that makes the
+            folder anew is named.
     """
     if not folder.is_dir():
-        raise PredictionsError(f"{folder}: no such folder")
-    if not is_complete(folder):
-        raise PredictionsError(f"{folder}: not finished ({META} is missing); make it again")
-    try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PredictionsError(f"{folder / META}: not JSON ({error})") from None
-    if not isinstance(meta, dict):
-        raise PredictionsError(f"{folder / META}: expected an object, found {type(meta).__name__}")
+        raise damaged(folder, f"{folder}: no such folder")
+    meta = parse_meta(folder)
     if lacking := [key for key in needed if key not in meta]:
         raise PredictionsError(
             f"{folder / META}: no {lacking[0]!r} in it, so another version made it; remove the"
             " folder and make it again"
         )
     return meta
+
+
+def read_whole(folder: Path, *needed: str, only: Collection[str] | None = None) -> dict[str, Any]:
+    """As `read_meta`, of a folder whose files are held against the list of what was written.
+
+    Folders in it that have a list of their own are held against that where they are read.
+
+    Args:
+        folder: the folder.
+        needed: entries that must be there.
+        only: names of the files that are looked at; None for all.
+
+    Raises:
+        PredictionsError: as `read_meta`.
+        DamageError: a file is missing or was changed; it is named, with the command that makes the
+            folder anew.
+    """
+    meta = read_meta(folder, *needed)
+    check_held(folder, meta, only=only)
+    return meta
+
+
+def note_product(folder: Path, path: Path, **changes: Any) -> None:
+    """Note in a finished folder a file that was made from it, as it is, beside other entries."""
+    products = read_meta(folder).get(_PRODUCTS, {})
+    amend(folder, **changes, **{_PRODUCTS: {**products, path.name: file_sha256(path)}})
+
+
+def tell_if_altered(path: Path) -> None:
+    """Say so where a file is a noted product of the folder it lies in, and was changed since."""
+    try:
+        known = parse_meta(path.parent).get(_PRODUCTS, {}).get(path.name)
+        if known is not None and known != file_sha256(path):
+            say(str(damaged(path.parent, f"note: {path} was changed since it was written")))
+    except (DamageError, OSError):
+        return
+
+
+_PRODUCTS = "products"
 
 
 def provenance() -> dict[str, Any]:
@@ -149,7 +230,7 @@ def provenance() -> dict[str, Any]:
 
 def mark_used(folder: Path) -> None:
     """Mark a finished run as used now: later stages take the run used last for the newest."""
-    write_json(folder / META, {**read_meta(folder), "asked": now()})
+    amend(folder, asked=now())
 
 
 def reuse(folder: Path, *, what: str) -> None:

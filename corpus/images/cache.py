@@ -40,7 +40,7 @@ from core.storage.arrays import (
     write_lines,
     write_rows,
 )
-from core.storage.folders import META, draft_folder, is_complete, locked, provenance, write_json
+from core.storage.folders import draft_folder, finish, is_complete, is_whole, locked
 from core.storage.packed import file_state, reading_order
 from corpus.images.decode import Resample, decode
 from corpus.images.planes import GREY, Planes, split
@@ -100,7 +100,7 @@ def build_cache(
     changes = [decoding.changes] if decoding.changes else []
     state = fingerprint(table.image_ids, _state_of_files(table.paths), *changes)
     home = folder / f"{size}px-{resample}-planes-{state}"
-    if not is_complete(home):
+    if not is_whole(home, keep=False):
         if is_complete(old := folder / f"{size}px-{resample}-{state}"):
             say(f"{old}: of a version that kept three planes of every image; it can be removed")
         with locked(home, what=f"images at {size} px"):
@@ -197,8 +197,9 @@ def _fill(
     write_rows(home / "errors.csv", [(table.image_ids[r], errors[r]) for r in sorted(errors)])
     write_rows(home / REMARKS_FILE, _in_order(table.image_ids, read_remarks(home / _MET)))
     counts = {"n_images": n, "n_colour": n_colour}
-    meta = {"size": size, "resample": resample, **counts, **decoding.changes}
-    write_json(home / META, {**meta, **provenance()})
+    meta = {"size": size, "resample": resample, **counts}
+    spare = _remove_spare(home, places=np.array(load_array(home / _PLACES)))
+    finish(home, {**meta, **decoding.changes}, but=("state.npy", _MET, *spare))
 
 
 def _write(file: FileIO, planes: npt.NDArray[np.uint8], *, at: int) -> None:
@@ -248,15 +249,10 @@ def _stay_by_row(n_colour: int, n_images: int) -> bool:
 def _load(home: Path) -> Planes:
     """The planes of a finished cache; what was needed to make them goes."""
     first, places = load_array(home / _FIRST), np.array(load_array(home / _PLACES))
-    n_colour = int((places != GREY).sum())
-    if n_colour:
-        name = _BY_ROW if _stay_by_row(n_colour, len(places)) else _FURTHER
+    further = np.empty((0, 2, *first.shape[1:]), np.uint8)
+    if name := _further_name(places):
         further = load_array(home / name)
-    else:
-        name, further = "", np.empty((0, 2, *first.shape[1:]), np.uint8)
-    for spare in {_BY_ROW, _FURTHER} - {name}:
-        with suppress(OSError):  # it is not there, or in use, or nothing can be written
-            (home / spare).unlink()
+    _remove_spare(home, places=places)  # where it was in use before
     try:
         return Planes(first=first, further=further, places=places)
     except ValueError as error:
@@ -264,6 +260,23 @@ def _load(home: Path) -> Planes:
             f"{home}: its files do not fit together ({error}); remove the folder, so that it is"
             " made again"
         ) from None
+
+
+def _further_name(places: npt.NDArray[np.intp]) -> str:
+    """The file with the further planes; "" where all images are grey."""
+    n_colour = int((places != GREY).sum())
+    if not n_colour:
+        return ""
+    return _BY_ROW if _stay_by_row(n_colour, len(places)) else _FURTHER
+
+
+def _remove_spare(home: Path, *, places: npt.NDArray[np.intp]) -> set[str]:
+    """Remove the files in which the further planes are not, as far as that can be; their names."""
+    spare = {_BY_ROW, _FURTHER} - {_further_name(places)}
+    for name in spare:
+        with suppress(OSError):  # it is not there, or in use, or nothing can be written
+            (home / name).unlink()
+    return spare
 
 
 def _shares(rows: npt.NDArray[np.intp]) -> Iterable[npt.NDArray[np.intp]]:

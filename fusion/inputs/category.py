@@ -27,7 +27,7 @@ from core.progress import say
 from core.runs.fused import GUESSED
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import load_array, save_array
-from core.storage.folders import is_complete, new_folder, read_meta
+from core.storage.folders import is_whole, new_folder, read_meta, read_whole
 from training.heads import Standardise
 
 Floats = npt.NDArray[np.float32]
@@ -86,7 +86,7 @@ class CategoryModel:
         Raises:
             PredictionsError: the folder is not whole, or an earlier version made it.
         """
-        meta = read_meta(folder, "temperature", "accuracy", N_OF_CATEGORY)
+        meta = read_whole(folder, "temperature", "accuracy", N_OF_CATEGORY)
         return cls(
             **{name: load_array(folder / f"{name}.npy") for name in _ARRAYS},
             temperature=meta["temperature"],
@@ -240,7 +240,7 @@ def guess_categories(
     """
     home = workspace.fusion / guess_name(corpus.fingerprint, names)
     table = corpus.table.take(corpus.table.row_numbers(embeddings.image_ids))
-    if not (is_complete(home) and N_OF_CATEGORY in read_meta(home)):
+    if not (is_whole(home) and N_OF_CATEGORY in read_meta(home)):
         try:
             _fit(home, embeddings, table, corpus.fingerprint)
         except MissingStageError as error:

@@ -21,7 +21,7 @@ from core.config import overlay
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs.detectors import GLOBAL
-from core.storage.folders import read_meta
+from core.storage.folders import is_complete, read_meta, read_whole
 from corpus.images.decode import Resample
 from training.checkpoint import WEIGHTS, load_network, load_networks
 from training.devices.compute import Compute, FittingBatches
@@ -55,6 +55,8 @@ def settings_in(folder: Path, usual: C) -> C:
         ConfigError: another version wrote them.
     """
     path = folder / "config.json"
+    if is_complete(folder):
+        read_whole(folder, only=[path.name])
     settings = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("pooling") == "mean" and "partial_weights" not in settings:
         settings["pooling"] = "own"  # as it was called before other ways were there
@@ -193,6 +195,7 @@ def read_fine_tuned(
         backbone.load_state_dict(state)
         return backbone.as_pooled(config.image_sizes[0])
 
+    read_whole(folder)
     config = without_source(folder, config)
     unfolded = Unfolded(config=config, speed=speed, build=build, run=folder, number=number)
     return feature_network(build(), config, speed=speed, device=device, unfolded=unfolded)
@@ -333,6 +336,7 @@ def read_detector(
         speed: the way in which its networks were run.
         device: where they are to run.
     """
+    read_whole(folder)
     if config.regime != "frozen":
         config = without_source(folder, config)
     found = detector_of(

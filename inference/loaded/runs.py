@@ -18,7 +18,7 @@ from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.fused import PRIOR, FusedSource
 from core.runs.out_of_fold import fold_name, names_of_fold
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import asked, is_complete, read_meta
+from core.storage.folders import asked, is_complete, read_meta, read_whole
 from fusion.config import FuseConfig
 from fusion.fuse import run_name
 from fusion.inputs.category import N_OF_CATEGORY, CategoryModel, guess_name
@@ -154,7 +154,7 @@ class Runs:
     def _read_guess(
         self, names: tuple[Names, ...], folders: Sequence[Path]
     ) -> CategoryGuess | None:
-        there = [folder for folder in folders if is_complete(folder)]
+        there = [folder for folder in folders if folder.is_dir()]
         if not there:
             return None
         for own in names:
@@ -166,7 +166,7 @@ class Runs:
                 " with --category"
             )
             return CategoryGuess(features=names, models=(None,) * len(names), lacking=lacking)
-        models = [CategoryModel.load(f) if is_complete(f) else None for f in folders]
+        models = [CategoryModel.load(f) if f in there else None for f in folders]
         return CategoryGuess(features=names, models=tuple(models))
 
     @cached_property
@@ -179,7 +179,7 @@ class Runs:
         for names in candidates:
             own = names_of_fold(names, len(self.corpus.views) - 1)
             folder = self.workspace.fusion / guess_name(self.corpus.views[-1].fingerprint, own)
-            if is_complete(folder):
+            if folder.is_dir():
                 newest[folder.name] = (asked(read_meta(folder)), names)
         if not newest:
             return None
@@ -199,7 +199,9 @@ class Runs:
                 gone.
         """
         if folder not in self._answers:
-            self._answers[folder] = self._read_fused(FusedSource.read(folder))
+            run = FusedSource.read(folder)
+            read_whole(folder)
+            self._answers[folder] = self._read_fused(run)
         return self._answers[folder]
 
     def _read_fused(self, run: FusedSource) -> Answer:

@@ -8,6 +8,7 @@ import pytest
 
 from core.embeddings import Embeddings
 from core.errors import AlignmentError, PredictionsError
+from tests.core.storage.unlisted import forget_files
 
 
 @pytest.fixture
@@ -75,6 +76,7 @@ def test_an_unfinished_folder_is_refused(pooled: Embeddings, tmp_path: Path) -> 
 
 def test_a_missing_array_is_named(pooled: Embeddings, tmp_path: Path) -> None:
     pooled.save(tmp_path / "train")
+    forget_files(tmp_path / "train")
     (tmp_path / "train/values.npy").unlink()
     with pytest.raises(PredictionsError, match=r"values\.npy: cannot be read as an array"):
         Embeddings.load(tmp_path / "train")

@@ -10,6 +10,7 @@ import pytest
 from core.errors import AlignmentError, LabelSpaceError, LeakageError, PredictionsError
 from core.labels import LabelSpace
 from core.predictions import Predictions, SparsePredictions, read_predictions, restrict
+from tests.core.storage.unlisted import forget_files
 
 SPACE = LabelSpace(("C1", "C3"))
 
@@ -129,6 +130,7 @@ def test_ids_with_strange_characters_are_read_back(ct: Predictions, tmp_path: Pa
 
 def test_labels_changed_later_are_noticed(ct: Predictions, tmp_path: Path) -> None:
     ct.save(tmp_path / "test")
+    forget_files(tmp_path / "test")
     LabelSpace(("C1", "C2")).save(tmp_path / "test/labels.txt")
     with pytest.raises(PredictionsError, match=r"labels\.txt was changed"):
         Predictions.load(tmp_path / "test")
@@ -149,6 +151,7 @@ def test_an_unfinished_folder_is_refused(ct: Predictions, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["image_ids.txt", "fitted_on.txt"])
 def test_a_missing_list_is_named(ct: Predictions, name: str, tmp_path: Path) -> None:
     ct.save(tmp_path / "test")
+    forget_files(tmp_path / "test")
     (tmp_path / "test" / name).unlink()
     with pytest.raises(PredictionsError, match=f"{name}: no such file"):
         Predictions.load(tmp_path / "test")
@@ -159,6 +162,7 @@ def test_an_array_that_was_cut_short_is_refused(
     ct: Predictions, content: bytes, tmp_path: Path
 ) -> None:
     ct.save(tmp_path / "test")
+    forget_files(tmp_path / "test")
     (tmp_path / "test/probs.npy").write_bytes(content)
     with pytest.raises(PredictionsError, match=r"probs\.npy: cannot be read as an array"):
         Predictions.load(tmp_path / "test")
@@ -166,6 +170,7 @@ def test_an_array_that_was_cut_short_is_refused(
 
 def test_a_list_of_other_length_than_the_array_is_refused(ct: Predictions, tmp_path: Path) -> None:
     ct.save(tmp_path / "test")
+    forget_files(tmp_path / "test")
     (tmp_path / "test/image_ids.txt").write_text("a\nb\n", encoding="utf-8")
     with pytest.raises(PredictionsError, match=r"expected probabilities of shape \(2, 2\)"):
         Predictions.load(tmp_path / "test")
@@ -183,6 +188,7 @@ WHOLE = Predictions(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     SparsePredictions.of(WHOLE, at_least=0.1).save(tmp_path / "far")
+    forget_files(tmp_path / "far")
     return tmp_path / "far"
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from backbones.encoders.encoder import Normalisation
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, build_backbone
-from backbones.networks.carriers import CARRIERS, Carrier, file_sha256
+from backbones.networks.carriers import CARRIERS, Carrier
 from backbones.networks.weights import (
     carried_state,
     read_initialisers,
@@ -31,6 +31,7 @@ from backbones.train import train_backbones
 from core.errors import ConfigError
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
+from core.storage.sums import file_sha256
 from training.devices.compute import Compute
 
 LITE0 = CARRIERS["tf_efficientnet_lite0"]

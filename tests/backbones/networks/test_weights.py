@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from backbones.networks.carriers import CARRIERS, file_sha256
+from backbones.networks.carriers import CARRIERS
 from backbones.networks.weights import origin_of, read_state
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
+from core.storage.sums import file_sha256
 
 
 class RunsCode:

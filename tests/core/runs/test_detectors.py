@@ -103,6 +103,7 @@ def test_runs_on_another_corpus_and_unfinished_ones_are_passed_over(tmp_path: Pa
     finish(workspace, "DRCT", "other", made="2026-11-03T10:00:00", corpus="ffffffff")
     unfinished = finish(workspace, "DRCT", "half", made="2026-11-03T10:00:00")
     (unfinished / "meta.json").unlink()
+    (unfinished / "members").mkdir()
     assert find_detectors(workspace, "0123abcd") == []
     kept = finish(workspace, "DRCT", "quick", made="2026-11-01T10:00:00")
     assert [run.folder for run in find_detectors(workspace, "0123abcd")] == [kept]

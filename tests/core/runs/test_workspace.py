@@ -11,6 +11,7 @@ from core.images import ImageTable
 from core.labels import LabelSpace
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import new_folder, write_json
+from tests.core.storage.unlisted import forget_files
 
 META: dict[str, Any] = {
     "name": "2020",
@@ -64,6 +65,7 @@ def test_a_corpus_of_another_version_is_to_be_prepared_again(tmp_path: Path) -> 
 
 def test_a_corpus_without_its_names_is_to_be_prepared_again(tmp_path: Path) -> None:
     prepare(Workspace(tmp_path), META)
+    forget_files(tmp_path / "corpus")
     (tmp_path / "corpus/names.csv").unlink()
     with pytest.raises(MissingStageError, match=r"not whole.*names\.csv"):
         Workspace(tmp_path).open_corpus()
@@ -84,6 +86,7 @@ def test_finished_runs_are_those_with_config_and_meta(tmp_path: Path) -> None:
     for name in ("DRXR/default-1", "DRCT/default-1", "DRCT/half"):
         (workspace.backbones / name).mkdir(parents=True)
         write_json(workspace.backbones / name / "config.json", {})
+    (workspace.backbones / "DRCT/half/members").mkdir()
     for name in ("DRXR/default-1", "DRCT/default-1", "DRCT/default-1/predictions/valid"):
         (workspace.backbones / name).mkdir(parents=True, exist_ok=True)
         write_json(workspace.backbones / name / "meta.json", {})
