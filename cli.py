@@ -24,8 +24,7 @@ from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
 from commands.submissions import check, ensemble, score
-from core.errors import ConceptError, as_typed
-from core.storage.sums import typed
+from core.errors import ConceptError, as_typed, typed
 
 app = typer.Typer(
     add_completion=False,

@@ -73,7 +73,7 @@ def train_backbones(
                 corpus, workspace, config=config, compute=compute
             )
             for plan in bare:
-                pooled_features(plan, inputs, workspace)
+                pooled_features(plan, inputs, workspace=workspace)
             train(todo, inputs, workspace=workspace, options=options)
     return [plan.home for plan in plans]
 

@@ -18,7 +18,8 @@
 Anything else that is raised is a bug and keeps its traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class ConceptError(Exception):
@@ -114,3 +115,21 @@ def as_typed(command: str) -> str:
     """
     installed = __name__.startswith("radfuse.")
     return f"radfuse {command}" if installed else f"python cli.py {command}"
+
+
+_typed: list[str] = []
+
+
+@contextmanager
+def typed(words: Iterable[str]) -> Iterator[None]:
+    """Note the words of the command that runs, for what is made in the block."""
+    before, _typed[:] = list(_typed), words
+    try:
+        yield
+    finally:
+        _typed[:] = before
+
+
+def typed_words() -> tuple[str, ...]:
+    """Words of the command that runs, as they were typed; () where none does."""
+    return tuple(_typed)

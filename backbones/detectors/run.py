@@ -173,7 +173,7 @@ def assemble(plan: DetectorPlan, inputs: TrainingInputs, *, workspace: Workspace
         if world.first:
             _join(plan)
         world.wait()
-        folders = pooled_features(plan, inputs, workspace)
+        folders = pooled_features(plan, inputs, workspace=workspace)
         if world.first:
             meta = _meta(plan, inputs, folders)
             finish(plan.home, meta, but=("members", "tensorboard"))
@@ -227,7 +227,9 @@ def _save(
     ).save(folder)
 
 
-def pooled_features(plan: DetectorPlan, inputs: TrainingInputs, workspace: Workspace) -> list[str]:
+def pooled_features(
+    plan: DetectorPlan, inputs: TrainingInputs, *, workspace: Workspace
+) -> list[str]:
     """Names of the pooled features that go with a detector, made as far as they are not there.
 
     Those of a fine-tuned network for all images are extracted from the first of its networks. On a

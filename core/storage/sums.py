@@ -15,11 +15,10 @@ import shlex
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.errors import DamageError, as_typed
+from core.errors import DamageError, as_typed, typed_words
 
 META = "meta.json"
 
@@ -46,23 +45,12 @@ _DEPTHS = {"corpus": 0, "duplicates": 0, "backbones": 2, "reproduce": 2}
 _AT_ONCE = 2**25  # bytes from which on several threads are worth their start
 
 _known: dict[tuple[int, ...], str] = {}  # sums by what tells that a file is the same
-_typed: list[str] = []  # words of the command that runs
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of what a file holds, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def typed(words: Sequence[str]) -> Iterator[None]:
-    """Note the words of the command that runs, for the folders that it makes in the block."""
-    before, _typed[:] = list(_typed), words
-    try:
-        yield
-    finally:
-        _typed[:] = before
 
 
 def sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +74,10 @@ def listing(folder: Path, *, but: Collection[str] = ()) -> dict[str, Any]:
     names = list(_names(folder, but=but))
     sums = zip(names, _sums([folder / name for name in names]), strict=True)
     held = {name: f"{(folder / name).stat().st_size} {digest}" for name, digest in sums}
-    return {HOLDS: held, **({COMMAND: words} if (words := _without_workspace(_typed)) else {})}
+    return {
+        HOLDS: held,
+        **({COMMAND: words} if (words := _without_workspace(typed_words())) else {}),
+    }
 
 
 def _names(folder: Path, *, but: Collection[str] = (), below: str = "") -> Iterator[str]:

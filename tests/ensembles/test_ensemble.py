@@ -24,6 +24,7 @@ from ensembles.ensemble import Ensemble, ensemble
 from ensembles.stacking.registry import load_stacker
 from ensembles.submission.check import check_submission
 from ensembles.submission.score import score_submission
+from tests.core.storage.unlisted import forget_files
 
 SaveRun = Callable[..., Path]
 
@@ -70,6 +71,7 @@ def test_images_of_another_kind_are_decided_by_one_threshold(
     """The members are sure of three concepts on an image of valid, and of hardly one on test."""
     config = replace(QUICK, fall_back=fall_back)
     made = run(generated, workspace, config=config)
+    forget_files(made.folder)
     chosen = DecisionRule.load(made.folder / "belief.json")
     chosen.save(made.folder / "decision.json")  # as if expected F1 had been the best on valid
     assert chosen.kind == "expected-f1"
@@ -106,6 +108,7 @@ def test_a_submission_says_what_it_will_score(
     assert sum(int(row["n"]) for row in folds) == 80
     off = sum(int(r["n"]) * (float(r["forecast"]) - float(r["truth"])) for r in folds) / 80
     assert off == pytest.approx(found["error"]["value"], abs=1e-5)
+    forget_files(made.folder)
     (made.folder / "belief.json").unlink()  # as in a run of an earlier version
     run(generated, workspace)
     assert "forecast: none" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.errors import DamageError
+from core.errors import DamageError, typed
 from core.storage.folders import (
     amend,
     finish,
@@ -20,7 +20,7 @@ from core.storage.folders import (
     read_whole,
     tell_if_altered,
 )
-from core.storage.sums import file_sha256, typed
+from core.storage.sums import file_sha256
 from tests.core.storage.unlisted import forget_files
 
 

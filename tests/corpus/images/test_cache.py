@@ -23,6 +23,7 @@ from corpus.images import cache as building
 from corpus.images.cache import ImageCache, build_cache
 from corpus.images.decode import decode
 from corpus.images.scale import scaled
+from tests.core.storage.unlisted import forget_files
 
 GREEN = (20, 200, 90)
 ROOT = Path(__file__).parents[3]
@@ -472,7 +473,7 @@ class Stopped(BaseException):
 @pytest.mark.parametrize(
     ("stage", "n_colour"),
     [
-        *product(("_write", "_move_together", "save_array", "write_lines", "write_json"), (2, 5)),
+        *product(("_write", "_move_together", "save_array", "write_lines", "finish"), (2, 5)),
         ("release", 2),  # while planes are moved together, which they are not if most have them
     ],
 )
@@ -524,6 +525,7 @@ def test_a_cache_whose_files_do_not_fit_together_is_refused(
 ) -> None:
     build_cache(table, tmp_path / "cache", size=8)
     (home,) = (tmp_path / "cache").iterdir()
+    forget_files(home)
     np.save(home / "further.npy", np.zeros((1, 2, 8, 8), np.uint8))
     with pytest.raises(PredictionsError, match=r"do not fit together .*; remove the folder"):
         build_cache(table, tmp_path / "cache", size=8)
