@@ -14,7 +14,7 @@ from training.config import FitConfig
 Regime = Literal["frozen", "last", "full"]
 AugmentMode = Literal["none", "hflip", "both", "light"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Scaling = Literal["own", "bilinear", "bicubic", "nearest"]
+Scaling = Literal["own", "bilinear", "bicubic", "nearest", "gaussian"]
 StopOn = Literal["train", "val1", "val2", "valid"]
 
 
