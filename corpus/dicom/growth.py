@@ -79,14 +79,14 @@ def refuse_grown(
         n_pixels = pixels_of_jpeg(frame)
         refuse_scans(frame, n_pixels=n_pixels)
     else:
-        n_pixels = _pixels_of_jpeg_2000(frame)
+        n_pixels = pixels_of_jpeg_2000(frame)
     if n_pixels > most_pixels:
         raise HugeImageError(
             f"DICOM whose frame cannot be decoded: it has more than {most_pixels:,} pixels"
         )
 
 
-def _pixels_of_jpeg_2000(frame: bytes) -> int:
+def pixels_of_jpeg_2000(frame: bytes) -> int:
     """Pixels by the largest of all descriptions, wherever they stand; 0 where there is none.
 
     Raises:
@@ -101,7 +101,7 @@ def _pixels_of_jpeg_2000(frame: bytes) -> int:
         n_pixels = max(right - left, 0) * max(bottom - top, 0)
         most = max(most, n_pixels * -(-n_colours // _COLOURS))
         start = frame.find(_SIZ, start + 4)
-    raise ImageError("DICOM whose frame cannot be decoded: it holds many pictures")
+    raise ImageError("JPEG 2000 that cannot be decoded: it holds many pictures")
 
 
 def refuse_scans(jpeg: bytes, *, n_pixels: int) -> None:
@@ -110,6 +110,8 @@ def refuse_scans(jpeg: bytes, *, n_pixels: int) -> None:
     Raises:
         ImageError: they are too many.
     """
+    if jpeg.count(b"\xff\xda") <= _FEW_SCANS:
+        return
     n_scans = len(_SCAN_HEAD.findall(jpeg))
     if n_scans > _FEW_SCANS and n_scans * n_pixels > _MOST_SCANNED:
         raise ImageError(f"a JPEG of {n_scans:,} scans")
