@@ -12,7 +12,7 @@ import numpy as np
 from core.errors import HugeImageError, ImageError
 from core.runs.decoding import Frame, frame_index
 from corpus.dicom.datasets import broken, open_dataset
-from corpus.dicom.growth import refuse_grown
+from corpus.dicom.growth import refuse_fragments, refuse_grown
 from corpus.dicom.tones import Levels, Mask, Stored, Tones
 from corpus.images.window import window
 
@@ -93,6 +93,7 @@ def _refuse_grown(dataset: "FileDataset", index: int, *, most_pixels: int) -> No
             return
         n_frames = int(dataset.get("NumberOfFrames") or 1)
         n_values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
+        refuse_fragments(dataset.PixelData)
         frame = get_frame(dataset.PixelData, index, number_of_frames=n_frames)
         n_bytes = n_values * (int(dataset.BitsAllocated) // 8)
     except broken():

@@ -5,6 +5,7 @@ others it is remarked what was done to show them.
 """
 
 import ctypes
+import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -221,11 +222,12 @@ def _reason(error: Exception) -> str:
 
 
 def _silence() -> None:
-    """Keep what Pillow warns of off the terminal: what matters is remarked or refused here.
+    """Keep what decoders warn of off the terminal: what matters is remarked or refused here.
 
     For good, not for a block: blocks of several threads undo each other's.
     """
     _silence_libtiff()
+    logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)  # libpng's words
     Image.MAX_IMAGE_PIXELS = None  # `refuse_huge` says the same in a line that names the file
     if not any(f[0] == "ignore" and f[3] == _PILLOW for f in warnings.filters):
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)
