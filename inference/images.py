@@ -217,7 +217,8 @@ def _images_in(place: str, *, named: bool = True) -> tuple[Iterable[NewImage], S
 def _fitting(pattern: str) -> list[str]:
     """What fits a pattern; where it goes down to any depth, the files alone.
 
-    Below `**` each real folder is visited once: links that lead upwards have no end.
+    Below `**` each real folder is visited once, for links that lead upwards have no end, and no
+    hidden one.
     """
     parts = Path(pattern).parts
     if "**" not in parts:
@@ -234,20 +235,16 @@ def _fits(names: Sequence[str], wanted: Sequence[str]) -> bool:
     """Whether folders and a file are those of a pattern, in which `**` is any number of folders.
 
     Example:
-        >>> _fits(["a", "b", "x.png"], ["**", "*.png"]), _fits([".a", "x.png"], ["**", "*.png"])
+        >>> _fits(["a", "b", "x.png"], ["**", "*.png"]), _fits(["a", "x.png"], ["*.png"])
         (True, False)
     """
     places = _on(0, wanted)
     for name in names:
-        is_hidden = name.startswith(".")
         reached: set[int] = set()
         for place in places - {len(wanted)}:
-            part = wanted[place]
-            if is_hidden and not part.startswith("."):
-                continue
-            if part == "**":
+            if wanted[place] == "**":
                 reached |= _on(place, wanted)
-            elif fnmatchcase(name, part):
+            elif fnmatchcase(name, wanted[place]):
                 reached |= _on(place + 1, wanted)
         places = reached
     return len(wanted) in places

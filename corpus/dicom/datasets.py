@@ -11,7 +11,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from core.errors import ImageError
-from corpus.dicom.growth import inflated
+from corpus.dicom.growth import MOST_INFLATED, inflated
+from corpus.images.bombs import wait_for_room
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -31,6 +32,8 @@ _LAST_KEPT = 0x00280004  # photometric interpretation: what follows describes pi
 _PALETTES = 0x00281100  # what follows may be long: palettes, tables, pixels
 _LONGEST = 1 << 20  # bytes of an element before, which is a text or some numbers
 _HEADER_INFLATED = 1 << 22  # bytes of a deflated header
+
+_MOST_GROWN = 1032  # bytes that one of a deflated file may become
 
 _MOST_READS = 1_000_000
 _MOST_READS_OF_HEADER = 100_000
@@ -110,6 +113,7 @@ def open_dataset(content: bytes) -> "FileDataset":
             dataset = dcmread(_Bounded(content, _MOST_READS), force=True)
         else:
             known, place = deflated
+            wait_for_room(2 * min(_MOST_GROWN * len(content), MOST_INFLATED))
             file = _Bounded(inflated(content[place:]), _MOST_READS)
             inner = read_dataset(file, is_implicit_VR=False, is_little_endian=True)
             dataset = FileDataset(BytesIO(), inner, file_meta=known, is_implicit_VR=False)
@@ -207,7 +211,7 @@ def open_header(content: bytes) -> "tuple[Dataset | None, bool]":
             start = inflating.decompress(content[deflated[1] :], _HEADER_INFLATED)
             file = _Bounded(start, _MOST_READS_OF_HEADER)
             dataset = read_dataset(file, False, True, stop_when=is_past)
+        _leave_out_long(dataset)
     except (ImageError, *broken()):
         return None, not is_all
-    _leave_out_long(dataset)
     return (dataset if len(dataset) else None), not is_all

@@ -10,7 +10,8 @@ import zlib
 
 from core.errors import HugeImageError, ImageError
 
-_MOST_INFLATED = 1 << 30
+MOST_INFLATED = 1 << 29
+"""Bytes that a deflated file may become."""
 _MOST_FRAGMENTS = 200_000  # of all frames
 
 _SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream, which may lie in boxes
@@ -32,7 +33,7 @@ _RLE_HEADER = 64
 _RLE_MOST = 64  # bytes that one byte of packed bits can become
 
 
-def inflated(deflated: bytes, *, most_bytes: int = _MOST_INFLATED) -> bytes:
+def inflated(deflated: bytes, *, most_bytes: int = MOST_INFLATED) -> bytes:
     """What a stream without a head, as it stands in a file, inflates to; as far as it is whole.
 
     Raises:
@@ -60,7 +61,7 @@ def refuse_fragments(encapsulated: bytes) -> None:
 
 
 def refuse_grown(
-    frame: bytes, *, n_bytes: int, most_pixels: int, most_bytes: int = _MOST_INFLATED
+    frame: bytes, *, n_bytes: int, most_pixels: int, most_bytes: int = MOST_INFLATED
 ) -> None:
     """Refuse a compressed frame that is larger than its header may say.
 

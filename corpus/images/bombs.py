@@ -70,7 +70,10 @@ def _refuse_parts(content: bytes) -> None:
             break
         n_parts += 1
         if n_parts > _MOST_PARTS or len(exif) > _MOST_EXIF:
-            raise ImageError(f"a JPEG of more than {_MOST_PARTS:,} parts before its picture")
+            raise ImageError(
+                f"a JPEG of more than {_MOST_PARTS:,} parts, or {_MOST_EXIF} of EXIF, before its"
+                " picture"
+            )
         if marker in (0, 0xFF):
             place += 1
         elif 0xD0 <= marker <= 0xD9:
@@ -169,7 +172,7 @@ def refuse_huge(size: tuple[int, int], most_pixels: int, *, n_bytes: int = 12) -
         raise HugeImageError(
             f"{size[0]} x {size[1]} pixels, more than {most:,}: make it smaller first"
         )
-    _wait(n_pixels * n_bytes)
+    wait_for_room(n_pixels * n_bytes)
 
 
 class _Mine(local):
@@ -199,7 +202,8 @@ def in_turn() -> Iterator[None]:
             _give_back()
 
 
-def _wait(n_bytes: int) -> None:
+def wait_for_room(n_bytes: int) -> None:
+    """Within `in_turn`, wait until what other threads decode leaves room for so many bytes."""
     if not _MINE.depth or n_bytes <= max(_MINE.n_bytes, _WAITS):
         return
     if _MINE.n_bytes:  # it turned out to take more: others go first, or two would wait for ever

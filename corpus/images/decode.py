@@ -195,7 +195,8 @@ def _named(read: Callable[[], Decoded], path: Path) -> Decoded:
     """What is read, or an error in one line that begins with the name of the file."""
     _silence()
     try:
-        picture = read()
+        with np.errstate(all="ignore"):  # floats of a file may be any
+            picture = read()
     except ImageError as error:
         raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except FileNotFoundError:
@@ -227,7 +228,8 @@ def _silence() -> None:
     For good, not for a block: blocks of several threads undo each other's.
     """
     _silence_libtiff()
-    logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)  # libpng's words
+    for library in ("PIL", "imagecodecs"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     Image.MAX_IMAGE_PIXELS = None  # `refuse_huge` says the same in a line that names the file
     if not any(f[0] == "ignore" and f[3] == _PILLOW for f in warnings.filters):
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)
