@@ -21,6 +21,7 @@ from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs.detectors import GLOBAL
 from core.storage.folders import read_meta
+from core.storage.plain import plain_file
 from corpus.images.decode import Resample
 from training.checkpoint import WEIGHTS, load_network, load_networks
 from training.devices.compute import Compute, FittingBatches
@@ -53,7 +54,7 @@ def settings_in(folder: Path, usual: C) -> C:
     Raises:
         ConfigError: another version wrote them.
     """
-    path = folder / "config.json"
+    path = plain_file(folder / "config.json")
     settings = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("pooling") == "mean" and "partial_weights" not in settings:
         settings["pooling"] = "own"  # as it was called before other ways were there
