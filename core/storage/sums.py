@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DamageError, as_typed, typed_words
+from core.storage.plain import plain_file
 
 META = "meta.json"
 
@@ -128,7 +129,7 @@ def parse_meta(folder: Path) -> dict[str, Any]:
     """
     path = folder / META
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(plain_file(path, error=DamageError).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise damaged(folder, f"{folder}: not finished ({META} is missing)") from None
     except OSError as error:

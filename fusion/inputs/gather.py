@@ -18,7 +18,6 @@ from core.progress import say
 from core.runs.detectors import DetectorRun, find_runs, newest_of_each_category
 from core.runs.out_of_fold import names_of_fold
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete
 from fusion.inputs.category import Guess, guess_categories, one_hot
 from fusion.inputs.metadata import MetadataEncoder
 from fusion.inputs.named_features import features_named
@@ -226,7 +225,7 @@ def gather_inputs(
     newest = _newest_embeddings(detectors) or _newest_embeddings(runs)
     names = features_named(embeddings, runs, workspace=workspace) if embeddings else newest
     folders = [workspace.embeddings / name for name in names]
-    missing = [folder.name for folder in folders if not is_complete(folder)]
+    missing = [folder.name for folder in folders if not folder.is_dir()]
     if missing or not folders:
         what = f"pooled features {missing[0]}" if missing else "pooled features of this corpus"
         raise MissingStageError(

@@ -23,6 +23,7 @@ from corpus.prepare import (
     prepare,
     refuse_other_corpus,
 )
+from tests.core.storage.unlisted import forget_files
 
 CONFIG = PrepareConfig(protocol="holdout", train_folds=2, valid_folds=2, image_size=32)
 
@@ -388,6 +389,7 @@ def test_a_holdout_corpus_keeps_its_fingerprint_and_its_one_view(
     corpus = made()
     assert corpus.views == (corpus,)
     assert (corpus.learnt_from, corpus.scored, corpus.n_folds) == ("train", "valid", 2)
+    forget_files(workspace.corpus)
     meta = json.loads((workspace.corpus / "meta.json").read_text(encoding="utf-8"))
     assert meta.pop("protocol") == "holdout"
     (workspace.corpus / "meta.json").write_text(json.dumps(meta), encoding="utf-8")

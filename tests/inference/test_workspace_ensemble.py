@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ from core.predictions import Predictions
 from core.runs.fused import find_fused_sources
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta, write_json
+from core.storage.sums import sealed
 from fusion.fuse import fuse
 from fusion.inputs.category import N_OF_CATEGORY
 from inference.images import NewImage
-from inference.loaded.answers import detectors_within
 from inference.loaded.ensemble import Decisions
 from inference.loaded.runs import Runs
 from inference.loaded.workspace import read_ensemble
@@ -47,24 +46,6 @@ def test_every_member_says_of_test_what_it_said(whole: Workspace, crossfitted: C
         saved = Predictions.load(runs[member.name] / "predictions" / "test")
         said = block.ask(member.answer).rows(saved.image_ids)
         np.testing.assert_allclose(said.probs, saved.probs, rtol=0, atol=1e-5, err_msg=member.name)
-
-
-def test_a_fine_tuned_detector_says_the_mean_over_its_sizes(
-    whole: Workspace, crossfitted: Corpus
-) -> None:
-    loaded, images = read_ensemble(whole), test_images(crossfitted)
-    block = new_block(loaded, images, pixels=[decoded(loaded, image) for image in images])
-    answers = (answer for member in loaded.members for answer in detectors_within(member.answer))
-    detector = next(answer for answer in answers if not answer.features)
-    assert detector.looks == ((48, "bilinear"),)
-
-    def at(*sizes: int) -> np.ndarray:
-        config = replace(detector.config, test_sizes=sizes)
-        return replace(detector, config=config)(block).probs
-
-    np.testing.assert_array_equal(at(48), detector(block).probs)
-    np.testing.assert_allclose(at(32, 48), (at(32) + at(48)) / 2, rtol=0, atol=1e-6)
-    assert np.abs(at(32) - at(48)).max() > 1e-4
 
 
 def test_blocks_of_any_size_say_the_same(whole: Workspace, crossfitted: Corpus) -> None:
@@ -104,7 +85,7 @@ def test_a_guess_of_an_earlier_version_is_refused_only_where_it_is_needed(
     try:
         for folder, meta in before.items():
             old = {name: value for name, value in meta.items() if name != N_OF_CATEGORY}
-            write_json(folder / "meta.json", old)
+            write_json(folder / "meta.json", sealed(old))
         assert len(list(all_decided(whole, [image]))) == 1
         with pytest.raises(MissingStageError, match=r"run `.*fuse -w .*` again, or say it with"):
             list(all_decided(whole, [NewImage(image_id="new", path=image.path)]))
@@ -112,7 +93,7 @@ def test_a_guess_of_an_earlier_version_is_refused_only_where_it_is_needed(
         assert all(read_meta(f)[N_OF_CATEGORY] == m[N_OF_CATEGORY] for f, m in before.items())
     finally:
         for folder, meta in before.items():
-            write_json(folder / "meta.json", meta)
+            write_json(folder / "meta.json", sealed(meta))
 
 
 def test_what_cannot_be_asked_is_named(whole: Workspace, crossfitted: Corpus) -> None:
@@ -120,23 +101,23 @@ def test_what_cannot_be_asked_is_named(whole: Workspace, crossfitted: Corpus) ->
     meta = read_meta(folder)
     runs = Runs(corpus=crossfitted, workspace=whole, device="cpu")
     try:
-        write_json(folder / "meta.json", {**meta, "made": "2020-01-01"})
+        write_json(folder / "meta.json", sealed({**meta, "made": "2020-01-01"}))
         with pytest.raises(MissingStageError, match=r"member one-hot: .* was made again since"):
             read_ensemble(whole)
-        write_json(folder / "meta.json", {**meta, "strategy": "late-svm"})
+        write_json(folder / "meta.json", sealed({**meta, "strategy": "late-svm"}))
         with pytest.raises(MissingStageError, match="member late-svm: keeps no classifier"):
             runs.fused(folder)
     finally:
-        write_json(folder / "meta.json", meta)
+        write_json(folder / "meta.json", sealed(meta))
     (home,) = whole.ensembles.glob("stack-*")
     meta = read_meta(home)
     try:
         members = {**meta["members"], "else": "sha256 0123456789abcdef"}
-        write_json(home / "meta.json", {**meta, "members": members})
+        write_json(home / "meta.json", sealed({**meta, "members": members}))
         with pytest.raises(MissingStageError, match="member else: made elsewhere"):
             read_ensemble(whole)
     finally:
-        write_json(home / "meta.json", meta)
+        write_json(home / "meta.json", sealed(meta))
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from core.embeddings import Embeddings
-from core.errors import MissingStageError
+from core.errors import DamageError, MissingStageError
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import now, read_meta, write_json
+from core.storage.sums import sealed
 from fusion.inputs.category import one_hot
 from fusion.inputs.gather import gather_inputs
 
@@ -57,7 +58,7 @@ def test_features_that_are_gone_or_unfinished_are_named(corpus: Corpus, trained:
         gather_inputs(corpus, trained, embeddings=("lite9",), device="cpu")
     (folder,) = trained.embeddings.iterdir()
     (folder / "meta.json").unlink()
-    with pytest.raises(MissingStageError, match=f"pooled features {folder.name} not found"):
+    with pytest.raises(DamageError, match=f"{folder.name}: not finished .* `.*train-backbone"):
         gather_inputs(corpus, trained, embeddings=(), device="cpu")
 
 
@@ -76,7 +77,7 @@ def test_detectors_without_features_leave_those_of_the_runs_before_them(
         (frozen,) = (trained.backbones / category).iterdir()
         tuned = shutil.copytree(frozen, frozen.with_name("finetune-1"))
         meta = {**read_meta(frozen), "preset": "finetune", "embeddings": [], "asked": now()}
-        write_json(tuned / "meta.json", meta)
+        write_json(tuned / "meta.json", sealed(meta))
     given = gather_inputs(corpus, trained, embeddings=(), device="cpu")
     assert [run.name for run in given.detectors] == ["DRCT/finetune-1", "DRXR/finetune-1"]
     assert given.names == names
