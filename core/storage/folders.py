@@ -108,9 +108,13 @@ def finish(folder: Path, meta: Mapping[str, Any], *, but: Collection[str] = ()) 
     write_json(folder / META, sealed({**meta, **provenance(), **listing(folder, but=but)}))
 
 
-def amend(folder: Path, **changes: Any) -> None:
-    """Change entries of a finished folder's `meta.json`; the list of its files stays."""
-    write_json(folder / META, sealed({**read_meta(folder), **changes}))
+def add_to_meta(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Add entries to the `meta.json` of a finished folder; the list of its files stays.
+
+    Raises:
+        PredictionsError: as `read_meta`.
+    """
+    write_json(folder / META, sealed({**read_meta(folder), **entries}))
 
 
 def is_complete(folder: Path) -> bool:
@@ -196,7 +200,8 @@ def read_whole(folder: Path, *needed: str, only: Collection[str] | None = None) 
 def note_product(folder: Path, path: Path, **changes: Any) -> None:
     """Note in a finished folder a file that was made from it, as it is, beside other entries."""
     products = read_meta(folder).get(_PRODUCTS, {})
-    amend(folder, **changes, **{_PRODUCTS: {**products, path.name: file_sha256(path)}})
+    noted = {_PRODUCTS: {**products, path.name: file_sha256(path)}}
+    add_to_meta(folder, {**changes, **noted})
 
 
 def tell_if_altered(path: Path) -> None:
@@ -230,7 +235,7 @@ def provenance() -> dict[str, Any]:
 
 def mark_used(folder: Path) -> None:
     """Mark a finished run as used now: later stages take the run used last for the newest."""
-    amend(folder, asked=now())
+    add_to_meta(folder, {"asked": now()})
 
 
 def reuse(folder: Path, *, what: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.errors import DamageError, typed
 from core.storage.folders import (
-    amend,
+    add_to_meta,
     finish,
     is_complete,
     is_whole,
@@ -165,7 +165,7 @@ def test_what_does_not_belong_to_it_may_go(tmp_path: Path) -> None:
 
 
 def test_entries_are_changed_and_the_list_stays(run: Path) -> None:
-    amend(run, n=2)
+    add_to_meta(run, {"n": 2})
     assert read_whole(run)["n"] == 2
 
 
