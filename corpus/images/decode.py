@@ -37,11 +37,11 @@ from corpus.images.pillow import (
     room_of,
     upright,
 )
-from corpus.images.scale import bilinear
+from corpus.images.scale import bilinear, gaussian
 from corpus.images.window import between, window
 
 Pixels = npt.NDArray[np.uint8]
-Resample = Literal["bilinear", "bicubic", "nearest"]
+Resample = Literal["bilinear", "bicubic", "nearest", "gaussian"]
 
 _MOST_DRAWN = 2_000_000_000  # pixels up to the frame of an animation that is read
 
@@ -137,7 +137,7 @@ def _draft(size: int, *, resample: Resample) -> int | None:
     Its own halves are not those of a filter. Where a model asks for bicubic, to be given what its
     library would give it (cosines of features are 0.999 otherwise), the last half is the filter's.
     """
-    return {"nearest": None, "bilinear": size, "bicubic": 2 * size}[resample]
+    return {"bilinear": size, "bicubic": 2 * size}.get(resample)
 
 
 def _scaled(picture: Decoded, *, size: int, resample: Resample) -> Decoded:
@@ -149,6 +149,8 @@ def to_square(pixels: Pixels, *, size: int, resample: Resample) -> Pixels:
     """Pixels (H, W) or (H, W, 3) scaled to (size, size, 3)."""
     if resample == "bilinear":
         return bilinear(pixels, size)
+    if resample == "gaussian":
+        return gaussian(pixels, size)
     filters = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
     scaled = Image.fromarray(pixels).resize((size, size), filters[resample])
     return np.asarray(scaled.convert("RGB"))
