@@ -4,7 +4,6 @@ Beside that the folder holds `config.json`, `meta.json`, the fitted stacker in `
 decision rules and the predictions of test, which the second stage itself writes and reads.
 """
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from core.metrics import Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import asked, read_meta, write_json
+from core.storage.tables import read_rows, write_rows
 
 DECISION, FALLBACK, FORECAST_RULE = "decision.json", "fallback.json", "belief.json"
 """Rules of a run: the one that was chosen, the one for images that differ in kind, and
@@ -179,18 +179,16 @@ def newest_ensemble(corpus: Corpus, workspace: Workspace) -> EnsembleRun:
 
 def write_scores(path: Path, *, image_ids: Sequence[str], scores: Mapping[str, Scores]) -> None:
     """Write the F1 of each image under each source: a column a source, empty where left out."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image_id", *scores])
-        for row, image_id in enumerate(image_ids):
-            values = [float(f1[row]) for f1 in scores.values()]
-            writer.writerow([image_id, *("" if np.isnan(v) else repr(v) for v in values)])
+    rows: list[list[str]] = [["image_id", *scores]]
+    for row, image_id in enumerate(image_ids):
+        values = [float(f1[row]) for f1 in scores.values()]
+        rows.append([image_id, *("" if np.isnan(v) else repr(v) for v in values)])
+    write_rows(path, rows)
 
 
 def read_scores(path: Path) -> tuple[tuple[str, ...], dict[str, Scores]]:
     """Image ids, and the (N,) F1 under each source, to the last bit as they were written."""
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file))
+    header, *rows = read_rows(path)
     columns = list(zip(*rows, strict=True))
     scores = {
         name: np.array([float(value or "nan") for value in column])
@@ -204,16 +202,12 @@ def _scores_if_there(path: Path) -> dict[str, Scores]:
 
 
 def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    write_rows(path, [header, *rows])
 
 
 def _read_rows(path: Path) -> list[list[str]]:
     """Rows of a file without its header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))[1:]
+    return read_rows(path)[1:]
 
 
 def _numbers(rows: Sequence[Sequence[str]]) -> Numbers:
