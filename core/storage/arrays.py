@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import PredictionsError
+from core.storage.plain import plain_file
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:
@@ -19,6 +20,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         PredictionsError: the file is missing, cut short or not an array of plain numbers.
     """
     try:
+        plain_file(path, error=PredictionsError)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         raise PredictionsError(f"{path}: cannot be read as an array ({error})") from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import PredictionsError
+from core.storage.plain import plain_file
 from core.text import harmless, unwritable, visible
 
 _QUOTED = re.compile('[",\r\n\0]|^\ufeff')
@@ -44,7 +45,8 @@ def read_lines(path: Path) -> tuple[str, ...]:
         PredictionsError: the file is missing or not UTF-8.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() splits at more
+        text = plain_file(path, error=PredictionsError).read_text(encoding="utf-8")
+        lines = text.split("\n")  # splitlines() splits at more
     except FileNotFoundError:
         raise PredictionsError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -114,7 +116,7 @@ def read_rows(path: Path, *, n_columns: int | None = None) -> list[list[str]]:
     """
     rows: list[list[str]] = []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with plain_file(path, error=PredictionsError).open(encoding="utf-8", newline="") as file:
             rows += csv.reader(file)
     except FileNotFoundError:
         raise PredictionsError(f"{path}: no such file") from None
