@@ -20,7 +20,7 @@ from core.metrics import Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import asked, read_meta, write_json
-from core.storage.tables import read_rows, write_rows
+from core.storage.tables import meant_as_written, read_rows, write_rows
 
 DECISION, FALLBACK, FORECAST_RULE = "decision.json", "fallback.json", "belief.json"
 """Rules of a run: the one that was chosen, the one for images that differ in kind, and
@@ -98,7 +98,7 @@ class EnsembleRecord:
             if thresholds.is_file()
             else None,
             reliability=_reliability(folder / _RELIABILITY),
-            folds=_numbers(_read_rows(folds)) if folds.is_file() else None,
+            folds=_numbers(folds, _read_rows(folds)) if folds.is_file() else None,
             forecast=_scores_if_there(folder / _FORECAST),
         )
 
@@ -188,13 +188,14 @@ def write_scores(path: Path, *, image_ids: Sequence[str], scores: Mapping[str, S
 
 def read_scores(path: Path) -> tuple[tuple[str, ...], dict[str, Scores]]:
     """Image ids, and the (N,) F1 under each source, to the last bit as they were written."""
-    header, *rows = read_rows(path)
-    columns = list(zip(*rows, strict=True))
-    scores = {
-        name: np.array([float(value or "nan") for value in column])
-        for name, column in zip(header[1:], columns[1:], strict=True)
-    }
-    return columns[0], scores
+    with meant_as_written(path):
+        header, *rows = read_rows(path)
+        columns = list(zip(*rows, strict=True))
+        scores = {
+            name: np.array([float(value or "nan") for value in column])
+            for name, column in zip(header[1:], columns[1:], strict=True)
+        }
+        return columns[0], scores
 
 
 def _scores_if_there(path: Path) -> dict[str, Scores]:
@@ -210,14 +211,16 @@ def _read_rows(path: Path) -> list[list[str]]:
     return read_rows(path)[1:]
 
 
-def _numbers(rows: Sequence[Sequence[str]]) -> Numbers:
-    return np.array([[float(value) for value in row] for row in rows])
+def _numbers(path: Path, rows: Sequence[Sequence[str]]) -> Numbers:
+    with meant_as_written(path):
+        return np.array([[float(value) for value in row] for row in rows])
 
 
 def _reliability(path: Path) -> dict[str, Numbers]:
     rows = _read_rows(path) if path.is_file() else []
-    names = dict.fromkeys(row[0] for row in rows)
-    return {name: _numbers([row[1:] for row in rows if row[0] == name]) for name in names}
+    with meant_as_written(path):
+        names = dict.fromkeys(row[0] for row in rows)
+    return {name: _numbers(path, [row[1:] for row in rows if row[0] == name]) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

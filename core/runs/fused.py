@@ -12,7 +12,7 @@ from core.predictions import Predictions
 from core.runs.out_of_fold import fold_folders, load_folds
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import asked, is_complete, read_meta
-from core.storage.tables import read_rows
+from core.storage.tables import meant_as_written, read_rows
 
 PRIOR = "prior"
 """The strategy that sees no image: how often a concept stands on images of the category."""
@@ -163,9 +163,10 @@ def find_guesses(workspace: Workspace, corpus: Corpus) -> dict[str, str]:
             continue
         learnt = frozenset(view.table.of(split="train").image_ids) if corpus.crossfit else ()
         newest = max(own, key=lambda folder: (asked(metas[folder]), folder))
-        header, *rows = read_rows(newest / GUESSED)
-        at, guess = header.index("image_id"), header.index("guess")
-        guesses |= {row[at]: row[guess] for row in rows if row[at] not in learnt}
+        with meant_as_written(newest / GUESSED):
+            header, *rows = read_rows(newest / GUESSED)
+            at, guess = header.index("image_id"), header.index("guess")
+            guesses |= {row[at]: row[guess] for row in rows if row[at] not in learnt}
     return guesses
 
 

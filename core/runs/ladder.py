@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.metrics import Interval, Scores, bootstrap
-from core.storage.tables import read_rows, write_rows
+from core.storage.tables import meant_as_written, read_rows, write_rows
 
 RungState = Literal["kept", "not kept", "submitted"]
 """`kept`: the next are compared with it. `submitted`: the last one kept, by another name."""
@@ -118,17 +118,18 @@ def write_steps(path: Path, steps: Sequence[LadderStep]) -> None:
 
 def read_steps(path: Path) -> list[LadderStep]:
     """The steps that `write_steps` wrote, to the last bit."""
-    header, *lines = read_rows(path)
-    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    header, *lines = read_rows(path) or [[]]
 
     def interval(row: dict[str, str], key: str) -> Interval:
         value, low, high = (float(row[key + end]) for end in ("", "_low", "_high"))
         return Interval(value=value, low=low, high=high, n=int(row["n"]))
 
-    return [
-        LadderStep(name=row["name"], f1=interval(row, "f1"), gain=interval(row, "gain"))
-        for row in rows
-    ]
+    with meant_as_written(path):
+        rows = [dict(zip(header, line, strict=True)) for line in lines]
+        return [
+            LadderStep(name=row["name"], f1=interval(row, "f1"), gain=interval(row, "gain"))
+            for row in rows
+        ]
 
 
 def ladder_table(steps: Sequence[LadderStep], *, images: str) -> list[str]:

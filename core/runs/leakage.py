@@ -13,7 +13,7 @@ from pathlib import Path
 from core.images import SPLITS, ImageTable
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete, read_meta
-from core.storage.tables import read_rows, write_rows
+from core.storage.tables import meant_as_written, read_rows, write_rows
 
 CROSSING_FILE = "crossing_groups.csv"
 """In the folder of a prepared corpus, where a group crosses."""
@@ -119,11 +119,11 @@ def known_duplicates(corpus: Corpus, workspace: Workspace) -> tuple[NearDuplicat
     folder = workspace.duplicates
     if not is_complete(folder) or read_meta(folder)["corpus"] != corpus.fingerprint:
         return None
-    _, *rows = read_rows(folder / DUPLICATES_FILE, n_columns=len(fields(NearDuplicate)))
-    return tuple(
-        NearDuplicate(one, split, other, where, float(similarity), mirrored == "1", same == "1")
-        for one, split, other, where, similarity, mirrored, same in rows
-    )
+    with meant_as_written(path := folder / DUPLICATES_FILE):
+        return tuple(
+            NearDuplicate(one, split, other, where, float(similarity), mirrored == "1", same == "1")
+            for one, split, other, where, similarity, mirrored, same in read_rows(path)[1:]
+        )
 
 
 def counted_duplicates(pairs: Collection[NearDuplicate]) -> str:

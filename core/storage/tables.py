@@ -7,13 +7,14 @@ refused, and the file and the row are named.
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from core.errors import PredictionsError
 from core.storage.plain import plain_file
-from core.text import harmless, unwritable, visible
+from core.text import brief, harmless, unwritable, visible
 
 _QUOTED = re.compile('[",\r\n\0]|^\ufeff')
 """Cells in quotes. Python's `csv` leaves a bare CR outside, which ends a row when it is read; and
@@ -97,6 +98,20 @@ def csv_row(cells: Iterable[object], *, for_people: bool = False) -> str:
     )
     # A row of one blank cell is no blank line, which readers pass over.
     return f'"{line}"\n' if len(texts) == 1 and not line.strip() else f"{line}\n"
+
+
+@contextmanager
+def meant_as_written(path: Path) -> Iterator[None]:
+    """A block that reads cells of a file: where they are not what was written, it is damaged.
+
+    Raises:
+        PredictionsError: a cell is no number, a column is missing, or a row has other cells.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, IndexError) as error:
+        reason = brief(str(error), longest=100)
+        raise PredictionsError(f"{path}: damaged, or of another version ({reason})") from None
 
 
 def read_pairs(path: Path) -> dict[str, str]:

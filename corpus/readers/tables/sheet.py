@@ -141,7 +141,7 @@ def refuse_unwritable(sheet: Sheet) -> None:
     Raises:
         CorpusError: there is one; its file, row and column are named.
     """
-    for place, row in zip(sheet.places, sheet.rows, strict=True):
+    for place, row in (("header", sheet.header), *zip(sheet.places, sheet.rows, strict=True)):
         for name, cell in zip(sheet.header, row, strict=True):
             if cell and (reason := unwritable(cell)):
                 column = f"column {brief(name, longest=60)!r}"
@@ -258,7 +258,10 @@ def _separator(line: str, known: Collection[str]) -> tuple[str, int]:
     """What separates the cells of a header, and how many known names that shows."""
     shown = {}
     for separator in SEPARATORS:
-        cells = next(csv.reader([line], delimiter=separator), [])
+        try:
+            cells = next(csv.reader([line], delimiter=separator), [])
+        except csv.Error:  # a cell of a megabyte is no name of a column
+            cells = []
         shown[separator] = sum(plain(cell) in known for cell in cells), len(cells)
     best = max(shown, key=lambda separator: shown[separator])
     return best, shown[best][0]
