@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import ConfigError
+from core.storage.plain import plain_file
 
 C = TypeVar("C")
 
@@ -105,7 +106,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(plain_file(path, error=ConfigError).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except OSError as error:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import AlignmentError, CorpusError, first_few
 from core.labels import Concepts, LabelSpace, Targets
+from core.storage.plain import plain_file
 
 _T = TypeVar("_T")
 
@@ -225,7 +226,7 @@ class ImageTable:
             CorpusError: the file is missing, or its columns are not those that `save` writes.
         """
         try:
-            with path.open(encoding="utf-8", newline="") as file:
+            with plain_file(path).open(encoding="utf-8", newline="") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
         except FileNotFoundError:
             raise CorpusError(f"{path}: no such file") from None

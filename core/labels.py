@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from core.errors import LabelSpaceError, first_few, repeated
+from core.storage.plain import plain_file
 
 Concepts = tuple[str, ...]
 """The concepts of one image: distinct CUIs."""
@@ -105,7 +106,7 @@ class LabelSpace:
             LabelSpaceError: the file is missing or a line is empty, padded or stands twice.
         """
         try:
-            lines = path.read_text(encoding="utf-8").split("\n")
+            lines = plain_file(path, error=LabelSpaceError).read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
             raise LabelSpaceError(f"{path}: no such file") from None
         except UnicodeDecodeError as error:

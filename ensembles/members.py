@@ -24,6 +24,7 @@ from core.runs.out_of_fold import (
 )
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
+from core.storage.plain import plain_file
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.sources import Source
 
@@ -288,7 +289,7 @@ def _digest(folders: Sequence[Path]) -> str:
         for path in sorted(folder.iterdir()):
             if path.suffix in (".npy", ".txt"):
                 digest.update(path.name.encode())
-                with path.open("rb") as file:
+                with plain_file(path).open("rb") as file:
                     while block := file.read(1 << 20):
                         digest.update(block)
     return f"sha256 {digest.hexdigest()[:16]}"

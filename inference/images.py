@@ -6,6 +6,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
 from typing import overload
@@ -15,7 +16,7 @@ from core.errors import ConfigError, CorpusError
 from core.storage.packed import ARCHIVE, exists
 from corpus.dicom.files import PICTURE_ENDINGS
 from corpus.dicom.headers import Headers, read_headers
-from corpus.readers.files import FoundImage, image_files, name_of_image
+from corpus.readers.files import FoundImage, files_below, image_files, name_of_image
 from corpus.readers.manifest import ENDINGS, names_images
 from corpus.readers.notes import Note
 from corpus.readers.tables.images import read_images
@@ -203,15 +204,56 @@ def _images_in(place: str, *, named: bool = True) -> tuple[Iterable[NewImage], S
     if glob.has_magic(place):
         images: list[NewImage] = []
         odd = list[Note]()
-        for name in sorted(glob.glob(place, recursive=True)):  # noqa: PTH207 - takes absolute ones
-            if not ("**" in place and Path(name).is_dir()):  # what lies in it fits as well
-                found, noted = _images_in(name, named=False)
-                images += found
-                odd += noted
+        for name in _fitting(place):
+            found, noted = _images_in(name, named=False)
+            images += found
+            odd += noted
         if images:
             return images, odd
         raise CorpusError(f"{place}: no image fits it")
     raise CorpusError(f"{place}: no such file or folder")
+
+
+def _fitting(pattern: str) -> list[str]:
+    """What fits a pattern; where it goes down to any depth, the files alone.
+
+    Below `**` each real folder is visited once, for links that lead upwards have no end, and no
+    hidden one.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return sorted(glob.glob(pattern))  # noqa: PTH207 - takes absolute ones
+    n_plain = next(n for n, part in enumerate(parts) if glob.has_magic(part))
+    home, wanted = Path(*parts[:n_plain]), parts[n_plain:]
+    if not home.is_dir():
+        return []
+    below = (path for path in files_below(home) if _fits(path.relative_to(home).parts, wanted))
+    return sorted(map(str, below))
+
+
+def _fits(names: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether folders and a file are those of a pattern, in which `**` is any number of folders.
+
+    Example:
+        >>> _fits(["a", "b", "x.png"], ["**", "*.png"]), _fits(["a", "x.png"], ["*.png"])
+        (True, False)
+    """
+    places = _on(0, wanted)
+    for name in names:
+        reached: set[int] = set()
+        for place in places - {len(wanted)}:
+            if wanted[place] == "**":
+                reached |= _on(place, wanted)
+            elif fnmatchcase(name, wanted[place]):
+                reached |= _on(place + 1, wanted)
+        places = reached
+    return len(wanted) in places
+
+
+def _on(place: int, wanted: Sequence[str]) -> set[int]:
+    """The place in a pattern and those behind it that are reached without a name."""
+    end = next((n for n in range(place, len(wanted)) if wanted[n] != "**"), len(wanted))
+    return {*range(place, end + 1)}
 
 
 def _is_list(path: Path, *, named: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from backbones.encoders.downloads import first_line, hub_folder, hub_weights, package, quiet_hub
 from backbones.encoders.encoder import brief
 from core.errors import ConfigError
+from core.storage.plain import plain_file
 from corpus.images.decode import Resample
 
 WORLD = "transformers:"
@@ -195,7 +196,8 @@ def vision_model(text: str) -> VisionModel:
         folder, repo = hub_folder(name, config=_CONFIG, beside=_IMAGES), name
         source = f"Hugging Face's hub, {repo} at {folder.name[:12]}"
     try:
-        raw = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        path = plain_file(folder / _CONFIG, error=ConfigError)
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"backbone: {text}: no {_CONFIG} there, as save_pretrained writes it"

@@ -213,7 +213,7 @@ def carried_state(carrier: Carrier, network: Tensors) -> Tensors:
         ConfigError: as `Carrier.find`.
     """
     path = carrier.find()
-    state = read_initialisers(path) if path.suffix == ".onnx" else read_state(path)
+    state = read_initialisers(path) if path.suffix == ".onnx" else read_checkpoint(path).tensors
     return carrier.rename(state, network)
 
 
@@ -223,15 +223,6 @@ def read_initialisers(path: Path) -> Tensors:
 
     constants = onnx.load(path).graph.initializer
     return {c.name: torch.tensor(onnx.numpy_helper.to_array(c)) for c in constants}
-
-
-def read_state(path: Path) -> Tensors:
-    """Tensors of a file of weights by the file's names, without running code from it.
-
-    Raises:
-        ConfigError: as `read_checkpoint`.
-    """
-    return read_checkpoint(path).tensors
 
 
 _NETWORK, _POOLING, _HEAD = "backbone.network.", "backbone.generalised.", "head."

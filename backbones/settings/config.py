@@ -14,7 +14,7 @@ from training.config import FitConfig
 Regime = Literal["frozen", "last", "full"]
 AugmentMode = Literal["none", "hflip", "both", "light"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Scaling = Literal["own", "bilinear", "bicubic", "nearest"]
+Scaling = Literal["own", "bilinear", "bicubic", "nearest", "gaussian"]
 StopOn = Literal["train", "val1", "val2", "valid"]
 
 
@@ -40,8 +40,6 @@ class BackboneConfig(FitConfig):
             once, whichever detectors take it.
         image_sizes: input sizes in pixels; () for the model's own. A frozen network may look at
             several, and their pooled features are joined; a fine-tuned one takes one.
-        test_sizes: input sizes at which a fine-tuned network answers, the mean of its
-            probabilities; () for the size that it learns at.
         resample: how images are scaled to the input size, without cropping; `own` as the model
             states it.
         pooling: what the head is given of the network's last layer: `own`, as the model itself
@@ -76,7 +74,6 @@ class BackboneConfig(FitConfig):
     mean: tuple[float, ...] = later(())
     std: tuple[float, ...] = later(())
     image_sizes: tuple[int, ...] = (224, 320)
-    test_sizes: tuple[int, ...] = later(())
     resample: Scaling = "bilinear"
     pooling: Pooling = later("own", was="mean")
     mirror: bool = False
@@ -89,11 +86,6 @@ class BackboneConfig(FitConfig):
     stop_on: StopOn = "train"
     use_folds: int = 0
     folds: int = 0
-
-    @property
-    def asked_sizes(self) -> tuple[int, ...]:
-        """Input sizes at which a fine-tuned network answers, each once."""
-        return tuple(dict.fromkeys(self.test_sizes or self.image_sizes))
 
     @property
     def rate_per_layer(self) -> float:
@@ -116,12 +108,6 @@ class BackboneConfig(FitConfig):
         super().__post_init__()
         if min(self.image_sizes, default=32) < 32:
             raise ConfigError(f"image_sizes: expected at least 32 pixels, found {self.image_sizes}")
-        if min(self.test_sizes, default=32) < 32:
-            raise ConfigError(f"test_sizes: expected at least 32 pixels, found {self.test_sizes}")
-        if self.regime == "frozen" and self.test_sizes:
-            raise ConfigError("test_sizes: a frozen network looks at all of image_sizes")
-        if self.pooling == "none" and self.test_sizes:
-            raise ConfigError("test_sizes: without pooling a network takes images of one size")
         if self.regime != "frozen" and len(self.image_sizes) > 1:
             raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
         if self.regime == "frozen" and self.augment != "none":

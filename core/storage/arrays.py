@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import PredictionsError
+from core.storage.plain import plain_file
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -26,7 +27,8 @@ def read_lines(path: Path) -> tuple[str, ...]:
         PredictionsError: the file is missing or not UTF-8.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() splits at more
+        text = plain_file(path, error=PredictionsError).read_text(encoding="utf-8")
+        lines = text.split("\n")  # splitlines() splits at more
     except FileNotFoundError:
         raise PredictionsError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -49,6 +51,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         PredictionsError: the file is missing, cut short or not an array of plain numbers.
     """
     try:
+        plain_file(path, error=PredictionsError)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         raise PredictionsError(f"{path}: cannot be read as an array ({error})") from None

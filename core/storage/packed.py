@@ -15,34 +15,42 @@ from functools import lru_cache
 from pathlib import Path
 
 from core.errors import CorpusError, ImageError
+from core.storage.plain import plain_file
 from core.storage.shards import read_row
 
 ARCHIVE = ".zip"
 SHARD = ".parquet"
 
+_MOST_BYTES = 4 << 30  # of an image file
+_MOST_UNPACKED = 1 << 30  # bytes of a member of a zip, which may take a thousandth of them there
 _ENCRYPTED = 1  # a flag of a member
 _KEPT = 64  # directories of archives
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, *, n_first: int = -1) -> bytes:
     """The content of an image file.
+
+    Args:
+        path: the file, or its place in an archive or table.
+        n_first: so many bytes at least from its start, where it has as many; -1 for all.
 
     Raises:
         FileNotFoundError: there is no such file, member or row.
         CorpusError: the archive or table that should hold it cannot be read, or needs a package
             that is not installed.
-        ImageError: the member is encrypted or damaged.
+        ImageError: it is a pipe or a device, or far too large; the member is encrypted or damaged.
     """
     try:
+        plain_file(path, error=ImageError, most_bytes=_MOST_BYTES if n_first < 0 else None)
         with path.open("rb", buffering=0) as file:
-            return file.read()
+            return file.read(n_first)
     except (FileNotFoundError, NotADirectoryError):
         holder = holder_of(path)
     if holder is None:
         raise FileNotFoundError(str(path))
     inner = path.relative_to(holder).as_posix()
     if holder.suffix.lower() == ARCHIVE:
-        return _read_member(holder, inner)
+        return _read_member(holder, inner, n_first)
     if not inner.isdecimal():
         raise FileNotFoundError(str(path))
     return read_row(holder, int(inner))
@@ -134,13 +142,19 @@ def _is_row(path: Path) -> bool:
     return path.name.isdecimal() and path.parent.suffix.lower() == SHARD
 
 
-def _read_member(archive: Path, name: str) -> bytes:
+def _read_member(archive: Path, name: str, n_first: int) -> bytes:
     opened, found = _opened(archive)
     member = found.get(name)
     if member is None:
         raise FileNotFoundError(str(archive / name))
+    if n_first < 0 and member.file_size > _MOST_UNPACKED:
+        raise ImageError(
+            f"{archive / name}: {member.file_size:,} bytes once unpacked, more than"
+            f" {_MOST_UNPACKED:,}; unpack the archive first"
+        )
     try:
-        return opened.read(member)
+        with opened.open(member) as file:
+            return file.read(n_first)
     except NotImplementedError as error:
         raise ImageError(f"{archive / name}: {error}; unpack the archive first") from None
     except RuntimeError:  # what zipfile raises for want of a password

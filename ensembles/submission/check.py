@@ -14,6 +14,7 @@ from typing import Literal
 
 from core.editions import MAX_CONCEPTS, Edition, rules_of
 from core.errors import SubmissionError, first_few
+from core.storage.plain import plain_file
 
 Severity = Literal["rejected", "warning"]
 Reason = tuple[Severity, str]
@@ -312,6 +313,7 @@ def read_submission(path: Path, rules: Edition) -> tuple[bytes, Path]:
         SubmissionError: the file cannot be read, or the zip is not one that the platform takes.
     """
     try:
+        plain_file(path, error=SubmissionError)
         if path.suffix != ".zip":
             return path.read_bytes(), path
         if not rules.zipped:

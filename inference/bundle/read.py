@@ -210,9 +210,8 @@ class _Reader:
         self, entry: NetworkEntry | DetectorEntry, others: Mapping[str, Any]
     ) -> BackboneConfig:
         """Settings of a network; what is not among them is of no account once it has learnt."""
-        for size in (entry.size, *others.get("test_sizes", ())):
-            if not 32 <= size <= _MOST_PIXELS:
-                raise self._error(f"images of {size} pixels; expected 32 to {_MOST_PIXELS:,}")
+        if not 32 <= entry.size <= _MOST_PIXELS:
+            raise self._error(f"images of {entry.size} pixels; expected 32 to {_MOST_PIXELS:,}")
         return replace(
             BackboneConfig(),
             backbone=entry.backbone,
@@ -346,7 +345,6 @@ class _Reader:
         others = {"hidden": entry.hidden, "batch_size": entry.n_at_once}
         if entry.fine_tuned:
             others |= {"regime": "full", "pooling": entry.pooling}
-            others |= {"test_sizes": entry.test_sizes}
         config = self._settings(entry, others)
         if entry.fine_tuned:
             own = [self._split(state) for state in states]
@@ -368,7 +366,8 @@ class _Reader:
                 bare=lambda: next(bare),
             )
         )
-        self.looks.update(detector.looks)
+        if entry.fine_tuned:
+            self.looks.add(detector.look)
         return detector
 
     def _split(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -292,7 +292,6 @@ class _Writer:
             resample=answer.look[1],
             mirror=config.mirror,
             pooling=config.pooling,
-            test_sizes=config.test_sizes,
             hidden=config.hidden,
             n_at_once=answer.n_at_once,
             speed=_speed(answer.found),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import ConfigError
+from core.storage.plain import plain_file
 
 TOKEN = "RADFUSE_TOKEN"
 """Variable of the environment with the token."""
@@ -157,7 +158,7 @@ def read_token(file: Path | None, environment: Mapping[str, str]) -> str:
     if file is None:
         return environment.get(TOKEN, "").strip()
     try:
-        token = file.read_text(encoding="utf-8").strip()
+        token = plain_file(file, error=ConfigError).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
         raise ConfigError(f"--token-file {file}: cannot be read ({reason.lower()})") from None

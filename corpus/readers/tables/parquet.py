@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CorpusError, first_few
+from core.storage.plain import plain_file
 from core.storage.shards import image_column, image_names, open_parquet
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.sheet import Cell, Sheet
@@ -53,7 +54,7 @@ class Packed:
 
 def is_parquet(path: Path) -> bool:
     """Whether a file begins as parquet does."""
-    with path.open("rb") as file:
+    with plain_file(path).open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 

