@@ -5,7 +5,6 @@ decision rules and the predictions of test, which the second stage itself writes
 """
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from core.images import ImageTable
 from core.metrics import Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
 from core.runs.workspace import Corpus, Workspace
+from core.storage.documents import read_object
 from core.storage.folders import asked, read_meta, write_json
 
 DECISION, FALLBACK, FORECAST_RULE = "decision.json", "fallback.json", "belief.json"
@@ -94,9 +94,7 @@ class EnsembleRecord:
             scores=scores,
             rules=_scores_if_there(folder / _RULES),
             worth=read_steps(worth) if worth.is_file() else (),
-            thresholds=json.loads(thresholds.read_text(encoding="utf-8"))
-            if thresholds.is_file()
-            else None,
+            thresholds=read_object(thresholds) if thresholds.is_file() else None,
             reliability=_reliability(folder / _RELIABILITY),
             folds=_numbers(_read_rows(folds)) if folds.is_file() else None,
             forecast=_scores_if_there(folder / _FORECAST),

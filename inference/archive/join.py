@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from core.errors import ConfigError, first_few
 from core.storage.claims import claimed
+from core.storage.documents import parse_json
 from core.storage.packed import ARCHIVE
 from ensembles.submission.write import write_submission
 from inference.archive.units import UnitFolder
@@ -182,7 +182,7 @@ def _submitted(units: UnitFolder) -> tuple[list[str], list[list[str]]]:
     for number in units.numbers:
         with units.rows(number).open(encoding="utf-8") as lines:
             for line in lines:
-                image_id, concepts = json.loads(line)
+                image_id, concepts = parse_json(line)
                 ids.append(image_id)
                 sets.append(concepts)
     return ids, sets
