@@ -201,7 +201,18 @@ def _in_words(option: Any) -> str:
     """A type as a message names it; of a choice, what there is to choose from."""
     if typing.get_origin(option) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(option)))}"
-    return getattr(option, "__name__", str(option))
+    if typing.get_origin(option) is tuple:
+        return "values with commas between them"
+    return _WORDS.get(option) or getattr(option, "__name__", str(option))
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    types.NoneType: "none",
+}
 
 
 def _convert_one(value: Any, option: Any) -> Any:

@@ -226,7 +226,7 @@ GATES = {
     "core/storage/arrays.py": {"np.load", "np.lib.format.open_memmap"},
     "training/checkpoint.py": {"torch.load", "load_file"},
 }
-"""Who opens files from anywhere, a kind each: within limits, and with one line for what is wrong."""
+"""Who opens files from anywhere, a kind each: within limits, with one line for what is wrong."""
 
 OWN_FILES = {
     "core/storage/documents.py",

@@ -90,7 +90,7 @@ def test_a_size_that_the_network_does_not_take_is_refused_before_it_learns(
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"test_sizes": (16,)}, "test_sizes: expected at least 32 pixels"),
+        ({"test_sizes": (16,)}, "test_sizes: expected 32 to 4,096"),
         ({"regime": "frozen"}, "test_sizes: a frozen network looks at all of image_sizes"),
         ({"pooling": "none"}, "test_sizes: without pooling a network takes images of one size"),
     ],
