@@ -9,6 +9,7 @@ import pickle
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,7 +70,9 @@ class Checkpoint:
             with OpenZip(self.path) as archive:  # torch would make room for whatever it says
                 if any(member.compress_type for member in archive.members):
                     raise ValueError("it is compressed")
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of sparse tensors, which no state of ours has
+                state = torch.load(self.path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict):
                 raise ValueError("it is none")
         except _NO_STATE as error:
