@@ -4,7 +4,6 @@ They are never downloaded here, and no code of theirs is run. Of a fine-tuned de
 and what fits of its head are taken over.
 """
 
-import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
+from core.storage.documents import read_object
 from core.storage.folders import META, read_meta
 from training.checkpoint import WEIGHTS, load_network
 
@@ -264,7 +264,7 @@ def newest_fine_tuned(backbone: str, corpus: Corpus, *, workspace: Workspace) ->
     """The newest global detector for which this network was fine-tuned; None without one."""
     for run in reversed(find_runs(workspace, corpus.fingerprint, fine_tuned=True)):
         if run.category == GLOBAL:
-            settings = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+            settings = read_object(run.folder / "config.json")
             if settings["backbone"] == backbone:
                 return run
     return None
