@@ -259,7 +259,8 @@ def submit_test(
     note_product(home, upload, **said, fell_back=fell_back)
     faults = check_submission(upload, edition=edition, expected_ids=test.image_ids)
     if faults:
-        say("\n".join(first_lines(faults)))
+        for line in first_lines(faults):
+            say(line)
     return upload
 
 

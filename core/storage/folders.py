@@ -22,6 +22,7 @@ from core.progress import say
 from core.storage.claims import Claim, claim
 from core.storage.sums import META as META
 from core.storage.sums import check_held, damaged, file_sha256, listing, parse_meta, sealed
+from core.text import whole
 
 _PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "lightgbm")
 
@@ -93,7 +94,8 @@ def replace_folder(target: Path, draft: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under a temporary name, then rename, so that no half-written file is ever seen."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = whole(json.dumps(value, indent=2, ensure_ascii=False))  # its codes are JSON's as well
+    draft.write_text(f"{text}\n", encoding="utf-8")
     draft.replace(path)
 
 

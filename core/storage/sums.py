@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DamageError, as_typed, typed_words
+from core.storage.documents import parse_json
 from core.storage.plain import plain_file
 
 META = "meta.json"
@@ -61,7 +62,7 @@ def sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seal_of(rest: Mapping[str, Any]) -> str:
-    plain = json.loads(json.dumps(rest))  # as it will be read again
+    plain = parse_json(json.dumps(rest))  # as it will be read again
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -129,12 +130,12 @@ def parse_meta(folder: Path) -> dict[str, Any]:
     """
     path = folder / META
     try:
-        meta = json.loads(plain_file(path, error=DamageError).read_text(encoding="utf-8"))
+        meta = parse_json(plain_file(path, error=DamageError).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise damaged(folder, f"{folder}: not finished ({META} is missing)") from None
     except OSError as error:
         raise damaged(folder, f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise damaged(folder, f"{path}: not JSON ({error})") from None
     if not isinstance(meta, dict):
         raise damaged(folder, f"{path}: expected an object, found {type(meta).__name__}")
@@ -234,8 +235,8 @@ def _noted(folders: Sequence[Path], *, starts: str = "", naming: str = "") -> st
     for folder in folders:
         try:
             text = (folder / META).read_text(encoding="utf-8")
-            words = json.loads(text).get(COMMAND, "")
-        except (OSError, ValueError, AttributeError, RecursionError):
+            words = parse_json(text).get(COMMAND, "")
+        except (OSError, ValueError, AttributeError):
             continue
         if isinstance(words, str) and words and words.startswith(starts) and naming in text:
             return words

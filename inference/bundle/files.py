@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from core.errors import BundleError
-from core.storage.arrays import write_lines
 from core.storage.sums import file_sha256
+from core.storage.tables import write_lines
 
 FORMAT = 2
 """Number of the layout that this version writes."""

@@ -1,6 +1,5 @@
 """Networks read again to be asked: those that give features, and whole detectors."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +19,8 @@ from core.config import overlay
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs.detectors import GLOBAL
+from core.storage.documents import read_object
 from core.storage.folders import is_complete, read_meta, read_whole
-from core.storage.plain import plain_file
 from corpus.images.decode import Resample
 from training.checkpoint import WEIGHTS, load_network, load_networks
 from training.devices.compute import Compute, FittingBatches
@@ -57,8 +56,7 @@ def settings_in(folder: Path, usual: C) -> C:
     path = folder / "config.json"
     if is_complete(folder):
         read_whole(folder, only=[path.name])
-    path = plain_file(path)
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = read_object(path)
     if settings.get("pooling") == "mean" and "partial_weights" not in settings:
         settings["pooling"] = "own"  # as it was called before other ways were there
     return overlay(usual, settings, origin=str(path))
