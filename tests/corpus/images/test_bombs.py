@@ -134,6 +134,15 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: saved("JPEG")[:2] + b"\xff\xe1\0\x08Exif\0\0" * 66 + saved("JPEG")[2:],
         "a JPEG of more than 10,000 parts, or 64 of EXIF, before its picture",
     ),
+    "few bytes": (
+        lambda: (
+            saved("PNG")[:16]
+            + struct.pack(">2I5B", 9, 1 << 24, 16, 0, 0, 0, 0)
+            + bytes(4)
+            + saved("PNG")[33:]
+        ),
+        "cut short: so few bytes do not hold so many pixels",
+    ),
     "strips": (lambda: strips(500_001), "a TIFF with 500,001 values of tag 273"),
     "canvas": (canvas, "16383 x 16383 pixels, more than 100,000,000"),
     "JPEG 2000": (
