@@ -14,6 +14,7 @@ from typing import overload
 from core.categories import CATEGORIES, KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import ConfigError, CorpusError
 from core.storage.packed import ARCHIVE, exists
+from core.text import whole
 from corpus.dicom.files import PICTURE_ENDINGS
 from corpus.dicom.headers import Headers, read_headers
 from corpus.readers.files import FoundImage, files_below, image_files, name_of_image
@@ -128,9 +129,9 @@ class ImageList(Sequence[NewImage]):
             own = self._ids.get(number) or _id_of(path.rpartition(os.sep)[2])
             other = first.setdefault(own, number)
             if other != number:
-                whole = plain_text(self._paths[other])
-                n_changed += 1 + (self._ids.get(other) != whole)
-                self._ids[number], self._ids[other] = plain_text(path), whole
+                path_of_other = whole(self._paths[other])
+                n_changed += 1 + (self._ids.get(other) != path_of_other)
+                self._ids[number], self._ids[other] = whole(path), path_of_other
         return n_changed
 
 
@@ -273,17 +274,7 @@ def _image(path: Path) -> NewImage:
 
 
 def _id_of(name: str) -> str:
-    return plain_text(name_of_image(name))
-
-
-def plain_text(text: str) -> str:
-    """Text that can be written; in names of files there may be bytes that are none."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def one_line(text: str) -> str:
-    """Text for a line on a terminal: names of files may hold line ends and its commands."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return whole(name_of_image(name))
 
 
 def _listed(path: Path) -> tuple[list[NewImage], Sequence[Note]]:
