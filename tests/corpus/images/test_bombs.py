@@ -1,7 +1,6 @@
 """Images of a fixed list of formats, and small files that ask for more than they are."""
 
 import io
-import logging
 import os
 import struct
 import threading
@@ -252,7 +251,9 @@ def files() -> list[Base]:
     return bases()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(number=st.integers(0, 1 << 40))
 def test_damaged_images_are_read_or_refused_in_one_line(
     files: list[Base], caplog: pytest.LogCaptureFixture, number: int
@@ -264,4 +265,5 @@ def test_damaged_images_are_read_or_refused_in_one_line(
         assert str(error).startswith("a.png: ")  # noqa: PT017
         assert str(error).isprintable()  # noqa: PT017
         assert len(str(error)) < 300  # noqa: PT017
-    assert not [r for r in caplog.records if r.levelno >= logging.ERROR and r.name != "hypothesis"]
+    said = [record.name for record in caplog.records]  # pydicom's words reach no terminal
+    assert not [name for name in said if name.startswith(("PIL", "imagecodecs"))]
