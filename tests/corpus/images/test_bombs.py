@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core.errors import HugeImageError, ImageError
-from core.runs.decoding import Decoding
+from core.runs.decoding import USUAL, Decoding
 from corpus.images import bombs, tiff
 from corpus.images.bombs import in_turn, refuse_bombs, refuse_huge, wait_for_room
 from corpus.images.decode import Decoded, decode, decode_content, kind_of
@@ -29,8 +29,9 @@ def saved(kind: str, image: Image.Image | None = None, **how: object) -> bytes:
     return file.getvalue()
 
 
-def read(content: bytes, **how: Decoding) -> Decoded:
-    return decode_content(content, Path("a.png"), size=32, resample="bilinear", **how)
+def read(content: bytes, *, decoding: Decoding = USUAL) -> Decoded:
+    named = Path("a.png")
+    return decode_content(content, named, size=32, resample="bilinear", decoding=decoding)
 
 
 def test_postscript_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
