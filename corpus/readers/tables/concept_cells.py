@@ -225,7 +225,8 @@ def _parts(cell: str, writing: Writing, seen: Seen) -> Sequence[str]:
         return _listed(cell)
     if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "'\"" and cell.count(cell[0]) == 2:
         seen.kinds["in quotes"] += 1
-        return _parts(cell[1:-1].strip() or '""', writing, seen)
+        inner = cell[1:-1].strip()
+        return _parts(inner, writing, seen) if inner else [""]
     if _IN_URL.fullmatch(cell) and not re.search(r"[\s;|,]", cell):
         return [cell]
     if not _USUAL_SIGNS.fullmatch(cell) and _hides_code(cell):
@@ -261,7 +262,7 @@ def _decoded(cell: str) -> str:
     """The text that a cell holds as JSON, "" where it holds none."""
     try:
         found = json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of thousands of brackets
         return ""
     return found.strip() if isinstance(found, str) else ""
 
@@ -278,7 +279,7 @@ def _listed(cell: str) -> list[str]:
         raise ValueError(cell)
     try:
         found = json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of thousands of brackets
         inner = cell[1:-1]
         quoted = [single or double for single, double in _QUOTED.findall(inner)]
         bare = _QUOTED.sub("", inner)
