@@ -13,7 +13,9 @@ from commands.options import (
     StrictOption,
     WorkspaceOption,
     names_workspace,
+    number,
 )
+from core.config import SEED, Range
 
 
 def prepare(
@@ -102,9 +104,9 @@ def deal(
         Path, typer.Argument(help="Manifest, folder with one concept list, or any other corpus.")
     ],
     out: Annotated[Path, typer.Option(help="The manifest to write, a .csv.")],
-    valid: Annotated[float, typer.Option(help="Share of valid, 0 for none.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of test, 0 for none.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Decides ties: another one, another deal.")] = 0,
+    valid: Annotated[float, number("Share of valid, 0 for none.", Range(least=0, below=1))] = 0.1,
+    test: Annotated[float, number("Share of test, 0 for none.", Range(least=0, below=1))] = 0.1,
+    seed: Annotated[int, number("Decides ties: another one, another deal.", SEED)] = 0,
     concepts: Annotated[
         Path | None, typer.Option(help="The concept list, where the folder has not just one.")
     ] = None,

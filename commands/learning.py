@@ -8,13 +8,17 @@ from commands.options import (
     RUNS,
     CheckpointOption,
     ConfigOption,
+    CpusOption,
     DeviceOption,
+    GpusOption,
     PresetOption,
     SetOption,
     WorkspaceOption,
     names_workspace,
+    number,
 )
 from core.categories import CATEGORIES
+from core.config import Range
 
 
 def train_backbone(
@@ -41,9 +45,12 @@ def train_backbone(
         typer.Option(help="Encoder: a name of timm, or WORLD:NAME, see docs/training.md."),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="K networks that predict train out of fold.")
+        int | None,
+        number("K networks that predict train out of fold.", Range(least=2, most=1_000, also=0)),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Times each network is trained.")] = None,
+    seeds: Annotated[
+        int | None, number("Times each network is trained.", Range(least=1, most=1_000))
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="What networks start from: auto, package, hub, none (random), a file."),
@@ -64,13 +71,8 @@ def train_backbone(
         str | None,
         typer.Option(help="Ray cluster that shares the workspace's disk; none: this machine."),
     ] = None,
-    cpus_per_job: Annotated[
-        int | None, typer.Option(help="With ray: cores, and threads, of each network; none: 1.")
-    ] = None,
-    gpus_per_job: Annotated[
-        float | None,
-        typer.Option(help="With ray: GPUs of each network, parts count; none: 1 for cuda."),
-    ] = None,
+    cpus_per_job: CpusOption = None,
+    gpus_per_job: GpusOption = None,
 ) -> None:
     """Train CNN concept detectors, per category and for all images.
 

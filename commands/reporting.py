@@ -9,6 +9,7 @@ from commands.options import (
     RUNS,
     CheckpointOption,
     DeviceOption,
+    SeedOption,
     WorkspaceOption,
     names_workspace,
 )
@@ -43,7 +44,7 @@ def reproduce(
     truth: Annotated[
         Path | None, typer.Option(help="True concepts of test, to score the five runs.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
     checkpoint_minutes: CheckpointOption = 10.0,
 ) -> None:

@@ -5,11 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from core.categories import UNKNOWN
-from core.config import fingerprint
+from core.config import Range, Seed, check_ranges, fingerprint
 from core.errors import ConfigError, CorpusError, as_typed, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
@@ -41,8 +42,6 @@ from corpus.readers.reading import NO_IMAGE
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""
 
-_LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
-
 _FILES = {
     *("images.csv", "labels.txt", "names.csv", META),
     *(CROSSING_FILE, UNREADABLE_FILE, REMARKS_FILE),
@@ -73,27 +72,19 @@ class PrepareConfig:
     """
 
     protocol: Protocol = "crossfit"
-    train_folds: int = 10
-    valid_folds: int = 5
-    folds: int = 5
-    seed: int = 0
-    image_size: int = 224
-    phantom_images: int = 600
+    train_folds: Annotated[int, Range(least=2, most=1_000)] = 10
+    valid_folds: Annotated[int, Range(least=2, most=1_000)] = 5
+    # Where one of three is left out, two are left along which choices are cross-fitted.
+    folds: Annotated[int, Range(least=3, most=1_000)] = 5
+    seed: Seed = 0
+    image_size: Annotated[int, Range(least=32, most=4096)] = 224
+    phantom_images: Annotated[int, Range(least=1, most=1_000_000)] = 600
     group_by: str = ""
     background: Background = "black"
     frames: str = "usual"
 
     def __post_init__(self) -> None:
-        # Where one of three folds is left out, two are left along which choices are cross-fitted.
-        for name, least in (("train_folds", 2), ("valid_folds", 2), ("folds", 3)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: expected at least {least}, found {getattr(self, name)}")
-        if not 32 <= self.image_size <= _LARGEST:
-            raise ConfigError(f"image_size: expected 32 to {_LARGEST}, found {self.image_size}")
-        if self.seed < 0:
-            raise ConfigError(f"seed: expected 0 or more, found {self.seed}")
-        if self.phantom_images < 1:
-            raise ConfigError(f"phantom_images: expected at least 1, found {self.phantom_images}")
+        check_ranges(self)
         _ = self.decoding  # checks the rest
 
     @property

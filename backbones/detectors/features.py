@@ -223,7 +223,7 @@ def _fastest(
             return choose_speed(
                 workspace.speed,
                 lambda: network,
-                name=short_name(config.backbone),
+                name=label_of(config.backbone),
                 size=size,
                 batch_size=_BATCH,
                 n_concepts=0,

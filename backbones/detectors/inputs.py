@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import frozen_features
-from backbones.encoders.encoder import short_name
+from backbones.encoders.encoder import label_of
 from backbones.networks.build import Detector, build_backbone, unlock_last
 from backbones.networks.weights import start_head
 from backbones.settings.config import BackboneConfig
@@ -119,7 +119,7 @@ def image_inputs(
             return choose_speed(
                 workspace.speed,
                 lambda: new_model(images.rows, corpus.labels),
-                name=short_name(config.backbone),
+                name=label_of(config.backbone),
                 size=size,
                 batch_size=-(-config.batch_size // compute.world.size),
                 n_concepts=len(corpus.labels),

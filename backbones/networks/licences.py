@@ -1,6 +1,5 @@
 """The licence of weights in a file, as what lies beside it says."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from backbones.networks.checkpoint_files import checkpoint_in
 from core.errors import ConfigError
+from core.storage.documents import parse_json
 
 
 def licence_beside(path: Path) -> str:
@@ -74,7 +74,7 @@ def _in_card(card: Path) -> str:
 def _in_config(folder: Path) -> str:
     path = folder / "config.json"
     try:
-        stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        stated = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return str(stated["pretrained_cfg"].get("license") or "")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""

@@ -4,7 +4,6 @@ Beside that the folder holds `config.json`, `meta.json`, the fitted stacker in `
 decision rules and the predictions of test, which the second stage itself writes and reads.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from core.images import ImageTable
 from core.metrics import Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
 from core.runs.workspace import Corpus, Workspace
+from core.storage.documents import read_object
 from core.storage.folders import asked, read_meta, write_json
 from core.storage.tables import meant_as_written, read_rows, write_rows
 
@@ -94,9 +94,7 @@ class EnsembleRecord:
             scores=scores,
             rules=_scores_if_there(folder / _RULES),
             worth=read_steps(worth) if worth.is_file() else (),
-            thresholds=json.loads(thresholds.read_text(encoding="utf-8"))
-            if thresholds.is_file()
-            else None,
+            thresholds=read_object(thresholds) if thresholds.is_file() else None,
             reliability=_reliability(folder / _RELIABILITY),
             folds=_numbers(folds, _read_rows(folds)) if folds.is_file() else None,
             forecast=_scores_if_there(folder / _FORECAST),

@@ -3,7 +3,6 @@
 Organisers ask for the external resources of a submission; whoever passes weights on needs them too.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from core.categories import CATEGORIES
 from core.runs.detectors import GLOBAL, find_runs
 from core.runs.workspace import Corpus, Workspace
+from core.storage.documents import read_object
 from core.storage.folders import is_complete, read_meta
 from core.text import brief
 
@@ -68,7 +68,7 @@ def resources_of_detector(run: Path) -> tuple[ExternalResource, ...]:
     if not is_complete(run):
         return ()
     meta, path = read_meta(run), run / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = read_object(path) if path.is_file() else {}
     own = ExternalResource.of({**meta, "backbone": config.get("backbone")})
     before = run.parents[1] / own.source  # category/run, where it is a detector
     first = resources_of_detector(before) if before != run and is_complete(before) else (own,)

@@ -20,6 +20,7 @@ from typing import Any
 from core.errors import PredictionsError
 from core.progress import say
 from core.storage.claims import Claim, claim
+from core.storage.documents import parse_json
 from core.text import whole
 
 META = "meta.json"
@@ -120,7 +121,7 @@ def read_meta(folder: Path, *needed: str) -> dict[str, Any]:
     if not is_complete(folder):
         raise PredictionsError(f"{folder}: not finished ({META} is missing); make it again")
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = parse_json((folder / META).read_text(encoding="utf-8"))
     except ValueError as error:
         raise PredictionsError(f"{folder / META}: not JSON ({error})") from None
     if not isinstance(meta, dict):

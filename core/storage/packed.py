@@ -8,13 +8,13 @@ are then read as fast as files. Members may be read from many threads at once.
 """
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from zipfile import ZipInfo
 
 from core.errors import CorpusError, ImageError
+from core.storage.archives import ENCRYPTED, BrokenZipError, LockedZipError, OpenZip, is_link
 from core.storage.plain import plain_file
 from core.storage.shards import read_row
 
@@ -23,7 +23,6 @@ SHARD = ".parquet"
 
 _MOST_BYTES = 4 << 30  # of an image file
 _MOST_UNPACKED = 1 << 30  # bytes of a member of a zip, which may take a thousandth of them there
-_ENCRYPTED = 1  # a flag of a member
 _KEPT = 64  # directories of archives
 
 
@@ -108,13 +107,13 @@ def _holder(folder: Path) -> Path | None:
 def members(archive: Path) -> tuple[str, ...]:
     """Names of the files in a zip, with their folders, `/` between them.
 
-    Names that lead out of the archive (`../a`) are left out.
+    Names that lead out of the archive (`../a`) and links are left out.
 
     Raises:
         CorpusError: the file is no whole zip, or its members are encrypted.
     """
     _, found = _opened(archive)
-    if locked := [name for name, member in found.items() if member.flag_bits & _ENCRYPTED]:
+    if locked := [name for name, member in found.items() if member.flag_bits & ENCRYPTED]:
         raise CorpusError(
             f"{archive}: encrypted ({locked[0]} and others need a password); unpack it first"
         )
@@ -147,23 +146,17 @@ def _read_member(archive: Path, name: str, n_first: int) -> bytes:
     member = found.get(name)
     if member is None:
         raise FileNotFoundError(str(archive / name))
-    if n_first < 0 and member.file_size > _MOST_UNPACKED:
-        raise ImageError(
-            f"{archive / name}: {member.file_size:,} bytes once unpacked, more than"
-            f" {_MOST_UNPACKED:,}; unpack the archive first"
-        )
     try:
-        with opened.open(member) as file:
-            return file.read(n_first)
-    except NotImplementedError as error:
+        if n_first >= 0:
+            return opened.first(member, n_first)
+        return opened.read(member, most=_MOST_UNPACKED)
+    except LockedZipError as error:
         raise ImageError(f"{archive / name}: {error}; unpack the archive first") from None
-    except RuntimeError:  # what zipfile raises for want of a password
-        raise ImageError(f"{archive / name}: encrypted; unpack the archive first") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except BrokenZipError as error:
         raise ImageError(f"{archive / name}: damaged in its archive ({error})") from None
 
 
-def _opened(archive: Path) -> tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]:
+def _opened(archive: Path) -> tuple[OpenZip, Mapping[str, ZipInfo]]:
     """An archive with its directory, opened once while it does not change."""
     state = archive.stat()
     return _open(archive, state.st_mtime_ns, state.st_size, os.getpid())
@@ -172,18 +165,17 @@ def _opened(archive: Path) -> tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInf
 @lru_cache(maxsize=_KEPT)
 def _open(
     archive: Path, changed_ns: int, size: int, process: int
-) -> tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]:
+) -> tuple[OpenZip, Mapping[str, ZipInfo]]:
     """The process is named since a forked one would share its parent's place in the file."""
     del changed_ns, size, process
     try:
-        opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise CorpusError(f"{archive}: not a whole zip ({reason}); download it again") from None
+        opened = OpenZip(archive)
+    except BrokenZipError as error:
+        raise CorpusError(f"{archive}: not a whole zip ({error}); download it again") from None
     found = {}
-    for member in opened.infolist():
+    for member in opened.members:
         name = member.filename.replace("\\", "/")  # some programs on Windows write those
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if not name.endswith("/") and parts and ".." not in parts:
+        if not name.endswith("/") and parts and ".." not in parts and not is_link(member):
             found["/".join(parts)] = member
     return opened, found

@@ -53,7 +53,7 @@ def refuse_fragments(encapsulated: bytes) -> None:
         ImageError: they are too many.
     """
     place = 0
-    for _ in range(_MOST_FRAGMENTS):
+    for _ in range(_MOST_FRAGMENTS + 1):
         if place + 8 > len(encapsulated):
             return
         place += 8 + int.from_bytes(encapsulated[place + 4 : place + 8], "little")

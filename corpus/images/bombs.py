@@ -121,7 +121,7 @@ def _refuse_webp(content: bytes, most_pixels: int) -> None:
         if name == b"VP8X":  # the canvas is made before anything is decoded
             sides = (content[place + 12 : place + 15], content[place + 15 : place + 18])
             width, height = (1 + int.from_bytes(side, "little") for side in sides)
-            refuse_huge((width, height), most_pixels, n_bytes=24)
+            refuse_huge((width, height), most_pixels, n_bytes=48)
         elif name == b"EXIF":
             _refuse_exif(content[place + 8 : place + 8 + length].removeprefix(_EXIF))
         place += 8 + length + length % 2

@@ -89,7 +89,7 @@ def deep_kind(content: bytes, *, frame: Frame = "first") -> str | None:
 
 
 def _tiff_kind(tags: tiff.Tags) -> str | None:
-    photometric = tiff.first_of(tags, tiff.PHOTOMETRIC, 1)
+    photometric = tiff.first_of(tags, tiff.PHOTOMETRIC, usual=1)
     formats, bits = (tags.get(tag, (1,)) for tag in (tiff.FORMAT, tiff.BITS))
     if not (set(formats) - {1} or set(bits) & {16, 32, 64}) or photometric == _CMYK:
         return None  # of inks the upper 8 bits are enough: they are never windowed
@@ -203,21 +203,21 @@ def _read_tiff(content: bytes, kind: str, *, frame: Frame, most_pixels: int) -> 
     pages = tiff.pages_of(content)
     index = frame_index(frame, len(pages))
     tags = pages[index]
-    photometric = tiff.first_of(tags, tiff.PHOTOMETRIC, 1)
-    n_samples, n_bits = (tiff.first_of(tags, tag, 1) for tag in (tiff.SAMPLES, tiff.BITS))
+    photometric = tiff.first_of(tags, tiff.PHOTOMETRIC, usual=1)
+    n_samples, n_bits = (tiff.first_of(tags, tag, usual=1) for tag in (tiff.SAMPLES, tiff.BITS))
     size = tags[tiff.WIDTH][0], tags[tiff.HEIGHT][0]
     refuse_huge(size, most_pixels, n_bytes=_room(n_samples, n_bits))
     if photometric not in _COLOURS:
         raise ImageError(f"a TIFF of {n_bits} bits with colours {photometric} is not read")
     values = imagecodecs.tiff_decode(content, index=index)
-    if n_samples > 1 and tiff.first_of(tags, tiff.PLANAR, 1) == 2:
+    if n_samples > 1 and tiff.first_of(tags, tiff.PLANAR, usual=1) == 2:
         values = np.moveaxis(values, 0, -1)
     if values.dtype.kind not in "uif" or values.ndim != 2 + (n_samples > 1):
         raise ImageError(f"a TIFF with pixels of {values.dtype} and {n_samples} channels")
     n_colours = _COLOURS[photometric]
     alpha = None
     if n_samples > n_colours:
-        extra = tiff.first_of(tags, tiff.EXTRA, 0)
+        extra = tiff.first_of(tags, tiff.EXTRA, usual=0)
         if extra in (1, 2):
             most = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
             alpha = _share(values[..., n_colours], most)
@@ -230,7 +230,7 @@ def _read_tiff(content: bytes, kind: str, *, frame: Frame, most_pixels: int) -> 
         alpha=alpha,
         kind=kind,
         inverted=photometric == _MIN_IS_WHITE,
-        orientation=tiff.first_of(tags, tiff.ORIENTATION, 1),
+        orientation=tiff.first_of(tags, tiff.ORIENTATION, usual=1),
         n_frames=len(pages),
     )
 

@@ -64,9 +64,12 @@ def orientation_of(image: Image.Image) -> int:
 
 def room_of(image: Image.Image) -> int:
     """Bytes that a pixel takes until it is grey levels or RGB, all copies together; measured."""
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+    if image.format == "JPEG2000":
+        return 16 * len(image.getbands())
+    if image.mode.startswith("I;16"):
         return 24
-    return 48 if image.mode.startswith(("I", "F")) else 12
+    is_clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La")
+    return 48 if is_clear or image.mode in ("I", "F") else 12
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -79,16 +79,18 @@ def refuse_values(pages: list[Tags], *, most_pixels: int) -> None:
         HugeImageError: it has more values than so many pixels of four channels of 16 bits.
     """
     for tags in pages:
-        each = max(1, first_of(tags, SAMPLES, 1)) * max(1, -(-first_of(tags, BITS, 1) // 16))
+        each = max(1, first_of(tags, SAMPLES, usual=1)) * max(
+            1, -(-first_of(tags, BITS, usual=1) // 16)
+        )
         for sides in _SIDES:
-            n_values = each * math.prod(max(1, first_of(tags, side, 1)) for side in sides)
+            n_values = each * math.prod(max(1, first_of(tags, side, usual=1)) for side in sides)
             if n_values > _CHANNELS * most_pixels:
                 raise HugeImageError(
                     f"a TIFF of more values than {most_pixels:,} pixels have: make it smaller first"
                 )
 
 
-def first_of(tags: Tags, tag: int, usual: int) -> int:
+def first_of(tags: Tags, tag: int, *, usual: int) -> int:
     """The first value of a tag."""
     return tags.get(tag, (usual,))[0]
 

@@ -11,7 +11,6 @@ task's edition of 2020:
     phantom.json                                               written last
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
 from core.progress import Advance
+from core.storage.documents import parse_json
 from core.storage.folders import draft_folder, replace_folder, write_json
 from core.storage.tables import write_rows
 from corpus.phantom.angiography import an_brain, an_left_coronary, an_leg, an_right_coronary
@@ -112,7 +112,7 @@ def draw_corpus(
 def _read_manifest(folder: Path) -> Any:
     """What the folder's manifest says, None where it has none that can be read."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return parse_json((folder / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 

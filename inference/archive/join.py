@@ -1,6 +1,5 @@
 """Units joined: one file, or a folder of parquet parts, and beside it what could not be read."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from core.errors import ConfigError, first_few
 from core.storage.claims import claimed
+from core.storage.documents import parse_json
 from core.storage.packed import ARCHIVE
 from core.storage.tables import csv_row
 from core.text import LONGEST_CELL, whole
@@ -182,7 +182,7 @@ def _submitted(units: UnitFolder) -> tuple[list[str], list[list[str]]]:
     for number in units.numbers:
         with units.rows(number).open(encoding="utf-8") as lines:
             for line in lines:
-                image_id, concepts = json.loads(line)
+                image_id, concepts = parse_json(line)
                 ids.append(image_id)
                 sets.append(concepts)
     return ids, sets

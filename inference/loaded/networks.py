@@ -1,6 +1,5 @@
 """Networks read again to be asked: those that give features, and whole detectors."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +19,8 @@ from core.config import overlay
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs.detectors import GLOBAL
+from core.storage.documents import read_object
 from core.storage.folders import read_meta
-from core.storage.plain import plain_file
 from corpus.images.decode import Resample
 from training.checkpoint import WEIGHTS, load_network, load_networks
 from training.devices.compute import Compute, FittingBatches
@@ -54,8 +53,8 @@ def settings_in(folder: Path, usual: C) -> C:
     Raises:
         ConfigError: another version wrote them.
     """
-    path = plain_file(folder / "config.json")
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    path = folder / "config.json"
+    settings = read_object(path)
     if settings.get("pooling") == "mean" and "partial_weights" not in settings:
         settings["pooling"] = "own"  # as it was called before other ways were there
     return overlay(usual, settings, origin=str(path))

@@ -10,7 +10,7 @@ and decoded by a process of its own that is watched from outside. Of each is sai
     traceback       anything else was raised, or the line is none
     words           something was written to the terminal
     over memory     the process grew by more than `--megabytes`
-    over time       no answer within `--seconds`
+    over time       it took more than `--seconds` of a processor, or ten times that by the clock
     killed          the process was ended by a signal
 
 Every input is a function of seed and number, so that `--only N` makes one of them again. Ends with
@@ -308,8 +308,9 @@ def _inside_pixels(content: bytes, rng: np.random.Generator) -> bytes:
     return _summed(b"".join(parts))
 
 
-def _answer(wire: Connection, seed: int, numbers: Sequence[int], megabytes: int) -> None:
-    """Decode one input after the other, and say how each ended."""
+def _answer(wire: Connection, seed: int, numbers: Sequence[int], limits: tuple[float, int]) -> None:
+    """Decode one input after the other, and say how each ended; limits in seconds and megabytes."""
+    seconds, megabytes = limits
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     words = os.open("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp", os.O_TMPFILE | os.O_RDWR)
     os.dup2(words, 2)
@@ -325,7 +326,7 @@ def _answer(wire: Connection, seed: int, numbers: Sequence[int], megabytes: int)
     for number in numbers:
         _, content = damaged(files, seed=seed, number=number)
         wire.send((number, "begun", ""))
-        told = os.lseek(words, 0, os.SEEK_END)
+        told, start = os.lseek(words, 0, os.SEEK_END), time.process_time()
         reason = ""
         try:
             decode_content(content, Path("some/a.png"), size=32, resample="bilinear")
@@ -348,6 +349,8 @@ def _answer(wire: Connection, seed: int, numbers: Sequence[int], megabytes: int)
             before = _peak()
         if grown > megabytes:
             how, reason = "over memory", f"{grown} MB; {how} {reason}"
+        elif (taken := time.process_time() - start) > seconds:
+            how, reason = "over time", f"{taken:.0f} s of a processor; {how} {reason}"
         elif how in GOOD and os.lseek(words, 0, os.SEEK_END) > told:
             how, reason = "words", os.pread(words, 300, told).decode(errors="replace")
         wire.send((number, how, reason))
@@ -368,18 +371,20 @@ def outcomes(
     spawn, at, end = get_context("spawn"), 0, time.monotonic() + budget_s
     while at < len(numbers) and time.monotonic() < end:
         wire, other = spawn.Pipe()
-        worker = spawn.Process(target=_answer, args=(other, seed, numbers[at:], megabytes))
+        worker = spawn.Process(
+            target=_answer, args=(other, seed, numbers[at:], (seconds, megabytes))
+        )
         worker.start()
         other.close()
         patience = 600.0  # until the libraries are loaded
         try:
             while at < len(numbers) and time.monotonic() < end:
                 if not wire.poll(patience):
-                    yield numbers[at], "over time", f"{seconds} s"
+                    yield numbers[at], "over time", f"no answer in {patience:.0f} s"
                     at += 1
                     break
                 number, how, reason = wire.recv()
-                patience = seconds
+                patience = 10 * seconds
                 if how != "begun":
                     yield number, how, reason
                     at += 1
@@ -402,8 +407,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--only", type=int, help="one input, by its number")
     parser.add_argument("--budget-s", type=float, default=3600, help="seconds for all")
-    parser.add_argument("--seconds", type=float, default=20, help="for one input")
-    parser.add_argument("--megabytes", type=int, default=512, help="for one input")
+    parser.add_argument("--seconds", type=float, default=30, help="of a processor, for one input")
+    parser.add_argument("--megabytes", type=int, default=4800, help="for one input")
     parser.add_argument("--keep", type=Path, help="folder for inputs that ended badly")
     asked = parser.parse_args(words)
     numbers = range(asked.first, asked.first + asked.count) if asked.only is None else [asked.only]

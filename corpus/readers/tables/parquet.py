@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CorpusError, first_few
+from core.storage.documents import parse_json
 from core.storage.plain import plain_file
 from core.storage.shards import image_column, image_names, open_parquet
 from corpus.readers.notes import Note, count
@@ -211,14 +212,14 @@ def _with_range(
 ) -> dict[str, list[Cell]]:
     """The columns with an index that pandas keeps as its first number and its step."""
     try:
-        told = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
-    except ValueError:
-        return columns
-    for index in told:
-        if isinstance(index, dict) and (name := index.get("name")) and str(name) not in columns:
-            numbers = range(index["start"], index["stop"], index["step"])
-            if len(numbers) == n_rows:
-                columns = {str(name): [str(number) for number in numbers], **columns}
+        told = parse_json(metadata.get(b"pandas", b"{}")).get("index_columns", [])
+        for index in told:
+            if isinstance(index, dict) and (name := index.get("name")) and str(name) not in columns:
+                numbers = range(index["start"], index["stop"], index["step"])
+                if len(numbers) == n_rows:
+                    columns = {str(name): [str(number) for number in numbers], **columns}
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        return columns  # not as pandas writes it
     return columns
 
 

@@ -172,9 +172,9 @@ def _folded(name: str) -> str:
 
 def _is_image(path: Path) -> bool:
     """Whether there is a file, or one packed into another."""
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113  # no error of a name as long as a line
         return True
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         return False
     try:
         file_state(path)

@@ -59,6 +59,12 @@ def pictures(n_images: int, size: int) -> torch.Tensor:
 
 
 def names_of(name: str) -> dict[str, torch.Tensor]:
+    """Of a network's tensors, which are without memory."""
+    with torch.device("meta"):
+        return weights_of(name)
+
+
+def weights_of(name: str) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = timm.create_model(name, num_classes=0).state_dict()
     return state
 
@@ -74,7 +80,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Carrier:
     (site / "made_weights").mkdir()
     path = site / "made_weights" / "made.pth"
     torch.manual_seed(0)
-    torch.save(names_of("test_efficientnet"), path)
+    torch.save(weights_of("test_efficientnet"), path)
     about = site / "made_weights-1.0.dist-info"
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: made-weights\nVersion: 1.0\n")
     (about / "RECORD").write_text(
@@ -175,10 +181,11 @@ def test_weights_in_an_onnx_file_need_the_package_that_reads_it(
 
 @pytest.mark.parametrize("name", LITES)
 def test_every_tensor_of_a_lite_network_finds_its_place(name: str) -> None:
-    network = timm.create_model(name, num_classes=1000)
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=1000)
     state = carried_state(installed(name), network.state_dict())
     assert state.keys() == network.state_dict().keys()
-    network.load_state_dict(state, strict=True)  # shapes as well, or it raises
+    network.load_state_dict(state, strict=True, assign=True)  # shapes as well, or it raises
     without = carried_state(installed(name), names_of(name))
     assert without.keys() - names_of(name).keys() == {"classifier.weight", "classifier.bias"}
 
@@ -250,9 +257,10 @@ def test_the_convolutions_of_vgg16_give_the_features_of_the_packages_own_graph()
     centred = blue_first - np.array([103.939, 116.779, 123.68], dtype=np.float32)
     (theirs,) = session.run([CONVOLUTIONS], {"input": np.ascontiguousarray(centred)})
 
-    network = timm.create_model("vgg16", num_classes=0)
+    with torch.device("meta"):
+        network = timm.create_model("vgg16", num_classes=0)
     state = carried_state(carrier, network.state_dict())
-    assert not network.load_state_dict(state, strict=False).unexpected_keys
+    assert not network.load_state_dict(state, strict=False, assign=True).unexpected_keys
     convolutions = network.features
     convolutions.num_features = 512
     expects = carrier.normalisation
@@ -336,7 +344,7 @@ def test_other_weights_of_a_carrier_are_another_run(
     carried: Carrier, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, path = train(TINY)["folder"], carried.find()
-    torch.save(names_of("test_efficientnet"), path)
+    torch.save(weights_of("test_efficientnet"), path)
     newer = replace(carried, sha256=file_sha256(path))
     monkeypatch.setitem(CARRIERS, "test_efficientnet", newer)
     assert train(TINY)["folder"] != before

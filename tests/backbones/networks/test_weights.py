@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from backbones.networks.carriers import CARRIERS, file_sha256
 from backbones.networks.checkpoint_files import read_checkpoint
-from backbones.networks.weights import origin_of
+from backbones.networks.weights import origin_of, settled
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 
@@ -142,3 +142,18 @@ def test_weights_of_the_hub_are_known_by_their_tag() -> None:
 
 def test_random_weights_are_called_so() -> None:
     assert str(origin_of(BackboneConfig(weights="none"))) == "random"
+
+
+def test_a_file_goes_by_its_whole_path_and_all_else_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that come later, from another folder, read it again."""
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    found = {given: settled(BackboneConfig(weights=given)).weights for given in
+             ("mine.pth", "./mine.pth", "auto", "none", "gone.pth")}  # fmt: skip
+    here = str(tmp_path / "mine.pth")
+    assert found == {
+        **{"mine.pth": here, "./mine.pth": here, "auto": "auto"},
+        **{"none": "none", "gone.pth": "gone.pth"},
+    }

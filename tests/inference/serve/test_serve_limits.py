@@ -62,8 +62,8 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"files": 0}, "files=0: expected 1 or more"),
-        ({"read_s": 0}, "read_s=0: expected seconds, more than 0"),
+        ({"files": 0}, "files: expected 1 to 100,000, found 0"),
+        ({"read_s": 0}, "read_s: expected above 0, at most 86,400, found 0"),
         ({"held_bytes": 5}, "held_bytes=5: expected at least those of one request"),
         ({"queue": 3}, "queue=3: expected at least the images of one request, 32"),
     ],
