@@ -45,6 +45,8 @@ class ImageFinder:
             CorpusError: the path is an address on the net, or several files could be meant; `where`
                 begins the line.
         """
+        if len(written) > 4096 or any(len(p.encode()) > 255 for p in Path(written).parts):
+            return None  # longer than any path, or than the name of any file
         address = _ADDRESS.match(written)
         if address and address["scheme"].lower() != "file":
             raise CorpusError(
