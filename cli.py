@@ -121,7 +121,7 @@ def _note(
 
 
 def _stop(line: str) -> None:
-    from core.text import visible
+    from core.storage.text import visible
 
     print(visible(line), file=sys.stderr)
     sys.exit(2)

@@ -27,7 +27,7 @@ from core.runs.workspace import HALF, Corpus, Protocol, Workspace
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
 from core.storage.tables import write_rows
-from core.text import brief, unwritable
+from core.storage.text import brief, unwritable
 from corpus.deal import deal_valid
 from corpus.dicom.datasets import NEEDS
 from corpus.dicom.headers import COLUMNS

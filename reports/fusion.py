@@ -25,7 +25,7 @@ from core.runs.external import ExternalResource, resources_of_fused
 from core.runs.fused import NO_METADATA, PRIOR, FusedSource, find_fused_sources
 from core.runs.workspace import Corpus, Workspace
 from core.storage.tables import write_rows
-from core.text import code, plain
+from core.storage.text import code, plain
 from reports.pages.figures import draw_gains, save_figure, style
 from reports.pages.markdown import picture, resources_table, table, versions_of
 

@@ -29,7 +29,7 @@ from core.runs.paper import (
     find_trials,
 )
 from core.runs.workspace import Corpus, Workspace
-from core.text import plain
+from core.storage.text import plain
 from reports.pages.figures import BLUE, GREEN, ORANGE, save_figure, style
 from reports.pages.markdown import table, versions_of
 

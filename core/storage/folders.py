@@ -21,7 +21,7 @@ from core.errors import PredictionsError
 from core.progress import say
 from core.storage.claims import Claim, claim
 from core.storage.documents import parse_json
-from core.text import whole
+from core.storage.text import whole
 
 META = "meta.json"
 

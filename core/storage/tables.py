@@ -14,7 +14,7 @@ from typing import Literal
 
 from core.errors import PredictionsError
 from core.storage.plain import plain_file
-from core.text import brief, harmless, unwritable, visible
+from core.storage.text import brief, harmless, unwritable, visible
 
 _QUOTED = re.compile('[",\r\n\0]|^\ufeff')
 """Cells in quotes. Python's `csv` leaves a bare CR outside, which ends a row when it is read; and
@@ -69,7 +69,7 @@ def write_rows(
         rows: their cells; None is an empty one.
         mode: `a` adds.
         for_people: whether it is opened in spreadsheets rather than read by programs: cells that
-            could be formulas get an apostrophe (see `core.text.harmless`).
+            could be formulas get an apostrophe (see `core.storage.text.harmless`).
 
     Raises:
         PredictionsError: a cell cannot be written so that it is read again.

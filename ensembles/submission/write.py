@@ -9,7 +9,7 @@ from pathlib import Path
 from core.editions import Edition, rules_of
 from core.errors import AlignmentError, SubmissionError
 from core.storage.tables import csv_row
-from core.text import unwritable
+from core.storage.text import unwritable
 from ensembles.submission.check import ZIP_MEMBER, parse_submission
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # equal submissions make equal zips

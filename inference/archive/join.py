@@ -12,7 +12,7 @@ from core.storage.claims import claimed
 from core.storage.documents import parse_json
 from core.storage.packed import ARCHIVE
 from core.storage.tables import csv_row
-from core.text import LONGEST_CELL, whole
+from core.storage.text import LONGEST_CELL, whole
 from ensembles.submission.write import write_submission
 from inference.archive.units import UnitFolder
 from inference.tables import head_of, parquet_schema

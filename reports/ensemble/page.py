@@ -10,7 +10,7 @@ from core.runs.ensemble import EnsembleRun, newest_ensemble
 from core.runs.external import ExternalResource, resources_of_members
 from core.runs.leakage import concerned_images, counted_duplicates, known_duplicates
 from core.runs.workspace import Corpus, Workspace
-from core.text import code, plain
+from core.storage.text import code, plain
 from reports.ensemble.decisions import rules_section, threshold_sections
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
 from reports.ensemble.scores import ladder_section, sources_section, valid_section, worth_sections

@@ -20,7 +20,7 @@ from core.storage.folders import (
     replace_folder,
     write_json,
 )
-from core.text import plain
+from core.storage.text import plain
 from reports.pages.figures import percent, save_figure, style
 from reports.pages.markdown import picture, table
 from reports.statistics.counts import CorpusStatistics

@@ -35,7 +35,7 @@ from core.runs.ensemble import read_scores
 from core.runs.ladder import read_steps
 from core.storage.folders import META, read_meta
 from core.storage.tables import read_lines, read_pairs, read_rows, write_rows
-from core.text import plain, visible
+from core.storage.text import plain, visible
 from corpus.images.cache import read_remarks
 from corpus.prepare import PrepareConfig
 from corpus.readers.annotations import read_annotations
