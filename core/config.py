@@ -170,14 +170,19 @@ def overlay(config: C, settings: Mapping[str, Any], *, origin: str = "settings")
         >>> overlay(Config(), {"epochs": "5"})
         Config(epochs=5)
     """
+    return _overlaid(config, {key: (f"{origin}: {key}", settings[key]) for key in settings}, origin)
+
+
+def _overlaid(config: C, settings: Mapping[str, tuple[str, Any]], origin: str) -> C:
+    """The config with settings, each with the place that a message names."""
     hints = typing.get_type_hints(type(config))
     changed = {}
-    for key, value in settings.items():
+    for key, (where, value) in settings.items():
         if key not in hints:
             near = difflib.get_close_matches(key[:100], hints, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(hints))}"
             raise ConfigError(f"{origin}: unknown setting {excerpt(key)}; {hint}")
-        changed[key] = _convert(value, hints[key], f"{origin}: {key}")
+        changed[key] = _convert(value, hints[key], where)
     return dataclasses.replace(config, **changed)  # type: ignore[type-var]  # C is a dataclass
 
 
@@ -302,8 +307,13 @@ def configured(
     """
     if file is not None:
         config = overlay(config, read_toml(file), origin=str(file))
-    own = {key: value for key, value in (options or {}).items() if value is not None}
-    return overlay(config, parse_settings(given) | own, origin="--set")
+    own = {
+        key: (f"--{key.replace('_', '-')}", value)
+        for key, value in (options or {}).items()
+        if value is not None
+    }
+    settings = {key: (f"--set: {key}", value) for key, value in parse_settings(given).items()}
+    return _overlaid(config, settings | own, "--set")
 
 
 def later(default: Any, *, was: Any = None) -> Any:
