@@ -14,7 +14,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -105,8 +105,9 @@ class NumericField:
 
 
 @functools.cache
-def numeric_fields(config: type[Any]) -> Mapping[str, NumericField]:
+def numeric_fields(config: Hashable) -> Mapping[str, NumericField]:
     """The fields of a class of settings that hold numbers, by name."""
+    assert isinstance(config, type)
     hints = typing.get_type_hints(config, include_extras=True)
     found = {f.name: _numeric(hints[f.name]) for f in dataclasses.fields(config)}
     return {name: field for name, field in found.items() if field is not None}
@@ -208,7 +209,7 @@ def _in_words(option: Any) -> str:
         return f"one of {', '.join(map(str, typing.get_args(option)))}"
     if typing.get_origin(option) is tuple:
         return "values with commas between them"
-    return _WORDS.get(option) or getattr(option, "__name__", str(option))
+    return _WORDS.get(option) or str(getattr(option, "__name__", option))
 
 
 _WORDS = {
