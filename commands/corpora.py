@@ -39,6 +39,7 @@ def prepare(
 ) -> None:
     """Read a corpus into the workspace: images, concepts, folds, decoded cache."""
     from core.config import configured
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from corpus.prepare import PrepareConfig, overview
     from corpus.prepare import prepare as run
@@ -46,7 +47,7 @@ def prepare(
     options = {"protocol": protocol, "group_by": group_by, "frames": frames}
     chosen = configured(PrepareConfig(), file=config, given=settings or (), options=options)
     corpus = run(source, Workspace(workspace), config=chosen, layout=layout, strict=strict)
-    typer.echo("\n".join(overview(corpus)))
+    answer(*overview(corpus))
 
 
 def stats(
@@ -71,6 +72,7 @@ def stats(
 
     Images are opened for --sheet and --duplicates alone, and a SOURCE need not be prepared.
     """
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
     from corpus.readers.unprepared import named, read_unprepared
@@ -94,7 +96,7 @@ def stats(
 
         drawn = home.reports / f"stats{suffix}-sheet.png"
         lines += write_sheet(corpus, drawn, prepared=None if source else home.corpus)
-    typer.echo("\n".join(lines))
+    answer(*lines)
 
 
 def deal(
@@ -114,6 +116,7 @@ def deal(
     strict: StrictOption = False,
 ) -> None:
     """Deal an archive into train, valid and test: whole groups, by category and concept."""
+    from core.progress import answer
     from corpus.deal import DealConfig, dealt_lines, refuse_overwriting, write_manifest
     from corpus.deal import deal as run
     from corpus.readers.unsplit import read_archive
@@ -123,4 +126,4 @@ def deal(
     reading = read_archive(source, concepts=concepts, strict=strict)
     table = run(reading, config=config)
     write_manifest(table, out, names=reading.names)
-    typer.echo("\n".join([*dealt_lines(reading, table, config=config), str(out)]))
+    answer(*dealt_lines(reading, table, config=config), out)

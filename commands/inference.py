@@ -117,10 +117,11 @@ def bundle(
 
     `predict --bundle OUT` decides by it, without the workspace.
     """
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from inference.bundle.bundle import write_bundle
 
-    typer.echo(write_bundle(Workspace(workspace), out, training_ids=training_ids))
+    answer(write_bundle(Workspace(workspace), out, training_ids=training_ids))
 
 
 def serve(
@@ -266,6 +267,7 @@ def export(
     Nothing is uploaded: the command that would is printed.
     """
     from core.errors import ConfigError
+    from core.progress import answer
     from inference.place import chosen_place
 
     if onnx is None and hub is None:
@@ -276,8 +278,8 @@ def export(
     if onnx is not None:
         from inference.export.folder import export_onnx
 
-        typer.echo(export_onnx(onnx, place, opset=opset))
+        answer(export_onnx(onnx, place, opset=opset))
     if hub is not None:
         from inference.export.hub import export_hub
 
-        typer.echo("\n".join(export_hub(hub, place)))
+        answer(*export_hub(hub, place))

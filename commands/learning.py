@@ -82,6 +82,7 @@ def train_backbone(
     from backbones.detectors.ray import cluster_of
     from backbones.detectors.run import RunOptions
     from backbones.request import TrainingRequest, train_asked
+    from core.progress import answer
     from core.runs.workspace import Workspace
 
     request = TrainingRequest(
@@ -106,7 +107,7 @@ def train_backbone(
         draws=not names_workspace(context),
     )
     for run in made:
-        typer.echo(str(run))
+        answer(run)
 
 
 def fuse(
@@ -133,6 +134,7 @@ def fuse(
 ) -> None:
     """Fuse image evidence with the category and other metadata, and compare the ways to do it."""
     from core.config import configured, preset_of
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from fusion.config import PRESETS
     from fusion.fuse import fuse as run
@@ -152,6 +154,6 @@ def fuse(
         preset=preset,
         device=find_device(device),
     )
-    typer.echo("\n".join(map(str, made)))
+    answer(*made)
     if page := write_comparison(corpus, home):
-        typer.echo(str(page))
+        answer(page)

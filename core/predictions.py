@@ -23,8 +23,9 @@ from core.errors import (
     repeated,
 )
 from core.labels import LabelSpace
-from core.storage.arrays import load_array, read_lines, release, save_array, write_lines
+from core.storage.arrays import load_array, release, save_array
 from core.storage.folders import new_folder, read_meta
+from core.storage.tables import read_lines, write_lines
 
 Probs = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from core.categories import CATEGORIES
 from core.config import Range, Seed, check_ranges
 from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
-from core.storage.arrays import write_rows
+from core.storage.tables import write_rows
 from corpus.folds import deal_shares
 from corpus.readers.notes import count
 from corpus.readers.reading import NO_IMAGE, Reading, crossing_notes
@@ -146,8 +146,11 @@ def write_manifest(
     rows = [header, *_rows(table, home)]
     if any(names.get(cui) for concepts in table.concepts for cui in concepts or ()):
         rows = [[*row, cell] for row, cell in zip(rows, _names(table, names), strict=True)]
-    write_rows(draft, rows)
-    draft.replace(path)
+    try:
+        write_rows(draft, rows)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _rows(table: ImageTable, home: Path) -> Iterator[list[str]]:

@@ -14,6 +14,7 @@ from typing import overload
 from core.categories import CATEGORIES, KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import ConfigError, CorpusError
 from core.storage.packed import ARCHIVE, exists
+from core.text import whole
 from corpus.dicom.files import PICTURE_ENDINGS
 from corpus.dicom.headers import Headers, read_headers
 from corpus.readers.files import FoundImage, files_below, image_files, name_of_image
@@ -128,9 +129,9 @@ class ImageList(Sequence[NewImage]):
             own = self._ids.get(number) or _id_of(path.rpartition(os.sep)[2])
             other = first.setdefault(own, number)
             if other != number:
-                whole = plain_text(self._paths[other])
-                n_changed += 1 + (self._ids.get(other) != whole)
-                self._ids[number], self._ids[other] = plain_text(path), whole
+                path_of_other = whole(self._paths[other])
+                n_changed += 1 + (self._ids.get(other) != path_of_other)
+                self._ids[number], self._ids[other] = whole(path), path_of_other
         return n_changed
 
 
@@ -217,7 +218,8 @@ def _images_in(place: str, *, named: bool = True) -> tuple[Iterable[NewImage], S
 def _fitting(pattern: str) -> list[str]:
     """What fits a pattern; where it goes down to any depth, the files alone.
 
-    Below `**` each real folder is visited once: links that lead upwards have no end.
+    Below `**` each real folder is visited once, for links that lead upwards have no end, and no
+    hidden one.
     """
     parts = Path(pattern).parts
     if "**" not in parts:
@@ -234,20 +236,16 @@ def _fits(names: Sequence[str], wanted: Sequence[str]) -> bool:
     """Whether folders and a file are those of a pattern, in which `**` is any number of folders.
 
     Example:
-        >>> _fits(["a", "b", "x.png"], ["**", "*.png"]), _fits([".a", "x.png"], ["**", "*.png"])
+        >>> _fits(["a", "b", "x.png"], ["**", "*.png"]), _fits(["a", "x.png"], ["*.png"])
         (True, False)
     """
     places = _on(0, wanted)
     for name in names:
-        is_hidden = name.startswith(".")
         reached: set[int] = set()
         for place in places - {len(wanted)}:
-            part = wanted[place]
-            if is_hidden and not part.startswith("."):
-                continue
-            if part == "**":
+            if wanted[place] == "**":
                 reached |= _on(place, wanted)
-            elif fnmatchcase(name, part):
+            elif fnmatchcase(name, wanted[place]):
                 reached |= _on(place + 1, wanted)
         places = reached
     return len(wanted) in places
@@ -276,17 +274,7 @@ def _image(path: Path) -> NewImage:
 
 
 def _id_of(name: str) -> str:
-    return plain_text(name_of_image(name))
-
-
-def plain_text(text: str) -> str:
-    """Text that can be written; in names of files there may be bytes that are none."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def one_line(text: str) -> str:
-    """Text for a line on a terminal: names of files may hold line ends and its commands."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return whole(name_of_image(name))
 
 
 def _listed(path: Path) -> tuple[list[NewImage], Sequence[Note]]:

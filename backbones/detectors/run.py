@@ -37,6 +37,7 @@ from training.checkpoint import WEIGHTS, Checkpoint, join_networks, load_network
 from training.log import watched
 from training.loop import Fitted, fit
 from training.members import MemberPlan, mean_probs
+from training.predict import predict
 
 CHECKPOINT = "checkpoint"
 
@@ -85,8 +86,14 @@ def train_network(
             save_tensors(home / WEIGHTS, model.state_dict())
         for name, table in predicted_images(plan, member):
             rows = row_numbers("prediction inputs", inputs.image_ids, wanted=table.image_ids)
-            mirror = plan.config.mirror and plan.config.regime != "frozen"
-            probs = inputs.answers(model, rows, mirror=mirror)
+            probs = predict(
+                model,
+                inputs.batches,
+                rows=rows,
+                compute=inputs.compute,
+                batch_size=inputs.n_at_once,
+                mirror=plan.config.mirror and plan.config.regime != "frozen",
+            )
             if world.first:
                 save_array(home / f"{name}.npy", probs)
         if world.first:

@@ -18,6 +18,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
+from backbones.encoders.downloads import first_line
 from backbones.encoders.worlds import encoder_of
 from core.errors import BundleError, ConfigError
 from core.storage.documents import parse_json
@@ -103,7 +104,7 @@ def check_layout(text: str, tensors: Mapping[str, Tensor], *, size: int) -> None
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - any library's, of tampered text
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        reason = first_line(error)[:200]
         raise BundleError(
             f"backbone {_short(text)}: cannot be laid out without memory ({reason})"
         ) from None

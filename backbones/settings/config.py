@@ -14,7 +14,7 @@ from training.config import FitConfig
 Regime = Literal["frozen", "last", "full"]
 AugmentMode = Literal["none", "hflip", "both", "light"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Scaling = Literal["own", "bilinear", "bicubic", "nearest"]
+Scaling = Literal["own", "bilinear", "bicubic", "nearest", "gaussian"]
 StopOn = Literal["train", "val1", "val2", "valid"]
 Pixels = Annotated[int, Range(least=32, most=4096)]
 
@@ -41,8 +41,6 @@ class BackboneConfig(FitConfig):
             once, whichever detectors take it.
         image_sizes: input sizes in pixels; () for the model's own. A frozen network may look at
             several, and their pooled features are joined; a fine-tuned one takes one.
-        test_sizes: input sizes at which a fine-tuned network answers, the mean of its
-            probabilities; () for the size that it learns at.
         resample: how images are scaled to the input size, without cropping; `own` as the model
             states it.
         pooling: what the head is given of the network's last layer: `own`, as the model itself
@@ -77,7 +75,6 @@ class BackboneConfig(FitConfig):
     mean: tuple[ChannelMean, ...] = later(())
     std: tuple[ChannelDeviation, ...] = later(())
     image_sizes: tuple[Pixels, ...] = (224, 320)
-    test_sizes: tuple[Pixels, ...] = later(())
     resample: Scaling = "bilinear"
     pooling: Pooling = later("own", was="mean")
     mirror: bool = False
@@ -90,11 +87,6 @@ class BackboneConfig(FitConfig):
     stop_on: StopOn = "train"
     use_folds: Annotated[int, Range(least=0, most=1_000)] = 0
     folds: Annotated[int, Range(least=2, most=1_000, also=0)] = 0
-
-    @property
-    def asked_sizes(self) -> tuple[int, ...]:
-        """Input sizes at which a fine-tuned network answers, each once."""
-        return tuple(dict.fromkeys(self.test_sizes or self.image_sizes))
 
     @property
     def rate_per_layer(self) -> float:
@@ -115,10 +107,6 @@ class BackboneConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.regime == "frozen" and self.test_sizes:
-            raise ConfigError("test_sizes: a frozen network looks at all of image_sizes")
-        if self.pooling == "none" and self.test_sizes:
-            raise ConfigError("test_sizes: without pooling a network takes images of one size")
         if self.regime != "frozen" and len(self.image_sizes) > 1:
             raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
         if self.regime == "frozen" and self.augment != "none":

@@ -14,6 +14,7 @@ from core.runs.detectors import GLOBAL, find_runs
 from core.runs.workspace import Corpus, Workspace
 from core.storage.documents import read_object
 from core.storage.folders import is_complete, read_meta
+from core.text import brief
 
 RANDOM = "random"
 """What weights are from that were drawn: nobody's."""
@@ -23,7 +24,7 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class ExternalResource:
-    """Weights that networks started from.
+    """Weights that networks started from; texts are short, whoever wrote the run.
 
     Attributes:
         encoder: the network, as it was asked for; "" where it is not known.
@@ -39,9 +40,9 @@ class ExternalResource:
     def of(cls, said: Mapping[str, Any]) -> "ExternalResource":
         """By what a run notes of an encoder."""
         return cls(
-            encoder=_shown(str(said.get("backbone") or "")),
-            source=str(said.get("weights_from") or NOT_STATED).partition(", sha256")[0],
-            licence=str(said.get("weights_licence") or NOT_STATED),
+            encoder=brief(_shown(str(said.get("backbone") or ""))),
+            source=brief(str(said.get("weights_from") or NOT_STATED).partition(", sha256")[0]),
+            licence=brief(str(said.get("weights_licence") or NOT_STATED)),
         )
 
 

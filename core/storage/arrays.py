@@ -1,13 +1,11 @@
-"""Plain files: text with an entry a line, rows of cells, arrays mapped from disk."""
+"""Arrays as plain files, mapped from disk."""
 
 import ast
-import csv
 import errno
 import math
 import mmap
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -16,35 +14,6 @@ import numpy.typing as npt
 
 from core.errors import PredictionsError, excerpt
 from core.storage.plain import plain_file
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write one entry a line."""
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def read_lines(path: Path) -> tuple[str, ...]:
-    """Read one entry a line.
-
-    Raises:
-        PredictionsError: the file is missing or not UTF-8.
-    """
-    try:
-        text = plain_file(path, error=PredictionsError).read_text(encoding="utf-8")
-        lines = text.split("\n")  # splitlines() splits at more
-    except FileNotFoundError:
-        raise PredictionsError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise PredictionsError(f"{path}: not UTF-8 ({error.reason})") from None
-    return tuple(lines[:-1] if lines[-1] == "" else lines)
-
-
-def write_rows(
-    path: Path, rows: Iterable[Iterable[object]], *, mode: Literal["w", "a"] = "w"
-) -> None:
-    """Write a csv with one row a line, or add to it."""
-    with path.open(mode, encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:

@@ -21,6 +21,7 @@ from core.errors import PredictionsError
 from core.progress import say
 from core.storage.claims import Claim, claim
 from core.storage.documents import parse_json
+from core.text import whole
 
 META = "meta.json"
 
@@ -94,7 +95,8 @@ def replace_folder(target: Path, draft: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under a temporary name, then rename, so that no half-written file is ever seen."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = whole(json.dumps(value, indent=2, ensure_ascii=False))  # its codes are JSON's as well
+    draft.write_text(f"{text}\n", encoding="utf-8")
     draft.replace(path)
 
 

@@ -40,11 +40,3 @@ def plain_file(
     if most_bytes is not None and found.st_size > most_bytes and stat.S_ISREG(found.st_mode):
         raise error(f"{path}: {found.st_size:,} bytes, more than {most_bytes:,}; make it smaller")
     return path
-
-
-def is_special(path: Path) -> bool:
-    """Whether it is a pipe, a socket or a device."""
-    try:
-        return stat.S_IFMT(path.stat().st_mode) in _KINDS
-    except (OSError, ValueError):
-        return False

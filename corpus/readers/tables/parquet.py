@@ -12,7 +12,7 @@ from core.storage.documents import parse_json
 from core.storage.plain import plain_file
 from core.storage.shards import image_column, image_names, open_parquet
 from corpus.readers.notes import Note, count
-from corpus.readers.tables.sheet import Cell, Sheet
+from corpus.readers.tables.sheet import Cell, Sheet, refuse_unwritable
 
 MAGIC = b"PAR1"
 """First bytes of a parquet file."""
@@ -98,6 +98,7 @@ def read_parquet(path: Path) -> Packed:
     if words:
         text = f"{count(len(words), 'column')} of bytes that are UTF-8, read as text"
         sheet = replace(sheet, notes=(*sheet.notes, Note(f"{path.name}: {text}")))
+    refuse_unwritable(sheet)
     there = _there(file, image) if image else ()
     names_beside = image_names(path) if image else []
     told = names_beside if any(names_beside) else ()
