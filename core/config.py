@@ -14,7 +14,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -104,10 +104,14 @@ class NumericField:
     is_tuple: bool = False
 
 
-@functools.cache
-def numeric_fields(config: Hashable) -> Mapping[str, NumericField]:
+def numeric_fields(config: type[Any]) -> Mapping[str, NumericField]:
     """The fields of a class of settings that hold numbers, by name."""
-    assert isinstance(config, type)
+    known: Any = config  # a class can be a key, which mypy does not see
+    return _numeric_fields(known)
+
+
+@functools.cache
+def _numeric_fields(config: Any) -> Mapping[str, NumericField]:
     hints = typing.get_type_hints(config, include_extras=True)
     found = {f.name: _numeric(hints[f.name]) for f in dataclasses.fields(config)}
     return {name: field for name, field in found.items() if field is not None}
