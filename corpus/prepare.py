@@ -147,7 +147,12 @@ def prepare(
         names=reading.names,
         edition=reading.edition,
         fingerprint=_fingerprint(table, config.protocol, cache, decoding),
-        notes=(*notes, *dealt, *_notes(cache, workspace.corpus, table=table, said=notes)),
+        notes=(
+            *notes,
+            *dealt,
+            *_constant_notes(table),
+            *_notes(cache, workspace.corpus, table=table, said=notes),
+        ),
         protocol=config.protocol,
         decoding=decoding,
     )
@@ -313,9 +318,20 @@ def _refuse_unreadable(table: ImageTable, errors: dict[str, str]) -> None:
     train = table.of(split="train").image_ids
     if all(image_id in errors for image_id in train):
         raise CorpusError(
-            f"none of {count(len(train), 'training image')} can be decoded, for example"
-            f" {errors[train[0]]}"
+            f"none of {count(len(train), 'training image')} can be decoded, so there is nothing"
+            f" to learn from; for example {errors[train[0]]}"
         )
+
+
+def _constant_notes(table: ImageTable) -> list[str]:
+    """A note where all labelled images have the same concepts, which leaves nothing to decide."""
+    known = {concepts for concepts in table.concepts if concepts is not None}
+    if len(known) != 1:
+        return []
+    return [
+        f"all labelled images have the same concepts, {first_few(sorted(*known))}: there is nothing"
+        " to tell apart, and `ensemble` will refuse it"
+    ]
 
 
 def _notes(cache: ImageCache, folder: Path, *, table: ImageTable, said: Sequence[str]) -> list[str]:

@@ -478,7 +478,7 @@ def test_a_corpus_without_a_readable_training_image_is_refused(
         (manifest.parent / f"train{number}.png").write_bytes(b"no image")
     with pytest.raises(
         CorpusError,
-        match=r"^none of 6 training images can be decoded, for example .*train0\.png: not an im",
+        match=r"^none of 6 training images can be decoded, .*for example .*train0\.png: not an im",
     ):
         prepare(manifest, workspace, config=CONFIG)
     assert not workspace.has_corpus()
