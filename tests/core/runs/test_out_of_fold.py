@@ -140,7 +140,7 @@ def test_sparse_folds_are_read_as_one(joined: Predictions, tmp_path: Path) -> No
     read = read_folds(tmp_path, "labelled")
     assert isinstance(read, SparsePredictions)
     assert read.fitted_parts == joined.parts
-    np.testing.assert_array_equal(read.dense.probs, joined.probs)
+    np.testing.assert_array_equal(read.probs.toarray(), joined.probs)
     save_folds(joined, tmp_path / "dense", name="labelled")
     assert isinstance(read_folds(tmp_path / "dense", "labelled"), Predictions)
     (tmp_path / "labelled-2of3").rename(tmp_path / "away")

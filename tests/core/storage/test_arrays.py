@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from core.errors import PredictionsError
-from core.storage.arrays import load_array, open_map, read_lines, release, save_array, write_lines
+from core.storage.arrays import (
+    SharedRows,
+    load_array,
+    open_map,
+    read_lines,
+    release,
+    save_array,
+    write_lines,
+)
 
 
 @pytest.mark.parametrize("lines", [(), ("a",), ("a", "b b", "Ü"), ("", "x", "")])
@@ -123,3 +131,21 @@ def test_a_released_map_takes_no_memory(tmp_path: Path) -> None:
     assert resident() > 3000
     release(array)
     assert resident() < 100
+
+
+def test_shared_rows_read_like_the_array_of_them(tmp_path: Path) -> None:
+    first, second = np.arange(6.0).reshape(3, 2), np.arange(6.0, 10.0).reshape(2, 2)
+    save_array(tmp_path / "second.npy", second)
+    repeated = SharedRows.of(first, np.array([2, 0, 2, 1]))
+    shared = SharedRows.joined([repeated, load_array(tmp_path / "second.npy")])
+    whole = np.concatenate([first[[2, 0, 2, 1]], second])
+    assert (shared.shape, len(shared), shared.size, shared.dtype) == ((6, 2), 6, 12, whole.dtype)
+    assert (shared.min(), shared.max()) == (0.0, 9.0)
+    np.testing.assert_array_equal(shared, whole)
+    mask, numbers = np.arange(6) % 2 == 0, np.array([5, 0, 5])
+    for key in (mask, numbers, slice(1, 5), np.ix_([4, 1], [1]), [], (numbers, slice(0, 1))):
+        np.testing.assert_array_equal(shared[key], whole[key])
+    release(shared)
+    np.testing.assert_array_equal(shared, whole)
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(shared, copy=False)
