@@ -158,9 +158,9 @@ class SharedRows:
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """A copy of what `key` would take of the array: rows, or rows and columns as `np.ix_`."""
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
-        rows, columns = (k if isinstance(k, slice) else np.ravel(k) for k in (rows, columns))
+        rows, columns = (k if isinstance(k, slice) else _flat(k) for k in (rows, columns))
         which, places = self.which[rows], self.places[rows]
-        width = self.shape[1] if isinstance(columns, slice) else len(columns)
+        width = len(np.empty(self.shape[1])[columns])
         found = np.empty((len(which), width), dtype=self.dtype)
         for number in np.unique(which):
             here = which == number
@@ -171,6 +171,11 @@ class SharedRows:
         if copy is False:
             raise ValueError("rows of shared arrays cannot be one array without a copy")
         return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def _flat(index: Any) -> npt.NDArray[Any]:
+    flat = np.ravel(index)
+    return flat if len(flat) else flat.astype(np.intp)  # nothing at all has no type of its own
 
 
 def release(array: npt.NDArray[Any] | SharedRows) -> None:
