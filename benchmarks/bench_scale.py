@@ -111,13 +111,13 @@ def _predict(
     seed: tuple[int, int],
     learnt: tuple[str, ...],
 ) -> SparsePredictions:
-    """True concepts at log odds of about 1, others of about -3."""
+    """True concepts at log odds of about 0.5, others of about -1.5."""
     rng, n_concepts = np.random.default_rng(seed), len(corpus.labels)
     true = corpus.labels.encode([truth[i] for i in ids]).matrix.tocoo()
     n_false = np.full(len(ids), N_FALSE)
     rows = np.concatenate([true.row, np.repeat(np.arange(len(ids)), n_false)])
     columns = np.concatenate([true.col, *_concepts(rng, n_false, n_concepts)])
-    means = np.repeat([1.0, -3.0], [true.nnz, n_false.sum()])
+    means = np.repeat([0.5, -1.5], [true.nnz, n_false.sum()])
     places, first = np.unique(rows * n_concepts + columns, return_index=True)  # true ones first
     logits = means[first] + 1.5 * rng.standard_normal(len(first))
     probs = np.maximum(1 / (1 + np.exp(-logits)), LEAST).astype(np.float32)
