@@ -76,8 +76,10 @@ def demo(workspace: WorkspaceOption = RUNS / "demo", device: DeviceOption = "aut
 
 def _run(*arguments: object) -> Any:
     """Show a command as a user types it, and run it; what it returns."""
+    from core.progress import answer
+
     words = list(map(str, arguments))
-    typer.echo(f"$ {as_typed(shlex.join(words))}")
+    answer(f"$ {as_typed(shlex.join(words))}")
     return app(words, standalone_mode=False)
 
 
@@ -121,7 +123,9 @@ def _note(
 
 
 def _stop(line: str) -> None:
-    print(line, file=sys.stderr)
+    from core.text import visible
+
+    print(visible(line), file=sys.stderr)
     sys.exit(2)
 
 

@@ -107,7 +107,7 @@ class TrainingRequest:
         if asked.backbone != config.backbone:
             named = {name for name, value in self.options.items() if value is not None}
             named |= {*parse_settings(self.given), *(read_toml(self.file) if self.file else ())}
-            own = {"image_sizes": (), "test_sizes": (), "resample": "own", "weights": "auto"}
+            own = {"image_sizes": (), "resample": "own", "weights": "auto"}
             asked = overlay(asked, {k: v for k, v in own.items() if k not in named})
         return settled(asked)
 

@@ -33,7 +33,7 @@ from core.categories import CATEGORIES
 from core.predictions import Predictions, SparsePredictions, read_predictions
 from core.runs.out_of_fold import fold_name
 from core.runs.workspace import Corpus, Workspace
-from core.storage.arrays import write_rows
+from core.storage.tables import write_rows
 from corpus.images.cache import cache_of
 
 IMAGES = tuple((n, 3_047) for n in (25_000, 50_000, 100_000))

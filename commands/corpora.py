@@ -13,7 +13,9 @@ from commands.options import (
     StrictOption,
     WorkspaceOption,
     names_workspace,
+    number,
 )
+from core.config import SEED, Range
 
 
 def prepare(
@@ -37,6 +39,7 @@ def prepare(
 ) -> None:
     """Read a corpus into the workspace: images, concepts, folds, decoded cache."""
     from core.config import configured
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from corpus.prepare import PrepareConfig, overview
     from corpus.prepare import prepare as run
@@ -44,7 +47,7 @@ def prepare(
     options = {"protocol": protocol, "group_by": group_by, "frames": frames}
     chosen = configured(PrepareConfig(), file=config, given=settings or (), options=options)
     corpus = run(source, Workspace(workspace), config=chosen, layout=layout, strict=strict)
-    typer.echo("\n".join(overview(corpus)))
+    answer(*overview(corpus))
 
 
 def stats(
@@ -69,6 +72,7 @@ def stats(
 
     Images are opened for --sheet and --duplicates alone, and a SOURCE need not be prepared.
     """
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
     from corpus.readers.unprepared import named, read_unprepared
@@ -92,7 +96,7 @@ def stats(
 
         drawn = home.reports / f"stats{suffix}-sheet.png"
         lines += write_sheet(corpus, drawn, prepared=None if source else home.corpus)
-    typer.echo("\n".join(lines))
+    answer(*lines)
 
 
 def deal(
@@ -100,9 +104,9 @@ def deal(
         Path, typer.Argument(help="Manifest, folder with one concept list, or any other corpus.")
     ],
     out: Annotated[Path, typer.Option(help="The manifest to write, a .csv.")],
-    valid: Annotated[float, typer.Option(help="Share of valid, 0 for none.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of test, 0 for none.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Decides ties: another one, another deal.")] = 0,
+    valid: Annotated[float, number("Share of valid, 0 for none.", Range(least=0, below=1))] = 0.1,
+    test: Annotated[float, number("Share of test, 0 for none.", Range(least=0, below=1))] = 0.1,
+    seed: Annotated[int, number("Decides ties: another one, another deal.", SEED)] = 0,
     concepts: Annotated[
         Path | None, typer.Option(help="The concept list, where the folder has not just one.")
     ] = None,
@@ -112,6 +116,7 @@ def deal(
     strict: StrictOption = False,
 ) -> None:
     """Deal an archive into train, valid and test: whole groups, by category and concept."""
+    from core.progress import answer
     from corpus.deal import DealConfig, dealt_lines, refuse_overwriting, write_manifest
     from corpus.deal import deal as run
     from corpus.readers.unsplit import read_archive
@@ -121,4 +126,4 @@ def deal(
     reading = read_archive(source, concepts=concepts, strict=strict)
     table = run(reading, config=config)
     write_manifest(table, out, names=reading.names)
-    typer.echo("\n".join([*dealt_lines(reading, table, config=config), str(out)]))
+    answer(*dealt_lines(reading, table, config=config), out)

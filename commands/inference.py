@@ -9,10 +9,16 @@ import typer
 from commands.options import (
     RUNS,
     BundleOption,
+    CpusOption,
     DeviceOption,
+    GpusOption,
     WorkspaceOption,
     names_workspace,
+    number,
 )
+from core.config import Range
+
+_SECONDS = Range(least=0.1, most=86_400)
 
 
 def predict(
@@ -44,8 +50,9 @@ def predict(
     ] = "csv",
     top: Annotated[
         int,
-        typer.Option(
-            min=0, help="Further concepts of each image, the most probable that were not decided."
+        number(
+            "Further concepts of each image, the most probable that were not decided.",
+            Range(least=0, most=1_000_000),
         ),
     ] = 0,
     edition: Annotated[
@@ -59,14 +66,8 @@ def predict(
         str | None,
         typer.Option(help="With ray: HOST:PORT of a cluster that sees the same files; none: here."),
     ] = None,
-    cpus_per_job: Annotated[
-        int | None,
-        typer.Option(help="With ray: cores, and so threads, for each 1,000 images; none: 1."),
-    ] = None,
-    gpus_per_job: Annotated[
-        float | None,
-        typer.Option(help="With ray: GPUs for each 1,000 images, 0.5 for half; none: 1 for cuda."),
-    ] = None,
+    cpus_per_job: CpusOption = None,
+    gpus_per_job: GpusOption = None,
 ) -> None:
     """Decide new images by the ensemble that was last made, or by that of a bundle.
 
@@ -116,10 +117,11 @@ def bundle(
 
     `predict --bundle OUT` decides by it, without the workspace.
     """
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from inference.bundle.bundle import write_bundle
 
-    typer.echo(write_bundle(Workspace(workspace), out, training_ids=training_ids))
+    answer(write_bundle(Workspace(workspace), out, training_ids=training_ids))
 
 
 def serve(
@@ -130,7 +132,7 @@ def serve(
         str, typer.Option(help="Address to listen on; any but this machine's own takes a token.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")
+        int, number("Port to listen on; 0: a free one.", Range(least=0, most=65_535))
     ] = 8000,
     token_file: Annotated[
         Path | None,
@@ -142,42 +144,53 @@ def serve(
         list[str] | None,
         typer.Option(help="A further name that the Host header may have; may be repeated."),
     ] = None,
-    max_mb: Annotated[int, typer.Option(min=1, help="Most megabytes of a request.")] = 64,
-    max_files: Annotated[int, typer.Option(min=1, help="Most images of a request.")] = 32,
+    max_mb: Annotated[
+        int, number("Most megabytes of a request.", Range(least=1, most=1_000_000))
+    ] = 64,
+    max_files: Annotated[
+        int, number("Most images of a request.", Range(least=1, most=100_000))
+    ] = 32,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.01, help="Most megapixels of an image.")
+        float, number("Most megapixels of an image.", Range(least=0.01, most=10_000))
     ] = 40,
     max_memory_mb: Annotated[
-        int, typer.Option(min=1, help="Most megabytes of all requests in memory.")
+        int, number("Most megabytes of all requests in memory.", Range(least=1, most=1_000_000))
     ] = 512,
     max_queue: Annotated[
-        int, typer.Option(min=1, help="Most images of all requests that wait.")
+        int, number("Most images of all requests that wait.", Range(least=1, most=1_000_000))
     ] = 256,
     max_connections: Annotated[
-        int, typer.Option(min=1, help="Most connections open at once.")
+        int, number("Most connections open at once.", Range(least=1, most=100_000))
     ] = 256,
     max_head_kb: Annotated[
-        int, typer.Option(min=1, help="Most kilobytes of a request's headers.")
+        int, number("Most kilobytes of a request's headers.", Range(least=1, most=16_384))
     ] = 16,
     read_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Seconds in which a request has to be there.")
+        float, number("Seconds in which a request has to be there.", _SECONDS)
     ] = 30,
     request_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Seconds in which a request is answered.")
+        float, number("Seconds in which a request is answered.", _SECONDS)
     ] = 60,
     stop_seconds: Annotated[
-        float, typer.Option(min=1, help="Seconds to finish what is in work, once told to stop.")
+        float,
+        number(
+            "Seconds to finish what is in work, once told to stop.", Range(least=1, most=86_400)
+        ),
     ] = 20,
     company_ms: Annotated[
         float,
-        typer.Option(
-            min=0, help="Milliseconds for which an image waits for others, to be decided together."
+        number(
+            "Milliseconds for which an image waits for others, to be decided together.",
+            Range(least=0, most=60_000),
         ),
     ] = 5,
-    block: Annotated[int, typer.Option(min=1, help="Most images decided at once.")] = 32,
+    block: Annotated[int, number("Most images decided at once.", Range(least=1, most=10_000))] = 32,
     decoders: Annotated[
         int,
-        typer.Option(min=0, help="Most images decoded at once; 0: as many as cores, at most 4."),
+        number(
+            "Most images decoded at once; 0: as many as cores, at most 4.",
+            Range(least=0, most=1_000),
+        ),
     ] = 0,
     exact: Annotated[
         bool,
@@ -187,7 +200,10 @@ def serve(
         ),
     ] = False,
     threads: Annotated[
-        int, typer.Option(min=0, help="Threads of torch, BLAS and numba; 0: their own number.")
+        int,
+        number(
+            "Threads of torch, BLAS and numba; 0: their own number.", Range(least=0, most=1_024)
+        ),
     ] = 0,
     device: DeviceOption = "auto",
 ) -> None:
@@ -238,7 +254,8 @@ def export(
         typer.Option(help="Folder to write: the detectors as ONNX graphs."),
     ] = None,
     opset: Annotated[
-        int | None, typer.Option(help="Opset version of the graphs; none: the exporter's own.")
+        int | None,
+        number("Opset version of the graphs; none: the exporter's own.", Range(least=7, most=100)),
     ] = None,
     hub: Annotated[
         Path | None,
@@ -250,6 +267,7 @@ def export(
     Nothing is uploaded: the command that would is printed.
     """
     from core.errors import ConfigError
+    from core.progress import answer
     from inference.place import chosen_place
 
     if onnx is None and hub is None:
@@ -260,8 +278,8 @@ def export(
     if onnx is not None:
         from inference.export.folder import export_onnx
 
-        typer.echo(export_onnx(onnx, place, opset=opset))
+        answer(export_onnx(onnx, place, opset=opset))
     if hub is not None:
         from inference.export.hub import export_hub
 
-        typer.echo("\n".join(export_hub(hub, place)))
+        answer(*export_hub(hub, place))

@@ -8,13 +8,17 @@ from commands.options import (
     RUNS,
     CheckpointOption,
     ConfigOption,
+    CpusOption,
     DeviceOption,
+    GpusOption,
     PresetOption,
     SetOption,
     WorkspaceOption,
     names_workspace,
+    number,
 )
 from core.categories import CATEGORIES
+from core.config import Range
 
 
 def train_backbone(
@@ -41,9 +45,12 @@ def train_backbone(
         typer.Option(help="Encoder: a name of timm, or WORLD:NAME, see docs/training.md."),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="K networks that predict train out of fold.")
+        int | None,
+        number("K networks that predict train out of fold.", Range(least=2, most=1_000, also=0)),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Times each network is trained.")] = None,
+    seeds: Annotated[
+        int | None, number("Times each network is trained.", Range(least=1, most=1_000))
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="What networks start from: auto, package, hub, none (random), a file."),
@@ -64,13 +71,8 @@ def train_backbone(
         str | None,
         typer.Option(help="Ray cluster that shares the workspace's disk; none: this machine."),
     ] = None,
-    cpus_per_job: Annotated[
-        int | None, typer.Option(help="With ray: cores, and threads, of each network; none: 1.")
-    ] = None,
-    gpus_per_job: Annotated[
-        float | None,
-        typer.Option(help="With ray: GPUs of each network, parts count; none: 1 for cuda."),
-    ] = None,
+    cpus_per_job: CpusOption = None,
+    gpus_per_job: GpusOption = None,
 ) -> None:
     """Train CNN concept detectors, per category and for all images.
 
@@ -80,6 +82,7 @@ def train_backbone(
     from backbones.detectors.ray import cluster_of
     from backbones.detectors.run import RunOptions
     from backbones.request import TrainingRequest, train_asked
+    from core.progress import answer
     from core.runs.workspace import Workspace
 
     request = TrainingRequest(
@@ -104,7 +107,7 @@ def train_backbone(
         draws=not names_workspace(context),
     )
     for run in made:
-        typer.echo(str(run))
+        answer(run)
 
 
 def fuse(
@@ -131,6 +134,7 @@ def fuse(
 ) -> None:
     """Fuse image evidence with the category and other metadata, and compare the ways to do it."""
     from core.config import configured, preset_of
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from fusion.config import PRESETS
     from fusion.fuse import fuse as run
@@ -150,6 +154,6 @@ def fuse(
         preset=preset,
         device=find_device(device),
     )
-    typer.echo("\n".join(map(str, made)))
+    answer(*made)
     if page := write_comparison(corpus, home):
-        typer.echo(str(page))
+        answer(page)

@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from core.config import SEED, Range
+from core.errors import ConfigError, excerpt
 
 
 def _with_caches(workspace: Path) -> Path:
@@ -12,6 +15,23 @@ def _with_caches(workspace: Path) -> Path:
 
     settle_caches(workspace)
     return workspace
+
+
+def number(help: str, expected: Range, *names: str) -> Any:  # noqa: A002 - as typer has it
+    """An option whose value is a number of a range; its help says which.
+
+    Args:
+        help: what it is for, a sentence.
+        expected: what it may be; whatever else is given ends in one line.
+        names: as it is typed, where that does not follow from the argument's name.
+    """
+
+    def check(parameter: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and value not in expected:
+            raise ConfigError(f"{parameter.opts[0]}: expected {expected}, found {excerpt(value)}")
+        return value
+
+    return typer.Option(*names, help=f"{help.removesuffix('.')} ({expected}).", callback=check)
 
 
 WorkspaceOption = Annotated[
@@ -35,7 +55,19 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, key=value; may be repeated.")
 ]
 CheckpointOption = Annotated[
-    float, typer.Option(min=0, help="Minutes between two checkpoints within an epoch.")
+    float,
+    number("Minutes between two checkpoints within an epoch.", Range(least=0, most=1_000_000)),
+]
+SeedOption = Annotated[int, number("Of everything random.", SEED)]
+CpusOption = Annotated[
+    int | None,
+    number("With ray: cores, and so threads, of each job; none: 1.", Range(least=1, most=10_000)),
+]
+GpusOption = Annotated[
+    float | None,
+    number(
+        "With ray: GPUs of each job, parts count; none: 1 for cuda.", Range(least=0, most=1_000)
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
 ProtocolOption = Annotated[

@@ -9,6 +9,7 @@ from commands.options import (
     RUNS,
     CheckpointOption,
     DeviceOption,
+    SeedOption,
     WorkspaceOption,
     names_workspace,
 )
@@ -16,11 +17,12 @@ from commands.options import (
 
 def report(workspace: WorkspaceOption = RUNS) -> None:
     """Report the scores and how they were reached: Markdown, and one HTML file with figures."""
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from reports.ensemble.page import write_report
 
     home = Workspace(workspace)
-    typer.echo("\n".join(map(str, write_report(home.open_corpus(), home))))
+    answer(*write_report(home.open_corpus(), home))
 
 
 def reproduce(
@@ -42,7 +44,7 @@ def reproduce(
     truth: Annotated[
         Path | None, typer.Option(help="True concepts of test, to score the five runs.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
     checkpoint_minutes: CheckpointOption = 10.0,
 ) -> None:
@@ -55,6 +57,7 @@ def reproduce(
     from backbones.reproduce import reproduce as run
     from backbones.settings.paper import SCALES
     from core.config import parse_settings
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
     from ensembles.submission.paper import check_truth, score_paper_runs, write_paper_runs
@@ -74,6 +77,6 @@ def reproduce(
     scores = score_paper_runs(files, truth=truth, edition=corpus.edition) if truth else {}
     title = SCALES[scale].title
     page = write_reproduction(corpus, home, scale=scale, title=title, scores=scores)
-    typer.echo("\n".join(map(str, [*files.values(), page])))
+    answer(*files.values(), page)
     if crashed:
         raise typer.Exit(2)

@@ -33,6 +33,7 @@ def ensemble(
 ) -> Path:
     """Stack all members, tune the decision by cross-fitting, and make the submission."""
     from core.config import configured, preset_of
+    from core.progress import answer
     from core.runs.ladder import ladder_table
     from core.runs.workspace import Workspace
     from ensembles.config import PRESETS
@@ -47,11 +48,11 @@ def ensemble(
         outside=member or (),
     )
     ladders = (ladder_table(steps, images=images) for images, steps in made.ladders.items())
-    typer.echo("\n".join(ladders))
+    answer(*(line for ladder in ladders for line in ladder))
     if made.concepts:
-        typer.echo(str(made.concepts))
+        answer(made.concepts)
     path = made.submission or made.folder
-    typer.echo(str(path))
+    answer(path)
     return path
 
 
@@ -92,6 +93,7 @@ def score(
     """Give the official score of a submission, bit for bit; or that on labels of your own."""
     import json
 
+    from core.progress import answer, say
     from core.runs.workspace import Workspace
     from corpus.readers.manifest import EDITION, manifest_meant, manifest_truth
     from ensembles.submission.apart import score_apart
@@ -119,12 +121,13 @@ def score(
             public_script=public_script,
         )
         if scored.warnings:
-            typer.echo("\n".join(first_lines(scored.warnings)), err=True)
+            for line in first_lines(scored.warnings):
+                say(line)
     apart = score_apart(scored.pairs, workspace=Workspace(workspace)) if workspace else None
     if as_json:
-        typer.echo(json.dumps({**scored.numbers, **({"apart": apart.numbers} if apart else {})}))
+        answer(json.dumps({**scored.numbers, **({"apart": apart.numbers} if apart else {})}))
     else:
-        typer.echo("\n".join([*scored.lines, *([apart.sentence] if apart else [])]))
+        answer(*scored.lines, *([apart.sentence] if apart else []))
 
 
 def check(
@@ -143,6 +146,7 @@ def check(
 ) -> None:
     """Say whether the evaluator would take a submission, and if not, where and why."""
     from core.errors import SubmissionError
+    from core.progress import answer
     from core.runs.workspace import Workspace
     from ensembles.submission.check import verdict_on
     from ensembles.submission.truth import expected_ids
@@ -155,7 +159,7 @@ def check(
     ids = expected_ids(truth, edition=edition, workspace=prepared)
     verdict = verdict_on(submission, edition=edition, expected_ids=ids)
     if verdict.lines:
-        typer.echo("\n".join(verdict.lines))
+        answer(*verdict.lines)
     if not verdict.is_taken:
         raise SubmissionError(verdict.sentence)
-    typer.echo(verdict.sentence)
+    answer(verdict.sentence)

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from core.errors import PredictionsError
 from core.predictions import check_ids, row_numbers
-from core.storage.arrays import load_array, read_lines, save_array, write_lines
+from core.storage.arrays import load_array, save_array
 from core.storage.folders import new_folder, read_meta
+from core.storage.tables import read_lines, write_lines
 
 
 @dataclass(frozen=True, kw_only=True)

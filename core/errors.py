@@ -20,9 +20,42 @@ Anything else that is raised is a bug and keeps its traceback.
 import errno
 from collections.abc import Iterable
 
+_LONGEST = 1000  # characters of a message: what a terminal shows without scrolling
+
+
+def bounded(text: str, *, longest: int = _LONGEST) -> str:
+    """A message, its middle left out where it is long: a file's name stands first, the cure last.
+
+    Example:
+        >>> bounded("a.toml: no setting 'xxxxxxxxxxxxxxxxxxxx'; remove it", longest=40)
+        "a.toml: no setting 'xxx [...] remove it"
+    """
+    if len(text) <= longest:
+        return text
+    n_last = longest // 4
+    return f"{text[: longest - n_last - 7]} [...] {text[-n_last:].lstrip()}"
+
+
+def excerpt(value: object, *, longest: int = 80) -> str:
+    """A value as a message shows it, cut short: what a file or a user gave may be of any size.
+
+    Example:
+        >>> excerpt("a" * 100, longest=10), excerpt(10**9999)
+        ("'aaaaaa...", 'int too large to be shown')
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # of thousands of digits, or nested as deeply
+        return f"{type(value).__name__} too large to be shown"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
 
 class ConceptError(Exception):
     """Something the user can mend; its text is one line that says what, where and what to do."""
+
+    def __str__(self) -> str:
+        """The line; whatever it quotes, it is not too long to be read."""
+        return bounded(super().__str__())
 
 
 class ConfigError(ConceptError):

@@ -1,6 +1,5 @@
 """The image table: one row an image, from `prepare` to the last report."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -11,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from core.categories import CATEGORIES, UNKNOWN
-from core.errors import AlignmentError, CorpusError, first_few
+from core.errors import AlignmentError, CorpusError, PredictionsError, first_few
 from core.labels import Concepts, LabelSpace, Targets
+from core.storage.tables import read_rows, write_rows
 
 _T = TypeVar("_T")
 
@@ -196,11 +196,8 @@ class ImageTable:
 
     def save(self, path: Path) -> None:
         """Write `images.csv`."""
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            taught = [TAUGHT] if self.taught_categories else []
-            writer.writerow([*_COLUMNS, *taught, *self.metadata])
-            writer.writerows(self._csv_rows())
+        taught = [TAUGHT] if self.taught_categories else []
+        write_rows(path, [[*_COLUMNS, *taught, *self.metadata], *self._csv_rows()])
 
     def _csv_rows(self) -> Iterator[list[str]]:
         for row, concepts in enumerate(self.concepts):
@@ -225,12 +222,9 @@ class ImageTable:
             CorpusError: the file is missing, or its columns are not those that `save` writes.
         """
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-        except FileNotFoundError:
-            raise CorpusError(f"{path}: no such file") from None
-        except UnicodeDecodeError as error:
-            raise CorpusError(f"{path}: not UTF-8 ({error.reason})") from None
+            header, *rows = read_rows(path) or [[]]
+        except PredictionsError as error:
+            raise CorpusError(str(error)) from None
         if tuple(header[: len(_COLUMNS)]) != _COLUMNS:
             raise CorpusError(f"{path}: expected columns {', '.join(_COLUMNS)}, found {header}")
         if short := [n for n, row in enumerate(rows, start=2) if len(row) != len(header)]:

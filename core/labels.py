@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from core.errors import LabelSpaceError, first_few, repeated
+from core.errors import LabelSpaceError, PredictionsError, first_few, repeated
+from core.storage.tables import read_lines, write_lines
 
 Concepts = tuple[str, ...]
 """The concepts of one image: distinct CUIs."""
@@ -95,7 +96,7 @@ class LabelSpace:
 
     def save(self, path: Path) -> None:
         """Write one CUI a line."""
-        path.write_text("".join(f"{cui}\n" for cui in self.cuis), encoding="utf-8")
+        write_lines(path, self.cuis)
 
     @classmethod
     def load(cls, path: Path) -> "LabelSpace":
@@ -105,12 +106,9 @@ class LabelSpace:
             LabelSpaceError: the file is missing or a line is empty, padded or stands twice.
         """
         try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except FileNotFoundError:
-            raise LabelSpaceError(f"{path}: no such file") from None
-        except UnicodeDecodeError as error:
-            raise LabelSpaceError(f"{path}: not UTF-8 ({error.reason})") from None
-        return cls(tuple(lines[:-1] if lines[-1] == "" else lines))
+            return cls(read_lines(path))
+        except PredictionsError as error:
+            raise LabelSpaceError(str(error)) from None
 
 
 @dataclass(frozen=True)

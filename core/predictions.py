@@ -23,8 +23,9 @@ from core.errors import (
     repeated,
 )
 from core.labels import LabelSpace
-from core.storage.arrays import load_array, read_lines, release, save_array, write_lines
+from core.storage.arrays import load_array, release, save_array
 from core.storage.folders import new_folder, read_meta
+from core.storage.tables import read_lines, write_lines
 
 Probs = npt.NDArray[np.float32]
 
@@ -362,12 +363,11 @@ class SparsePredictions:
         fitted_on: frozenset[str],
     ) -> "SparsePredictions":
         """These probabilities, (N, L) CSR; see `Predictions` for the rest."""
-        nothing = np.empty((len(image_ids), 0), dtype=np.float32)
         bare = Predictions(
             source=source,
             image_ids=image_ids,
             labels=LabelSpace(()),
-            probs=nothing,
+            probs=np.empty((len(image_ids), 0), dtype=np.float32),
             fitted_on=fitted_on,
         )
         return cls(bare=bare, labels=labels, probs=probs)

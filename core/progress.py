@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core.text import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
 
@@ -36,7 +38,7 @@ class Bar:
     def note(self, text: str) -> None:
         """What was reached last, shown behind the bar."""
         if self.shown is not None and self.task is not None:
-            self.shown.update(self.task, note=text)
+            self.shown.update(self.task, note=visible(text))
 
 
 @contextmanager
@@ -49,15 +51,15 @@ def progress(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar
         unit: what an item is called, in the plural: `images`.
         done: items done in an earlier, interrupted run.
     """
-    shown = _bar_on_terminal(what, unit=unit) if _speaks() and not _BARRED.get() else None
+    shown = _bar_on_terminal(unit=unit) if _speaks() and not _BARRED.get() else None
     if shown is None:
         yield Bar()
         return
     with shown:
-        yield Bar(shown, shown.add_task(what, total=total, completed=done, note=""))
+        yield Bar(shown, shown.add_task(visible(what), total=total, completed=done, note=""))
 
 
-def _bar_on_terminal(what: str, *, unit: str) -> "Progress | None":
+def _bar_on_terminal(*, unit: str) -> "Progress | None":
     """The bar, not shown yet; None without a terminal, or without rich."""
     try:
         from rich import progress as columns
@@ -80,12 +82,12 @@ def _bar_on_terminal(what: str, *, unit: str) -> "Progress | None":
             return Text(f"{shown} {unit}/s", style="dim")
 
     return columns.Progress(
-        columns.TextColumn(what),
+        columns.TextColumn("{task.description}", markup=False),
         columns.BarColumn(bar_width=30),
         columns.MofNCompleteColumn(),
         Rate(),
         columns.TimeRemainingColumn(compact=True),
-        columns.TextColumn("{task.fields[note]}", style="dim"),
+        columns.TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
         transient=True,
     )
@@ -112,15 +114,26 @@ def overheard(*, bars: bool = False) -> Iterator[list[str]]:
 def say(line: str, *, each: bool = False) -> None:
     """One line of log on stderr; of many processes under torchrun only the first speaks.
 
+    Signs that do something to a terminal stand there as codes (see `core.text.visible`), here and
+    in `answer`: all that is printed goes through one of the two.
+
     Args:
         line: what is said.
         each: whether every process says it.
     """
+    line = visible(line)
     heard = _HEARD.get()
     if heard is not None:
         heard.append(line)
     elif each or _speaks():
         print(line, file=sys.stderr, flush=True)
+
+
+def answer(*lines: object) -> None:
+    """What a command was asked for, in lines on stdout."""
+    for line in lines:
+        print(visible(str(line)))
+    sys.stdout.flush()
 
 
 def _speaks() -> bool:

@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from core.categories import CATEGORIES
+from core.config import Range, Seed, check_ranges
 from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
-from core.storage.arrays import write_rows
+from core.storage.tables import write_rows
 from corpus.folds import deal_shares
 from corpus.readers.notes import count
 from corpus.readers.reading import NO_IMAGE, Reading, crossing_notes
@@ -32,21 +34,17 @@ class DealConfig:
         seed: decides ties.
     """
 
-    valid: float = 0.1
-    test: float = 0.1
-    seed: int = 0
+    valid: Annotated[float, Range(least=0, below=1)] = 0.1
+    test: Annotated[float, Range(least=0, below=1)] = 0.1
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        for name in ("valid", "test"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected 0 to 1, found {getattr(self, name)}")
+        check_ranges(self)
         if not 0 < self.valid + self.test < 1:
             raise ConfigError(
                 f"valid and test: expected shares above 0 that leave some to train, found"
                 f" {self.valid} and {self.test}"
             )
-        if self.seed < 0:
-            raise ConfigError(f"seed: expected 0 or more, found {self.seed}")
 
 
 def deal_valid(table: ImageTable, *, seed: int, at_least: int) -> tuple[ImageTable, list[str]]:
@@ -148,8 +146,11 @@ def write_manifest(
     rows = [header, *_rows(table, home)]
     if any(names.get(cui) for concepts in table.concepts for cui in concepts or ()):
         rows = [[*row, cell] for row, cell in zip(rows, _names(table, names), strict=True)]
-    write_rows(draft, rows)
-    draft.replace(path)
+    try:
+        write_rows(draft, rows)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _rows(table: ImageTable, home: Path) -> Iterator[list[str]]:

@@ -2,14 +2,15 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from core.categories import UNKNOWN
-from core.config import fingerprint
+from core.config import Range, Seed, check_ranges, fingerprint
 from core.errors import ConfigError, CorpusError, as_typed, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
@@ -23,9 +24,10 @@ from core.runs.decoding import (
 )
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
-from core.storage.arrays import write_rows
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
+from core.storage.tables import write_rows
+from core.text import brief, unwritable
 from corpus.deal import deal_valid
 from corpus.dicom.datasets import NEEDS
 from corpus.dicom.headers import COLUMNS
@@ -39,8 +41,6 @@ from corpus.readers.reading import NO_IMAGE
 
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""
-
-_LARGEST = 4096  # pixels; a typing error beyond would ask for terabytes
 
 _FILES = {
     *("images.csv", "labels.txt", "names.csv", META),
@@ -72,27 +72,19 @@ class PrepareConfig:
     """
 
     protocol: Protocol = "crossfit"
-    train_folds: int = 10
-    valid_folds: int = 5
-    folds: int = 5
-    seed: int = 0
-    image_size: int = 224
-    phantom_images: int = 600
+    train_folds: Annotated[int, Range(least=2, most=1_000)] = 10
+    valid_folds: Annotated[int, Range(least=2, most=1_000)] = 5
+    # Where one of three is left out, two are left along which choices are cross-fitted.
+    folds: Annotated[int, Range(least=3, most=1_000)] = 5
+    seed: Seed = 0
+    image_size: Annotated[int, Range(least=32, most=4096)] = 224
+    phantom_images: Annotated[int, Range(least=1, most=1_000_000)] = 600
     group_by: str = ""
     background: Background = "black"
     frames: str = "usual"
 
     def __post_init__(self) -> None:
-        # Where one of three folds is left out, two are left along which choices are cross-fitted.
-        for name, least in (("train_folds", 2), ("valid_folds", 2), ("folds", 3)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: expected at least {least}, found {getattr(self, name)}")
-        if not 32 <= self.image_size <= _LARGEST:
-            raise ConfigError(f"image_size: expected 32 to {_LARGEST}, found {self.image_size}")
-        if self.seed < 0:
-            raise ConfigError(f"seed: expected 0 or more, found {self.seed}")
-        if self.phantom_images < 1:
-            raise ConfigError(f"phantom_images: expected at least 1, found {self.phantom_images}")
+        check_ranges(self)
         _ = self.decoding  # checks the rest
 
     @property
@@ -139,7 +131,7 @@ def prepare(
         seed=config.seed,
         at_least=config.valid_folds if config.protocol == "holdout" else 2,
     )
-    _refuse_names(table)
+    _refuse_unwritable(table, reading.names, source=source)
     labels = _label_space(table, config.protocol, source)
     table = _halve_valid(_with_folds(table, config), seed=config.seed)
     outdated = NO_IMAGE["valid"] if dealt else None
@@ -250,8 +242,12 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _refuse_names(table: ImageTable) -> None:
-    """Refuse names that plain UTF-8 files, an entry a line, cannot hold."""
+def _refuse_unwritable(table: ImageTable, names: Mapping[str, str], *, source: Path) -> None:
+    """Refuse what plain UTF-8 files could not hold so that it is read again, before any work.
+
+    Ids, paths and concepts stand in lists, an entry a line, and have no control characters; any
+    other cell may have them.
+    """
     named = zip(table.image_ids, table.paths, strict=True)
     found = [(i, path) for i, path in named if _UNWRITABLE.search(i + path)]
     if found:
@@ -260,6 +256,25 @@ def _refuse_names(table: ImageTable) -> None:
             f"{count(len(bad), 'image')} whose id or path is not UTF-8 or has control characters in"
             f" it: {first_few(bad)}; rename them"
         )
+    concepts = {cui for own in table.concepts for cui in own or ()}
+    if strange := sorted(cui for cui in concepts if _UNWRITABLE.search(cui)):
+        raise CorpusError(
+            f"{source}: {count(len(strange), 'concept')} with control characters:"
+            f" {first_few(strange)}; remove them"
+        )
+    columns = {
+        "group": table.groups,
+        "concepts": [";".join(own or ()) for own in table.concepts],
+        **table.metadata,
+    }
+    for column, cells in columns.items():
+        for image_id, cell in zip(("", *table.image_ids), (column, *cells), strict=True):
+            if reason := unwritable(cell):
+                where = f"image {image_id!r}, column {brief(column)!r}" if image_id else "a column"
+                raise CorpusError(f"{source}: {where}: {reason}; shorten or remove it")
+    for cui, name in names.items():
+        if reason := unwritable(cui) or unwritable(name):
+            raise CorpusError(f"{source}: name of the concept {brief(cui)!r}: {reason}; shorten it")
 
 
 def _refuse_crossing_valid(table: ImageTable) -> None:

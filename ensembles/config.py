@@ -1,7 +1,9 @@
 """Settings of the ensemble stage."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from core.config import Range, check_ranges
 from core.errors import ConfigError
 
 
@@ -31,28 +33,21 @@ class EnsembleConfig:
     """
 
     stackers: tuple[str, ...] = ("mean", "logistic", "lightgbm")
-    floor: float = 0.02
-    top: int = 30
-    most: int = 200
-    margin: float = 1.0
-    caution: float = 2.0
-    min_true: int = 5
+    floor: Annotated[float, Range(above=0, below=1)] = 0.02
+    top: Annotated[int, Range(least=1, most=1_000_000)] = 30
+    most: Annotated[int, Range(least=1, most=1_000_000)] = 200
+    margin: Annotated[float, Range(least=0, most=1_000)] = 1.0
+    caution: Annotated[float, Range(least=0, most=1_000)] = 2.0
+    min_true: Annotated[int, Range(least=1, most=10**9)] = 5
     nomissing: bool = True
-    constant_from: int = 50
+    constant_from: Annotated[int, Range(least=0, most=10**9)] = 50
     fall_back: bool = True
     leave_one_out: bool = True
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if not self.stackers:
             raise ConfigError("stackers: expected at least one")
-        if not 0 < self.floor < 1:
-            raise ConfigError(f"floor: expected a number between 0 and 1, found {self.floor}")
-        for name in ("top", "most", "min_true"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        for name in ("margin", "caution", "constant_from"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}: expected 0 or more, found {getattr(self, name)}")
 
 
 PRESETS: dict[str, EnsembleConfig] = {

@@ -262,7 +262,8 @@ def submit_test(
     upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
     faults = check_submission(upload, edition=edition, expected_ids=test.image_ids)
     if faults:
-        say("\n".join(first_lines(faults)))
+        for line in first_lines(faults):
+            say(line)
     return upload
 
 

@@ -24,6 +24,8 @@ from core.runs.out_of_fold import (
 )
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
+from core.storage.plain import plain_file
+from core.text import brief
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.sources import Source
 
@@ -229,6 +231,11 @@ def outside_members(
             say(f"--member {given}: already a member, {known[folder]}")
             continue
         name = _name(folder)
+        if name != brief(name):
+            raise ConfigError(
+                f"--member {given}: the folder's name has signs that are not seen, or more than"
+                " 200; rename it"
+            )
         if name in {*known.values(), *STACKERS, _DECIDED}:
             raise ConfigError(f"--member {given}: the name {name!r} is taken; rename the folder")
         known[folder] = name
@@ -237,8 +244,11 @@ def outside_members(
 
 
 def _name(folder: Path) -> str:
+    """The member's name; of what was made elsewhere only a category that there is counts."""
     category = read_meta(folder).get("category") if is_complete(folder) else None
-    return f"{category}/{folder.name}" if category else folder.name
+    if category is not None and category in (GLOBAL, *CATEGORIES):
+        return f"{category}/{folder.name}"
+    return folder.name
 
 
 def _read(folder: Path, name: str, corpus: Corpus, *, given: Path) -> Member:
@@ -288,7 +298,7 @@ def _digest(folders: Sequence[Path]) -> str:
         for path in sorted(folder.iterdir()):
             if path.suffix in (".npy", ".txt"):
                 digest.update(path.name.encode())
-                with path.open("rb") as file:
+                with plain_file(path).open("rb") as file:
                     while block := file.read(1 << 20):
                         digest.update(block)
     return f"sha256 {digest.hexdigest()[:16]}"

@@ -1,9 +1,11 @@
 """Settings of the fusion stage."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from core.config import Range
 from core.errors import ConfigError
-from training.config import FitConfig
+from training.config import Epochs, FitConfig, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,40 +44,21 @@ class FuseConfig(FitConfig):
     )
     embeddings: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
-    guess_share: float = 0.1
-    metadata_dropout: float = 0.1
-    k: tuple[int, ...] = (10, 25, 50, 100)
-    temperature: tuple[float, ...] = (0.02, 0.05, 0.1)
-    approximate_from: int = 1_000_000
-    support: tuple[int, ...] = (0, 2, 5, 10, 20, 50)
-    constant_from: int = 50
+    guess_share: Share = 0.1
+    metadata_dropout: Share = 0.1
+    k: tuple[Annotated[int, Range(least=1, most=100_000)], ...] = (10, 25, 50, 100)
+    temperature: tuple[Annotated[float, Range(least=1e-3, most=1_000)], ...] = (0.02, 0.05, 0.1)
+    approximate_from: Annotated[int, Range(least=1, most=10**9)] = 1_000_000
+    support: tuple[Annotated[int, Range(least=0, most=10**9)], ...] = (0, 2, 5, 10, 20, 50)
+    constant_from: Annotated[int, Range(least=1, most=10**9)] = 50
     end_to_end: str = "finetune"
-    end_to_end_epochs: int = 0
+    end_to_end_epochs: Epochs = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("k", "temperature", "support", "strategies"):
             if not getattr(self, name):
                 raise ConfigError(f"{name}: expected at least one")
-        if min(self.k) < 1:
-            raise ConfigError(f"k: expected at least 1, found {min(self.k)}")
-        if not min(self.temperature) > 0:
-            raise ConfigError(f"temperature: expected above 0, found {min(self.temperature)}")
-        for name in ("guess_share", "metadata_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected [0, 1), found {getattr(self, name)}")
-        if min(self.support) < 0:
-            raise ConfigError(f"support: expected 0 or more, found {min(self.support)}")
-        if self.approximate_from < 1:
-            raise ConfigError(
-                f"approximate_from: expected at least 1, found {self.approximate_from}"
-            )
-        if self.end_to_end_epochs < 0:
-            raise ConfigError(
-                f"end_to_end_epochs: expected 0 or more, found {self.end_to_end_epochs}"
-            )
-        if self.constant_from < 1:
-            raise ConfigError(f"constant_from: expected at least 1, found {self.constant_from}")
 
 
 PRESETS: dict[str, FuseConfig] = {

@@ -6,6 +6,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
 from typing import overload
@@ -13,9 +14,10 @@ from typing import overload
 from core.categories import CATEGORIES, KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import ConfigError, CorpusError
 from core.storage.packed import ARCHIVE, exists
+from core.text import whole
 from corpus.dicom.files import PICTURE_ENDINGS
 from corpus.dicom.headers import Headers, read_headers
-from corpus.readers.files import FoundImage, image_files, name_of_image
+from corpus.readers.files import FoundImage, files_below, image_files, name_of_image
 from corpus.readers.manifest import ENDINGS, names_images
 from corpus.readers.notes import Note
 from corpus.readers.tables.images import read_images
@@ -127,9 +129,9 @@ class ImageList(Sequence[NewImage]):
             own = self._ids.get(number) or _id_of(path.rpartition(os.sep)[2])
             other = first.setdefault(own, number)
             if other != number:
-                whole = plain_text(self._paths[other])
-                n_changed += 1 + (self._ids.get(other) != whole)
-                self._ids[number], self._ids[other] = plain_text(path), whole
+                path_of_other = whole(self._paths[other])
+                n_changed += 1 + (self._ids.get(other) != path_of_other)
+                self._ids[number], self._ids[other] = whole(path), path_of_other
         return n_changed
 
 
@@ -203,15 +205,56 @@ def _images_in(place: str, *, named: bool = True) -> tuple[Iterable[NewImage], S
     if glob.has_magic(place):
         images: list[NewImage] = []
         odd = list[Note]()
-        for name in sorted(glob.glob(place, recursive=True)):  # noqa: PTH207 - takes absolute ones
-            if not ("**" in place and Path(name).is_dir()):  # what lies in it fits as well
-                found, noted = _images_in(name, named=False)
-                images += found
-                odd += noted
+        for name in _fitting(place):
+            found, noted = _images_in(name, named=False)
+            images += found
+            odd += noted
         if images:
             return images, odd
         raise CorpusError(f"{place}: no image fits it")
     raise CorpusError(f"{place}: no such file or folder")
+
+
+def _fitting(pattern: str) -> list[str]:
+    """What fits a pattern; where it goes down to any depth, the files alone.
+
+    Below `**` each real folder is visited once, for links that lead upwards have no end, and no
+    hidden one.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return sorted(glob.glob(pattern))  # noqa: PTH207 - takes absolute ones
+    n_plain = next(n for n, part in enumerate(parts) if glob.has_magic(part))
+    home, wanted = Path(*parts[:n_plain]), parts[n_plain:]
+    if not home.is_dir():
+        return []
+    below = (path for path in files_below(home) if _fits(path.relative_to(home).parts, wanted))
+    return sorted(map(str, below))
+
+
+def _fits(names: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether folders and a file are those of a pattern, in which `**` is any number of folders.
+
+    Example:
+        >>> _fits(["a", "b", "x.png"], ["**", "*.png"]), _fits(["a", "x.png"], ["*.png"])
+        (True, False)
+    """
+    places = _on(0, wanted)
+    for name in names:
+        reached: set[int] = set()
+        for place in places - {len(wanted)}:
+            if wanted[place] == "**":
+                reached |= _on(place, wanted)
+            elif fnmatchcase(name, wanted[place]):
+                reached |= _on(place + 1, wanted)
+        places = reached
+    return len(wanted) in places
+
+
+def _on(place: int, wanted: Sequence[str]) -> set[int]:
+    """The place in a pattern and those behind it that are reached without a name."""
+    end = next((n for n in range(place, len(wanted)) if wanted[n] != "**"), len(wanted))
+    return {*range(place, end + 1)}
 
 
 def _is_list(path: Path, *, named: bool) -> bool:
@@ -231,17 +274,7 @@ def _image(path: Path) -> NewImage:
 
 
 def _id_of(name: str) -> str:
-    return plain_text(name_of_image(name))
-
-
-def plain_text(text: str) -> str:
-    """Text that can be written; in names of files there may be bytes that are none."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def one_line(text: str) -> str:
-    """Text for a line on a terminal: names of files may hold line ends and its commands."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return whole(name_of_image(name))
 
 
 def _listed(path: Path) -> tuple[list[NewImage], Sequence[Note]]:

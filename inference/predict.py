@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from core.errors import ConfigError, CorpusError, first_few
 from core.progress import progress, say
 from core.storage.folders import provenance
+from core.text import visible
 from inference.archive.engine import Here, UnitEngine
 from inference.archive.join import TableTarget
 from inference.archive.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units
 from inference.archive.work import UnitWork
-from inference.images import ImageList, find_images, one_line
+from inference.images import ImageList, find_images
 from inference.place import EnsemblePlace
 from inference.stream import DecidedBlock
 from inference.tables import check_format, head_of, text_of
@@ -179,7 +180,8 @@ def _to_stdout(here: Here, images: ImageList, work: UnitWork, sizes: UnitSizes) 
             head = head_of(work.form)
             for _, found in work.decided(ensemble, pairs):
                 if isinstance(found, DecidedBlock):
-                    sys.stdout.write(head + text_of(found, form=work.form, top=work.top))
+                    text = head + text_of(found, form=work.form, top=work.top)
+                    sys.stdout.write(_for_terminal(text) if sys.stdout.isatty() else text)
                     sys.stdout.flush()
                     head = ""
                     bar(len(found.images))
@@ -196,6 +198,11 @@ def _to_stdout(here: Here, images: ImageList, work: UnitWork, sizes: UnitSizes) 
     return report
 
 
+def _for_terminal(table: str) -> str:
+    """A table as somebody looks at it; who keeps it or pipes it on gets it exactly."""
+    return "\n".join(map(visible, table.split("\n")))
+
+
 def _none_read(report: UnitReport) -> CorpusError:
     first = first_few(reason for _, reason in report.skipped[:1])
     return CorpusError(f"none of {report.n_images:,} images could be read, first {first}")
@@ -209,7 +216,7 @@ def _say_report(report: UnitReport) -> None:
     images = "image" if report.n_decided == 1 else "images"
     say(f"decided: {report.n_decided:,} {images}; category: {ways}", each=True)
     for _, reason in report.skipped[:_SHOWN]:
-        say(f"not read: {one_line(reason)}", each=True)
+        say(f"not read: {reason}", each=True)
     if n := len(report.skipped):
         more = f", {n - _SHOWN:,} of them not listed" if n > _SHOWN else ""
         say(f"not read: {n:,} of {report.n_images:,} images{more}", each=True)

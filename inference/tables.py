@@ -4,7 +4,6 @@ A table is made of the tables of units, which are joined when they are whole: se
 `inference.archive.join`.
 """
 
-import csv
 import io
 import json
 import math
@@ -14,6 +13,7 @@ from typing import Any
 
 from core.editions import rules_of
 from core.errors import ConfigError
+from core.storage.tables import csv_row
 from inference.images import GUESSED
 from inference.stream import DecidedBlock
 
@@ -113,11 +113,8 @@ def text_of(block: DecidedBlock, *, form: str, top: int) -> str:
         top: candidates of an image beside what was decided; none in a submission.
     """
     if form == "csv":
-        file = io.StringIO()
-        lines = csv.writer(file, lineterminator="\n")
-        for row in rows(objects(block, top=top)):
-            lines.writerow([_cell(value) for value in row.values()])
-        return file.getvalue()
+        found_rows = rows(objects(block, top=top))
+        return "".join(csv_row(map(_cell, row.values())) for row in found_rows)
     if form == "jsonl":
         found: Iterator[Any] = objects(block, top=top)
     else:

@@ -1,6 +1,5 @@
 """The page of `fuse`: what each strategy reaches, beside one head without metadata."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,10 @@ from core.predictions import Predictions
 from core.runs.external import ExternalResource, resources_of_fused
 from core.runs.fused import NO_METADATA, PRIOR, FusedSource, find_fused_sources
 from core.runs.workspace import Corpus, Workspace
+from core.storage.tables import write_rows
+from core.text import code, plain
 from reports.pages.figures import draw_gains, save_figure, style
-from reports.pages.markdown import picture, resources_table, table
+from reports.pages.markdown import picture, resources_table, table, versions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +74,8 @@ def comparison_page(
     """
     images = "images of train and valid" if corpus.crossfit else "validation images"
     newest = max(metas, key=lambda meta: str(meta["made"]))
-    versions = ", ".join(f"{name} {version}" for name, version in newest["packages"].items())
     parts = [
-        f"# Ways of using the category on {corpus.name}",
+        f"# Ways of using the category on {plain(corpus.name)}",
         f"Sample F1 of {len(scored):,} {images}, each decided at the one threshold that is"
         " best on the other folds. Intervals are 95 % bootstrap intervals over groups (patients,"
         f" studies); gains are over `{NO_METADATA}`, the same head on the same features without"
@@ -99,8 +99,7 @@ def comparison_page(
         "## External resources",
         resources_table(resources, header="strategies"),
         "## How it was made",
-        f"Runs {', '.join(f'`{compared.run}`' for compared in found)}; Python"
-        f" {newest['python']}, {newest['machine']}; {versions}.",
+        f"Runs {', '.join(code(compared.run) for compared in found)}; {versions_of(newest)}.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -251,23 +250,22 @@ def _write_csv(
     path: Path, found: Sequence[Compared], gains: Mapping[str, Interval], scored: ImageTable
 ) -> None:
     """The first table, numbers unrounded."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        ends = ("", "_low", "_high")
-        columns = [*(f"f1{e}" for e in ends), *(f"gain{e}" for e in ends), "f1_withheld"]
-        writer.writerow(["strategy", *columns, "constant", "seconds", "n"])
-        for compared in found:
-            f1 = bootstrap(compared.image_f1, groups=scored.groups)
-            gain = gains.get(compared.name)
-            without_category = compared.withheld_f1
-            writer.writerow(
-                [
-                    compared.name,
-                    *(f1.value, f1.low, f1.high),
-                    *(("", "", "") if gain is None else (gain.value, gain.low, gain.high)),
-                    "" if without_category is None else float(np.nanmean(without_category)),
-                    compared.constant,
-                    compared.seconds,
-                    f1.n,
-                ]
-            )
+    ends = ("", "_low", "_high")
+    columns = [*(f"f1{e}" for e in ends), *(f"gain{e}" for e in ends), "f1_withheld"]
+    rows: list[list[object]] = [["strategy", *columns, "constant", "seconds", "n"]]
+    for compared in found:
+        f1 = bootstrap(compared.image_f1, groups=scored.groups)
+        gain = gains.get(compared.name)
+        without_category = compared.withheld_f1
+        rows.append(
+            [
+                compared.name,
+                *(f1.value, f1.low, f1.high),
+                *(("", "", "") if gain is None else (gain.value, gain.low, gain.high)),
+                "" if without_category is None else float(np.nanmean(without_category)),
+                compared.constant,
+                compared.seconds,
+                f1.n,
+            ]
+        )
+    write_rows(path, rows, for_people=True)

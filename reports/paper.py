@@ -29,8 +29,9 @@ from core.runs.paper import (
     find_trials,
 )
 from core.runs.workspace import Corpus, Workspace
+from core.text import plain
 from reports.pages.figures import BLUE, GREEN, ORANGE, save_figure, style
-from reports.pages.markdown import table
+from reports.pages.markdown import table, versions_of
 
 
 def write_reproduction(
@@ -74,7 +75,7 @@ def page(
     """The page as Markdown; arguments as of `write_reproduction`, figures caption by file."""
     halves = [len(corpus.valid_half(half)) for half in OTHER_HALF]
     parts = [
-        f"# The paper's experiments on {corpus.name}",
+        f"# The paper's experiments on {plain(corpus.name)}",
         f"Scale `{scale}`: {title}.",
         "Ten experiments of team iml (ImageCLEFmed Caption 2020, Table 4), each a pair of networks:"
         f" one stopped on val1 ({halves[0]:,} images) and tested on val2 ({halves[1]:,}), one the"
@@ -236,12 +237,10 @@ def _made(trials: Trials) -> str:
     if not finished:
         return "Nothing is trained yet."
     newest = max(finished, key=lambda meta: str(meta["made"]))
-    versions = ", ".join(f"{name} {version}" for name, version in newest["packages"].items())
     seconds = sum(meta["seconds"] for meta in finished)
     return (
         f"{len(finished)} networks, {seconds / 60:.0f} minutes of training in all, the last"
-        f" {newest['made'][:10]}; {newest['device']}, {newest['machine']}, Python"
-        f" {newest['python']}; {versions}."
+        f" {plain(newest['made'][:10])}; {plain(newest['device'])}, {versions_of(newest)}."
     )
 
 

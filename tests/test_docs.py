@@ -11,9 +11,11 @@ import typer
 import cli
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import PRESETS
+from core.config import numeric_fields
 from corpus.prepare import PrepareConfig
 from ensembles.config import EnsembleConfig
 from fusion.config import FuseConfig
+from training.config import FitConfig
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
@@ -39,6 +41,23 @@ def test_every_setting_is_documented_in_the_settings_and_in_its_class(config: An
     for field in dataclasses.fields(config):
         assert f"`{field.name}`" in text
         assert re.search(rf"\b{field.name}\b", described)
+
+
+@pytest.mark.parametrize(
+    ("stage", "config"),
+    [
+        *(("prepare", PrepareConfig), ("train-backbone", BackboneConfig), ("fuse", FuseConfig)),
+        ("ensemble", EnsembleConfig),
+    ],
+)
+def test_the_range_of_every_number_is_documented(stage: str, config: Any) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w-]+) \| (`.+) \| (.+) \|$", text, flags=re.MULTILINE)
+    said = {(own, key): words for own, keys, words in rows for key in re.findall(r"`(\w+)`", keys)}
+    inherited = {*numeric_fields(FitConfig)} if stage == "fuse" else set()
+    found = {key: words for (own, key), words in said.items() if own == stage}
+    expected = {n: str(f.range) for n, f in numeric_fields(config).items() if n not in inherited}
+    assert found == expected
 
 
 def test_the_readme_names_every_command_and_all_that_use_a_workspace_take_one() -> None:

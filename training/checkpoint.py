@@ -9,6 +9,7 @@ import pickle
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.errors import ConfigError
+from core.errors import ConfigError, PredictionsError, excerpt
+from core.storage.archives import OpenZip
+from core.storage.documents import read_json
 from core.storage.folders import write_json
+from core.storage.plain import plain_file
 
 _FILE = "state.pt"
 _LIMIT = "micro_batch.json"
@@ -63,15 +67,21 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            with OpenZip(self.path) as archive:  # torch would make room for whatever it says
+                if any(member.compress_type for member in archive.members):
+                    raise ValueError("it is compressed")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of sparse tensors, which no state of ours has
+                state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict):
+                raise ValueError("it is none")
+        except _NO_STATE as error:
             is_foreign = isinstance(error, pickle.UnpicklingError)  # its own text tells to run code
-            reason = "" if is_foreign else (str(error).splitlines() or [""])[0]
+            reason = "it is none" if is_foreign else excerpt(str(error).partition("\n")[0])[1:-1]
             raise ConfigError(
                 f"{self.path}: cannot be read as a checkpoint ({reason or 'it is none'}); remove it"
                 " to start this network anew"
             ) from None
-        assert isinstance(state, dict)
         return state
 
     def limit_micro_batch(self, n_images: int) -> None:
@@ -82,7 +92,8 @@ class Checkpoint:
     def micro_batch_limit(self) -> int:
         """Images at once that an earlier start left; 0 where none ran out of memory."""
         path = self.folder / _LIMIT
-        return int(path.read_text(encoding="utf-8")) if path.is_file() else 0
+        limit = read_json(path, again="remove it") if path.is_file() else 0
+        return limit if isinstance(limit, int) else 0
 
     def save(self, state: dict[str, Any]) -> None:
         """Put the state in place of the last one.
@@ -193,6 +204,52 @@ WEIGHTS = "model.safetensors"
 """Name of the weights in a run folder."""
 
 
+def tensors_in(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file by name, mapped from disk.
+
+    Nothing else of ours opens such files.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is cut short, or something else; in a few words.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except OSError:
+        raise
+    except _NOT_TENSORS as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ValueError(excerpt(reason, longest=200)[1:-1]) from None
+    return tensors
+
+
+_NOT_TENSORS = (
+    *(SafetensorError, RuntimeError, ValueError, OverflowError, TypeError, LookupError),
+    *(MemoryError, AttributeError),
+)
+"""What the library raises at files that are something else."""
+
+_NO_STATE = (*_NOT_TENSORS, pickle.UnpicklingError, EOFError, OSError, AssertionError)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a run's file, as `tensors_in`.
+
+    Raises:
+        PredictionsError: it is missing, cut short, or something else.
+    """
+    plain_file(path, error=PredictionsError)
+    try:
+        return tensors_in(path)
+    except FileNotFoundError:
+        raise PredictionsError(f"{path}: no such file; make the run again") from None
+    except (OSError, ValueError) as error:
+        raise PredictionsError(
+            f"{path}: cannot be read as tensors ({getattr(error, 'strerror', None) or error});"
+            " make the run again"
+        ) from None
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors, from wherever they are.
 
@@ -217,20 +274,22 @@ def numbered(networks: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 def join_networks(path: Path, parts: list[Path]) -> None:
     """Write several networks' files as one, `numbered`."""
-    save_tensors(path, numbered(map(load_file, parts)))
+    save_tensors(path, numbered(map(read_tensors, parts)))
 
 
 def load_network(path: Path, number: int) -> dict[str, Tensor]:
     """One network of a file of several, by its own names."""
     prefix = f"{number}."
-    tensors = load_file(path)
+    tensors = read_tensors(path)
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def load_networks(path: Path) -> list[dict[str, Tensor]]:
     """All networks of a file of several, in the order of their numbers, by their own names."""
     networks: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in load_file(path).items():
+    for name, tensor in read_tensors(path).items():
         number, _, own = name.partition(".")
+        if not (number.isdecimal() and len(number) < 7):
+            raise PredictionsError(f"{path}: {excerpt(name)} is of no network; make the run again")
         networks.setdefault(int(number), {})[own] = tensor
     return [networks[number] for number in sorted(networks)]

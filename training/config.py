@@ -1,10 +1,9 @@
 """Settings of a head and of its training, shared by detectors and fusion networks."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from core.config import later
-from core.errors import ConfigError
+from core.config import Range, Seed, check_ranges, later
 
 LossName = Literal[
     "bce",
@@ -22,15 +21,9 @@ OptimizerName = Literal["adamw", "nadam", "sgd"]
 ScheduleName = Literal["one-cycle", "cosine", "plateau", "constant"]
 Sampling = Literal["uniform", "rare"]
 
-_AT_LEAST_1 = ("batch_size", "epochs", "patience", "n_members", "seeds")
-_AT_LEAST_0 = (
-    *("seed", "micro_batch", "warmup", "weight_decay", "clip_norm", "mixup"),
-    *("momentum_decay", "bce_epochs", "gamma_neg", "gamma_pos"),
-)
-_ABOVE_0 = ("learning_rate", "loss_temperature", "epsilon")
-_BELOW_1 = (
-    *("dropout", "input_dropout", "ema", "negative_smoothing", "stop_threshold", "loss_margin"),
-)
+Share = Annotated[float, Range(least=0, below=1)]
+Epochs = Annotated[int, Range(least=0, most=100_000)]
+Networks = Annotated[int, Range(least=1, most=1_000)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,40 +78,40 @@ class FitConfig:
         seed: of weights, batches and dropout; network k uses seed + k.
     """
 
-    hidden: tuple[int, ...] = (512,)
-    dropout: float = 0.3
-    input_dropout: float = 0.2
+    hidden: tuple[Annotated[int, Range(least=1, most=65_536)], ...] = (512,)
+    dropout: Share = 0.3
+    input_dropout: Share = 0.2
     head_init: Literal["torch", "glorot"] = "torch"
     prior_bias: bool = False
     loss: LossName = "f1*bce"
-    gamma_neg: float = later(4.0)
-    gamma_pos: float = later(1.0)
-    loss_margin: float = later(0.05)
-    bce_epochs: int = 0
-    loss_temperature: float = 1.0
-    negative_smoothing: float = 0.0
-    mixup: float = 0.0
+    gamma_neg: Annotated[float, Range(least=0, most=100)] = later(4.0)
+    gamma_pos: Annotated[float, Range(least=0, most=100)] = later(1.0)
+    loss_margin: Share = later(0.05)
+    bce_epochs: Epochs = 0
+    loss_temperature: Annotated[float, Range(least=1e-3, most=1_000)] = 1.0
+    negative_smoothing: Share = 0.0
+    mixup: Annotated[float, Range(least=0, most=1_000)] = 0.0
     optimizer: OptimizerName = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    momentum_decay: float = 0.004
-    epsilon: float = 1e-8
+    learning_rate: Annotated[float, Range(above=0, most=1_000)] = 1e-3
+    weight_decay: Annotated[float, Range(least=0, most=1_000)] = 1e-2
+    momentum_decay: Annotated[float, Range(least=0, most=100)] = 0.004
+    epsilon: Annotated[float, Range(above=0, most=1)] = 1e-8
     schedule: ScheduleName = "one-cycle"
-    warmup: float = 0.0
-    plateau_factor: float = 0.2
-    plateau_patience: int = 3
+    warmup: Annotated[float, Range(least=0, most=100_000)] = 0.0
+    plateau_factor: Annotated[float, Range(above=0, below=1)] = 0.2
+    plateau_patience: Epochs = 3
     plateau_on: Literal["loss", "f1"] = "loss"
-    clip_norm: float = 0.0
-    ema: float = 0.0
+    clip_norm: Annotated[float, Range(least=0, most=1_000_000)] = 0.0
+    ema: Share = 0.0
     sampling: Sampling = later("uniform")
-    batch_size: int = 64
-    micro_batch: int = 0
-    epochs: int = 30
-    patience: int = 10
-    stop_threshold: float = 0.0
-    n_members: int = 5
-    seeds: int = 1
-    seed: int = 0
+    batch_size: Annotated[int, Range(least=1, most=1_000_000)] = 64
+    micro_batch: Annotated[int, Range(least=0, most=1_000_000)] = 0
+    epochs: Annotated[int, Range(least=1, most=100_000)] = 30
+    patience: Annotated[int, Range(least=1, most=100_000)] = 10
+    stop_threshold: Share = 0.0
+    n_members: Networks = 5
+    seeds: Networks = 1
+    seed: Seed = 0
 
     @property
     def rate_per_layer(self) -> float:
@@ -139,23 +132,4 @@ class FitConfig:
         return "bce" if epoch <= self.bce_epochs else self.loss
 
     def __post_init__(self) -> None:
-        for name in _AT_LEAST_1:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        if min(self.hidden, default=1) < 1:
-            raise ConfigError(f"hidden: expected widths of at least 1, found {self.hidden}")
-        for name in _AT_LEAST_0:
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}: expected 0 or more, found {getattr(self, name)}")
-        for name in _BELOW_1:
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected [0, 1), found {getattr(self, name)}")
-        for name in _ABOVE_0:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: expected above 0, found {getattr(self, name)}")
-        if not 0 < self.plateau_factor < 1:
-            raise ConfigError(f"plateau_factor: expected (0, 1), found {self.plateau_factor}")
-        if self.plateau_patience < 0:
-            raise ConfigError(
-                f"plateau_patience: expected 0 or more, found {self.plateau_patience}"
-            )
+        check_ranges(self)

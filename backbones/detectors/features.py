@@ -21,8 +21,9 @@ from core.config import fingerprint
 from core.embeddings import Embeddings, join
 from core.progress import progress
 from core.runs.workspace import Corpus, Workspace
-from core.storage.arrays import open_map, release, write_lines
+from core.storage.arrays import open_map, release
 from core.storage.folders import META, is_complete, locked, provenance, write_json
+from core.storage.tables import write_lines
 from corpus.images.batches import CachedImages
 from corpus.images.cache import cache_of
 from training.devices.compute import Compute, FittingBatches
@@ -222,7 +223,7 @@ def _fastest(
             return choose_speed(
                 workspace.speed,
                 lambda: network,
-                name=short_name(config.backbone),
+                name=label_of(config.backbone),
                 size=size,
                 batch_size=_BATCH,
                 n_concepts=0,

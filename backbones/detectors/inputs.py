@@ -1,17 +1,14 @@
 """What a detector learns from: pooled features of a frozen network, or the images themselves."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import frozen_features
-from backbones.encoders.encoder import short_name
+from backbones.encoders.encoder import label_of
 from backbones.networks.build import Detector, build_backbone, unlock_last
 from backbones.networks.weights import start_head
 from backbones.settings.config import BackboneConfig
@@ -25,8 +22,7 @@ from training.devices.compute import Compute, Inputs
 from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
 from training.heads import Standardise, build_head
-from training.members import mean_probs
-from training.predict import Batches, Rows, predict
+from training.predict import Batches, Rows
 
 
 class NewNetwork(Protocol):
@@ -51,8 +47,6 @@ class TrainingInputs:
         new_model: a fresh network.
         compute: where and how to train and predict.
         n_at_once: images at once where nothing is learnt.
-        asked: by input size at which fine-tuned networks answer, the images as they are; empty
-            where features are learnt from.
     """
 
     image_ids: tuple[str, ...]
@@ -61,34 +55,6 @@ class TrainingInputs:
     new_model: NewNetwork
     compute: Compute
     n_at_once: int
-    asked: Mapping[int, Batches] = field(default_factory=dict)
-
-    def answers(self, model: nn.Module, rows: Rows, *, mirror: bool) -> npt.NDArray[np.float32]:
-        """(n, L) probabilities of a trained network: the mean over the sizes that it is asked at.
-
-        Args:
-            model: of `new_model`.
-            rows: (n,) the images.
-            mirror: the mean over the images and their mirrors.
-        """
-
-        def asked(model: nn.Module, batches: Batches) -> npt.NDArray[np.float32]:
-            return predict(
-                model,
-                batches,
-                rows=rows,
-                compute=self.compute,
-                batch_size=self.n_at_once,
-                mirror=mirror,
-            )
-
-        if not isinstance(model, Detector):
-            return asked(model, self.batches)
-        ((size, images), *others) = self.asked.items()
-        probs = asked(model.for_size(size), images)
-        for other, images_there in others:
-            probs += asked(model.for_size(other), images_there)
-        return mean_probs(probs, len(self.asked)) if others else probs
 
 
 def frozen_inputs(
@@ -125,12 +91,6 @@ def image_inputs(
         lambda: cache_of(corpus, workspace.cache, size=size, resample=config.scaling)
     )
     images = CachedImages.of(cache, ids)
-    asked = {size: images}
-    for other in (asked_size for asked_size in config.asked_sizes if asked_size != size):
-        decoded = compute.world.in_turn(
-            partial(cache_of, corpus, workspace.cache, size=other, resample=config.scaling)
-        )
-        asked[other] = CachedImages.of(decoded, ids)
 
     def augment(seed: int) -> Augment | None:
         if config.augment in ("none", "both"):  # mirrors are rows of their own
@@ -146,8 +106,6 @@ def image_inputs(
         backbone = build_backbone(config, start=start)
         detector = Detector(backbone, build_head(backbone.n_features, len(labels), config=config))
         start_head(detector.head, labels, config=config, number=start)
-        for other in config.test_sizes:  # refused before it learns
-            detector.for_size(other)
         if config.regime == "last":
             unlock_last(detector, config.n_stages)
         return detector
@@ -161,7 +119,7 @@ def image_inputs(
             return choose_speed(
                 workspace.speed,
                 lambda: new_model(images.rows, corpus.labels),
-                name=short_name(config.backbone),
+                name=label_of(config.backbone),
                 size=size,
                 batch_size=-(-config.batch_size // compute.world.size),
                 n_concepts=len(corpus.labels),
@@ -179,7 +137,6 @@ def image_inputs(
         new_model=new_model,
         compute=replace(compute, speed=speed),
         n_at_once=config.batch_size,
-        asked={other: asked[other] for other in config.asked_sizes},
     )
 
 

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.jobs import Train, describe_job, network_name, run_job
 from backbones.detectors.plan import DetectorPlan
 from backbones.detectors.run import RunOptions, assemble
+from core.config import Range, check_ranges
 from core.errors import ConceptError, ConfigError, MissingStageError
 from core.progress import Bar, progress, say
 from core.runs.workspace import Workspace
@@ -46,14 +47,12 @@ class Cluster:
 
     address: str | None = None
     device: str = "auto"
-    cpus_per_job: int = 1
-    gpus_per_job: float | None = None
+    cpus_per_job: Annotated[int, Range(least=1, most=10_000)] = 1
+    gpus_per_job: Annotated[float, Range(least=0, most=1_000)] | None = None
 
     def __post_init__(self) -> None:
-        if self.cpus_per_job < 1:
-            raise ConfigError(f"--cpus-per-job {self.cpus_per_job}: expected at least 1")
-        if self.gpus_per_job is not None and not self.gpus_per_job >= 0:
-            raise ConfigError(f"--gpus-per-job {self.gpus_per_job}: expected 0 or more")
+        options = {"cpus_per_job": "--cpus-per-job", "gpus_per_job": "--gpus-per-job"}
+        check_ranges(self, called=options)
 
 
 @contextmanager

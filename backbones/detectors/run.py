@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from backbones.detectors.plan import DetectorPlan
 from backbones.networks.build import Detector
 from backbones.networks.carriers import file_sha256
 from backbones.networks.weights import each_encoder
+from core.config import Range, check_ranges
 from core.editions import empty_truth_rule
 from core.images import ImageTable
 from core.metrics import cross_fitted_f1, mean_in_order
@@ -29,12 +30,14 @@ from core.runs.detectors import GLOBAL
 from core.runs.out_of_fold import fold_name, load_folds
 from core.runs.workspace import Workspace
 from core.storage.arrays import load_array, save_array
+from core.storage.documents import parse_json
 from core.storage.folders import LOCK, META, is_complete, locked, provenance, read_meta, write_json
 from training.batches import Examples, with_mirrors
 from training.checkpoint import WEIGHTS, Checkpoint, join_networks, load_network, save_tensors
 from training.log import watched
 from training.loop import Fitted, fit
 from training.members import MemberPlan, mean_probs
+from training.predict import predict
 
 CHECKPOINT = "checkpoint"
 
@@ -48,8 +51,11 @@ class RunOptions:
         tensorboard: whether TensorBoard's events are written, to the detector's `tensorboard/`.
     """
 
-    checkpoint_s: float = 600.0
+    checkpoint_s: Annotated[float, Range(least=0, most=10**9)] = 600.0
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 DEFAULT_OPTIONS = RunOptions()
@@ -80,8 +86,14 @@ def train_network(
             save_tensors(home / WEIGHTS, model.state_dict())
         for name, table in predicted_images(plan, member):
             rows = row_numbers("prediction inputs", inputs.image_ids, wanted=table.image_ids)
-            mirror = plan.config.mirror and plan.config.regime != "frozen"
-            probs = inputs.answers(model, rows, mirror=mirror)
+            probs = predict(
+                model,
+                inputs.batches,
+                rows=rows,
+                compute=inputs.compute,
+                batch_size=inputs.n_at_once,
+                mirror=plan.config.mirror and plan.config.regime != "frozen",
+            )
             if world.first:
                 save_array(home / f"{name}.npy", probs)
         if world.first:
@@ -183,7 +195,7 @@ def _join(plan: DetectorPlan) -> None:
     with (home / "log.jsonl").open("w", encoding="utf-8") as file:
         for member, folder in zip(plan.members, folders, strict=True):
             for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-                print(json.dumps({"member": member.number, **json.loads(line)}), file=file)
+                print(json.dumps({"member": member.number, **parse_json(line)}), file=file)
     for split in plan.splits:
         _save(plan, plan.members, plan.images(split), split, home / "predictions" / split)
     for part in range(plan.n_parts):

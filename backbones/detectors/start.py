@@ -13,8 +13,8 @@ from core.errors import ConfigError, as_typed, first_few
 from core.images import LABELLED
 from core.runs.out_of_fold import fold_folders, fold_name
 from core.runs.workspace import Corpus
-from core.storage.arrays import read_lines
 from core.storage.folders import read_meta
+from core.storage.tables import read_lines
 
 
 @dataclass(frozen=True, kw_only=True)

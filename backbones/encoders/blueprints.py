@@ -5,7 +5,6 @@ describes is laid out without memory and held against the tensors in the file be
 that no text makes more than lies in the file.
 """
 
-import json
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,8 +18,10 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
+from backbones.encoders.downloads import first_line
 from backbones.encoders.worlds import encoder_of
 from core.errors import BundleError, ConfigError
+from core.storage.documents import parse_json
 
 _BY_NAME = ("", "timm", "torchvision", "xrv", "open_clip")
 """Libraries whose plain names stand for networks within them; "" for a name without a library."""
@@ -51,7 +52,7 @@ def check_blueprint(text: str) -> None:
             )
         return
     try:
-        said = json.loads(name) if len(name) <= _LONGEST else None
+        said = parse_json(name) if len(name) <= _LONGEST else None
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
@@ -103,7 +104,7 @@ def check_layout(text: str, tensors: Mapping[str, Tensor], *, size: int) -> None
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - any library's, of tampered text
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        reason = first_line(error)[:200]
         raise BundleError(
             f"backbone {_short(text)}: cannot be laid out without memory ({reason})"
         ) from None

@@ -3,13 +3,17 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from torch import Tensor, nn
 
-from core.config import fingerprint
+from core.config import Range, check_ranges, fingerprint
 from core.errors import ConfigError
 from corpus.images.decode import Resample
+
+ChannelMean = Annotated[float, Range(least=-1_000, most=1_000)]
+ChannelDeviation = Annotated[float, Range(least=1e-6, most=1_000)]
+"""Of images in [0, 1]; those of 256 grey levels are up to 255."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +27,19 @@ class Normalisation:
         std: that is then divided by.
 
     Raises:
-        ConfigError: they are not as many, neither one nor three, or a deviation is not above 0.
+        ConfigError: they are not as many, neither one nor three, or out of their range.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[ChannelMean, ...]
+    std: tuple[ChannelDeviation, ...]
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
             raise ConfigError(
                 "mean, std: expected one number each for grey images or three for colour, found"
                 f" {len(self.mean)} and {len(self.std)}"
             )
-        if not min(self.std) > 0:
-            raise ConfigError(f"std: expected above 0, found {min(self.std)}")
 
     @property
     def n_channels(self) -> int:

@@ -19,6 +19,8 @@ from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.checkpoint_files import read_checkpoint
 from backbones.networks.licences import licence_beside
 from core.errors import ConfigError, first_line
+from core.storage.documents import parse_json
+from core.storage.plain import plain_file
 from corpus.images.decode import Resample
 
 _CONFIG = "open_clip_config.json"
@@ -293,7 +295,7 @@ def _found(text: str) -> _Model:
     package("open_clip", extra="open-clip")
     if name.startswith("{"):
         try:
-            parts = json.loads(name)
+            parts = parse_json(name)
         except ValueError as error:
             raise _no_model(text, first_line(error)) from None
         return _model(text, parts, parts, source="a blueprint")
@@ -324,7 +326,8 @@ def _of_hub(text: str, repo: str) -> _Model:
 
 def _of_folder(text: str, folder: Path, *, source: str) -> _Model:
     try:
-        settings = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        path = plain_file(folder / _CONFIG, error=ConfigError)
+        settings = parse_json(path.read_text(encoding="utf-8"))
         parts, images = settings["model_cfg"], settings.get("preprocess_cfg") or {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise _no_model(text, f"its {_CONFIG}: {first_line(error)}") from None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from backbones.encoders.downloads import hub_at_once, hub_reachable
 from backbones.encoders.encoder import LastMap, Normalisation, Stated, unknown_layers
 from core.errors import ConfigError, first_line
+from core.storage.documents import parse_json
 from corpus.images.decode import Resample
 
 _RESAMPLE: dict[str, Resample] = {"bilinear": "bilinear", "nearest": "nearest"}
@@ -233,7 +234,7 @@ def _check_name(name: str) -> None:
 def _parts(text: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Scaling, architecture and arguments of a blueprint; those of before have no scaling."""
     try:
-        parts = json.loads(text)
+        parts = parse_json(text)
         architecture, arguments = parts["architecture"], parts["arguments"]
         images = parts.get("images") or {}
         own = {name: tuple(map(float, images[name])) for name in ("mean", "std") if images}

@@ -1,6 +1,5 @@
 """What transformers' models are, by their files: settings, images, weights. Nothing is built."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +9,8 @@ from typing import Any, Literal
 from backbones.encoders.downloads import hub_folder, hub_weights, package, quiet_hub
 from backbones.encoders.encoder import brief
 from core.errors import ConfigError, first_line
+from core.storage.documents import parse_json
+from core.storage.plain import plain_file
 from corpus.images.decode import Resample
 
 WORLD = "transformers:"
@@ -143,7 +144,7 @@ def _parts(path: Path) -> list[str]:
     if not path.name.endswith(_INDEX):
         return [path.name]
     try:
-        return sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        return sorted(set(parse_json(path.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"weights: {path}: not an index of weights ({first_line(error)})"
@@ -172,7 +173,7 @@ def vision_model(text: str) -> VisionModel:
     transformers_package()
     if name.startswith("{"):
         try:
-            parts = json.loads(name)
+            parts = parse_json(name)
             raw, images = parts["config"], parts["images"]
             images = {
                 **{"size": int(images["size"]), "resample": str(images["resample"])},
@@ -195,7 +196,8 @@ def vision_model(text: str) -> VisionModel:
         folder, repo = hub_folder(name, config=_CONFIG, beside=_IMAGES), name
         source = f"Hugging Face's hub, {repo} at {folder.name[:12]}"
     try:
-        raw = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        path = plain_file(folder / _CONFIG, error=ConfigError)
+        raw = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"backbone: {text}: no {_CONFIG} there, as save_pretrained writes it"

@@ -43,7 +43,7 @@ class XrvEncoder:
             size=int(found[1]) if found else 224,
             # The package's `normalize`: (2 x - 1) 1024 of levels x in [0, 1].
             normalisation=Normalisation((0.5,), (0.5 / 1024,)),
-            resample="bilinear",
+            resample="gaussian",
             source=f"TorchXRayVision's releases, {name}",
             licence="Apache-2.0",  # of the repository whose releases they are
         )

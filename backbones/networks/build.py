@@ -148,29 +148,6 @@ class Detector(nn.Module):
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
-    def for_size(self, size: int) -> "Detector":
-        """The same detector for images of another size: itself, or a copy that shares its weights.
-
-        A transformer's embeddings of positions are resampled from those that it learnt.
-
-        Args:
-            size: in pixels.
-
-        Raises:
-            ConfigError: its network takes no images of that size.
-        """
-        if size == self.backbone.size:
-            return self
-        other = copy.deepcopy(self, {id(tensor): tensor for tensor in self.parameters()})
-        other.backbone.encoder.resize(other.backbone.network, size)
-        other.backbone.size = size
-        if (width := _width(other.backbone, size)) != self.backbone.n_features:
-            raise ConfigError(
-                f"test_sizes: {self.backbone.encoder.text} gives {width} features at {size} pixels,"
-                f" and {self.backbone.n_features} at {self.backbone.size}"
-            )
-        return other
-
     def head_distances(self) -> dict[str, int]:
         """How many blocks of layers each parameter of the network lies from the head.
 

@@ -5,18 +5,15 @@ from before 2020, safetensors, and folders or lists of such files in parts. Tens
 disk, what is not asked for is never read.
 """
 
-import json
 import mmap
 import struct
 import tarfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
 from torch import Tensor
 
 from backbones.networks.carriers import file_sha256
@@ -24,6 +21,8 @@ from backbones.networks.checkpoint_parts import chosen_part
 from backbones.networks.pickled import printable
 from backbones.networks.torch_files import open_torch_file
 from core.errors import ConfigError
+from core.storage.documents import parse_json
+from training.checkpoint import tensors_in
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,9 @@ def _weight_map(index: Path) -> dict[str, Path]:
     if not index.is_file():
         raise ConfigError(f"{index}: no such weights file")
     try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        listed = parse_json(index.read_bytes())["weight_map"]
         names = {str(name): str(file) for name, file in listed.items()}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise ConfigError(
             f"{index}: cannot be read as weights (no `weight_map` of names and files)"
         ) from None
@@ -153,7 +152,7 @@ def _read_file(path: Path) -> WeightsFile:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         if _is_safetensors(data):
-            return WeightsFile(path, load_file(path))
+            return _of_numbers(WeightsFile(path, tensors_in(path)))
         return _read_torch(path, data)
     except _UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -163,8 +162,8 @@ def _read_file(path: Path) -> WeightsFile:
 
 
 _UNREADABLE = (
-    *(SafetensorError, RuntimeError, ValueError, EOFError, LookupError, OSError, struct.error),
-    *(zipfile.BadZipFile, tarfile.TarError, OverflowError, NotImplementedError, MemoryError),
+    *(RuntimeError, ValueError, EOFError, LookupError, OSError, struct.error),
+    *(tarfile.TarError, OverflowError, NotImplementedError, MemoryError),
 )
 """What files raise that were cut short, are damaged, or are something else."""
 
@@ -184,11 +183,30 @@ def _read_torch(path: Path, data: mmap.mmap) -> WeightsFile:
         n = len(held.passed_over)
         unmade = f"; objects passed over: {n}, first {printable(held.passed_over[0])}" if n else ""
         raise ConfigError(f"{path}: expected a state dict of named tensors{unmade}")
-    return WeightsFile(
-        path,
-        {name: held.tensor(record) for name, record in part.tensors.items()},
-        part=part.key,
-        note=part.note,
-        passed_over=held.passed_over,
-        arch=part.arch,
+    return _of_numbers(
+        WeightsFile(
+            path,
+            {name: held.tensor(record) for name, record in part.tensors.items()},
+            part=part.key,
+            note=part.note,
+            passed_over=held.passed_over,
+            arch=part.arch,
+        )
     )
+
+
+_NUMBERS = (
+    *(torch.float32, torch.float16, torch.bfloat16, torch.float64),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+"""Types of which torch can do what is asked of weights; of others not even if they are finite."""
+
+
+def _of_numbers(file: WeightsFile) -> WeightsFile:
+    """The file without complex, quantised or packed tensors, which count as passed over."""
+    others = {n: t for n, t in file.tensors.items() if t.dtype not in _NUMBERS}
+    if not others:
+        return file
+    kept = {name: t for name, t in file.tensors.items() if name not in others}
+    told = [f"a tensor of {str(t.dtype).removeprefix('torch.')}" for t in others.values()]
+    return replace(file, tensors=kept, passed_over=(*file.passed_over, *told))

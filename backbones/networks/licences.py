@@ -1,6 +1,5 @@
 """The licence of weights in a file, as what lies beside it says."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from backbones.networks.checkpoint_files import checkpoint_in
 from core.errors import ConfigError
+from core.storage.documents import parse_json
 
 
 def licence_beside(path: Path) -> str:
@@ -45,7 +45,7 @@ _KNOWN = {
 def _in_metadata(path: Path) -> str:
     try:
         found = checkpoint_in(path) if path.is_dir() else path
-        if found.suffix != ".safetensors":
+        if found.suffix != ".safetensors" or not found.is_file():
             return ""
         with safe_open(found, framework="pt") as file:
             stated: dict[str, str] = file.metadata() or {}
@@ -72,8 +72,9 @@ def _in_card(card: Path) -> str:
 
 
 def _in_config(folder: Path) -> str:
+    path = folder / "config.json"
     try:
-        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        stated = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return str(stated["pretrained_cfg"].get("license") or "")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""

@@ -65,8 +65,13 @@ def fitted_tensors(file: WeightsFile, network: nn.Module, *, name: str, partial:
             f"{_unmade(file, ', and ')};"
             f" {_advice(file, name=name, any_fits=len(lacking) < len(needed))}"
         )
-    unsound = [n for n, t in fit.taken.items() if t.is_floating_point() and not t.isfinite().all()]
-    if unsound := [n for n in unsound if n in dict(network.named_parameters())]:
+    parameters = dict(network.named_parameters())
+    floating = {n: t for n, t in fit.taken.items() if t.is_floating_point()}
+    if unsound := [  # a mask may hold infinities
+        name
+        for name, tensor in floating.items()
+        if not (tensor.isfinite().all() if name in parameters else not tensor.isnan().any())
+    ]:
         raise ConfigError(
             f"weights: {file.path}: {len(unsound)} of its tensors hold numbers that are not finite,"
             f" first {unsound[0]!r}; the file is damaged, or its training failed"

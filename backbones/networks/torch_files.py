@@ -8,18 +8,19 @@ than the file.
 import mmap
 import struct
 import tarfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, cast
+from zipfile import ZIP_STORED
 
 import torch
 from torch import Tensor
 
 from backbones.networks.pickled import GlobalName, StorageRecord, TensorRecord, read_pickle
+from core.storage.archives import ENCRYPTED, OpenZip
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def open_torch_file(path: Path, data: mmap.mmap) -> TorchFile:
         data: the whole of it.
 
     Raises:
-        ValueError, LookupError, zipfile.BadZipFile, tarfile.TarError, struct.error,
+        ValueError, LookupError, tarfile.TarError, struct.error,
             NotImplementedError: it is cut short, damaged or of another kind.
     """
     passed_over: list[str] = []
@@ -74,8 +75,8 @@ _Held = tuple[object, dict[str, tuple[int, int]]]
 
 def _zipped(path: Path, data: mmap.mmap, *, passed_over: list[str]) -> _Held:
     """Torch's archive since 1.6: `data.pkl` and a file a storage, side by side, not compressed."""
-    with zipfile.ZipFile(path) as archive:
-        entries = {entry.filename: entry for entry in archive.infolist()}
+    with OpenZip(path) as archive:
+        entries = {entry.filename: entry for entry in archive.members}
     pickles = [n for n in entries if n.rpartition("/")[2] == "data.pkl" and n.count("/") <= 1]
     if not pickles:
         arrays = any(name.endswith(".npy") for name in entries)
@@ -88,7 +89,9 @@ def _zipped(path: Path, data: mmap.mmap, *, passed_over: list[str]) -> _Held:
         held = name.removeprefix(folder)
         if not name.startswith(folder) or not held.startswith(_ENTRIES):
             continue  # code and constants of TorchScript, versions
-        if entry.compress_type != zipfile.ZIP_STORED:
+        if entry.flag_bits & ENCRYPTED:
+            raise ValueError(f"{name} is encrypted")
+        if entry.compress_type != ZIP_STORED:
             raise ValueError(f"{name} is compressed, which torch never does; save it again")
         at = entry.header_offset
         if data[at : at + 4] != b"PK\x03\x04":

@@ -4,7 +4,6 @@ They are never downloaded here, and no code of theirs is run. Of a fine-tuned de
 and what fits of its head are taken over.
 """
 
-import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
+from core.storage.documents import read_object
 from core.storage.folders import META, read_meta
 from training.checkpoint import WEIGHTS, load_network
 
@@ -150,14 +150,20 @@ def normalisation_of(config: BackboneConfig) -> Normalisation:
 def settled(config: BackboneConfig) -> BackboneConfig:
     """The config with everything that the model itself states put in its place.
 
+    A file of weights goes by its whole path, as folders of models do: it is read again wherever
+    later commands run.
+
     Raises:
         ConfigError: there is no such model.
     """
     encoder, *others = (encoder_of(text) for text in (config.backbone, *config.joined))
     stated, *_ = (own.stated() for own in (encoder, *others))  # refuses what there is not
+    given = config.weights
+    named = given in NAMED_WEIGHTS or not Path(given).exists()  # what there is not stays as given
     return replace(
         config,
         backbone=encoder.text,
+        weights=given if named else str(Path(given).absolute()),
         joined=tuple(other.text for other in others),
         image_sizes=config.image_sizes or (stated.size,),
         resample=stated.resample if config.resample == "own" else config.resample,
@@ -207,7 +213,7 @@ def carried_state(carrier: Carrier, network: Tensors) -> Tensors:
         ConfigError: as `Carrier.find`.
     """
     path = carrier.find()
-    state = read_initialisers(path) if path.suffix == ".onnx" else read_state(path)
+    state = read_initialisers(path) if path.suffix == ".onnx" else read_checkpoint(path).tensors
     return carrier.rename(state, network)
 
 
@@ -217,15 +223,6 @@ def read_initialisers(path: Path) -> Tensors:
 
     constants = onnx.load(path).graph.initializer
     return {c.name: torch.tensor(onnx.numpy_helper.to_array(c)) for c in constants}
-
-
-def read_state(path: Path) -> Tensors:
-    """Tensors of a file of weights by the file's names, without running code from it.
-
-    Raises:
-        ConfigError: as `read_checkpoint`.
-    """
-    return read_checkpoint(path).tensors
 
 
 _NETWORK, _POOLING, _HEAD = "backbone.network.", "backbone.generalised.", "head."
@@ -267,7 +264,7 @@ def newest_fine_tuned(backbone: str, corpus: Corpus, *, workspace: Workspace) ->
     """The newest global detector for which this network was fine-tuned; None without one."""
     for run in reversed(find_runs(workspace, corpus.fingerprint, fine_tuned=True)):
         if run.category == GLOBAL:
-            settings = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+            settings = read_object(run.folder / "config.json")
             if settings["backbone"] == backbone:
                 return run
     return None

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from backbones.encoders.encoder import Normalisation
+from backbones.encoders.encoder import ChannelDeviation, ChannelMean, Normalisation
 from backbones.encoders.pooling import Pooling
-from core.config import later
+from core.config import Range, later
 from core.errors import ConfigError, repeated
 from corpus.images.decode import Resample
 from training.config import FitConfig
@@ -14,8 +14,9 @@ from training.config import FitConfig
 Regime = Literal["frozen", "last", "full"]
 AugmentMode = Literal["none", "hflip", "both", "light"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Scaling = Literal["own", "bilinear", "bicubic", "nearest"]
+Scaling = Literal["own", "bilinear", "bicubic", "nearest", "gaussian"]
 StopOn = Literal["train", "val1", "val2", "valid"]
+Pixels = Annotated[int, Range(least=32, most=4096)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,6 @@ class BackboneConfig(FitConfig):
             once, whichever detectors take it.
         image_sizes: input sizes in pixels; () for the model's own. A frozen network may look at
             several, and their pooled features are joined; a fine-tuned one takes one.
-        test_sizes: input sizes at which a fine-tuned network answers, the mean of its
-            probabilities; () for the size that it learns at.
         resample: how images are scaled to the input size, without cropping; `own` as the model
             states it.
         pooling: what the head is given of the network's last layer: `own`, as the model itself
@@ -73,27 +72,21 @@ class BackboneConfig(FitConfig):
     joined: tuple[str, ...] = later(())
     weights: str = "auto"
     partial_weights: bool = later(False)
-    mean: tuple[float, ...] = later(())
-    std: tuple[float, ...] = later(())
-    image_sizes: tuple[int, ...] = (224, 320)
-    test_sizes: tuple[int, ...] = later(())
+    mean: tuple[ChannelMean, ...] = later(())
+    std: tuple[ChannelDeviation, ...] = later(())
+    image_sizes: tuple[Pixels, ...] = (224, 320)
     resample: Scaling = "bilinear"
     pooling: Pooling = later("own", was="mean")
     mirror: bool = False
     regime: Regime = "frozen"
-    n_stages: int = 1
-    layer_decay: float = 1.0
+    n_stages: Annotated[int, Range(least=1, most=100)] = 1
+    layer_decay: Annotated[float, Range(above=0, most=1)] = 1.0
     augment: AugmentMode = "none"
     precision: Precision = "auto"
     probe: bool = True
     stop_on: StopOn = "train"
-    use_folds: int = 0
-    folds: int = 0
-
-    @property
-    def asked_sizes(self) -> tuple[int, ...]:
-        """Input sizes at which a fine-tuned network answers, each once."""
-        return tuple(dict.fromkeys(self.test_sizes or self.image_sizes))
+    use_folds: Annotated[int, Range(least=0, most=1_000)] = 0
+    folds: Annotated[int, Range(least=2, most=1_000, also=0)] = 0
 
     @property
     def rate_per_layer(self) -> float:
@@ -114,14 +107,6 @@ class BackboneConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.image_sizes, default=32) < 32:
-            raise ConfigError(f"image_sizes: expected at least 32 pixels, found {self.image_sizes}")
-        if min(self.test_sizes, default=32) < 32:
-            raise ConfigError(f"test_sizes: expected at least 32 pixels, found {self.test_sizes}")
-        if self.regime == "frozen" and self.test_sizes:
-            raise ConfigError("test_sizes: a frozen network looks at all of image_sizes")
-        if self.pooling == "none" and self.test_sizes:
-            raise ConfigError("test_sizes: without pooling a network takes images of one size")
         if self.regime != "frozen" and len(self.image_sizes) > 1:
             raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
         if self.regime == "frozen" and self.augment != "none":
@@ -137,16 +122,8 @@ class BackboneConfig(FitConfig):
             raise ConfigError("pooling none: needs the regime last or full")
         if self.mean or self.std:
             Normalisation(self.mean, self.std)
-        if self.n_stages < 1:
-            raise ConfigError(f"n_stages: expected at least 1, found {self.n_stages}")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"layer_decay: expected (0, 1], found {self.layer_decay}")
-        if self.folds < 0 or self.folds == 1:
-            raise ConfigError(f"folds: expected 0, or 2 and more, found {self.folds}")
         if self.prior_bias and Path(self.weights).is_dir():
             raise ConfigError("prior_bias: would replace the biases of the detector to start from")
-        if self.use_folds < 0:
-            raise ConfigError(f"use_folds: expected 0 or more, found {self.use_folds}")
         if self.folds and Path(self.weights).is_dir():
             raise ConfigError(
                 f"folds: {self.weights} has learnt from images that the networks would hold out;"

@@ -4,8 +4,6 @@ Beside that the folder holds `config.json`, `meta.json`, the fitted stacker in `
 decision rules and the predictions of test, which the second stage itself writes and reads.
 """
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +18,9 @@ from core.images import ImageTable
 from core.metrics import Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
 from core.runs.workspace import Corpus, Workspace
+from core.storage.documents import read_object
 from core.storage.folders import asked, read_meta, write_json
+from core.storage.tables import meant_as_written, read_rows, write_rows
 
 DECISION, FALLBACK, FORECAST_RULE = "decision.json", "fallback.json", "belief.json"
 """Rules of a run: the one that was chosen, the one for images that differ in kind, and
@@ -94,11 +94,9 @@ class EnsembleRecord:
             scores=scores,
             rules=_scores_if_there(folder / _RULES),
             worth=read_steps(worth) if worth.is_file() else (),
-            thresholds=json.loads(thresholds.read_text(encoding="utf-8"))
-            if thresholds.is_file()
-            else None,
+            thresholds=read_object(thresholds) if thresholds.is_file() else None,
             reliability=_reliability(folder / _RELIABILITY),
-            folds=_numbers(_read_rows(folds)) if folds.is_file() else None,
+            folds=_numbers(folds, _read_rows(folds)) if folds.is_file() else None,
             forecast=_scores_if_there(folder / _FORECAST),
         )
 
@@ -179,24 +177,23 @@ def newest_ensemble(corpus: Corpus, workspace: Workspace) -> EnsembleRun:
 
 def write_scores(path: Path, *, image_ids: Sequence[str], scores: Mapping[str, Scores]) -> None:
     """Write the F1 of each image under each source: a column a source, empty where left out."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image_id", *scores])
-        for row, image_id in enumerate(image_ids):
-            values = [float(f1[row]) for f1 in scores.values()]
-            writer.writerow([image_id, *("" if np.isnan(v) else repr(v) for v in values)])
+    rows: list[list[str]] = [["image_id", *scores]]
+    for row, image_id in enumerate(image_ids):
+        values = [float(f1[row]) for f1 in scores.values()]
+        rows.append([image_id, *("" if np.isnan(v) else repr(v) for v in values)])
+    write_rows(path, rows)
 
 
 def read_scores(path: Path) -> tuple[tuple[str, ...], dict[str, Scores]]:
     """Image ids, and the (N,) F1 under each source, to the last bit as they were written."""
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file))
-    columns = list(zip(*rows, strict=True))
-    scores = {
-        name: np.array([float(value or "nan") for value in column])
-        for name, column in zip(header[1:], columns[1:], strict=True)
-    }
-    return columns[0], scores
+    with meant_as_written(path):
+        header, *rows = read_rows(path)
+        columns = list(zip(*rows, strict=True))
+        scores = {
+            name: np.array([float(value or "nan") for value in column])
+            for name, column in zip(header[1:], columns[1:], strict=True)
+        }
+        return columns[0], scores
 
 
 def _scores_if_there(path: Path) -> dict[str, Scores]:
@@ -204,26 +201,24 @@ def _scores_if_there(path: Path) -> dict[str, Scores]:
 
 
 def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    write_rows(path, [header, *rows])
 
 
 def _read_rows(path: Path) -> list[list[str]]:
     """Rows of a file without its header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))[1:]
+    return read_rows(path)[1:]
 
 
-def _numbers(rows: Sequence[Sequence[str]]) -> Numbers:
-    return np.array([[float(value) for value in row] for row in rows])
+def _numbers(path: Path, rows: Sequence[Sequence[str]]) -> Numbers:
+    with meant_as_written(path):
+        return np.array([[float(value) for value in row] for row in rows])
 
 
 def _reliability(path: Path) -> dict[str, Numbers]:
     rows = _read_rows(path) if path.is_file() else []
-    names = dict.fromkeys(row[0] for row in rows)
-    return {name: _numbers([row[1:] for row in rows if row[0] == name]) for name in names}
+    with meant_as_written(path):
+        names = dict.fromkeys(row[0] for row in rows)
+    return {name: _numbers(path, [row[1:] for row in rows if row[0] == name]) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 Organisers ask for the external resources of a submission; whoever passes weights on needs them too.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from typing import Any
 from core.categories import CATEGORIES
 from core.runs.detectors import GLOBAL, find_runs
 from core.runs.workspace import Corpus, Workspace
+from core.storage.documents import read_object
 from core.storage.folders import is_complete, read_meta
+from core.text import brief
 
 RANDOM = "random"
 """What weights are from that were drawn: nobody's."""
@@ -23,7 +24,7 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class ExternalResource:
-    """Weights that networks started from.
+    """Weights that networks started from; texts are short, whoever wrote the run.
 
     Attributes:
         encoder: the network, as it was asked for; "" where it is not known.
@@ -39,9 +40,9 @@ class ExternalResource:
     def of(cls, said: Mapping[str, Any]) -> "ExternalResource":
         """By what a run notes of an encoder."""
         return cls(
-            encoder=_shown(str(said.get("backbone") or "")),
-            source=str(said.get("weights_from") or NOT_STATED).partition(", sha256")[0],
-            licence=str(said.get("weights_licence") or NOT_STATED),
+            encoder=brief(_shown(str(said.get("backbone") or ""))),
+            source=brief(str(said.get("weights_from") or NOT_STATED).partition(", sha256")[0]),
+            licence=brief(str(said.get("weights_licence") or NOT_STATED)),
         )
 
 
@@ -67,7 +68,7 @@ def resources_of_detector(run: Path) -> tuple[ExternalResource, ...]:
     if not is_complete(run):
         return ()
     meta, path = read_meta(run), run / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = read_object(path) if path.is_file() else {}
     own = ExternalResource.of({**meta, "backbone": config.get("backbone")})
     before = run.parents[1] / own.source  # category/run, where it is a detector
     first = resources_of_detector(before) if before != run and is_complete(before) else (own,)

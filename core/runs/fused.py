@@ -1,6 +1,5 @@
 """What `fuse` made, as it lies on disk: names, folders, guesses, the newest run of a strategy."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from core.predictions import Predictions
 from core.runs.out_of_fold import fold_folders, load_folds
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import asked, is_complete, read_meta
+from core.storage.tables import meant_as_written, read_rows
 
 PRIOR = "prior"
 """The strategy that sees no image: how often a concept stands on images of the category."""
@@ -163,9 +163,10 @@ def find_guesses(workspace: Workspace, corpus: Corpus) -> dict[str, str]:
             continue
         learnt = frozenset(view.table.of(split="train").image_ids) if corpus.crossfit else ()
         newest = max(own, key=lambda folder: (asked(metas[folder]), folder))
-        with (newest / GUESSED).open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["image_id"] not in learnt]
-        guesses |= {row["image_id"]: row["guess"] for row in rows}
+        with meant_as_written(newest / GUESSED):
+            header, *rows = read_rows(newest / GUESSED)
+            at, guess = header.index("image_id"), header.index("guess")
+            guesses |= {row[at]: row[guess] for row in rows if row[at] not in learnt}
     return guesses
 
 

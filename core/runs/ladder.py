@@ -1,6 +1,5 @@
 """The ladder: what each step to a submission is worth, from the category prior on, cross-fitted."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.metrics import Interval, Scores, bootstrap
+from core.storage.tables import meant_as_written, read_rows, write_rows
 
 RungState = Literal["kept", "not kept", "submitted"]
 """`kept`: the next are compared with it. `submitted`: the last one kept, by another name."""
@@ -108,32 +108,32 @@ _STEP = ("name", "f1", "f1_low", "f1_high", "gain", "gain_low", "gain_high", "n"
 
 def write_steps(path: Path, steps: Sequence[LadderStep]) -> None:
     """Write steps that all have a gain, a line each: F1 and gain with their intervals, and n."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_STEP)
-        for step in steps:
-            assert step.gain is not None
-            values = [v for i in (step.f1, step.gain) for v in (i.value, i.low, i.high)]
-            writer.writerow([step.name, *map(repr, values), step.f1.n])
+    rows: list[Sequence[object]] = [_STEP]
+    for step in steps:
+        assert step.gain is not None
+        values = [v for i in (step.f1, step.gain) for v in (i.value, i.low, i.high)]
+        rows.append([step.name, *map(repr, values), step.f1.n])
+    write_rows(path, rows)
 
 
 def read_steps(path: Path) -> list[LadderStep]:
     """The steps that `write_steps` wrote, to the last bit."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    header, *lines = read_rows(path) or [[]]
 
     def interval(row: dict[str, str], key: str) -> Interval:
         value, low, high = (float(row[key + end]) for end in ("", "_low", "_high"))
         return Interval(value=value, low=low, high=high, n=int(row["n"]))
 
-    return [
-        LadderStep(name=row["name"], f1=interval(row, "f1"), gain=interval(row, "gain"))
-        for row in rows
-    ]
+    with meant_as_written(path):
+        rows = [dict(zip(header, line, strict=True)) for line in lines]
+        return [
+            LadderStep(name=row["name"], f1=interval(row, "f1"), gain=interval(row, "gain"))
+            for row in rows
+        ]
 
 
-def ladder_table(steps: Sequence[LadderStep], *, images: str) -> str:
-    """The ladder as aligned text: rung, sample F1, gain over the kept one above, state."""
+def ladder_table(steps: Sequence[LadderStep], *, images: str) -> list[str]:
+    """The ladder as aligned lines: rung, sample F1, gain over the kept one above, state."""
     title = f"cross-fitted on {images}"
     width = max(len(title), *(len(step.name) for step in steps))
     header = "sample F1 [95 %]          gain over the kept line above"
@@ -146,4 +146,4 @@ def ladder_table(steps: Sequence[LadderStep], *, images: str) -> str:
         note += (
             "; a line is kept where its gain exceeds a standard error, or what --set margin says"
         )
-    return "\n".join([*lines, f"{'':<{width}}  {note}"])
+    return [*lines, f"{'':<{width}}  {note}"]

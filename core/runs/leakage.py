@@ -4,7 +4,6 @@ An official split is kept as it is: what crosses it is counted, listed, and left
 score. Folds keep groups whole, so that no score of train or valid under `crossfit` rests on it.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,13 +12,15 @@ from pathlib import Path
 
 from core.images import SPLITS, ImageTable
 from core.runs.workspace import Corpus, Workspace
-from core.storage.arrays import write_rows
 from core.storage.folders import is_complete, read_meta
+from core.storage.tables import meant_as_written, read_rows, write_rows
 
 CROSSING_FILE = "crossing_groups.csv"
 """In the folder of a prepared corpus, where a group crosses."""
 
 DUPLICATES_FILE = "duplicates.csv"
+
+_IN_A_CELL = 500  # ids: of the longest names that files can have, as many fit into a cell
 
 _SPLIT_PAIRS: tuple[tuple[str, str], ...] = tuple(combinations(SPLITS, 2))
 
@@ -64,12 +65,15 @@ class CrossingGroups:
         return ", ".join(parts)
 
     def save(self, path: Path) -> None:
-        """Write a csv with the columns group, split and image_ids, the last joined by `;`."""
+        """Write a csv with the columns group, split and image_ids, the last joined by `;`.
+
+        Many images of a group take several rows, for a cell has an end.
+        """
         rows = [
-            (group, split, ";".join(splits[split]))
+            (group, split, ";".join(splits[split][start : start + _IN_A_CELL]))
             for group, splits in self.images.items()
             for split in SPLITS
-            if split in splits
+            for start in range(0, len(splits.get(split, ())), _IN_A_CELL)
         ]
         write_rows(path, [("group", "split", "image_ids"), *rows])
 
@@ -115,12 +119,11 @@ def known_duplicates(corpus: Corpus, workspace: Workspace) -> tuple[NearDuplicat
     folder = workspace.duplicates
     if not is_complete(folder) or read_meta(folder)["corpus"] != corpus.fingerprint:
         return None
-    with (folder / DUPLICATES_FILE).open(encoding="utf-8", newline="") as file:
-        _, *rows = csv.reader(file)
-    return tuple(
-        NearDuplicate(one, split, other, where, float(similarity), mirrored == "1", same == "1")
-        for one, split, other, where, similarity, mirrored, same in rows
-    )
+    with meant_as_written(path := folder / DUPLICATES_FILE):
+        return tuple(
+            NearDuplicate(one, split, other, where, float(similarity), mirrored == "1", same == "1")
+            for one, split, other, where, similarity, mirrored, same in read_rows(path)[1:]
+        )
 
 
 def counted_duplicates(pairs: Collection[NearDuplicate]) -> str:

@@ -1,6 +1,5 @@
 """The paper's experiments: what it prints of them, and the networks that `reproduce` trained."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
+from core.storage.documents import parse_json, read_object
 from core.storage.folders import asked, is_complete, now, read_meta, write_json
 
 OTHER_HALF = {"val1": "val2", "val2": "val1"}
@@ -43,7 +43,7 @@ def forget_crash(folder: Path) -> None:
 def crash_of(folder: Path) -> dict[str, str]:
     """What was noted of a crash; empty where none was."""
     try:
-        noted: dict[str, str] = json.loads((folder / _CRASH).read_text(encoding="utf-8"))
+        noted: dict[str, str] = parse_json((folder / _CRASH).read_bytes())
     except FileNotFoundError:
         return {}
     return noted
@@ -70,15 +70,13 @@ class Trial:
     @property
     def settings(self) -> dict[str, Any]:
         """How it was trained."""
-        settings: dict[str, Any] = json.loads(
-            (self.folder / "config.json").read_text(encoding="utf-8")
-        )
+        settings: dict[str, Any] = read_object(self.folder / "config.json")
         return settings
 
     def epochs(self) -> list[dict[str, Any]]:
         """The log's entry of each epoch: loss, stop_loss, f1, seconds."""
         lines = (self.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        return [entry for entry in map(json.loads, lines) if "loss" in entry]
+        return [entry for entry in map(parse_json, lines) if "loss" in entry]
 
     def predictions(self, split: str) -> Predictions:
         """Its probabilities of `valid` or `test`."""

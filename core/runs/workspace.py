@@ -1,6 +1,5 @@
 """Where things lie in a workspace, and the corpus that every stage works on."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from core.categories import CATEGORIES
-from core.errors import MissingStageError, as_typed, first_few
+from core.errors import MissingStageError, PredictionsError, as_typed, first_few
 from core.images import LABELLED, ImageTable
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
 from core.runs.decoding import USUAL, Decoding
 from core.storage.folders import is_complete, read_meta
+from core.storage.tables import read_pairs
 
 HALF = "valid_half"
 """Column of the image table that says which half of valid an image is in, `val1` or `val2`."""
@@ -275,20 +275,18 @@ class Workspace:
         self.require_corpus()
         try:
             return self._read_corpus(read_meta(self.corpus))
-        except (FileNotFoundError, KeyError) as error:
+        except (FileNotFoundError, KeyError, PredictionsError) as error:
             raise MissingStageError(
                 f"{self.corpus}: not whole, or made by another version ({error}); run"
                 f" `{as_typed(f'prepare SOURCE --workspace {self.root}')}` again"
             ) from None
 
     def _read_corpus(self, meta: Mapping[str, Any]) -> Corpus:
-        with (self.corpus / "names.csv").open(encoding="utf-8", newline="") as file:
-            names = dict(csv.reader(file))
         return Corpus(
             name=meta["name"],
             table=ImageTable.load(self.corpus / "images.csv"),
             labels=LabelSpace.load(self.corpus / "labels.txt"),
-            names=names,
+            names=read_pairs(self.corpus / "names.csv"),
             edition=meta["edition"],
             fingerprint=meta["fingerprint"],
             notes=tuple(meta["notes"]),

@@ -1,45 +1,20 @@
-"""Plain files: text with an entry a line, rows of cells, arrays mapped from disk."""
+"""Arrays as plain files, mapped from disk."""
 
-import csv
+import ast
 import errno
+import math
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import PredictionsError
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write one entry a line."""
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def read_lines(path: Path) -> tuple[str, ...]:
-    """Read one entry a line.
-
-    Raises:
-        PredictionsError: the file is missing or not UTF-8.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() splits at more
-    except FileNotFoundError:
-        raise PredictionsError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise PredictionsError(f"{path}: not UTF-8 ({error.reason})") from None
-    return tuple(lines[:-1] if lines[-1] == "" else lines)
-
-
-def write_rows(
-    path: Path, rows: Iterable[Iterable[object]], *, mode: Literal["w", "a"] = "w"
-) -> None:
-    """Write a csv with one row a line, or add to it."""
-    with path.open(mode, encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+from core.errors import PredictionsError, excerpt
+from core.storage.plain import plain_file
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:
@@ -48,13 +23,65 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     Raises:
         PredictionsError: the file is missing, cut short or not an array of plain numbers.
     """
+    return _mapped(path, "r")
+
+
+def _mapped(path: Path, mode: Literal["r", "r+"]) -> npt.NDArray[Any]:
+    plain_file(path, error=PredictionsError)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        with path.open("rb") as file:
+            dtype, shape, order = _header(file)
+            start = file.tell()
+            there = os.fstat(file.fileno()).st_size
+        if start + math.prod(shape) * dtype.itemsize > there:
+            raise ValueError("it is cut short")
+        return np.memmap(path, dtype, mode, start, shape, order)
+    except OSError as error:
+        raise PredictionsError(
+            f"{path}: cannot be read as an array ({error.strerror or error})"
+        ) from None
+    except ValueError as error:
         raise PredictionsError(f"{path}: cannot be read as an array ({error})") from None
-    if not isinstance(array, np.ndarray):  # an archive of several
-        raise PredictionsError(f"{path}: cannot be read as an array (it is an .npz archive)")
-    return array
+
+
+_NUMBERS = re.compile(r"[<>|=]?[biuf]\d{1,2}")
+_LONG = re.compile(r"(\d+)L\b")  # whole numbers of Python 2
+_LONGEST_HEADER = 10_000
+_MOST_AXES = 32
+
+
+def _header(file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
+    """What a .npy file says of its numbers, which begin where the file is left.
+
+    numpy's own reader hands what stands there to Python's parsers, which raise whatever they like.
+
+    Raises:
+        ValueError: it is no such file, or of something else than plain numbers.
+    """
+    start = file.read(8)
+    if start[:6] != b"\x93NUMPY":
+        raise ValueError("it is an archive" if start[:4] == b"PK\3\4" else "not a .npy file")
+    size = {1: 2, 2: 4, 3: 4}.get(start[6]) if len(start) == 8 else None
+    n_header = int.from_bytes(file.read(size), "little") if size else _LONGEST_HEADER + 1
+    if n_header > _LONGEST_HEADER:
+        raise ValueError("its header is of no known version, or too long")
+    try:
+        said = ast.literal_eval(_LONG.sub(r"\1", file.read(n_header).decode("latin1")).strip())
+        kind, is_fortran, shape = said["descr"], said["fortran_order"], said["shape"]
+    except (SyntaxError, ValueError, LookupError, TypeError, MemoryError, RecursionError):
+        raise ValueError("its header cannot be read") from None
+    if not isinstance(kind, str) or not _NUMBERS.fullmatch(kind):
+        raise ValueError(f"of {excerpt(kind, longest=40)}, not of plain numbers")
+    if not isinstance(shape, tuple) or len(shape) > _MOST_AXES or not all(map(_is_length, shape)):
+        raise ValueError(f"of the impossible shape {excerpt(shape, longest=40)}")
+    try:
+        return np.dtype(kind), shape, "F" if is_fortran is True else "C"
+    except TypeError:
+        raise ValueError(f"of {kind!r}, which is no type of numbers") from None
+
+
+def _is_length(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**48
 
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
@@ -85,6 +112,7 @@ def open_map(
 
     Raises:
         OSError: the file cannot be made, or the disk has no room for all of it; it is named.
+        PredictionsError: the file that is there is damaged, or of another shape or type.
     """
     if not path.exists():
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -97,7 +125,13 @@ def open_map(
             raise _named(error, path) from None
         finally:
             draft.unlink(missing_ok=True)
-    return np.lib.format.open_memmap(path, mode="r+")
+    found = _mapped(path, "r+")
+    if found.shape != shape or found.dtype != np.dtype(dtype):
+        raise PredictionsError(
+            f"{path}: of shape {found.shape}, {found.dtype}; expected {shape}, {np.dtype(dtype)};"
+            " remove it, and the same command makes it again"
+        )
+    return found
 
 
 class SharedRows:

@@ -20,6 +20,8 @@ from typing import Any
 from core.errors import PredictionsError
 from core.progress import say
 from core.storage.claims import Claim, claim
+from core.storage.documents import parse_json
+from core.text import whole
 
 META = "meta.json"
 
@@ -93,7 +95,8 @@ def replace_folder(target: Path, draft: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under a temporary name, then rename, so that no half-written file is ever seen."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = whole(json.dumps(value, indent=2, ensure_ascii=False))  # its codes are JSON's as well
+    draft.write_text(f"{text}\n", encoding="utf-8")
     draft.replace(path)
 
 
@@ -118,7 +121,7 @@ def read_meta(folder: Path, *needed: str) -> dict[str, Any]:
     if not is_complete(folder):
         raise PredictionsError(f"{folder}: not finished ({META} is missing); make it again")
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = parse_json((folder / META).read_text(encoding="utf-8"))
     except ValueError as error:
         raise PredictionsError(f"{folder / META}: not JSON ({error})") from None
     if not isinstance(meta, dict):

@@ -8,41 +8,48 @@ are then read as fast as files. Members may be read from many threads at once.
 """
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from zipfile import ZipInfo
 
 from core.errors import CorpusError, ImageError
+from core.storage.archives import ENCRYPTED, BrokenZipError, LockedZipError, OpenZip, is_link
+from core.storage.plain import plain_file
 from core.storage.shards import read_row
 
 ARCHIVE = ".zip"
 SHARD = ".parquet"
 
-_ENCRYPTED = 1  # a flag of a member
+_MOST_BYTES = 4 << 30  # of an image file
+_MOST_UNPACKED = 1 << 30  # bytes of a member of a zip, which may take a thousandth of them there
 _KEPT = 64  # directories of archives
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, *, n_first: int = -1) -> bytes:
     """The content of an image file.
+
+    Args:
+        path: the file, or its place in an archive or table.
+        n_first: so many bytes at least from its start, where it has as many; -1 for all.
 
     Raises:
         FileNotFoundError: there is no such file, member or row.
         CorpusError: the archive or table that should hold it cannot be read, or needs a package
             that is not installed.
-        ImageError: the member is encrypted or damaged.
+        ImageError: it is a pipe or a device, or far too large; the member is encrypted or damaged.
     """
     try:
+        plain_file(path, error=ImageError, most_bytes=_MOST_BYTES if n_first < 0 else None)
         with path.open("rb", buffering=0) as file:
-            return file.read()
+            return file.read(n_first)
     except (FileNotFoundError, NotADirectoryError):
         holder = holder_of(path)
     if holder is None:
         raise FileNotFoundError(str(path))
     inner = path.relative_to(holder).as_posix()
     if holder.suffix.lower() == ARCHIVE:
-        return _read_member(holder, inner)
+        return _read_member(holder, inner, n_first)
     if not inner.isdecimal():
         raise FileNotFoundError(str(path))
     return read_row(holder, int(inner))
@@ -100,13 +107,13 @@ def _holder(folder: Path) -> Path | None:
 def members(archive: Path) -> tuple[str, ...]:
     """Names of the files in a zip, with their folders, `/` between them.
 
-    Names that lead out of the archive (`../a`) are left out.
+    Names that lead out of the archive (`../a`) and links are left out.
 
     Raises:
         CorpusError: the file is no whole zip, or its members are encrypted.
     """
     _, found = _opened(archive)
-    if locked := [name for name, member in found.items() if member.flag_bits & _ENCRYPTED]:
+    if locked := [name for name, member in found.items() if member.flag_bits & ENCRYPTED]:
         raise CorpusError(
             f"{archive}: encrypted ({locked[0]} and others need a password); unpack it first"
         )
@@ -134,22 +141,22 @@ def _is_row(path: Path) -> bool:
     return path.name.isdecimal() and path.parent.suffix.lower() == SHARD
 
 
-def _read_member(archive: Path, name: str) -> bytes:
+def _read_member(archive: Path, name: str, n_first: int) -> bytes:
     opened, found = _opened(archive)
     member = found.get(name)
     if member is None:
         raise FileNotFoundError(str(archive / name))
     try:
-        return opened.read(member)
-    except NotImplementedError as error:
+        if n_first >= 0:
+            return opened.first(member, n_first)
+        return opened.read(member, most=_MOST_UNPACKED)
+    except LockedZipError as error:
         raise ImageError(f"{archive / name}: {error}; unpack the archive first") from None
-    except RuntimeError:  # what zipfile raises for want of a password
-        raise ImageError(f"{archive / name}: encrypted; unpack the archive first") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except BrokenZipError as error:
         raise ImageError(f"{archive / name}: damaged in its archive ({error})") from None
 
 
-def _opened(archive: Path) -> tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]:
+def _opened(archive: Path) -> tuple[OpenZip, Mapping[str, ZipInfo]]:
     """An archive with its directory, opened once while it does not change."""
     state = archive.stat()
     return _open(archive, state.st_mtime_ns, state.st_size, os.getpid())
@@ -158,18 +165,17 @@ def _opened(archive: Path) -> tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInf
 @lru_cache(maxsize=_KEPT)
 def _open(
     archive: Path, changed_ns: int, size: int, process: int
-) -> tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]:
+) -> tuple[OpenZip, Mapping[str, ZipInfo]]:
     """The process is named since a forked one would share its parent's place in the file."""
     del changed_ns, size, process
     try:
-        opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise CorpusError(f"{archive}: not a whole zip ({reason}); download it again") from None
+        opened = OpenZip(archive)
+    except BrokenZipError as error:
+        raise CorpusError(f"{archive}: not a whole zip ({error}); download it again") from None
     found = {}
-    for member in opened.infolist():
+    for member in opened.members:
         name = member.filename.replace("\\", "/")  # some programs on Windows write those
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if not name.endswith("/") and parts and ".." not in parts:
+        if not name.endswith("/") and parts and ".." not in parts and not is_link(member):
             found["/".join(parts)] = member
     return opened, found

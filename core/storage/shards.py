@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CorpusError
+from core.storage.plain import plain_file
 
 _BATCH = 4 << 20  # bytes of images that are read at a time, at least one row
 _KEPT = 96 << 20  # bytes of images that are kept of a file: as far as threads drift apart
@@ -34,7 +35,7 @@ def open_parquet(path: Path) -> Any:
             f"{path}: parquet needs pyarrow: pip install 'radfuse[parquet]'"
         ) from None
     try:
-        return parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+        return parquet.ParquetFile(plain_file(path), buffer_size=1 << 20, pre_buffer=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CorpusError(f"{path}: cannot be read as parquet ({reason})") from None

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+from core.errors import ImageError
 from core.storage.packed import read_bytes
 
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
@@ -99,15 +100,8 @@ def looks_like_dicom(path: Path) -> bool:
 
 
 def first_bytes(path: Path, n_bytes: int) -> bytes:
-    """The first bytes of a file, or all of -1; of a packed one all, of a missing one none."""
+    """So many first bytes of a file at least, or all of -1; of one that cannot be read none."""
     try:
-        with path.open("rb", buffering=0) as file:
-            return file.read(n_bytes)
-    except NotADirectoryError:
-        pass
-    except OSError:
-        return b""
-    try:
-        return read_bytes(path)
-    except OSError:
+        return read_bytes(path, n_first=n_bytes)
+    except (OSError, ImageError):
         return b""

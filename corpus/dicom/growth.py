@@ -10,8 +10,9 @@ import zlib
 
 from core.errors import HugeImageError, ImageError
 
-_MOST_INFLATED = 1 << 30
-_PIECE = 1 << 20
+MOST_INFLATED = 1 << 29
+"""Bytes that a deflated file may become."""
+_MOST_FRAGMENTS = 200_000  # of all frames
 
 _SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream, which may lie in boxes
 _STREAMS = 64
@@ -32,32 +33,35 @@ _RLE_HEADER = 64
 _RLE_MOST = 64  # bytes that one byte of packed bits can become
 
 
-def refuse_inflated(deflated: bytes, *, most_bytes: int = _MOST_INFLATED) -> None:
-    """Refuse what would be too large once it is inflated.
-
-    Args:
-        deflated: a stream without a head, as it stands in a file.
-        most_bytes: that may come out.
+def inflated(deflated: bytes, *, most_bytes: int = MOST_INFLATED) -> bytes:
+    """What a stream without a head, as it stands in a file, inflates to; as far as it is whole.
 
     Raises:
-        ImageError: more would.
+        ImageError: more than so many bytes would come out.
+        zlib.error: it is broken.
     """
-    inflating, n_bytes = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    rest = memoryview(deflated)
-    try:
-        while not inflating.eof and (len(rest) or inflating.unconsumed_tail):
-            source = inflating.unconsumed_tail or bytes(rest[:_PIECE])
-            if not inflating.unconsumed_tail:
-                rest = rest[_PIECE:]
-            n_bytes += len(inflating.decompress(source, _PIECE))
-            if n_bytes > most_bytes:
-                raise ImageError(f"a deflated DICOM file of more than {most_bytes:,} bytes")
-    except zlib.error:
-        return  # whoever inflates it says so
+    content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ImageError(f"a deflated DICOM file of more than {most_bytes:,} bytes")
+    return content
+
+
+def refuse_fragments(encapsulated: bytes) -> None:
+    """Refuse compressed pixels in more pieces than anybody writes.
+
+    Raises:
+        ImageError: they are too many.
+    """
+    place = 0
+    for _ in range(_MOST_FRAGMENTS + 1):
+        if place + 8 > len(encapsulated):
+            return
+        place += 8 + int.from_bytes(encapsulated[place + 4 : place + 8], "little")
+    raise ImageError(f"DICOM of more than {_MOST_FRAGMENTS:,} compressed pieces")
 
 
 def refuse_grown(
-    frame: bytes, *, n_bytes: int, most_pixels: int, most_bytes: int = _MOST_INFLATED
+    frame: bytes, *, n_bytes: int, most_pixels: int, most_bytes: int = MOST_INFLATED
 ) -> None:
     """Refuse a compressed frame that is larger than its header may say.
 
@@ -79,14 +83,14 @@ def refuse_grown(
         n_pixels = pixels_of_jpeg(frame)
         refuse_scans(frame, n_pixels=n_pixels)
     else:
-        n_pixels = _pixels_of_jpeg_2000(frame)
+        n_pixels = pixels_of_jpeg_2000(frame)
     if n_pixels > most_pixels:
         raise HugeImageError(
             f"DICOM whose frame cannot be decoded: it has more than {most_pixels:,} pixels"
         )
 
 
-def _pixels_of_jpeg_2000(frame: bytes) -> int:
+def pixels_of_jpeg_2000(frame: bytes) -> int:
     """Pixels by the largest of all descriptions, wherever they stand; 0 where there is none.
 
     Raises:
@@ -101,7 +105,7 @@ def _pixels_of_jpeg_2000(frame: bytes) -> int:
         n_pixels = max(right - left, 0) * max(bottom - top, 0)
         most = max(most, n_pixels * -(-n_colours // _COLOURS))
         start = frame.find(_SIZ, start + 4)
-    raise ImageError("DICOM whose frame cannot be decoded: it holds many pictures")
+    raise ImageError("JPEG 2000 that cannot be decoded: it holds many pictures")
 
 
 def refuse_scans(jpeg: bytes, *, n_pixels: int) -> None:
@@ -110,6 +114,8 @@ def refuse_scans(jpeg: bytes, *, n_pixels: int) -> None:
     Raises:
         ImageError: they are too many.
     """
+    if jpeg.count(b"\xff\xda") <= _FEW_SCANS:
+        return
     n_scans = len(_SCAN_HEAD.findall(jpeg))
     if n_scans > _FEW_SCANS and n_scans * n_pixels > _MOST_SCANNED:
         raise ImageError(f"a JPEG of {n_scans:,} scans")

@@ -12,14 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.categories import UNKNOWN, Category
-from core.errors import ImageError, first_few
+from core.errors import first_few
 from core.progress import Bar, progress
-from corpus.dicom.datasets import NEEDS, broken, can_read, open_header, refuse_deflated
+from corpus.dicom.datasets import NEEDS, broken, can_read, open_header
 from corpus.dicom.files import ENDINGS, HEAD, PICTURE_ENDINGS, first_bytes, is_dicom
 from corpus.readers.annotations import Annotations
 from corpus.readers.files import FoundImage
@@ -104,12 +103,8 @@ def header_of(content: bytes) -> Mapping[str, str]:
     """
     if not is_dicom(content[:HEAD]) or not can_read():
         return {}
+    dataset, _ = open_header(content)
     try:
-        refuse_deflated(content)
-    except ImageError:
-        return {}
-    try:
-        dataset = open_header(BytesIO(content))
         return {} if dataset is None else _kept(dataset).row
     except broken():
         return {}
@@ -205,10 +200,9 @@ def _starts(images: Sequence[FoundImage]) -> Iterator[tuple[FoundImage, bytes]]:
 
 def _header(path: Path, start: bytes) -> _Header | None:
     """What is kept of a header; None where it cannot be read."""
-    file = BytesIO(start)
-    dataset = open_header(file)
-    if file.tell() == len(start) == _HEADER:  # it goes on
-        dataset = open_header(BytesIO(first_bytes(path, -1)))
+    dataset, goes_on = open_header(start)
+    if goes_on and len(start) == _HEADER:
+        dataset, _ = open_header(first_bytes(path, -1))
     try:
         return None if dataset is None else _kept(dataset)
     except broken():

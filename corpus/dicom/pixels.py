@@ -12,15 +12,17 @@ import numpy as np
 from core.errors import HugeImageError, ImageError
 from core.runs.decoding import Frame, frame_index
 from corpus.dicom.datasets import broken, open_dataset
-from corpus.dicom.growth import refuse_grown
+from corpus.dicom.growth import refuse_fragments, refuse_grown
 from corpus.dicom.tones import Levels, Mask, Stored, Tones
+from corpus.images.bombs import wait_for_room
 from corpus.images.window import window
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
     from pydicom.uid import UID
 
-_LARGEST = 178_956_970  # pixels of a frame: where Pillow refuses a picture, too
+_LARGEST = 120_000_000  # pixels of a frame
+_BYTES = 40  # that a pixel takes until it is a grey level, all copies together
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")  # the last two as RGB decoded
@@ -41,7 +43,7 @@ def read_pixels(
     Args:
         content: the whole file.
         frame: which one of several.
-        most_pixels: of a larger frame nothing is decoded; those above Pillow's limit never are.
+        most_pixels: of a larger frame nothing is decoded; those above 120,000,000 never are.
 
     Returns:
         (H, W) or (H, W, 3), uint8, 0 to 255; and a remark for each thing done.
@@ -78,8 +80,10 @@ def _check(dataset: "FileDataset", most_pixels: int) -> None:
         else:
             kind = _KINDS.get(str(dataset.get("Modality")), "no picture, or cut short before it")
         raise ImageError(f"DICOM without pixels: {kind}")
-    if int(dataset.Rows) * int(dataset.Columns) > most_pixels:
+    n_pixels = int(dataset.Rows) * int(dataset.Columns)
+    if n_pixels > most_pixels:
         raise HugeImageError(f"a DICOM frame of more than {most_pixels:,} pixels")
+    wait_for_room(n_pixels * _BYTES)
     if _photometric(dataset) not in (*_GREY, *_COLOURS, _PALETTE):
         raise ImageError("DICOM with colours that are not read (photometric interpretation)")
 
@@ -93,6 +97,7 @@ def _refuse_grown(dataset: "FileDataset", index: int, *, most_pixels: int) -> No
             return
         n_frames = int(dataset.get("NumberOfFrames") or 1)
         n_values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
+        refuse_fragments(dataset.PixelData)
         frame = get_frame(dataset.PixelData, index, number_of_frames=n_frames)
         n_bytes = n_values * (int(dataset.BitsAllocated) // 8)
     except broken():

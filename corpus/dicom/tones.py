@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from corpus.dicom.datasets import items_of
 from corpus.images.window import between, window
 
 if TYPE_CHECKING:
@@ -174,10 +175,10 @@ def _differ(values: Floats) -> bool:
 
 def _of_frame(dataset: "Dataset", index: int) -> list["Dataset"]:
     """What functional groups say: those that all frames share, then the frame's own."""
-    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]
-    own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1]
-    macros = [group.get(name) for group in (*shared, *own) for name in _MACROS]
-    return [macro[0] for macro in macros if macro]
+    shared = items_of(dataset, "SharedFunctionalGroupsSequence")[:1]
+    own = items_of(dataset, "PerFrameFunctionalGroupsSequence")[index : index + 1]
+    macros = [items_of(group, name)[:1] for group in (*shared, *own) for name in _MACROS]
+    return [first for macro in macros for first in macro]
 
 
 def _last(said: "list[Dataset]", keyword: str) -> object:
@@ -206,10 +207,10 @@ def _window(said: "list[Dataset]") -> Window | None:
 
 def _table(said: "list[Dataset]", keyword: str) -> Table | None:
     """The first table of a sequence; None where there is none, or it is empty."""
-    sequence = _last(said, keyword)
-    if not sequence:
+    tables = [item for one in said for item in items_of(one, keyword)[:1]]
+    if not tables:
         return None
-    item = sequence[0]  # type: ignore[index]  # a sequence of data sets
+    item = tables[-1]
     n_entries, first, bits = (int(value) for value in item.LUTDescriptor)
     data = item.LUTData
     if isinstance(data, bytes):

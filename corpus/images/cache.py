@@ -9,7 +9,6 @@ planes are written first where they would lie if no image were grey, into a file
 no more room than what is in it, and moved together at the end.
 """
 
-import csv
 import errno
 import os
 from collections import defaultdict
@@ -31,17 +30,10 @@ from core.images import ImageTable
 from core.progress import progress, say
 from core.runs.decoding import REMARKS_FILE, USUAL, Decoding
 from core.runs.workspace import Corpus
-from core.storage.arrays import (
-    load_array,
-    open_map,
-    read_lines,
-    release,
-    save_array,
-    write_lines,
-    write_rows,
-)
+from core.storage.arrays import load_array, open_map, release, save_array
 from core.storage.folders import META, draft_folder, is_complete, locked, provenance, write_json
 from core.storage.packed import file_state, reading_order
+from core.storage.tables import read_lines, read_pairs, read_rows, write_lines, write_rows
 from corpus.images.decode import Resample, decode
 from corpus.images.planes import GREY, Planes, split
 
@@ -114,8 +106,7 @@ def build_cache(
                     strict=strict,
                     workers=workers,
                 )
-    with (home / "errors.csv").open(encoding="utf-8", newline="") as file:
-        errors = dict(csv.reader(file))
+    errors = read_pairs(home / "errors.csv")
     if strict and errors:
         raise ImageError(next(iter(errors.values())))
     return ImageCache(
@@ -292,8 +283,7 @@ def read_remarks(path: Path) -> dict[str, tuple[str, ...]]:
     """Remarks by id, each once though two processes may have met them; none of a missing file."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.reader(file):
-                if len(row) == 2:  # a process may have been killed in the middle of a line
-                    found[row[0]][row[1]] = None
+        for row in read_rows(path):
+            if len(row) == 2:  # a process may have been killed in the middle of a line
+                found[row[0]][row[1]] = None
     return {image_id: tuple(remarks) for image_id, remarks in found.items()}

@@ -5,12 +5,12 @@ others it is remarked what was done to show them.
 """
 
 import ctypes
+import logging
 import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -25,15 +25,25 @@ from core.storage.packed import read_bytes
 from corpus.dicom.datasets import open_dataset
 from corpus.dicom.files import is_dicom
 from corpus.dicom.pixels import read_pixels
-from corpus.images.deep import DeepImage, deep_kind, read_deep, read_unknown, refuse_huge
-from corpus.images.pillow import BROKEN, EVEN, opaque, orientation_of, over, upright
-from corpus.images.scale import bilinear
+from corpus.images.bombs import MOST_PIXELS, in_turn, refuse_bombs, refuse_huge
+from corpus.images.deep import DeepImage, deep_kind, read_deep, read_unknown
+from corpus.images.pillow import (
+    BROKEN,
+    EVEN,
+    opaque,
+    open_image,
+    orientation_of,
+    over,
+    room_of,
+    upright,
+)
+from corpus.images.scale import bilinear, gaussian
 from corpus.images.window import between, window
 
 Pixels = npt.NDArray[np.uint8]
-Resample = Literal["bilinear", "bicubic", "nearest"]
+Resample = Literal["bilinear", "bicubic", "nearest", "gaussian"]
 
-_MOST_PIXELS = 400_000_000  # 400 MB of grey levels, and as much again while they are scaled
+_MOST_DRAWN = 2_000_000_000  # pixels up to the frame of an animation that is read
 
 _NEVER_DICOM = (b"\xff\xd8\xff", b"\x89PNG")  # nearly all images; the rest is looked at closely
 
@@ -88,8 +98,9 @@ def decode(path: Path, *, size: int, resample: Resample, decoding: Decoding = US
         ImageError: the file is missing, not an image, or cut short; the file is named.
     """
     draft = _draft(size, resample=resample)
-    picture = read_picture(path, draft=draft, decoding=decoding)
-    return _scaled(picture, size=size, resample=resample)
+    with in_turn():
+        picture = read_picture(path, draft=draft, decoding=decoding)
+        return _scaled(picture, size=size, resample=resample)
 
 
 def decode_content(
@@ -99,7 +110,7 @@ def decode_content(
     size: int,
     resample: Resample,
     decoding: Decoding = USUAL,
-    most_pixels: int = _MOST_PIXELS,
+    most_pixels: int = MOST_PIXELS,
 ) -> Decoded:
     """An image that is in memory, as `decode` gives the same bytes in a file.
 
@@ -116,7 +127,8 @@ def decode_content(
     """
     draft = _draft(size, resample=resample)
     read = partial(_read, content, draft=draft, decoding=decoding, most_pixels=most_pixels)
-    return _scaled(_named(read, named), size=size, resample=resample)
+    with in_turn():
+        return _scaled(_named(read, named), size=size, resample=resample)
 
 
 def _draft(size: int, *, resample: Resample) -> int | None:
@@ -125,7 +137,7 @@ def _draft(size: int, *, resample: Resample) -> int | None:
     Its own halves are not those of a filter. Where a model asks for bicubic, to be given what its
     library would give it (cosines of features are 0.999 otherwise), the last half is the filter's.
     """
-    return {"nearest": None, "bilinear": size, "bicubic": 2 * size}[resample]
+    return {"bilinear": size, "bicubic": 2 * size}.get(resample)
 
 
 def _scaled(picture: Decoded, *, size: int, resample: Resample) -> Decoded:
@@ -137,6 +149,8 @@ def to_square(pixels: Pixels, *, size: int, resample: Resample) -> Pixels:
     """Pixels (H, W) or (H, W, 3) scaled to (size, size, 3)."""
     if resample == "bilinear":
         return bilinear(pixels, size)
+    if resample == "gaussian":
+        return gaussian(pixels, size)
     filters = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
     scaled = Image.fromarray(pixels).resize((size, size), filters[resample])
     return np.asarray(scaled.convert("RGB"))
@@ -153,10 +167,11 @@ def pixels_of(image: Image.Image, *, decoding: Decoding = USUAL) -> Pixels:
     """
     _silence()
     try:
-        refuse_huge(image.size, _MOST_PIXELS)
-        image.load()
-        pixels, _ = opaque(image, decoding.background)
-        return upright(pixels, orientation_of(image))
+        with in_turn():
+            refuse_huge(image.size, MOST_PIXELS, n_bytes=room_of(image))
+            image.load()
+            pixels, _ = opaque(image, decoding.background)
+            return upright(pixels, orientation_of(image))
     except ImageError:
         raise
     except BROKEN as error:
@@ -174,14 +189,16 @@ def read_picture(path: Path, *, draft: int | None = None, decoding: Decoding = U
     Raises:
         ImageError: the file is missing, not an image, or cut short; the file is named.
     """
-    return _named(lambda: _read(read_bytes(path), draft=draft, decoding=decoding), path)
+    with in_turn():
+        return _named(lambda: _read(read_bytes(path), draft=draft, decoding=decoding), path)
 
 
 def _named(read: Callable[[], Decoded], path: Path) -> Decoded:
     """What is read, or an error in one line that begins with the name of the file."""
     _silence()
     try:
-        picture = read()
+        with np.errstate(all="ignore"):  # floats of a file may be any
+            picture = read()
     except ImageError as error:
         raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except FileNotFoundError:
@@ -208,11 +225,13 @@ def _reason(error: Exception) -> str:
 
 
 def _silence() -> None:
-    """Keep what Pillow warns of off the terminal: what matters is remarked or refused here.
+    """Keep what decoders warn of off the terminal: what matters is remarked or refused here.
 
     For good, not for a block: blocks of several threads undo each other's.
     """
     _silence_libtiff()
+    for library in ("PIL", "imagecodecs"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     Image.MAX_IMAGE_PIXELS = None  # `refuse_huge` says the same in a line that names the file
     if not any(f[0] == "ignore" and f[3] == _PILLOW for f in warnings.filters):
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)
@@ -233,24 +252,25 @@ def _silence_libtiff() -> None:
 
 
 def _read(
-    content: bytes, *, draft: int | None, decoding: Decoding, most_pixels: int = _MOST_PIXELS
+    content: bytes, *, draft: int | None, decoding: Decoding, most_pixels: int = MOST_PIXELS
 ) -> Decoded:
     if not content.startswith(_NEVER_DICOM) and is_dicom(content):
         frame = decoding.frame or "middle"
         pixels, remarks = read_pixels(content, frame=frame, most_pixels=most_pixels)
         return Decoded(pixels, "DICOM grey" if pixels.ndim == 2 else "DICOM RGB", remarks)
     page: Frame = decoding.frame or "first"
+    refuse_bombs(content, most_pixels=most_pixels)
     if deep := read_deep(content, frame=page, most_pixels=most_pixels):
         return _shown(deep, content, page, background=decoding.background)
     try:
-        image = Image.open(BytesIO(content))
+        image = open_image(content)
     except UnidentifiedImageError:
         unknown = read_unknown(content, frame=page, most_pixels=most_pixels)
         if unknown is None:
             raise
         return _shown(unknown, content, page, background=decoding.background)
     with image:
-        refuse_huge(image.size, most_pixels)
+        refuse_huge(image.size, most_pixels, n_bytes=room_of(image))
         if draft is not None:
             image.draft("RGB", (draft, draft))
         remarks = _to_frame(image, page)
@@ -283,11 +303,12 @@ def kind_of(path: Path) -> str:
     _silence()
     try:
         content = read_bytes(path)
+        refuse_bombs(content, most_pixels=MOST_PIXELS)
         if not content.startswith(_NEVER_DICOM) and is_dicom(content):
             return _dicom_kind(content)
         if (deep := deep_kind(content)) is not None:
             return deep
-        with Image.open(BytesIO(content)) as image:
+        with open_image(content) as image:
             return _kind(image, content)
     except ImageError:
         return "damaged"
@@ -316,7 +337,13 @@ def _to_frame(image: Image.Image, frame: Frame) -> tuple[str, ...]:
     n_frames = getattr(image, "n_frames", 1)
     if n_frames < 2:
         return ()
-    image.seek(frame_index(frame, n_frames))
+    if (
+        index := frame_index(frame, n_frames)
+    ) and image.format != "TIFF":  # each before it is drawn
+        n_drawn = (index + 1) * image.width * image.height
+        if n_drawn > _MOST_DRAWN:
+            raise ImageError(f"{n_drawn:,} pixels are to be drawn up to its {frame} frame")
+    image.seek(index)
     return (_frame_remark(frame, n_frames),)
 
 
@@ -342,7 +369,7 @@ def _shown(deep: DeepImage, content: bytes, frame: Frame, *, background: Backgro
         further = (*further, *composed)
     orientation = deep.orientation
     if any(tag in content for tag in (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")):
-        with Image.open(BytesIO(content)) as header:
+        with open_image(content) as header:
             orientation = orientation_of(header)
     if orientation not in range(1, 9):
         orientation = 1

@@ -7,33 +7,25 @@ through imagecodecs; Pillow still reads the headers. PGM and PPM are plain numbe
 
 import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from core.errors import HugeImageError, ImageError
+from core.errors import ImageError
 from core.runs.decoding import Frame, frame_index
+from corpus.images import tiff
+from corpus.images.bombs import JPEG2000, refuse_huge
+from corpus.images.pillow import open_image
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
-_JPEG2000_STARTS = (b"\0\0\0\x0cjP", _SIZ)
 
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _PNM = re.compile(rb"P([2356])" + (_GAP + rb"(\d{1,9})") * 3 + rb"\s")
 """Kind, width, height and largest value of a PGM or PPM."""
 
-# Tags of a TIFF
-_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR = 258, 262, 274, 277, 284
-_EXTRA, _FORMAT = 338, 339
-_WIDTH, _HEIGHT = 256, 257
-_MIN_IS_WHITE, _RGB, _CMYK = 0, 2, 5
+_MIN_IS_WHITE, _RGB, _CMYK = 0, 2, 5  # photometric interpretations
 _COLOURS = {_MIN_IS_WHITE: 1, 1: 1, _RGB: 3}
 """Channels of a photometric interpretation, beside transparency."""
 
@@ -41,9 +33,6 @@ _CHANNELS = {2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}
 _PNG_COLOURS = {2: _CHANNELS[3], 4: _CHANNELS[2], 6: _CHANNELS[4]}
 
 _TYPES = {1: "", 2: "signed ", 3: "float "}
-_MOST_PAGES = 100_000
-
-Tags = Mapping[int, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +72,13 @@ def deep_kind(content: bytes, *, frame: Frame = "first") -> str | None:
     if content.startswith(_PNG_START):
         is_deep = len(content) > 25 and content[24] == 16 and content[25] in _PNG_COLOURS
         return f"PNG {_PNG_COLOURS[content[25]]} 16-bit" if is_deep else None
-    if content.startswith(_TIFF_STARTS):
-        pages = _tiff_pages(content)
+    if content.startswith(tiff.STARTS):
+        pages = tiff.pages_of(content)
         return _tiff_kind(pages[frame_index(frame, len(pages))]) if pages else None
     if (pnm := _PNM.match(content)) and int(pnm[4]) > 255:
         colours = "grey" if pnm[1] in b"25" else "RGB"
         return f"PPM {colours} {min(int(pnm[4]).bit_length(), 16)}-bit"
-    if content.startswith(_JPEG2000_STARTS):
+    if content.startswith(JPEG2000):
         start = content.find(_SIZ)
         if start >= 0 and len(content) > start + 42:
             n_channels = int.from_bytes(content[start + 40 : start + 42], "big")
@@ -99,13 +88,14 @@ def deep_kind(content: bytes, *, frame: Frame = "first") -> str | None:
     return None
 
 
-def _tiff_kind(tags: Tags) -> str | None:
-    formats, bits = (_sequence(tags.get(tag, 1)) for tag in (_FORMAT, _BITS))
-    if not (set(formats) - {1} or set(bits) & {16, 32, 64}) or tags.get(_PHOTOMETRIC) == _CMYK:
+def _tiff_kind(tags: tiff.Tags) -> str | None:
+    photometric = tiff.first_of(tags, tiff.PHOTOMETRIC, usual=1)
+    formats, bits = (tags.get(tag, (1,)) for tag in (tiff.FORMAT, tiff.BITS))
+    if not (set(formats) - {1} or set(bits) & {16, 32, 64}) or photometric == _CMYK:
         return None  # of inks the upper 8 bits are enough: they are never windowed
     words = {_MIN_IS_WHITE: "grey, 0 is white,", _RGB: "RGB"}
-    colours = words.get(tags.get(_PHOTOMETRIC, 1), "grey")
-    clear = " with transparency" if set(_sequence(tags.get(_EXTRA, 0))) & {1, 2} else ""
+    colours = words.get(photometric, "grey")
+    clear = " with transparency" if {*tags.get(tiff.EXTRA, ())} & {1, 2} else ""
     return f"TIFF {colours}{clear} {_TYPES.get(formats[0], '')}{bits[0]}-bit"
 
 
@@ -142,11 +132,11 @@ def read_unknown(content: bytes, *, frame: Frame, most_pixels: int) -> DeepImage
     """
     import imagecodecs
 
-    if content.startswith(_TIFF_STARTS) and _tiff_pages(content):
+    if content.startswith(tiff.STARTS) and tiff.pages_of(content):
         return _read_tiff(content, "TIFF of its own kind", frame=frame, most_pixels=most_pixels)
     if frame_of := _jpeg_frame(content):
         n_bits, height, width = frame_of
-        refuse_huge((width, height), most_pixels)
+        refuse_huge((width, height), most_pixels, n_bytes=_room(3, 16))
         values = imagecodecs.jpeg_decode(content)
         return DeepImage(values=values, kind=f"JPEG {n_bits}-bit")
     return None
@@ -174,9 +164,10 @@ def _read_channels(content: bytes, kind: str, most_pixels: int) -> DeepImage:
     """
     import imagecodecs
 
-    with Image.open(BytesIO(content)) as header:
-        refuse_huge(header.size, most_pixels)
     is_png = kind.startswith("PNG")
+    n_channels = next(n for n in (4, 3, 2) if f" {_CHANNELS[n]} " in kind)
+    with open_image(content) as header:
+        refuse_huge(header.size, most_pixels, n_bytes=_room(n_channels, 16 if is_png else 32))
     values = imagecodecs.png_decode(content) if is_png else imagecodecs.jpeg2k_decode(content)
     n_channels = values.shape[2] if values.ndim == 3 else 1
     if n_channels not in (2, 4):
@@ -192,54 +183,41 @@ def _read_numbers(content: bytes, kind: str, most_pixels: int) -> DeepImage:
     pnm = _PNM.match(content)
     assert pnm is not None
     width, height = int(pnm[2]), int(pnm[3])
-    refuse_huge((width, height), most_pixels)
-    shape = (height, width) if pnm[1] in b"25" else (height, width, 3)
+    is_grey = pnm[1] in b"25"
+    refuse_huge((width, height), most_pixels, n_bytes=_room(1 if is_grey else 3, 16))
+    shape = (height, width) if is_grey else (height, width, 3)
     n_values = int(np.prod(shape))
     if pnm[1] in b"56":
         n_there = min((len(content) - pnm.end()) // 2, n_values)
         values = np.frombuffer(content, ">u2", n_there, pnm.end()).astype(np.uint16)
     else:
-        values = np.array(content[pnm.end() :].split()[:n_values], np.uint16)
+        values = np.array(content[pnm.end() :].split(None, n_values)[:n_values], np.uint16)
     if len(values) < n_values:
         raise ImageError(f"cut short: {len(values):,} of {n_values:,} values")
     return DeepImage(values=values.reshape(shape), kind=kind)
 
 
-def _tiff_pages(content: bytes) -> list[Tags]:
-    """The tags of every page."""
-    head = content[: 16 if content[2:4] in (b"+\0", b"\0+") else 8]
-    file, directory = BytesIO(content), ImageFileDirectory_v2(head)
-    pages: list[Tags] = []
-    met = set()
-    while (place := directory.next) and place not in met and len(pages) < _MOST_PAGES:
-        met.add(place)
-        file.seek(place)
-        directory = ImageFileDirectory_v2(head)
-        directory.load(file)
-        pages.append(directory)
-    return pages
-
-
 def _read_tiff(content: bytes, kind: str, *, frame: Frame, most_pixels: int) -> DeepImage:
     import imagecodecs
 
-    pages = _tiff_pages(content)
+    pages = tiff.pages_of(content)
     index = frame_index(frame, len(pages))
     tags = pages[index]
-    refuse_huge((int(tags[_WIDTH]), int(tags[_HEIGHT])), most_pixels)
-    photometric = int(tags.get(_PHOTOMETRIC, 1))
-    n_samples, n_bits = int(tags.get(_SAMPLES, 1)), _sequence(tags.get(_BITS, 1))[0]
+    photometric = tiff.first_of(tags, tiff.PHOTOMETRIC, usual=1)
+    n_samples, n_bits = (tiff.first_of(tags, tag, usual=1) for tag in (tiff.SAMPLES, tiff.BITS))
+    size = tags[tiff.WIDTH][0], tags[tiff.HEIGHT][0]
+    refuse_huge(size, most_pixels, n_bytes=_room(n_samples, n_bits))
     if photometric not in _COLOURS:
         raise ImageError(f"a TIFF of {n_bits} bits with colours {photometric} is not read")
     values = imagecodecs.tiff_decode(content, index=index)
-    if n_samples > 1 and tags.get(_PLANAR, 1) == 2:
+    if n_samples > 1 and tiff.first_of(tags, tiff.PLANAR, usual=1) == 2:
         values = np.moveaxis(values, 0, -1)
     if values.dtype.kind not in "uif" or values.ndim != 2 + (n_samples > 1):
         raise ImageError(f"a TIFF with pixels of {values.dtype} and {n_samples} channels")
     n_colours = _COLOURS[photometric]
     alpha = None
     if n_samples > n_colours:
-        extra = _sequence(tags.get(_EXTRA, 0))[0]
+        extra = tiff.first_of(tags, tiff.EXTRA, usual=0)
         if extra in (1, 2):
             most = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
             alpha = _share(values[..., n_colours], most)
@@ -252,25 +230,14 @@ def _read_tiff(content: bytes, kind: str, *, frame: Frame, most_pixels: int) -> 
         alpha=alpha,
         kind=kind,
         inverted=photometric == _MIN_IS_WHITE,
-        orientation=int(tags.get(_ORIENTATION, 1)),
+        orientation=tiff.first_of(tags, tiff.ORIENTATION, usual=1),
         n_frames=len(pages),
     )
 
 
-def refuse_huge(size: tuple[int, int], most_pixels: int) -> None:
-    """Refuse an image that would fill the memory.
-
-    Raises:
-        HugeImageError: it has more pixels.
-    """
-    if size[0] * size[1] > most_pixels:
-        raise HugeImageError(
-            f"{size[0]} x {size[1]} pixels, more than {most_pixels:,}: make it smaller first"
-        )
-
-
-def _sequence(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+def _room(n_channels: int, n_bits: int) -> int:
+    """Bytes that a pixel takes until it is grey levels: measured, of 16 to 64 bits."""
+    return max(n_channels, 1) * (12 + n_bits // 2)
 
 
 def _share(values: npt.NDArray[np.generic], most: int) -> npt.NDArray[np.float32]:

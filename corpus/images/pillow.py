@@ -2,10 +2,15 @@
 
 import struct
 import zlib
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import (
+    Image,
+    ImageFilter,
+)
+from PIL.ImageFile import ImageFile
 
 from core.runs.decoding import Background
 from corpus.images.window import window
@@ -18,6 +23,12 @@ BROKEN = (
 )  # fmt: skip
 """What decoders raise on broken files."""
 
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PPM", "PNG", "JPEG2000", "TIFF", "WEBP", "TGA")
+"""Formats that Pillow reads here, as it calls them. A file is what its content says; Targa, which
+begins with nothing of its own, comes last."""
+
+_ROWS = 1 << 22  # pixels that are put on a background at a time
+
 _TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds the orientation."""
 
@@ -26,6 +37,18 @@ EVEN = 8  # grey levels within which a picture has one colour
 
 _SCATTERED = 0.4  # of the ends that dots have in their rows where none touches another
 _LEVELS = {"black": 0, "white": 255}
+
+
+def open_image(content: bytes) -> ImageFile:
+    """An image of one of `FORMATS`, by its content; only its header is read.
+
+    Pillow knows forty more. Some start programs of the machine, some end in errors of all kinds
+    where a file is damaged, and none is a format that radiographs are kept in.
+
+    Raises:
+        UnidentifiedImageError: it is something else.
+    """
+    return Image.open(BytesIO(content), formats=FORMATS)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -37,6 +60,16 @@ def orientation_of(image: Image.Image) -> int:
     except BROKEN:
         return 1
     return found if found in range(1, 9) else 1
+
+
+def room_of(image: Image.Image) -> int:
+    """Bytes that a pixel takes until it is grey levels or RGB, all copies together; measured."""
+    if image.format == "JPEG2000":
+        return 16 * len(image.getbands())
+    if image.mode.startswith("I;16"):
+        return 24
+    is_clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La")
+    return 48 if is_clear or image.mode in ("I", "F") else 12
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -106,6 +139,10 @@ def over(
         if abs(level - _LEVELS[background]) < _FAINT:
             background = "white" if background == "black" else "black"
         text = f"a picture in its transparency alone, put on {background}"
-    share = alpha if colours.ndim == 2 else alpha[..., None]
-    mixed = colours * share + _LEVELS[background] * (1 - share)
-    return np.rint(mixed).astype(np.uint8), (text,)
+    mixed = np.empty(colours.shape, np.uint8)
+    n_rows = max(1, _ROWS // colours.shape[1])
+    for start in range(0, len(colours), n_rows):
+        rows = slice(start, start + n_rows)
+        share = alpha[rows] if colours.ndim == 2 else alpha[rows, :, None]
+        mixed[rows] = np.rint(colours[rows] * share + _LEVELS[background] * (1 - share))
+    return mixed, (text,)

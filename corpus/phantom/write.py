@@ -11,8 +11,6 @@ task's edition of 2020:
     phantom.json                                               written last
 """
 
-import csv
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +26,9 @@ from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS
 from core.labels import Concepts
 from core.progress import Advance
+from core.storage.documents import parse_json
 from core.storage.folders import draft_folder, replace_folder, write_json
+from core.storage.tables import write_rows
 from corpus.phantom.angiography import an_brain, an_left_coronary, an_leg, an_right_coronary
 from corpus.phantom.canvas import Grey, letters
 from corpus.phantom.concepts import cuis, names
@@ -112,7 +112,7 @@ def draw_corpus(
 def _read_manifest(folder: Path) -> Any:
     """What the folder's manifest says, None where it has none that can be read."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return parse_json((folder / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
@@ -162,10 +162,8 @@ def _write_lists(folder: Path, images: Sequence[DrawnImage]) -> None:
         (folder / name).write_text("".join(lines), encoding="utf-8")
     lines = [f"{cui}\t{name}\n" for cui, name in names().items()]
     (folder / NAMES).write_text("".join(lines), encoding="utf-8")
-    with (folder / GROUPS).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("image_id", "split", "category", "group"))
-        writer.writerows((i.image_id, i.split, i.category, i.group) for i in images)
+    rows = [(i.image_id, i.split, i.category, i.group) for i in images]
+    write_rows(folder / GROUPS, [("image_id", "split", "category", "group"), *rows])
 
 
 DRAWINGS: dict[str, Callable[[Scene], Grey]] = {

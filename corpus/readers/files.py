@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,8 @@ SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
 # What systems and unpackers leave behind: no part of anybody's corpus.
 _LEFTOVERS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _LEFTOVER_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information"}
+
+_LONGEST = 4096  # bytes of a path that systems take at most
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -78,6 +80,8 @@ class _Walk:
     others: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     visited_before: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    too_deep: list[str] = field(default_factory=list)
 
     def take(self, path: Path) -> None:
         """A file, as an image or as something else."""
@@ -98,6 +102,13 @@ class _Walk:
         if self.broken:
             text = f"{where}: {count(len(self.broken), 'link')} to a file that is not there"
             notes.append(Note(f"{text}, left out: {first_few(self.broken)}", grave=True))
+        if self.special:
+            text = f"{where}: {count(len(self.special), 'entry')} other than a file"
+            text += f" (a pipe, a socket, a device), not opened: {first_few(self.special)}"
+            notes.append(Note(text, grave=True))
+        if self.too_deep:
+            text = f"{where}: {count(len(self.too_deep), 'path')} of more than {_LONGEST:,} bytes"
+            notes.append(Note(f"{text}, left out: {first_few(self.too_deep)}", grave=True))
         if self.visited_before:
             text = f"{count(len(self.visited_before), 'link')} to a folder that was read already"
             shown = first_few(self.visited_before)
@@ -125,7 +136,8 @@ def image_files(place: Path) -> tuple[list[Path], list[Note]]:
     if place.suffix.lower() == ARCHIVE and place.is_file():
         _walk_archive(place.absolute(), walk)
     elif place.is_dir():
-        _walk_folder(place.absolute(), walk)
+        for path in _files_below(place.absolute(), walk):
+            walk.take(path)
     return walk.images, walk.notes(place)
 
 
@@ -135,37 +147,55 @@ def _walk_archive(archive: Path, walk: _Walk) -> None:
             walk.take(archive / name)
 
 
-def _walk_folder(folder: Path, walk: _Walk) -> None:
-    real = Path(os.path.realpath(folder))
-    seen = {real, *real.parents}
-    places, links = [folder], list[Path]()
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder but hidden ones, each real folder visited once, in no order.
+
+    Pipes, sockets and devices are none.
+
+    Raises:
+        CorpusError: a folder may not be read.
+    """
+    return (path for path in _files_below(folder, _Walk()) if not is_leftover(path.name))
+
+
+def _files_below(folder: Path, walk: _Walk) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    seen = {real, *map(str, Path(real).parents)}
+    places, links = [(str(folder), real)], list[str]()
     while places or links:  # real folders first: an image belongs to the one that it lies in
-        here = places.pop() if places else links.pop(0)
-        if here.is_symlink() and here != folder:
-            target = Path(os.path.realpath(here))
-            if target in seen:
-                walk.visited_before.append(str(here.relative_to(folder)))
+        if places:
+            here, real = places.pop()
+        else:
+            here = links.pop(0)
+            real = os.path.realpath(here)
+            if real in seen:
+                walk.visited_before.append(os.path.relpath(here, folder))
                 continue
-            seen.add(target)
+            seen.add(real)
         for entry in _entries(here):
-            path = here / entry.name
-            if entry.is_symlink() and not path.exists():  # gone, or links that go round in a circle
+            path = os.path.join(here, entry.name)  # noqa: PTH118 - a path of 2,000 folders is long
+            if len(os.fsencode(path)) >= _LONGEST:
+                if not is_leftover(entry.name):
+                    walk.too_deep.append(entry.name)
+            elif entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110 - gone, or a circle
                 if not is_leftover(entry.name):
                     walk.broken.append(entry.name)
-            elif not entry.is_dir():
-                walk.take(path)
+            elif entry.is_file():
+                yield Path(path)
             elif is_leftover(entry.name):
                 continue
+            elif not entry.is_dir():
+                walk.special.append(entry.name)
             elif entry.is_symlink():
                 links.append(path)
-            elif (target := Path(os.path.realpath(path))) in seen:
-                walk.visited_before.append(str(path.relative_to(folder)))
+            elif (target := os.path.join(real, entry.name)) in seen:  # noqa: PTH118
+                walk.visited_before.append(os.path.relpath(path, folder))
             else:
-                places.append(path)
+                places.append((path, target))
                 seen.add(target)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from core.errors import CorpusError, first_few
+from core.storage.plain import plain_file
 from corpus.readers import manifest
 from corpus.readers.files import is_leftover
 from corpus.readers.notes import count
@@ -122,7 +123,7 @@ def read_corpus(
         CorpusError: the source is missing, no layout or more than one fits it, there is no layout
             of that name, or the reader refuses a file.
     """
-    if not source.exists():
+    if not plain_file(source).exists():
         raise CorpusError(f"{source}: no such file or folder")
     reader = _reader(source, layout)
     if group_by:

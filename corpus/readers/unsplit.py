@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from core.errors import CorpusError, first_few
+from core.storage.plain import plain_file
 from corpus.readers.annotations import (
     GROUPS_FILE,
     METADATA_FILE,
@@ -39,7 +40,7 @@ def read_archive(source: Path, *, concepts: Path | None = None, strict: bool = F
         CorpusError: there is no such file, not one concept list, or a file is not what it should
             be.
     """
-    if not source.exists():
+    if not plain_file(source).exists():
         raise CorpusError(f"{source}: no such file or folder")
     if concepts is None and is_manifest(source):
         return read_unsplit(source, strict=strict)

@@ -1,6 +1,5 @@
 """How probabilities become concept sets."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,7 +12,9 @@ from core.categories import CATEGORIES, UNKNOWN
 from core.editions import EmptyTruth
 from core.errors import AlignmentError, ConfigError, first_few
 from core.labels import Concepts, LabelSpace
+from core.storage.documents import parse_json
 from core.storage.folders import write_json
+from core.storage.plain import plain_file
 from ensembles.calibration.choose import from_json
 from ensembles.calibration.temperature import Calibration, Calibrator
 from ensembles.decisions.concept_counts import CountHead
@@ -219,7 +220,8 @@ class DecisionRule:
             ConfigError: the file is missing or is not a decision rule.
         """
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            text = plain_file(path, error=ConfigError).read_text(encoding="utf-8")
+            values: dict[str, Any] = parse_json(text)
             if values["thresholds"] is not None:
                 values["thresholds"] = Thresholds.from_json(values["thresholds"])
             values["calibration"] = from_json(values["calibration"])

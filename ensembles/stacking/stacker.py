@@ -1,10 +1,11 @@
 """What all stackers share: their form, their file, and the checks of what they are given."""
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
 from core.errors import AlignmentError, PredictionsError, first_few
+from core.storage.documents import parse_json
+from core.storage.plain import plain_file
 from ensembles.pairs import Bools, Floats
 from ensembles.stacking.candidates import Candidates
 
@@ -36,7 +37,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     """
     path = folder / FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(plain_file(path, error=PredictionsError).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PredictionsError(f"{path}: no such file") from None
     except ValueError as error:

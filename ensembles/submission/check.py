@@ -6,14 +6,16 @@ pass; the platform refused them, and so does this.
 
 import csv
 import re
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from core.editions import MAX_CONCEPTS, Edition, rules_of
-from core.errors import SubmissionError, first_few
+from core.errors import SubmissionError, bounded, first_few
+from core.storage.archives import BrokenZipError, OpenZip, is_link
+from core.storage.plain import plain_file
 
 Severity = Literal["rejected", "warning"]
 Reason = tuple[Severity, str]
@@ -44,7 +46,7 @@ class Fault:
 
     def __str__(self) -> str:
         place = self.path if self.line is None else f"{self.path}:{self.line}"
-        return f"{place}: {self.reason}"
+        return bounded(f"{place}: {self.reason}")
 
 
 def id_reasons(
@@ -303,6 +305,10 @@ def first_lines(faults: Sequence[object]) -> list[str]:
 
 
 _SHOWN_FAULTS = 50
+_MOST_FAULTS = 100_000
+_MOST_BYTES = 1 << 30  # of a file: of ten million images of a corpus of one's own
+_MOST_UNPACKED = 32 << 20
+"""Of what lies in a zip, thirty times what a submission of an edition has."""
 
 
 def read_submission(path: Path, rules: Edition) -> tuple[bytes, Path]:
@@ -312,23 +318,25 @@ def read_submission(path: Path, rules: Edition) -> tuple[bytes, Path]:
         SubmissionError: the file cannot be read, or the zip is not one that the platform takes.
     """
     try:
+        plain_file(path, error=SubmissionError, most_bytes=_MOST_BYTES)
         if path.suffix != ".zip":
             return path.read_bytes(), path
         if not rules.zipped:
             raise SubmissionError(f"{path}: edition {rules.year} takes no zip; give the file in it")
-        with zipfile.ZipFile(path) as archive:
-            if (names := archive.namelist()) != [ZIP_MEMBER]:
+        with OpenZip(path) as archive:
+            names = [member.orig_filename for member in archive.members]
+            if names != [ZIP_MEMBER] or is_link(archive.members[0]):
                 raise SubmissionError(
-                    f"{path}: expected {ZIP_MEMBER} and nothing else in the zip, found"
+                    f"{path}: expected the file {ZIP_MEMBER} and nothing else in the zip, found"
                     f" {first_few(names)}"
                 )
-            return archive.read(ZIP_MEMBER), path / ZIP_MEMBER
+            return archive.read(archive.members[0], most=_MOST_UNPACKED), path / ZIP_MEMBER
     except FileNotFoundError:
         raise SubmissionError(f"{path}: no such file") from None
     except OSError as error:
         raise SubmissionError(f"{path}: cannot be read ({error.strerror})") from None
-    except zipfile.BadZipFile as error:
-        raise SubmissionError(f"{path}: cannot be read as a zip ({error})") from None
+    except BrokenZipError as error:
+        raise SubmissionError(f"{path}: cannot be read as a zip ({error}); zip it again") from None
 
 
 def parse_submission(
@@ -355,7 +363,8 @@ def parse_submission(
         return Submission({}, (Fault(path, line, f"not UTF-8 (byte 0x{data[error.start]:02x})"),))
     lenient = public_script and rules.empty_truth == "left out"
     expected = None if expected_ids is None else _wanted(expected_ids, rules)
-    faults = [Fault(path, line, why, how) for line, (how, why) in _text_reasons(text, rules)]
+    told = islice(_text_reasons(text, rules), _MOST_FAULTS)
+    faults = [Fault(path, line, why, how) for line, (how, why) in told]
     first_line: dict[str, int] = {}
     predicted: dict[str, tuple[str, ...]] = {}
     line = 0
@@ -373,6 +382,9 @@ def parse_submission(
                 if not rules.takes_for_header(cells[0]):
                     predicted[cells[0]] = rules.split(cells[1]) if len(cells) > 1 else ()
             faults += [Fault(path, line, why, how) for how, why in reasons]
+            if len(faults) > _MOST_FAULTS:
+                n = f"more than {_MOST_FAULTS:,} faults before it; the rest was not looked at"
+                return Submission({}, (*faults, Fault(path, line + 1, n)))
     except csv.Error as error:
         faults.append(Fault(path, line + 1, f"cannot be read as a table ({error})"))
     if line == 0:

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from core.editions import rules_of
 from core.errors import CorpusError, SubmissionError, first_few
 from core.labels import LabelSpace
-from core.storage.arrays import write_rows
+from core.storage.tables import write_rows
 from ensembles.decisions.rule import DecisionRule
 from ensembles.pairs import Probs
 from ensembles.submission.check import BYTE_ORDER_MARK, parse_submission, read_submission
@@ -93,8 +93,11 @@ def write_concepts(
     for pair in np.lexsort((columns, -own, rows)):
         cui = labels.cuis[columns[pair]]
         table.append((image_ids[rows[pair]], cui, names.get(cui, ""), f"{own[pair]:.4f}"))
-    write_rows(draft, table)
-    draft.replace(path)
+    try:
+        write_rows(draft, table, for_people=True)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def score_own(

@@ -8,6 +8,7 @@ from pathlib import Path
 from core.editions import Edition, rules_of
 from core.errors import CorpusError
 from core.runs.workspace import Workspace
+from core.storage.plain import plain_file
 from ensembles.submission.check import BYTE_ORDER_MARK, Fault
 
 
@@ -64,7 +65,7 @@ def read_truth(path: Path, *, edition: int) -> Truth:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return plain_file(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file") from None
     except OSError as error:

@@ -1,6 +1,5 @@
 """Submissions as files: written in an edition's format and checked before they take their name."""
 
-import csv
 import io
 import os
 import zipfile
@@ -9,6 +8,8 @@ from pathlib import Path
 
 from core.editions import Edition, rules_of
 from core.errors import AlignmentError, SubmissionError
+from core.storage.tables import csv_row
+from core.text import unwritable
 from ensembles.submission.check import ZIP_MEMBER, parse_submission
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # equal submissions make equal zips
@@ -46,7 +47,7 @@ def write_submission(
         )
     if rules.zipped and path.suffix == ".zip":
         raise SubmissionError(f"{path}: name the .csv; its zip is written beside it")
-    data = _as_bytes(image_ids, concept_sets, rules)
+    data = _as_bytes(path, image_ids, concept_sets, rules)
     _require_taken(data, path, image_ids, concept_sets, rules)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_whole(path, data)
@@ -58,20 +59,28 @@ def write_submission(
 
 
 def _as_bytes(
-    image_ids: Sequence[str], concept_sets: Sequence[Collection[str]], rules: Edition
+    path: Path,
+    image_ids: Sequence[str],
+    concept_sets: Sequence[Collection[str]],
+    rules: Edition,
 ) -> bytes:
-    """The submission as UTF-8 without byte order mark, lines ending in LF."""
+    """The submission as UTF-8 without byte order mark, lines ending in LF.
+
+    Raises:
+        SubmissionError: a cell cannot be written so that it is read again.
+    """
     rows = [
         [image_id, ";".join(concepts)]
         for image_id, concepts in zip(image_ids, concept_sets, strict=True)
     ]
+    for image_id, cell in rows:
+        if reason := unwritable(image_id) or unwritable(cell):
+            raise SubmissionError(f"{path}: image {image_id[:60]!r}: {reason}; nothing was written")
     if rules.header:
         rows.insert(0, list(rules.header))
-    if not rules.quotes:
-        return "".join(f"{rules.separator.join(row)}\n" for row in rows).encode()
-    file = io.StringIO()
-    csv.writer(file, delimiter=rules.separator, lineterminator="\n").writerows(rows)
-    return file.getvalue().encode()
+    if rules.quotes:  # all of them have commas
+        return "".join(map(csv_row, rows)).encode()
+    return "".join(f"{rules.separator.join(row)}\n" for row in rows).encode()
 
 
 def _require_taken(

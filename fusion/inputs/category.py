@@ -7,7 +7,6 @@ learn from the image. The posterior also finds images whose features contradict 
 real archive some folders are wrong.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from core.runs.fused import GUESSED
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import load_array, save_array
 from core.storage.folders import is_complete, new_folder, read_meta
+from core.storage.tables import write_rows
 from training.heads import Standardise
 
 Floats = npt.NDArray[np.float32]
@@ -198,6 +198,9 @@ def _fit_temperature(logits: Floats, column: npt.NDArray[np.integer]) -> float:
 DOUBTED = 0.01
 """A given category that the features find less likely than this is doubted."""
 
+DOUBTED_LIST = "doubted.csv"
+"""Images whose category is doubted, for somebody to look at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guess:
@@ -287,7 +290,7 @@ def _fit(home: Path, embeddings: Embeddings, table: ImageTable, corpus: str) -> 
         model.save(draft)
         save_array(draft / "posterior.npy", posterior)
         _list(draft / GUESSED, table, posterior, unknown)
-        _list(draft / "doubted.csv", table, posterior, doubted)
+        _list(draft / DOUBTED_LIST, table, posterior, doubted)
 
 
 def _of_given(posterior: Floats, table: ImageTable) -> Floats:
@@ -300,14 +303,13 @@ def _list(path: Path, table: ImageTable, posterior: Floats, chosen: npt.NDArray[
     """Write images with what their features say, the surest first."""
     rows = np.flatnonzero(chosen)
     rows = rows[np.argsort(-posterior[rows].max(axis=1), kind="stable")]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image_id", "split", "given", "guess", *CATEGORIES])
-        for row in rows:
-            guess = CATEGORIES[int(posterior[row].argmax())]
-            values = [f"{p:.4f}" for p in posterior[row]]
-            of_image = [table.image_ids[row], table.splits[row], table.categories[row]]
-            writer.writerow([*of_image, guess, *values])
+    lines: list[list[str]] = [["image_id", "split", "given", "guess", *CATEGORIES]]
+    for row in rows:
+        guess = CATEGORIES[int(posterior[row].argmax())]
+        values = [f"{p:.4f}" for p in posterior[row]]
+        of_image = [table.image_ids[row], table.splits[row], table.categories[row]]
+        lines.append([*of_image, guess, *values])
+    write_rows(path, lines, for_people=path.name == DOUBTED_LIST)
 
 
 def _tell(home: Path, n_guessed: int, n_doubted: int, *, accuracy: float) -> None:
@@ -322,7 +324,7 @@ def _tell(home: Path, n_guessed: int, n_doubted: int, *, accuracy: float) -> Non
         look, own = ("image looks", "its own") if one else ("images look", "their own")
         say(
             f"{n_doubted:,} {look} like another category than {own} (under {DOUBTED:.0%} by"
-            f" their features); worth a look: {home / 'doubted.csv'}"
+            f" their features); worth a look: {home / DOUBTED_LIST}"
         )
 
 

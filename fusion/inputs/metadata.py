@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from core.errors import ConfigError, PredictionsError, repeated
 from core.images import ImageTable
 from core.runs.workspace import HALF
+from core.storage.documents import parse_json
 from core.storage.folders import write_json
 from fusion.inputs.columns import KINDS, Column, fit_column
 
@@ -145,7 +145,7 @@ class MetadataEncoder:
             PredictionsError: the file is missing, or is not what `save` writes.
         """
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
+            said = parse_json(path.read_text(encoding="utf-8"))
             columns = [Column(**{**c, "values": tuple(c["values"])}) for c in said["columns"]]
             return cls(columns=tuple(columns), notes=tuple(said["notes"]))
         except FileNotFoundError:

@@ -1,8 +1,5 @@
 """Units joined: one file, or a folder of parquet parts, and beside it what could not be read."""
 
-import csv
-import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +9,10 @@ from typing import Any
 
 from core.errors import ConfigError, first_few
 from core.storage.claims import claimed
+from core.storage.documents import parse_json
 from core.storage.packed import ARCHIVE
+from core.storage.tables import csv_row
+from core.text import LONGEST_CELL, whole
 from ensembles.submission.write import write_submission
 from inference.archive.units import UnitFolder
 from inference.tables import head_of, parquet_schema
@@ -182,7 +182,7 @@ def _submitted(units: UnitFolder) -> tuple[list[str], list[list[str]]]:
     for number in units.numbers:
         with units.rows(number).open(encoding="utf-8") as lines:
             for line in lines:
-                image_id, concepts = json.loads(line)
+                image_id, concepts = parse_json(line)
                 ids.append(image_id)
                 sets.append(concepts)
     return ids, sets
@@ -220,8 +220,7 @@ def _put_parquet(path: Path, units: UnitFolder, *, numbers: Iterable[int]) -> No
 
 
 def _skipped_csv(skipped: Sequence[tuple[str, str]]) -> bytes:
-    file = io.StringIO()
-    lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(("image", "reason"))
-    lines.writerows(skipped)
-    return file.getvalue().encode(errors="backslashreplace")
+    rows = [("image", "reason"), *skipped]
+    # A name may be no UTF-8, a reason as long as somebody liked.
+    cut = ([whole(cell)[:LONGEST_CELL] for cell in row] for row in rows)
+    return "".join(map(csv_row, cut)).encode()

@@ -20,6 +20,7 @@ from typing import Any
 from core.errors import ConfigError
 from core.progress import say
 from core.storage.claims import Claim, claim, claimed, is_claimed, keeps_others_out
+from core.storage.documents import parse_json, read_object
 from core.storage.folders import write_json
 from inference.stream import N_AT_ONCE, N_OF_UNIT
 
@@ -146,7 +147,7 @@ class UnitFolder:
 
     def report(self, number: int) -> UnitReport:
         """What was told of a finished unit."""
-        told: dict[str, Any] = json.loads(self._report(number).read_text(encoding="utf-8"))
+        told: dict[str, Any] = read_object(self._report(number))
         lists = {name: tuple(told[name]) for name in ("wanted", "columns", "unread", "notes")}
         skipped = tuple((path, reason) for path, reason in told["skipped"])
         return UnitReport(**{**told, **lists, "skipped": skipped})
@@ -271,7 +272,7 @@ def shared_units(
     """
     whole_name = Path(os.path.abspath(out))  # noqa: PTH100 - links stay
     home = whole_name.with_name(f".{whole_name.name}.parts")
-    whole = json.loads(json.dumps({**request, "sizes": asdict(sizes)}))
+    whole = parse_json(json.dumps({**request, "sizes": asdict(sizes)}))
     present = _enter(home, {**whole, _THREADS: threads}, out=out, anew=anew)
     if not keeps_others_out(home / REQUEST):
         say(f"note: no locks of files in {whole_name.parent}; start no second process for {out}")
@@ -341,7 +342,7 @@ def _begin(
 
 def _read_request(home: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((home / REQUEST).read_text(encoding="utf-8"))
+        found = parse_json((home / REQUEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from core.categories import UNKNOWN
+from core.text import whole
 from inference.archive.units import UnitReport
-from inference.images import NewImage, plain_text, with_headers
+from inference.images import NewImage, with_headers
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.stream import N_AT_ONCE, DecidedBlock, Unit, decide_units
 from inference.tables import UnitTable
@@ -79,8 +80,7 @@ class UnitWork:
                 n_decided=unit.skipped.n_decided,
                 ways=dict(ways),
                 skipped=tuple(
-                    (plain_text(path), plain_text(reason))
-                    for path, reason in unit.skipped.reasons.items()
+                    (whole(path), whole(reason)) for path, reason in unit.skipped.reasons.items()
                 ),
             )
             ways.clear()
@@ -104,7 +104,7 @@ class UnitWork:
             report,
             n_headers=len(headers.annotations.rows) + len(headers.unread),
             unread=headers.unread,
-            notes=tuple(plain_text(note.text) for note in headers.notes if note.grave),
+            notes=tuple(whole(note.text) for note in headers.notes if note.grave),
         )
 
 

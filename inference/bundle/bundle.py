@@ -2,15 +2,15 @@
 
 import hashlib
 import stat
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import BundleError, ConceptError, ConfigError
 from core.progress import say
 from core.runs.ensemble import newest_ensemble
 from core.runs.workspace import Workspace
+from core.storage.archives import BrokenZipError, OpenZip
 from core.storage.folders import draft_folder, replace_folder
 from inference.bundle.card import card_of
 from inference.bundle.files import (
@@ -86,9 +86,10 @@ def write_bundle(workspace: Workspace, out: Path, *, training_ids: bool = False)
 
 def _refuse_other(out: Path, *, is_zip: bool) -> None:
     """Refuse to replace what is no bundle."""
-    if is_zip and out.is_file() and zipfile.is_zipfile(out):
-        with zipfile.ZipFile(out) as archive:
-            is_bundle = {GRAPH, SUMS} <= {*archive.namelist()}
+    is_bundle = False
+    if is_zip and out.is_file():
+        with suppress(BrokenZipError), OpenZip(out) as archive:
+            is_bundle = {GRAPH, SUMS} <= {member.filename for member in archive.members}
     else:
         is_bundle = not is_zip and (out / GRAPH).is_file() and (out / SUMS).is_file()
     is_empty = not is_zip and out.is_dir() and not any(out.iterdir())

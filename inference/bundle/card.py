@@ -21,6 +21,7 @@ from core.runs.external import (
     rows_of_resources,
 )
 from core.runs.workspace import Workspace
+from core.text import brief, code, plain
 from inference.bundle.files import FORMAT
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
 from inference.loaded.networks import LoadedDetector
@@ -56,7 +57,7 @@ class _Card:
         self.corpus = run.corpus
         self.learnt = run.corpus.table.of(split=run.corpus.learnt_from)
         self.learnt = self.learnt.take(self.learnt.labelled).as_training_images()
-        self.title = f"radfuse ensemble, {_cell(run.corpus.name).strip('.')}"
+        self.title = f"radfuse ensemble, {brief(run.corpus.name).strip('.')}"
         self.submission = _score(run, "submission")
 
     def header(self) -> str:
@@ -81,7 +82,7 @@ class _Card:
             '      name: "concept detection (several labels an image)"',
             "    dataset:",
             "      type: radiology-images",
-            f"      name: {json.dumps(self.corpus.name, ensure_ascii=False)}",
+            f"      name: {json.dumps(brief(self.corpus.name), ensure_ascii=False)}",
             f"      split: {split}",
             "    metrics:",
             "    - type: f1",
@@ -114,14 +115,14 @@ class _Card:
         yield self._versions()
 
     def _first(self) -> str:
-        ensemble, made = self.ensemble, self.run.meta["made"][:10]
+        ensemble, made = self.ensemble, plain(self.run.meta["made"][:10])
         there = [Category(c).meaning for c, n in self._categories() if n and c]
         kinds = f" of {_words(there)}" if there else ""
         submission = f"**{_brief(self.submission)}**, n = {self.submission.n:,}"
         columns = f"; {_words(ensemble.columns)}" if ensemble.columns else ""
         near = ", how near the training images are" if ensemble.reference else ""
         lines = [
-            f"# {self.title}",
+            f"# {plain(self.title)}",
             "",
             "Which UMLS concepts does a radiology image show? This ensemble of"
             f" {len(ensemble.members)} sources decides among {len(ensemble.labels):,} concepts. It"
@@ -131,8 +132,8 @@ class _Card:
             "| :-- | :-- |",
             f"| sample F1, {self._how()} | {submission} |",
             *self._forecast(),
-            f"| decided by | {_cell(self.run.meta['decision'])} |",
-            f"| takes | {self._looks()}; the category where it is known{_cell(columns)} |",
+            f"| decided by | {plain(self.run.meta['decision'])} |",
+            f"| takes | {self._looks()}; the category where it is known{plain(columns)} |",
             "| gives | concepts with calibrated probability and what decided, the F1 that the set"
             f" is expected to score{near} |",
             "",
@@ -193,7 +194,7 @@ is code, and none is unpickled.
             "| :-- | --: | --: |",
         ]
         lines += [
-            f"| {_cell(step.name)}{'' if step.state != 'not kept' else ' (not kept)'} |"
+            f"| {plain(step.name)}{'' if step.state != 'not kept' else ' (not kept)'} |"
             f" {_brief(step.f1)} | {'' if step.gain is None else _signed(step.gain)} |"
             for step in run.steps
         ]
@@ -222,14 +223,14 @@ is code, and none is unpickled.
         ]
         for member in self.ensemble.members:
             found = _score(self.run, member.name)
-            lines.append(f"| `{_cell(member.name)}` | {_what(member)} | {_brief(found)} |")
+            lines.append(f"| {code(member.name)} | {plain(_what(member))} | {_brief(found)} |")
         stacker = self.run.meta["stacker"]
         names = [member.name for member in self.ensemble.members]
         how = (
-            f"What is decided goes by `{_cell(stacker)}` alone, which did best: the others name"
+            f"What is decided goes by {code(stacker)} alone, which did best: the others name"
             " further candidates."
             if stacker in names
-            else f"They are stacked by `{_cell(stacker)}`."
+            else f"They are stacked by {code(stacker)}."
         )
         lines += ["", f"{how} {self._neighbours()}"]
         return "\n".join([*lines, ""])
@@ -259,7 +260,7 @@ is code, and none is unpickled.
         lines = [
             "## What it was made from",
             "",
-            f"Corpus `{_cell(corpus.name)}`, protocol `{corpus.protocol}`: "
+            f"Corpus {code(corpus.name)}, protocol `{corpus.protocol}`: "
             + _words([f"{n:,} images of {split}" for split, n in splits.items()])
             + f". {len(self.learnt):,} of them, in {len({*self.learnt.groups}):,} groups (patients"
             " or studies, where they are known), were learnt from; they have"
@@ -274,7 +275,8 @@ is code, and none is unpickled.
         if licences:
             lines += ["", "| licence, as the corpus says | images learnt from |", "| :-- | --: |"]
             lines += [
-                f"| {_cell(name) or 'not said'} | {n:,} |" for name, n in licences.most_common()
+                f"| {plain(brief(name)) or 'not said'} | {n:,} |"
+                for name, n in licences.most_common()
             ]
         return "\n".join([*lines, ""])
 
@@ -299,7 +301,7 @@ is code, and none is unpickled.
             more = f" and {len(which) - _LISTED:,} more" if len(which) > _LISTED else ""
             lines.append(
                 f"- {len(which):,} concepts were decided on none of the corpus' {n:,} test images"
-                + (f": {_cell(', '.join(named))}{more}." if which else ".")
+                + (f": {plain(', '.join(named))}{more}." if which else ".")
             )
         if few:
             seen = [f"{Category(c).meaning} ({n or 'none'})" for c, n in few]
@@ -356,7 +358,7 @@ is code, and none is unpickled.
                 "| encoder | weights from | their licence | in |",
                 "| :-- | :-- | :-- | :-- |",
             ]
-            lines += [f"| `{_cell(own[0])}` | {' | '.join(map(_cell, own[1:]))} |" for own in rows]
+            lines += [f"| {code(own[0])} | {' | '.join(map(plain, own[1:]))} |" for own in rows]
         else:
             lines.append("None: all networks started from random weights.")
         lines += [
@@ -375,12 +377,13 @@ is code, and none is unpickled.
     def _versions(self) -> str:
         meta = self.run.meta
         packages = [f"{name} {version}" for name, version in meta["packages"].items()]
+        made = f"{meta['python']}, {', '.join(packages)}; on {meta['machine']}"
         return "\n".join([
             "## Versions",
             "",
             f"Written by radfuse {self.version} in layout {FORMAT} of bundles; a version of radfuse"
             " that reads another layout refuses it rather than misreads it. Made with Python"
-            f" {meta['python']}, {', '.join(packages)}; on {meta['machine']}. Other versions of"
+            f" {plain(brief(made, longest=2000))}. Other versions of"
             " these packages, and other processors, round otherwise in the last digits.",
             "",
         ])  # fmt: skip
@@ -438,10 +441,6 @@ def _category(category: str) -> str:
 def _words(parts: Sequence[str]) -> str:
     *most, last = parts
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _column(table: ImageTable, *names: str) -> Counter[str]:

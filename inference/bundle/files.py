@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backbones.networks.carriers import file_sha256
 from core.errors import BundleError
-from core.storage.arrays import write_lines
+from core.storage.tables import write_lines
 
 FORMAT = 2
 """Number of the layout that this version writes."""

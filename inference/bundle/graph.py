@@ -109,7 +109,6 @@ class DetectorEntry:
         features: names of the features that it takes; none for images.
         fine_tuned: whether its network learnt as well.
         backbone, size, resample, mirror, pooling: of a fine-tuned one, as of `NetworkEntry`.
-        test_sizes: in pixels, at which a fine-tuned one answers; none for `size`.
         hidden: widths of its fully connected layers before the last.
         n_at_once: images in a batch.
         speed: how it was run.
@@ -127,7 +126,6 @@ class DetectorEntry:
     resample: Resample
     mirror: bool
     pooling: Pooling
-    test_sizes: tuple[int, ...]
     hidden: tuple[int, ...]
     n_at_once: int
     speed: SpeedEntry
@@ -371,7 +369,7 @@ def as_written_now(said: Any) -> Any:
     """What `bundle.json` of layout 1 says, as this layout says it; what is strange in it stays so.
 
     Pooling was `mean`, which was the model's own, or none, and of networks that give features never
-    said: it was the model's own. Detectors answered at the size that they learnt at.
+    said: it was the model's own.
     """
     networks, parts = said.get("networks"), said.get("parts")
     if isinstance(networks, dict):
@@ -383,12 +381,6 @@ def as_written_now(said: Any) -> Any:
         parts = [
             {**own, "pooling": "own"}
             if isinstance(own, dict) and own.get("pooling") == "mean"
-            else own
-            for own in parts
-        ]
-        parts = [
-            {"test_sizes": [], **own}
-            if isinstance(own, dict) and own.get("kind") == "detector"
             else own
             for own in parts
         ]

@@ -1,6 +1,5 @@
 """A bundle's files as the ensemble that they were written from: the same values, the same bits."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -10,11 +9,12 @@ from torch import Tensor
 
 from backbones.settings.config import BackboneConfig
 from core.categories import CATEGORIES, UNKNOWN
-from core.errors import BundleError, ConfigError, LabelSpaceError
+from core.errors import BundleError, ConfigError, LabelSpaceError, PredictionsError
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
 from core.runs.decoding import Decoding
 from core.runs.detectors import GLOBAL
+from core.storage.tables import read_pairs
 from ensembles.decisions.rule import DecisionRule
 from ensembles.stacking.registry import load_stacker
 from fusion.combine import Support
@@ -179,12 +179,11 @@ class _Reader:
     def _names(self) -> dict[str, str]:
         path = self.files.path(NAMES)
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.reader(file, strict=True))
-            return dict(rows)
-        except (ValueError, csv.Error) as error:
+            return read_pairs(path)
+        except PredictionsError as error:
+            text = str(error).removeprefix(f"{path}: ")
             raise BundleError(
-                f"{self.files.shown / NAMES}: expected rows of CUI and name ({error}); make the"
+                f"{self.files.shown / NAMES}: expected rows of CUI and name ({text}); make the"
                 " bundle again"
             ) from None
 
@@ -210,9 +209,8 @@ class _Reader:
         self, entry: NetworkEntry | DetectorEntry, others: Mapping[str, Any]
     ) -> BackboneConfig:
         """Settings of a network; what is not among them is of no account once it has learnt."""
-        for size in (entry.size, *others.get("test_sizes", ())):
-            if not 32 <= size <= _MOST_PIXELS:
-                raise self._error(f"images of {size} pixels; expected 32 to {_MOST_PIXELS:,}")
+        if not 32 <= entry.size <= _MOST_PIXELS:
+            raise self._error(f"images of {entry.size} pixels; expected 32 to {_MOST_PIXELS:,}")
         return replace(
             BackboneConfig(),
             backbone=entry.backbone,
@@ -346,7 +344,6 @@ class _Reader:
         others = {"hidden": entry.hidden, "batch_size": entry.n_at_once}
         if entry.fine_tuned:
             others |= {"regime": "full", "pooling": entry.pooling}
-            others |= {"test_sizes": entry.test_sizes}
         config = self._settings(entry, others)
         if entry.fine_tuned:
             own = [self._split(state) for state in states]
@@ -368,7 +365,8 @@ class _Reader:
                 bare=lambda: next(bare),
             )
         )
-        self.looks.update(detector.looks)
+        if entry.fine_tuned:
+            self.looks.add(detector.look)
         return detector
 
     def _split(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -19,7 +19,8 @@ from scipy.sparse import csr_array, vstack
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import BundleError
-from core.storage.arrays import read_lines, save_array, write_lines
+from core.storage.arrays import save_array
+from core.storage.tables import read_lines, write_lines
 from ensembles.stacking.label_statistics import LabelStatistics
 from fusion.retrieval.votes import Memory, as_references
 from inference.bundle.files import STATISTICS, TRAINING_IDS

@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -22,12 +20,10 @@ from core.errors import BundleError
 from core.storage.arrays import load_array
 from inference.bundle.files import AGAIN, check_name, read_bytes
 from inference.bundle.typed import parse_json
+from training.checkpoint import tensors_in
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
-
-_UNREADABLE = (SafetensorError, RuntimeError, ValueError, OverflowError, TypeError, OSError)
-"""What safetensors raises at files that are something else."""
 
 
 class TensorFile:
@@ -49,10 +45,9 @@ class TensorFile:
             BundleError: the file is not of safetensors.
         """
         try:
-            return load_file(self.path)
-        except _UNREADABLE as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-            raise self.error(f"cannot be read as tensors ({reason})") from None
+            return tensors_in(self.path)
+        except (OSError, ValueError) as error:
+            raise self.error(f"cannot be read as tensors ({error})") from None
 
     def error(self, text: str) -> BundleError:
         """What is wrong with the file, as an error."""
@@ -227,9 +222,7 @@ class BundleFiles:
         Raises:
             PredictionsError: it is none.
         """
-        path = self.path(name)
-        with np.errstate(over="ignore"):  # of a shape that nobody has the memory for
-            return load_array(path)
+        return load_array(self.path(name))
 
     def json(self, name: str) -> Any:
         """What a file of JSON says."""

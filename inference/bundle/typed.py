@@ -1,7 +1,6 @@
 """JSON from anywhere as values of known types: whatever else is in it ends in one line."""
 
 import dataclasses
-import json
 import math
 import reprlib
 import types
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from core.errors import BundleError
+from core.storage import documents
 
 T = TypeVar("T")
 
@@ -28,9 +28,7 @@ def parse_json(data: bytes, *, where: object) -> Any:
         BundleError: it is not JSON, has NaN or infinity in it or a key twice, or nests too deeply.
     """
     try:
-        return json.loads(data, parse_constant=_refuse, object_pairs_hook=_once)
-    except RecursionError:
-        raise BundleError(f"{where}: nests too deeply; make the bundle again") from None
+        return documents.parse_json(data, constant=_refuse, pairs=_once)
     except ValueError as error:
         text = " ".join(str(error).split())[:200]
         raise BundleError(f"{where}: not JSON ({text}); make the bundle again") from None

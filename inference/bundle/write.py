@@ -1,6 +1,5 @@
 """A finished ensemble as plain files: each of its parts once, and `bundle.json` that joins them."""
 
-import csv
 import dataclasses
 import re
 import tomllib
@@ -20,6 +19,7 @@ from backbones.settings.config import BackboneConfig
 from core.errors import BundleError, ConfigError
 from core.prior import CategoryPrior
 from core.storage.folders import write_json
+from core.storage.tables import write_rows
 from fusion.inputs.metadata import MetadataEncoder
 from inference.bundle.checks import FOREST, bare_forest
 from inference.bundle.files import (
@@ -152,11 +152,8 @@ def version_of_radfuse() -> str:
 
 
 def _write_names(path: Path, ensemble: LoadedEnsemble) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows(
-            (cui, ensemble.names[cui]) for cui in ensemble.labels.cuis if cui in ensemble.names
-        )
+    known = ((cui, ensemble.names.get(cui)) for cui in ensemble.labels.cuis)
+    write_rows(path, (row for row in known if row[1] is not None))
 
 
 class _Writer:
@@ -292,7 +289,6 @@ class _Writer:
             resample=answer.look[1],
             mirror=config.mirror,
             pooling=config.pooling,
-            test_sizes=config.test_sizes,
             hidden=config.hidden,
             n_at_once=answer.n_at_once,
             speed=_speed(answer.found),

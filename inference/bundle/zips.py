@@ -4,13 +4,12 @@ import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from core.errors import BundleError
+from core.storage.archives import ENCRYPTED, BrokenZipError, OpenZip, is_link
 from core.storage.folders import draft_folder
 from inference.bundle.files import (
     AGAIN,
@@ -28,12 +27,6 @@ ENDING = ".zip"
 
 _MOST_TIMES = 20
 """What files may be larger than their zip: of weights a tenth is saved, of zeros all but 1/1000."""
-
-_BROKEN = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
-    *(ValueError, LookupError, OverflowError),
-)
-"""What the library raises at a zip that is broken, or of a kind that it does not read."""
 
 
 def write_zip(folder: Path, path: Path) -> None:
@@ -66,10 +59,10 @@ def unpacked(path: Path) -> Iterator[Path]:
             read, or has no room among the temporary files.
     """
     try:
-        archive = zipfile.ZipFile(path)
-    except OSError as error:
+        archive = OpenZip(path)
+    except FileNotFoundError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
-    except _BROKEN as error:
+    except BrokenZipError as error:
         raise _broken(path, error) from None
     with archive, ExitStack() as stack:
         try:
@@ -82,17 +75,16 @@ def unpacked(path: Path) -> Iterator[Path]:
                 f"{path}: cannot be unpacked among the temporary files ({error.strerror}); name"
                 " another place in TMPDIR, or unpack it yourself and give the folder"
             ) from None
-        except _BROKEN as error:
+        except BrokenZipError as error:
             raise _broken(path, error) from None
         yield draft
 
 
-def _broken(path: Path, error: Exception) -> BundleError:
-    text = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-    return BundleError(f"{path}: not a zip that can be read ({ascii(text)[1:-1]}); {AGAIN}")
+def _broken(path: Path, error: BrokenZipError) -> BundleError:
+    return BundleError(f"{path}: not a zip that can be read ({error}); {AGAIN}")
 
 
-def _unpack(archive: zipfile.ZipFile, draft: Path, path: Path) -> None:
+def _unpack(archive: OpenZip, draft: Path, path: Path) -> None:
     entries = _entries(archive, path)
     n_bytes, n_packed = sum(e.file_size for e in entries.values()), path.stat().st_size
     if n_bytes > _MOST_TIMES * n_packed:
@@ -113,29 +105,17 @@ def _unpack(archive: zipfile.ZipFile, draft: Path, path: Path) -> None:
     for name, entry in entries.items():
         target = draft / name
         target.parent.mkdir(exist_ok=True)
-        with archive.open(entry) as source, target.open("xb") as file:
-            _copy(source, file, entry.file_size, where=path / name)
+        with target.open("xb") as file:
+            archive.copy(entry, file, most=entry.file_size)
 
 
-def _copy(source: IO[bytes], file: IO[bytes], n_bytes: int, *, where: Path) -> None:
-    """Copy a file of this size; one that goes on is refused."""
-    left = n_bytes
-    while block := source.read(min(2**20, left + 1)):
-        left -= len(block)
-        if left < 0:
-            break
-        file.write(block)
-    if left:
-        raise BundleError(f"{where}: not of the size that the zip says; {AGAIN}")
-
-
-def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+def _entries(archive: OpenZip, path: Path) -> dict[str, zipfile.ZipInfo]:
     """The files of a zip by name."""
     found: dict[str, zipfile.ZipInfo] = {}
-    for entry in archive.infolist():
+    for entry in archive.members:
         name = entry.orig_filename
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if kind == stat.S_IFLNK:
+        if is_link(entry):
             raise BundleError(f"{path}: {name[:100]!a} is a link; do not use it")
         if name.endswith("/"):  # a folder
             check_name(f"{name}x.txt", where=path)
@@ -143,7 +123,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
         check_name(name, where=path)
         if kind not in (0, stat.S_IFREG):
             raise BundleError(f"{path / name}: is no plain file; do not use it")
-        if entry.flag_bits & 1:
+        if entry.flag_bits & ENCRYPTED:
             raise BundleError(f"{path / name}: is encrypted; unpack it, and give the folder")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BundleError(f"{path / name}: packed in a way that is not known; {AGAIN}")
@@ -154,16 +134,12 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
 
 
 def _small(
-    archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], name: str, path: Path
+    archive: OpenZip, entries: Mapping[str, zipfile.ZipInfo], name: str, path: Path
 ) -> bytes:
     """What a file of text in the zip holds."""
     if name not in entries:
         raise BundleError(f"{path}: no {name} in it, so it is no bundle")
-    with archive.open(entries[name]) as file:
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise BundleError(f"{path / name}: larger than {MOST_BYTES:,} bytes; {AGAIN}")
-    return data
+    return archive.read(entries[name], most=MOST_BYTES)
 
 
 def _sizes(data: bytes, path: Path) -> dict[str, int]:

@@ -71,7 +71,7 @@ class PlainDetector:
     @property
     def looks(self) -> tuple[Look, ...]:
         """All images that it takes, each size once."""
-        return tuple(dict.fromkeys(self.look_of_each)) or self.detector.looks
+        return tuple(dict.fromkeys(self.look_of_each or [self.detector.look]))
 
     @property
     def mirror(self) -> bool:

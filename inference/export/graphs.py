@@ -79,22 +79,20 @@ class HeadGraph(nn.Module):
 
 
 class FineTunedGraph(nn.Module):
-    """All of a fine-tuned detector, the mean over its networks, sizes and mirrors included."""
+    """All of a fine-tuned detector, the mean over its networks and mirrors included."""
 
     def __init__(self, detector: PlainDetector) -> None:
         """Copy the networks: what they are copied from stays as it is."""
         super().__init__()
-        by_look = list(detector.detector.networks_by_look.values())
-        copied = _contiguous([network for networks in by_look for network in networks])
-        self.networks = nn.ModuleList([nn.Sequential(own, nn.Sigmoid()) for own in copied])
-        self.inputs = [at for at, networks in enumerate(by_look) for _ in networks]
+        self.networks = nn.ModuleList(
+            [nn.Sequential(network, nn.Sigmoid()) for network in _contiguous(detector.heads)]
+        )
         self.mirror = detector.mirror
 
-    def forward(self, *images: Tensor) -> Tensor:
-        """(n, L) probabilities of uint8 images (n, S, S, 3), a tensor a size."""
-        upright = [batch.permute(0, 3, 1, 2) for batch in images]
-        pairs = zip(self.networks, self.inputs, strict=True)
-        return _mean([mean_over_mirrors(n, upright[at], mirror=self.mirror) for n, at in pairs])
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, L) probabilities of uint8 images (n, S, S, 3)."""
+        upright = images.permute(0, 3, 1, 2)
+        return _mean([mean_over_mirrors(n, upright, mirror=self.mirror) for n in self.networks])
 
 
 def _mean(probs: list[Tensor]) -> Tensor:
@@ -233,7 +231,7 @@ class GraphWriter:
                     dynamo=True,
                     input_names=inputs,
                     output_names=[output],
-                    dynamic_shapes=shapes if isinstance(graph, HeadGraph) else (shapes,),
+                    dynamic_shapes=(shapes,) if isinstance(graph, FeatureGraph) else shapes,
                     opset_version=self.opset,
                     verbose=False,
                 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.runs.detectors import GLOBAL
+from core.text import brief, code, plain
 from inference.export.detectors import PlainDetector
 
 NOTICE = (
@@ -67,13 +68,13 @@ def readme_of(graphs: Sequence[WrittenGraph], *, version: str, corpus: str, chec
         checked_on: the images on which graphs and torch were compared, in words.
     """
     rows = [
-        f"| `{g.name}` | {_asked_of(g)} | {len(g.detector.labels)} | {_looks(g)} |"
+        f"| {code(g.name)} | {_asked_of(g)} | {len(g.detector.labels)} | {_looks(g)} |"
         f" {len(g.detector.heads)}{', mirrored' if g.detector.mirror else ''} |"
         f" {g.n_bytes / 1e6:.0f} | {g.difference:.1e} |"
         for g in graphs
     ]
-    weights = [f"- `{g.name}`: {g.weights}" for g in graphs]
-    known = f" of corpus {corpus}" if corpus else ""
+    weights = [f"- {code(g.name)}: {plain(brief(g.weights))}" for g in graphs]
+    known = f" of corpus {plain(corpus)}" if corpus else ""
     return "\n".join(
         [
             "# Concept detectors",

@@ -1,11 +1,9 @@
 """Networks read again to be asked: those that give features, and whole detectors."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +19,7 @@ from core.config import overlay
 from core.labels import LabelSpace
 from core.predictions import Predictions
 from core.runs.detectors import GLOBAL
+from core.storage.documents import read_object
 from core.storage.folders import read_meta
 from corpus.images.decode import Resample
 from training.checkpoint import WEIGHTS, load_network, load_networks
@@ -55,7 +54,7 @@ def settings_in(folder: Path, usual: C) -> C:
         ConfigError: another version wrote them.
     """
     path = folder / "config.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = read_object(path)
     if settings.get("pooling") == "mean" and "partial_weights" not in settings:
         settings["pooling"] = "own"  # as it was called before other ways were there
     return overlay(usual, settings, origin=str(path))
@@ -241,7 +240,7 @@ class LoadedDetector:
         labels: its own concepts.
         networks: at least one.
         features: names of the features that they take; () for images.
-        look: of the images that they learnt from where they take those.
+        look: of the images that they take where they take those.
         mirror: whether its answer is the mean over image and mirror.
         compute: where and how.
         n_at_once: images in a batch.
@@ -261,19 +260,6 @@ class LoadedDetector:
     config: BackboneConfig
     found: FoundSpeed
     run: Path | None = None
-
-    @property
-    def looks(self) -> tuple[Look, ...]:
-        """All images that it takes, each once; () where it takes features."""
-        if self.features:
-            return ()
-        return tuple((size, self.look[1]) for size in self.config.asked_sizes)
-
-    @cached_property
-    def networks_by_look(self) -> dict[Look, list[nn.Module]]:
-        """Fine-tuned networks for each size at which they answer."""
-        networks = [cast(Detector, network) for network in self.networks]
-        return {look: [network.for_size(look[0]) for network in networks] for look in self.looks}
 
     def __call__(self, block: "ImageBlock") -> Predictions:
         """Probabilities (n, l) of those images that it is asked of."""
@@ -295,21 +281,22 @@ class LoadedDetector:
         )
 
     def _on_images(self, block: "ImageBlock", rows: Rows) -> Floats:
+        images = _as_images(block.pixels[self.look])
+
+        def batch(chosen: Rows) -> tuple[Tensor]:
+            return (images[torch.from_numpy(chosen)],)
+
         total = np.zeros((len(rows), len(self.labels)), dtype=np.float32)
-        n_answers = 0
-        for look, networks in self.networks_by_look.items():
-            images = _as_images(block.pixels[look])
-            for network in networks if len(rows) else ():
-                total += predict(
-                    network,
-                    lambda chosen, images=images: (images[torch.from_numpy(chosen)],),  # type: ignore[misc]
-                    rows=rows,
-                    compute=self.compute,
-                    batch_size=self.n_at_once,
-                    mirror=self.mirror,
-                )
-            n_answers += len(networks)
-        mean: Floats = np.clip(total / n_answers, 0.0, 1.0)
+        for network in self.networks if len(rows) else ():
+            total += predict(
+                network,
+                batch,
+                rows=rows,
+                compute=self.compute,
+                batch_size=self.n_at_once,
+                mirror=self.mirror,
+            )
+        mean: Floats = np.clip(total / len(self.networks), 0.0, 1.0)
         return mean
 
 

@@ -106,7 +106,8 @@ class Runs:
                 speed=FoundSpeed(words=meta["speed"], device=meta["device"]),
                 device=self.device,
             )
-            self.looks.update(detector.looks)
+            if not frozen:
+                self.looks.add(detector.look)
             self._answers[folder] = detector
         found = self._answers[folder]
         assert isinstance(found, LoadedDetector)

@@ -29,7 +29,6 @@ from corpus.readers.files import name_of_image
 from inference.images import NewImage
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.serve.body import Upload
-from inference.serve.bombs import refuse_bombs
 from inference.serve.limits import Limits, busy
 from inference.serve.measures import Measures
 from inference.stream import Pixels, decide_block
@@ -305,7 +304,6 @@ def _decoded(
 
 def _pixels(ensemble: LoadedEnsemble, content: bytes, named: Path, most_pixels: int) -> Pixels:
     """As `inference.stream.decoded`, of what is in memory."""
-    refuse_bombs(content, most_pixels=most_pixels)
     return {
         (size, resample): decode_content(
             content,

@@ -5,8 +5,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from core.config import Range, check_ranges
 from core.errors import ConfigError
+from core.storage.plain import plain_file
 
 TOKEN = "RADFUSE_TOKEN"
 """Variable of the environment with the token."""
@@ -14,6 +17,8 @@ TOKEN = "RADFUSE_TOKEN"
 _SHORTEST = 16  # characters of a token
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+
+Seconds = Annotated[float, Range(above=0, most=86_400)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,31 +43,23 @@ class Limits:
             image takes the time of 32.
     """
 
-    request_bytes: int = 64 << 20
-    files: int = 32
-    pixels: int = 40_000_000
-    read_s: float = 30.0
-    request_s: float = 60.0
-    stop_s: float = 20.0
-    queue: int = 256
-    connections: int = 256
-    held_bytes: int = 512 << 20
-    head_bytes: int = 16 << 10
-    company_s: float = 0.005
-    block: int = 32
-    decoders: int = 2
+    request_bytes: Annotated[int, Range(least=1, most=1 << 40)] = 64 << 20
+    files: Annotated[int, Range(least=1, most=100_000)] = 32
+    pixels: Annotated[int, Range(least=1, most=10**10)] = 40_000_000
+    read_s: Seconds = 30.0
+    request_s: Seconds = 60.0
+    stop_s: Seconds = 20.0
+    queue: Annotated[int, Range(least=1, most=1_000_000)] = 256
+    connections: Annotated[int, Range(least=1, most=100_000)] = 256
+    held_bytes: Annotated[int, Range(least=1, most=1 << 40)] = 512 << 20
+    head_bytes: Annotated[int, Range(least=1 << 10, most=16 << 20)] = 16 << 10
+    company_s: Annotated[float, Range(least=0, most=60)] = 0.005
+    block: Annotated[int, Range(least=1, most=10_000)] = 32
+    decoders: Annotated[int, Range(least=1, most=1_000)] = 2
     exact: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (
-            *((name, 1) for name in ("request_bytes", "files", "pixels", "queue", "connections")),
-            *(("head_bytes", 1 << 10), ("block", 1), ("decoders", 1)),
-        ):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}={getattr(self, name)}: expected {least} or more")
-        for name in ("read_s", "request_s", "stop_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}: expected seconds, more than 0")
+        check_ranges(self)
         if self.held_bytes < self.request_bytes:
             raise ConfigError(
                 f"held_bytes={self.held_bytes}: expected at least those of one request,"
@@ -91,11 +88,12 @@ class Doors:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: Annotated[int, Range(least=0, most=65_535)] = 8000
     token: str = field(default="", repr=False)
     allowed_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if not is_local(self.host) and not self.token:
             raise ConfigError(
                 f"--host {self.host}: others can reach it, so a token is needed: name a file that"
@@ -157,7 +155,7 @@ def read_token(file: Path | None, environment: Mapping[str, str]) -> str:
     if file is None:
         return environment.get(TOKEN, "").strip()
     try:
-        token = file.read_text(encoding="utf-8").strip()
+        token = plain_file(file, error=ConfigError).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
         raise ConfigError(f"--token-file {file}: cannot be read ({reason.lower()})") from None

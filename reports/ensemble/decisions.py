@@ -6,8 +6,9 @@ from typing import Any
 from core.categories import CATEGORIES, Category
 from core.metrics import Interval, bootstrap
 from core.runs.ensemble import DECISION_RULES, EnsembleRun
+from core.text import plain
 from reports.pages.figures import draw_gains, shorten
-from reports.pages.markdown import Section, errors, picture, plain, table
+from reports.pages.markdown import Section, errors, picture, table
 
 PLAIN = "plain"
 """The rule that the others are compared with: one threshold of 49."""
@@ -111,7 +112,7 @@ def _used(run: EnsembleRun) -> str:
     rule = run.meta.get("rule", "")
     if run.record.thresholds is not None and rule == run.record.thresholds["level"]:
         return f"The submission decides by them, at the level `{rule}`."
-    return f"The submission does not decide by them, but by {run.meta['decision']}."
+    return f"The submission does not decide by them, but by {plain(run.meta['decision'])}."
 
 
 def _own_categories(levels: Mapping[str, Any], *, pays: bool) -> list[str]:
@@ -134,7 +135,7 @@ def _own_concepts(levels: Mapping[str, Any], names: Mapping[str, str], *, pays: 
     ordered = sorted(own, key=lambda cui: (-max(low - own[cui], own[cui] - high), cui))
     shared = _value(low) if low == high else f"{_value(low)} to {_value(high)}, by category"
     rows = [
-        [plain(shorten(f"{cui} {names.get(cui, '')}".strip())), _value(own[cui]), shared]
+        [shorten(f"{cui} {names.get(cui, '')}".strip()), _value(own[cui]), shared]
         for cui in ordered[:SHOWN]
     ]
     text = f"{len(own):,} concepts have a threshold of their own" + _tried_only(pays)

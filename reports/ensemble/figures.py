@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
 from core.runs.ladder import LadderStep, RungState
+from core.text import visible
 from reports.pages.figures import BLUE, GREEN, GREY, ORANGE, WIDTH, Numbers, percent
 
 _LOOKS: Mapping[RungState, tuple[str, str, bool]] = {
@@ -28,7 +29,7 @@ _NOTED = (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # probabilities named on an
 
 def draw_ladder(steps: Sequence[LadderStep]) -> Figure:
     """Every rung with its interval; beside it its paired gain over the kept one above."""
-    names = [fill(step.name, width=_WRAPPED) for step in steps]
+    names = [fill(visible(step.name), width=_WRAPPED) for step in steps]
     n_lines = 1 + max(name.count("\n") for name in names)
     height = 1.3 + (0.14 + 0.13 * n_lines) * len(steps)
     figure = Figure(figsize=(WIDTH + 1, height), layout="constrained")

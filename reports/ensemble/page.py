@@ -10,12 +10,13 @@ from core.runs.ensemble import EnsembleRun, newest_ensemble
 from core.runs.external import ExternalResource, resources_of_members
 from core.runs.leakage import concerned_images, counted_duplicates, known_duplicates
 from core.runs.workspace import Corpus, Workspace
+from core.text import code, plain
 from reports.ensemble.decisions import rules_section, threshold_sections
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
 from reports.ensemble.scores import ladder_section, sources_section, valid_section, worth_sections
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
-from reports.pages.markdown import Section, as_markdown, resources_table
+from reports.pages.markdown import Section, as_markdown, resources_table, versions_of
 
 
 def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
@@ -126,7 +127,7 @@ def _opening(run: EnsembleRun, likeness: Sequence[str]) -> Section:
     return Section(
         heading="",
         paragraphs=[
-            "\n".join(f"- {line}" for line in (*lines, *corpus.notes, *likeness)),
+            "\n".join(f"- {line}" for line in (*lines, *map(plain, corpus.notes), *likeness)),
             "Sample F1 (the task's score: F1 of each image, then the mean) on the"
             f" {_scored(corpus)}, cross-fitted: {_SOURCES_TOO if corpus.crossfit else 'every'}"
             " threshold, stacker and rule was fitted on folds that do not hold the image. Intervals"
@@ -157,11 +158,7 @@ def _external(resources: Mapping[ExternalResource, Sequence[str]]) -> Section:
 
 def _provenance(run: EnsembleRun) -> Section:
     meta = run.meta
-    versions = ", ".join(f"{name} {version}" for name, version in meta["packages"].items())
     return Section(
         heading="How it was made",
-        paragraphs=[
-            f"Run `{run.folder.name}`, {meta['made']}, Python {meta['python']}, {meta['machine']};"
-            f" {versions}."
-        ],
+        paragraphs=[f"Run {code(run.folder.name)}, {plain(meta['made'])}, {versions_of(meta)}."],
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from core.metrics import Interval, bootstrap
 from core.runs.ensemble import EnsembleRun
+from core.text import plain
 from reports.ensemble.figures import draw_deciles, draw_reliability
 from reports.pages.figures import percent
 from reports.pages.markdown import Section, picture, table
@@ -80,7 +81,7 @@ def _forecast_lines(run: EnsembleRun) -> list[str]:
         f" {error.signed()}"
     )
     text += ", which is beyond chance and taken off." if made["corrected"] else "."
-    differs = [f"- {line}" for line in made["differs"]]
+    differs = [f"- {plain(line)}" for line in made["differs"]]
     if not differs:
         return [text, "Test images differ from these in no way that was looked at."]
     warning = "Test differs from these, so the forecast is not to be relied on:"
@@ -88,7 +89,7 @@ def _forecast_lines(run: EnsembleRun) -> list[str]:
     if run.meta.get("fell_back"):
         parts.append(
             "These images are therefore decided by one threshold, not by what was chosen"
-            f" ({run.meta['decision']})."
+            f" ({plain(run.meta['decision'])})."
         )
     return parts
 

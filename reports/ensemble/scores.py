@@ -9,14 +9,15 @@ from core.images import ImageTable
 from core.metrics import Scores, bootstrap
 from core.runs.ensemble import EnsembleRun
 from core.runs.ladder import LadderStep
+from core.text import code, plain
 from reports.ensemble.figures import draw_ladder, draw_sources
 from reports.pages.figures import draw_gains, shorten
-from reports.pages.markdown import Section, errors, picture, plain, table
+from reports.pages.markdown import Section, errors, picture, table
 
 
 def ladder_section(run: EnsembleRun) -> Section:
     """Every rung, kept or not."""
-    rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in run.steps]
+    rows = [[step.name, str(step.f1), _signed(step), step.state] for step in run.steps]
     alt = "Each rung of the ladder with its sample F1 and its gain over the kept rung above it"
     return Section(
         heading="From the category prior to the submission",
@@ -39,7 +40,7 @@ def valid_section(run: EnsembleRun) -> Sequence[Section]:
     steps = run.steps_on_valid
     if steps is None:
         return []
-    rows = [[plain(step.name), str(step.f1), _signed(step), step.state] for step in steps]
+    rows = [[step.name, str(step.f1), _signed(step), step.state] for step in steps]
     header = [f"n = {steps[0].f1.n:,}", "sample F1", "gain over the kept line above", ""]
     return [
         Section(
@@ -65,7 +66,7 @@ def sources_section(run: EnsembleRun) -> Section:
     for name, image_f1 in scores.items():
         cells = [_cell(image_f1[here], run.scored.take(here)) for here in columns[1:]]
         whole = str(bootstrap(image_f1, groups=run.scored.groups))
-        rows.append([plain(name), whole, *cells])
+        rows.append([name, whole, *cells])
     means = np.array([[_mean(f1[here]) for here in columns] for f1 in scores.values()])
     order = np.argsort(-means[:, 0], kind="stable")
     figure = draw_sources(
@@ -79,9 +80,9 @@ def sources_section(run: EnsembleRun) -> Section:
         heading="Every source, by category",
         paragraphs=[
             "With one threshold for all concepts, but for the submission, which decides by"
-            f" {run.meta['decision']}. Where a source does not cover an image, as a specialist"
-            " most, it stands for the mean of those that do. In the figure the best on all"
-            " images is at the top.",
+            f" {plain(run.meta['decision'])}. Where a source does not cover an image, as a"
+            " specialist most, it stands for the mean of those that do. In the figure the best on"
+            " all images is at the top.",
             picture("report_sources", alt),
             *([f"{legend}."] if present else []),
             table(["source", *header], rows),
@@ -100,12 +101,12 @@ def worth_sections(run: EnsembleRun) -> Sequence[Section]:
         title="What the stack gains by having a member",
         axis="gain in sample F1, paired, with its 95 % interval",
     )
-    rows = [[plain(step.name), str(step.f1), _signed(step)] for step in run.record.worth]
+    rows = [[step.name, str(step.f1), _signed(step)] for step in run.record.worth]
     return [
         Section(
             heading="What each member is worth",
             paragraphs=[
-                f"Cross-fitted sample F1 of the stacker `{run.meta['worth_to']}` at one"
+                f"Cross-fitted sample F1 of the stacker {code(run.meta['worth_to'])} at one"
                 " threshold, fitted without the member, and what having it gains, paired. Members"
                 " that say the same are worth little each: the gains do not add up.",
                 picture("report_members", "Gain by having each member with its interval"),

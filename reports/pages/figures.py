@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito and matplotlib's cividis, which people with a
 tell apart. The same numbers give the same bytes.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
+from core.text import brief, visible
 
 Numbers = npt.NDArray[np.float64]
 
@@ -47,20 +49,25 @@ def style() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, folder: Path, *, name: str) -> None:
-    """Write `<name>.svg` and `<name>.png`, without a date in them."""
-    figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None})
-    figure.set_layout_engine("none")  # it stays as it was laid out
-    figure.savefig(folder / f"{name}.png", format="png", metadata={"Software": None})
+    """Write `<name>.svg` and `<name>.png`, without a date in them.
+
+    Letters that the font lacks, of other scripts than European ones, are drawn as boxes.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph [0-9]+ .* missing from")
+        figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # it stays as it was laid out
+        figure.savefig(folder / f"{name}.png", format="png", metadata={"Software": None})
 
 
 def shorten(text: str, *, longest: int = _LONGEST) -> str:
-    """The text, cut at the end where it is too long.
+    """Text from data for a figure: on one line, cut at the end where it is too long.
 
     Example:
         >>> shorten("computed tomography", longest=10)
         'computed…'
     """
-    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
+    return brief(text, longest=longest)
 
 
 def bars(
@@ -252,7 +259,7 @@ def draw_gains(gains: Mapping[str, Interval], *, title: str, axis: str) -> Figur
         axes.plot((gain.low, gain.high), (place, place), color=BLUE, linewidth=1.5)
         axes.plot(gain.value, place, "o", color=BLUE, markersize=4)
         axes.text(gain.high, place, f"  {gain.value:+.4f}", va="center", fontsize=7)
-    axes.set_yticks(range(len(ordered)), labels=[name for name, _ in ordered])
+    axes.set_yticks(range(len(ordered)), labels=[visible(name) for name, _ in ordered])
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)
     axes.set_ylim(-0.6, len(ordered) - 0.4)

@@ -2,9 +2,14 @@
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+
+from core.text import visible
 
 _CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --faint: #5b6570;
@@ -42,6 +47,13 @@ tbody tr:hover td { background: var(--band); }
 """
 
 
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none';"
+    " form-action 'none'"
+)
+"""Nothing runs, and nothing is loaded from anywhere: whatever the text of a page says."""
+
+
 def html_page(title: str, markdown: str, *, svgs: Mapping[str, str]) -> str:
     """The page as one file: no script, and nothing that is read from elsewhere.
 
@@ -51,15 +63,9 @@ def html_page(title: str, markdown: str, *, svgs: Mapping[str, str]) -> str:
         svgs: what the files of that name hold.
     """
     body = MarkdownIt("commonmark", {"html": False, "xhtmlOut": True}).enable("table")
-    text = body.render(markdown)
-    text = re.sub(
-        r'<img src="([^"]+)\.svg" alt="([^"]*)" />',
-        lambda found: (
-            '<span class="figure" role="img" aria-label="'
-            f'{found[2]}">{inline_svg(svgs[found[1]], prefix=found[1])}</span>'
-        ),
-        text,
-    )
+    body.disable(["link", "autolink", "reference"])  # a page of ours has none, data may seem to
+    body.add_render_rule("image", _figure, fmt="html")
+    text = body.render(markdown, {"svgs": svgs})
     text = text.replace("<table>", '<div class="scroll"><table>').replace(
         "</table>", "</table></div>"
     )
@@ -71,10 +77,23 @@ def html_page(title: str, markdown: str, *, svgs: Mapping[str, str]) -> str:
     text = text.replace("<h2 ", f"{contents}<h2 ", 1)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}" />\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n"
+        f"<title>{html.escape(visible(title))}</title>\n<style>{_CSS}</style>\n</head>\n"
         f"<body>\n<main>\n{text}</main>\n</body>\n</html>\n"
     )
+
+
+def _figure(
+    own: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: Mapping[str, Any]
+) -> str:
+    """A picture of the page as its figure; any other is shown as it was written."""
+    said, address = tokens[place].content, str(tokens[place].attrs["src"])
+    name, svgs = address.removesuffix(".svg"), env["svgs"]
+    if address == name or name not in svgs:
+        return html.escape(f"![{said}]({address})")
+    drawn = inline_svg(svgs[name], prefix=name)
+    return f'<span class="figure" role="img" aria-label="{html.escape(said)}">{drawn}</span>'
 
 
 def inline_svg(svg: str, *, prefix: str) -> str:

@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from core.runs.external import ExternalResource, rows_of_resources
+from core.text import brief, plain
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with aligned columns, the first to the left, the others to the right.
+
+    Cells are text (see `core.text.plain`); the header is Markdown.
 
     Example:
         >>> print(table(["source", "F1"], [["prior", "0.5"]]))
@@ -17,7 +21,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         | :----- | --: |
         | prior  | 0.5 |
     """
-    cells = [list(header), *(list(row) for row in rows)]
+    cells = [list(header), *(list(map(plain, row)) for row in rows)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
@@ -46,14 +50,10 @@ def errors(margin: float) -> str:
     return f"{margin:g} standard error{'' if margin == 1 else 's'}"
 
 
-def plain(text: str) -> str:
-    r"""Text that a cell of a table can hold.
-
-    Example:
-        >>> print(plain("a|b"))
-        a\|b
-    """
-    return text.replace("|", "\\|")
+def versions_of(meta: Mapping[str, Any]) -> str:
+    """Python, machine and packages by which a run was made, as Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in meta["packages"].items())
+    return plain(brief(f"Python {meta['python']}, {meta['machine']}; {versions}", longest=2000))
 
 
 def resources_table(
@@ -67,8 +67,7 @@ def resources_table(
     """
     if not users:
         return "None: all networks started from random weights."
-    rows = [[plain(cell) for cell in row] for row in rows_of_resources(users)]
-    return table(["encoder", "weights from", "their licence", header], rows)
+    return table(["encoder", "weights from", "their licence", header], rows_of_resources(users))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +86,8 @@ class Section:
 
 
 def as_markdown(title: str, parts: Sequence[Section]) -> str:
-    """The page as Markdown."""
-    lines = [f"# {title}"]
+    """The page as Markdown, under a title of any text."""
+    lines = [f"# {plain(title)}"]
     for part in parts:
         lines += [f"## {part.heading}"] if part.heading else []
         lines += part.paragraphs

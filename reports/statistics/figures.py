@@ -106,7 +106,7 @@ def _by_category(statistics: CorpusStatistics, relation: Relation) -> Figure:
 def _together(statistics: CorpusStatistics) -> Figure:
     images = statistics.images
     columns = cluster_order(images, images.most_frequent(TOP))
-    cuis = [images.labels.cuis[column] for column in columns]
+    cuis = [figures.shorten(images.labels.cuis[column]) for column in columns]
     return figures.heat_map(
         conditional(images, columns),
         rows=[figures.shorten(statistics.named(column)) for column in columns.tolist()],

@@ -20,8 +20,9 @@ from core.storage.folders import (
     replace_folder,
     write_json,
 )
+from core.text import plain
 from reports.pages.figures import percent, save_figure, style
-from reports.pages.markdown import picture, plain, table
+from reports.pages.markdown import picture, table
 from reports.statistics.counts import CorpusStatistics
 from reports.statistics.drift import Against, Drift
 from reports.statistics.figures import CUT, SIGNIFICANT, TOP, draw, drifting, strongest
@@ -32,9 +33,10 @@ from reports.statistics.tables import write_tables
 
 def page(statistics: CorpusStatistics) -> str:
     """The page as Markdown; it shows the figures of `reports.statistics.figures.draw`."""
+    notes = statistics.corpus.notes
     parts = [
-        f"# {statistics.corpus.name} in numbers",
-        "\n".join(f"- {line}" for line in (*overview(statistics), *statistics.corpus.notes)),
+        f"# {plain(statistics.corpus.name)} in numbers",
+        "\n".join(f"- {line}" for line in (*overview(statistics), *map(plain, notes))),
         "Tables are in full in the csv files beside this page, figures as SVG and PNG.",
         *(_images(statistics) if statistics.image_counts.known else ()),
         *_labels(statistics),
@@ -127,7 +129,7 @@ def _encoded(statistics: CorpusStatistics) -> list[list[str]]:
     for row in range(min(3, len(images))):
         begin, end = images.matrix.indptr[row : row + 2]
         places = (images.matrix.indices[begin:end] + 1).tolist()
-        rows.append([plain(images.table.image_ids[row]), ", ".join(map(str, places)) or "none"])
+        rows.append([images.table.image_ids[row], ", ".join(map(str, places)) or "none"])
     return rows
 
 
@@ -351,4 +353,4 @@ def _against_cells(found: Against, form: str) -> list[str]:
 
 def concept(statistics: CorpusStatistics, column: int) -> str:
     """CUI and name in a cell."""
-    return plain(" ".join(cell for cell in statistics.cells(column) if cell))
+    return " ".join(cell for cell in statistics.cells(column) if cell)

@@ -1,11 +1,11 @@
 """Tables of `stats` as csv: everything that its page and figures show, to the last concept."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from core.storage.tables import write_rows
 from reports.statistics.cooccurrence import ConceptPairs
 from reports.statistics.counts import CorpusStatistics
 from reports.statistics.drift import Drift
@@ -132,7 +132,4 @@ def _cell(value: float) -> str:
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    write_rows(path, [header, *rows], for_people=True)

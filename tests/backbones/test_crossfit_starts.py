@@ -20,8 +20,8 @@ from core.errors import ConfigError, PredictionsError
 from core.predictions import Predictions
 from core.runs.detectors import find_detectors
 from core.runs.workspace import Corpus, Workspace
-from core.storage.arrays import read_lines, write_lines
 from core.storage.folders import read_meta
+from core.storage.tables import read_lines, write_lines
 from tests.backbones.test_crossfit_detectors import FROZEN, FULL, third_fails, train
 from tests.conftest import relabelled, save_prepared
 from training.checkpoint import load_network

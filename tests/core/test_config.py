@@ -64,20 +64,20 @@ def test_a_lone_number_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("epochs", "3.5", "expected int, found '3.5'"),
-        ("epochs", 3.0, "expected int, found 3.0"),
-        ("epochs", True, "expected int, found True"),
-        ("rate", "fast", "expected float, found 'fast'"),
-        ("rate", False, "expected float, found False"),
-        ("mirror", "yes", "expected bool, found 'yes'"),
-        ("mirror", 1, "expected bool, found 1"),
+        ("epochs", "3.5", "expected a whole number, found '3.5'"),
+        ("epochs", 3.0, "expected a whole number, found 3.0"),
+        ("epochs", True, "expected a whole number, found True"),
+        ("rate", "fast", "expected a number, found 'fast'"),
+        ("rate", False, "expected a number, found False"),
+        ("mirror", "yes", "expected true or false, found 'yes'"),
+        ("mirror", 1, "expected true or false, found 1"),
         ("loss", "dice", "found 'dice'"),
         ("size", "300", "found '300'"),
         ("layers", "32,x", "found '32,x'"),
         ("layers", True, "found True"),
-        ("floor", "low", "expected float or NoneType, found 'low'"),
-        ("name", 3, "expected str, found 3"),
-        ("name", {"table": 1}, "expected str, found {'table': 1}"),
+        ("floor", "low", "expected a number or none, found 'low'"),
+        ("name", 3, "expected text, found 3"),
+        ("name", {"table": 1}, "expected text, found {'table': 1}"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(key: str, value: Any, expected: str) -> None:
@@ -146,7 +146,7 @@ def test_a_mistake_names_where_it_stands(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("epoch = 7\n", "utf-8")
     with pytest.raises(ConfigError, match=r"a\.toml: unknown setting 'epoch'"):
         configured(Settings(), file=tmp_path / "a.toml", given=[])
-    with pytest.raises(ConfigError, match="--set: epochs: expected int"):
+    with pytest.raises(ConfigError, match="--set: epochs: expected a whole number"):
         configured(Settings(), file=None, given=["epochs=x"])
 
 

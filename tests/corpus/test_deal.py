@@ -88,11 +88,11 @@ def test_too_few_groups_for_a_split_are_refused() -> None:
 
 
 def test_shares_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"valid: expected 0 to 1, found -0\.1"):
+    with pytest.raises(ConfigError, match=r"valid: expected .*, found -0\.1"):
         DealConfig(valid=-0.1)
     with pytest.raises(ConfigError, match=r"leave some to train, found 0\.5 and 0\.5"):
         DealConfig(valid=0.5, test=0.5)
-    with pytest.raises(ConfigError, match="seed: expected 0 or more"):
+    with pytest.raises(ConfigError, match="seed: expected 0 to"):
         DealConfig(seed=-1)
 
 

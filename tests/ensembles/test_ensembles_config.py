@@ -12,13 +12,13 @@ from ensembles.stacking.registry import STACKERS
     ("settings", "message"),
     [
         ({"stackers": ""}, "stackers: expected at least one"),
-        ({"floor": 0}, "floor: expected a number between 0 and 1, found 0"),
-        ({"floor": 1}, "floor: expected a number between 0 and 1, found 1"),
-        ({"top": 0}, "top: expected at least 1, found 0"),
-        ({"min_true": 0}, "min_true: expected at least 1, found 0"),
-        ({"margin": -0.1}, "margin: expected 0 or more, found -0.1"),
-        ({"caution": -1}, "caution: expected 0 or more, found -1"),
-        ({"constant_from": -1}, "constant_from: expected 0 or more, found -1"),
+        ({"floor": 0}, "floor: expected .*, found 0"),
+        ({"floor": 1}, "floor: expected .*, found 1"),
+        ({"top": 0}, "top: expected .*, found 0"),
+        ({"min_true": 0}, "min_true: expected .*, found 0"),
+        ({"margin": -0.1}, "margin: expected .*, found -0.1"),
+        ({"caution": -1}, "caution: expected .*, found -1"),
+        ({"constant_from": -1}, "constant_from: expected .*, found -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -21,8 +21,8 @@ from core.predictions import Predictions
 from core.runs.detectors import find_detectors
 from core.runs.fused import find_fused_sources
 from core.runs.workspace import Corpus, Workspace
-from core.storage.arrays import write_lines
 from core.storage.folders import read_meta
+from core.storage.tables import write_lines
 from fusion.config import FuseConfig
 from fusion.fuse import FusionRun, fuse
 from fusion.inputs.gather import FusionInputs, gather_inputs

@@ -27,9 +27,9 @@ TINY = BackboneConfig(
     hidden=(16,), epochs=2, patience=2, batch_size=16, n_members=1,
 )  # fmt: skip
 FINE = BackboneConfig(
-    backbone="test_efficientnet", weights="none", image_sizes=(32,), mirror=True, probe=False,
+    backbone="test_efficientnet", weights="none", image_sizes=(48,), mirror=True, probe=False,
     hidden=(16,), epochs=1, patience=1, batch_size=16, n_members=1, regime="full",
-    pooling="gem", test_sizes=(48,),
+    pooling="gem",
 )  # fmt: skip
 FUSE = FuseConfig(
     strategies=(

@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from core.storage.folders import read_meta, write_json
 from fusion.fuse import fuse
 from fusion.inputs.category import N_OF_CATEGORY
 from inference.images import NewImage
-from inference.loaded.answers import detectors_within
 from inference.loaded.ensemble import Decisions
 from inference.loaded.runs import Runs
 from inference.loaded.workspace import read_ensemble
@@ -47,24 +45,6 @@ def test_every_member_says_of_test_what_it_said(whole: Workspace, crossfitted: C
         saved = Predictions.load(runs[member.name] / "predictions" / "test")
         said = block.ask(member.answer).rows(saved.image_ids)
         np.testing.assert_allclose(said.probs, saved.probs, rtol=0, atol=1e-5, err_msg=member.name)
-
-
-def test_a_fine_tuned_detector_says_the_mean_over_its_sizes(
-    whole: Workspace, crossfitted: Corpus
-) -> None:
-    loaded, images = read_ensemble(whole), test_images(crossfitted)
-    block = new_block(loaded, images, pixels=[decoded(loaded, image) for image in images])
-    answers = (answer for member in loaded.members for answer in detectors_within(member.answer))
-    detector = next(answer for answer in answers if not answer.features)
-    assert detector.looks == ((48, "bilinear"),)
-
-    def at(*sizes: int) -> np.ndarray:
-        config = replace(detector.config, test_sizes=sizes)
-        return replace(detector, config=config)(block).probs
-
-    np.testing.assert_array_equal(at(48), detector(block).probs)
-    np.testing.assert_allclose(at(32, 48), (at(32) + at(48)) / 2, rtol=0, atol=1e-6)
-    assert np.abs(at(32) - at(48)).max() > 1e-4
 
 
 def test_blocks_of_any_size_say_the_same(whole: Workspace, crossfitted: Corpus) -> None:

@@ -1,7 +1,6 @@
 """Memory format and precision of a network, chosen by timing steps on drawn images, and kept."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from core.config import fingerprint
 from core.errors import ConfigError, is_out_of_memory
 from core.progress import say
+from core.storage.documents import parse_json
 from core.storage.folders import provenance, write_json
 from training.devices.device import computes_bf16, device_name
 from training.devices.probe import BUDGET_S, Outcome, Probed, ProbeStep, probe
@@ -354,7 +354,7 @@ def _summary(probed: Probed[Speed]) -> str:
 def _read(path: Path) -> tuple[Speed, str] | None:
     """A kept choice and what to say of it; None where there is none of this version."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = parse_json(path.read_text(encoding="utf-8"))
         return Speed(**kept["chosen"]), f"{kept['summary']}; measured before"
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

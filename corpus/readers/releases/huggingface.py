@@ -14,7 +14,6 @@ Images are read in place. A null cell of concepts is not known; `[]`, `[None]` a
 image without concepts.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from core.errors import CorpusError, first_few
 from core.images import SPLITS
+from core.storage.documents import parse_json
 from core.storage.packed import SHARD
 from core.storage.shards import image_column, image_names, open_parquet, rows_without_image
 from corpus.readers.annotations import annotate, read_annotations
@@ -240,7 +240,7 @@ def _file_beside(shard: Path, name: str) -> Path | None:
 def _class_names(metadata: Mapping[bytes, bytes], column: str | None) -> Sequence[str]:
     """Names of the classes of a column of numbers, as `datasets` keeps them; () without any."""
     try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
+        feature = parse_json(metadata[b"huggingface"])["info"]["features"][column]
     except (KeyError, TypeError, ValueError):
         return ()
     while isinstance(feature, (list, dict)) and "names" not in feature:  # a list of classes

@@ -7,13 +7,13 @@ where there is nothing but codes.
 """
 
 import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import first_few
+from core.storage.documents import parse_json
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.cells import NOTHING_WORDS, is_unknown, words_in
 from corpus.readers.tables.columns import plain
@@ -260,7 +260,7 @@ def _split(cell: str, separator: str) -> list[str]:
 def _decoded(cell: str) -> str:
     """The text that a cell holds as JSON, "" where it holds none."""
     try:
-        found = json.loads(cell)
+        found = parse_json(cell)
     except ValueError:
         return ""
     return found.strip() if isinstance(found, str) else ""
@@ -277,7 +277,7 @@ def _listed(cell: str) -> list[str]:
     if cell[-1] != _BRACKETS[cell[0]]:
         raise ValueError(cell)
     try:
-        found = json.loads(cell)
+        found = parse_json(cell)
     except ValueError:
         inner = cell[1:-1]
         quoted = [single or double for single, double in _QUOTED.findall(inner)]
@@ -287,7 +287,7 @@ def _listed(cell: str) -> list[str]:
             return quoted  # numpy writes no commas, which to Python is one word
         try:
             found = ast.literal_eval(cell)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             if quoted and all(map(is_unknown, words)):
                 return [*quoted, *words]  # a nan among them, which is no word of Python
             found = _bare(inner, cell)

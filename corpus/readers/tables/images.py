@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import CorpusError, as_typed, first_few
+from core.storage.plain import plain_file
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.cells import category_at, is_split, renamed_note, split_of
@@ -75,7 +76,7 @@ def read_images(path: Path, *, split: str = "") -> ImageRows:
         CorpusError: the table is malformed, a value is out of its range, no file is there, or
             parquet is not installed.
     """
-    if path.stat().st_size == 0:
+    if plain_file(path).stat().st_size == 0:
         raise CorpusError(f"{path}: empty; expected a header with the columns path and split")
     is_packed = is_parquet(path) or path.suffix.lower() == ".parquet"
     packed = read_parquet(path) if is_packed else None

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CorpusError, first_few
+from core.storage.documents import parse_json
+from core.storage.plain import plain_file
 from core.storage.shards import image_column, image_names, open_parquet
 from corpus.readers.notes import Note, count
-from corpus.readers.tables.sheet import Cell, Sheet
+from corpus.readers.tables.sheet import Cell, Sheet, refuse_unwritable
 
 MAGIC = b"PAR1"
 """First bytes of a parquet file."""
@@ -53,7 +55,7 @@ class Packed:
 
 def is_parquet(path: Path) -> bool:
     """Whether a file begins as parquet does."""
-    with path.open("rb") as file:
+    with plain_file(path).open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
@@ -96,6 +98,7 @@ def read_parquet(path: Path) -> Packed:
     if words:
         text = f"{count(len(words), 'column')} of bytes that are UTF-8, read as text"
         sheet = replace(sheet, notes=(*sheet.notes, Note(f"{path.name}: {text}")))
+    refuse_unwritable(sheet)
     there = _there(file, image) if image else ()
     names_beside = image_names(path) if image else []
     told = names_beside if any(names_beside) else ()
@@ -209,14 +212,14 @@ def _with_range(
 ) -> dict[str, list[Cell]]:
     """The columns with an index that pandas keeps as its first number and its step."""
     try:
-        told = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
-    except ValueError:
-        return columns
-    for index in told:
-        if isinstance(index, dict) and (name := index.get("name")) and str(name) not in columns:
-            numbers = range(index["start"], index["stop"], index["step"])
-            if len(numbers) == n_rows:
-                columns = {str(name): [str(number) for number in numbers], **columns}
+        told = parse_json(metadata.get(b"pandas", b"{}")).get("index_columns", [])
+        for index in told:
+            if isinstance(index, dict) and (name := index.get("name")) and str(name) not in columns:
+                numbers = range(index["start"], index["stop"], index["step"])
+                if len(numbers) == n_rows:
+                    columns = {str(name): [str(number) for number in numbers], **columns}
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        return columns  # not as pandas writes it
     return columns
 
 

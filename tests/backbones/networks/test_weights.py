@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from backbones.networks.carriers import CARRIERS, file_sha256
-from backbones.networks.weights import origin_of, read_state
+from backbones.networks.checkpoint_files import read_checkpoint
+from backbones.networks.weights import origin_of, settled
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError
 
@@ -32,7 +33,7 @@ def test_states_are_read_from_torch_files_and_safetensors(tmp_path: Path) -> Non
     torch.save({"state_dict": state, "epoch": torch.tensor(3)}, tmp_path / "wrapped.pth")
     save_file(state, tmp_path / "plain.safetensors")
     for name in ("plain.pth", "wrapped.pth", "plain.safetensors"):
-        found = read_state(tmp_path / name)
+        found = read_checkpoint(tmp_path / name).tensors
         assert found.keys() == state.keys()
         torch.testing.assert_close(found["a.weight"], state["a.weight"])
 
@@ -47,12 +48,12 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> No
     with pytest.raises(
         ConfigError, match=r"of named tensors; objects passed over: 1, first .*mkdir"
     ):
-        read_state(tmp_path / "evil.pth")
+        read_checkpoint(tmp_path / "evil.pth")
     pickle_plainly({"weight": RunsCode(made)}, tmp_path / "evil.pth")
     with pytest.raises(
         ConfigError, match=r"evil\.pth: .* \(a plain pickle, which torch did not save"
     ):
-        read_state(tmp_path / "evil.pth")
+        read_checkpoint(tmp_path / "evil.pth")
     assert not made.exists()
 
 
@@ -65,7 +66,7 @@ def test_the_code_of_such_a_file_would_run_if_it_were_unpickled(tmp_path: Path) 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.pth: no such weights file$"):
-        read_state(tmp_path / "gone.pth")
+        read_checkpoint(tmp_path / "gone.pth")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_file_of_something_else_is_refused_in_one_line(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match=rf"{name}: cannot be read as weights \(") as raised:
-        read_state(tmp_path / name)
+        read_checkpoint(tmp_path / name)
     assert "\n" not in str(raised.value)
 
 
@@ -94,7 +95,7 @@ def test_a_file_cut_short_anywhere_is_refused_in_one_line(tmp_path: Path, legacy
     for length in range(0, len(whole) - 1, 41):
         path.write_bytes(whole[:length])
         with pytest.raises(ConfigError, match=r"whole\.pth: ") as raised:
-            read_state(path)
+            read_checkpoint(path)
         assert "\n" not in str(raised.value)
 
 
@@ -103,7 +104,7 @@ def test_a_file_without_named_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "numbers.pth")
     for name in ("list.pth", "numbers.pth"):
         with pytest.raises(ConfigError, match=rf"{name}: expected a state dict of named tensors"):
-            read_state(tmp_path / name)
+            read_checkpoint(tmp_path / name)
 
 
 def test_weights_in_a_file_are_known_by_what_it_holds(tmp_path: Path) -> None:
@@ -141,3 +142,18 @@ def test_weights_of_the_hub_are_known_by_their_tag() -> None:
 
 def test_random_weights_are_called_so() -> None:
     assert str(origin_of(BackboneConfig(weights="none"))) == "random"
+
+
+def test_a_file_goes_by_its_whole_path_and_all_else_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that come later, from another folder, read it again."""
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    found = {given: settled(BackboneConfig(weights=given)).weights for given in
+             ("mine.pth", "./mine.pth", "auto", "none", "gone.pth")}  # fmt: skip
+    here = str(tmp_path / "mine.pth")
+    assert found == {
+        **{"mine.pth": here, "./mine.pth": here, "auto": "auto"},
+        **{"none": "none", "gone.pth": "gone.pth"},
+    }

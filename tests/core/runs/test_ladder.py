@@ -72,7 +72,7 @@ def test_gains_are_over_the_last_rung_that_was_kept() -> None:
 
 
 def test_the_table_is_aligned_and_says_how_many_images_and_what_was_kept() -> None:
-    lines = ladder_table(climb(with_one_not_kept(), groups=GROUPS), images="valid").splitlines()
+    lines = ladder_table(climb(with_one_not_kept(), groups=GROUPS), images="valid")
     assert len(lines) == 6
     assert lines[0].startswith("cross-fitted on valid  sample F1 [95 %]")
     assert lines[2].startswith("mean ")
@@ -84,7 +84,7 @@ def test_the_table_is_aligned_and_says_how_many_images_and_what_was_kept() -> No
 
 
 def test_without_a_rung_that_was_not_kept_the_margin_is_not_mentioned() -> None:
-    lines = ladder_table(climb(rungs(), groups=GROUPS), images="valid").splitlines()
+    lines = ladder_table(climb(rungs(), groups=GROUPS), images="valid")
     assert lines[-1].strip() == "n = 38 images"
 
 

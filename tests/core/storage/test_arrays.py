@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 
 from core.errors import PredictionsError
-from core.storage.arrays import (
-    SharedRows,
-    load_array,
-    open_map,
-    read_lines,
-    release,
-    save_array,
-    write_lines,
-)
+from core.storage.arrays import SharedRows, load_array, open_map, release, save_array
+from core.storage.tables import read_lines, write_lines
 
 
 @pytest.mark.parametrize("lines", [(), ("a",), ("a", "b b", "Ü"), ("", "x", "")])

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import ImageError
 from corpus.dicom import datasets
-from corpus.dicom.growth import refuse_grown, refuse_inflated
+from corpus.dicom.growth import inflated, refuse_fragments, refuse_grown
 from corpus.dicom.headers import header_of
 from corpus.dicom.pixels import read_pixels
 from tests.corpus.dicom.made_files import content_of, made, ramp, written
@@ -41,8 +41,8 @@ def test_a_deflated_file_is_read_up_to_a_size() -> None:
     packed = bomb[bomb.index(DEFLATED) + len(DEFLATED) :]
     (start,) = (n for n in range(200) if inflates(packed[n:]))
     with pytest.raises(ImageError, match="a deflated DICOM file of more than 8,388,608 bytes"):
-        refuse_inflated(packed[start:], most_bytes=1 << 23)
-    refuse_inflated(packed[start:], most_bytes=1 << 25)
+        inflated(packed[start:], most_bytes=1 << 23)
+    assert len(inflated(packed[start:], most_bytes=1 << 25)) > 1 << 24
 
 
 def inflates(packed: bytes) -> bool:
@@ -69,11 +69,11 @@ def test_a_deflated_file_is_refused_whatever_its_header_says_of_itself(
     altered: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.testing.assert_array_equal(read_pixels(altered(deflated()))[0], ramp())
-    monkeypatch.setattr(datasets, "refuse_inflated", partial(refuse_inflated, most_bytes=1 << 23))
+    monkeypatch.setattr(datasets, "inflated", partial(inflated, most_bytes=1 << 23))
     bomb = altered(deflated(bytes(1 << 24)))
     with pytest.raises(ImageError, match="a deflated DICOM file of more than 8,388,608 bytes"):
         read_pixels(bomb)
-    assert header_of(bomb) == {}
+    assert header_of(bomb) == header_of(deflated())  # of which no more is inflated than it needs
 
 
 def siz(width: int, height: int, n_colours: int = 1) -> bytes:
@@ -138,3 +138,71 @@ def test_a_whole_file_is_refused_by_what_is_inside() -> None:
         read_pixels(written(dataset), most_pixels=2_000)
     with pytest.raises(ImageError, match="a DICOM frame of more than 1,000 pixels"):
         read_pixels(content_of(ramp(40).astype(np.uint8)), most_pixels=1_000)
+
+
+def empty(n: int) -> bytes:
+    """Elements without a value, in the header of a file."""
+    return b"".join(struct.pack("<HH2sH", 0x0009, 0x1000 + k % 0xE000, b"LO", 0) for k in range(n))
+
+
+def with_elements(extra: bytes, before: bytes = b"\x10\0\x20\0LO") -> bytes:
+    content = content_of(ramp().astype(np.uint8), Modality="CT", PatientID="7")
+    place = content.index(before)
+    return content[:place] + extra + content[place:]
+
+
+def items(n: int) -> bytes:
+    """A sequence of empty items that ends with a mark."""
+    start = struct.pack("<HH2sHI", 0x0009, 0x1001, b"SQ", 0, 0xFFFFFFFF)
+    end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    return start + struct.pack("<HHI", 0xFFFE, 0xE000, 0) * n + end
+
+
+def frames(n: int) -> bytes:
+    """As many descriptions of frames, in a sequence that says how long it is."""
+    inside = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * n
+    return struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, len(inside)) + inside
+
+
+@pytest.mark.parametrize(
+    "content",
+    [with_elements(empty(3000)), with_elements(items(3000)),
+     with_elements(frames(3000), b"\xe0\x7f\x10\0")],
+    ids=["elements", "items", "frames"],
+)  # fmt: skip
+def test_elements_are_counted_while_they_are_read(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.testing.assert_array_equal(read_pixels(content)[0], ramp())
+    assert header_of(content)["category"] == "DRCT"
+    monkeypatch.setattr(datasets, "_MOST_READS", 2000)
+    monkeypatch.setattr(datasets, "_MOST_READS_OF_HEADER", 2000)
+    with pytest.raises(ImageError, match="DICOM of more elements than are read"):
+        read_pixels(content)
+    is_late = struct.pack("<HH", 0x5200, 0x9230) in content
+    assert header_of(content).get("category", "") == ("DRCT" if is_late else "")
+
+
+def test_no_more_of_a_deflated_file_is_inflated_than_its_header_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(datasets, "_HEADER_INFLATED", 1000)
+    assert header_of(deflated(bytes(1 << 24))) == header_of(deflated())
+    cut = deflated(bytes(1 << 20))
+    assert header_of(cut[: len(cut) // 2])["category"] == "DRCT"
+
+
+def test_long_texts_of_a_header_are_left_out() -> None:
+    text = b"CT\\" * 500_000
+    long = struct.pack("<HH2sHI", 0x0018, 0x0015, b"UN", 0, len(text)) + text
+    content = with_elements(long, b"\x28\0\x02\0US")
+    np.testing.assert_array_equal(read_pixels(content)[0], ramp())
+    assert header_of(content)["body_part"] == ""
+    assert header_of(content)["category"] == "DRCT"
+
+
+def test_compressed_pieces_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    piece = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+    refuse_fragments(piece * 200_000)
+    with pytest.raises(ImageError, match="DICOM of more than 200,000 compressed pieces"):
+        refuse_fragments(piece * 200_001)

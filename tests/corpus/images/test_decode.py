@@ -23,6 +23,7 @@ from corpus.images.decode import (
     kind_of,
     read_picture,
     remark_kind,
+    to_square,
 )
 
 Pixels = npt.NDArray[np.uint8]
@@ -675,3 +676,16 @@ def test_a_background_is_black_or_white() -> None:
         Decoding(background="red")  # type: ignore[arg-type]
     assert USUAL.changes == {}
     assert Decoding(background="white", frame=2).changes == {"background": "white", "frame": 2}
+
+
+@pytest.mark.parametrize("shape", [(320, 251), (90, 150), (64, 64), (201, 130, 3)])
+def test_the_gaussian_filter_is_that_of_scikit_image(shape: tuple[int, ...]) -> None:
+    """As TorchXRayVision calls it: values to +-1024, zero beyond the border."""
+    resize = pytest.importorskip("skimage.transform").resize
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    values = (pixels / 255 * 2 - 1) * 1024
+    theirs = resize(values, (64, 64, *shape[2:]), mode="constant", preserve_range=True)
+    expected = np.atleast_3d((theirs / 1024 + 1) / 2 * 255)
+    ours = to_square(pixels, size=64, resample="gaussian")
+    assert ours.shape == (64, 64, 3)
+    assert np.abs(ours - expected).max() <= 0.5001  # rounded to whole levels

@@ -286,7 +286,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "large tags": (lambda: tiff_pages([[(700, 1, 90, 0)] * 9]), "too many, or lie over"),
     "size in words": (lambda: tiff_pages([[(256, 2, 1, 8)]]), "whose size is no whole number"),
     "numbers": (lambda: b"P5 60000 60000 65535\n" + bytes(100), "60000 x 60000 pixels"),
-    "postscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
+    "postscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     "dicom": (dicom_bomb, "a DICOM frame of more than 1,000,000 pixels"),
 }
 

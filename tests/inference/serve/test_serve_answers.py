@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_said_in_its_place(served: Served, paths: Sequenc
     text, good, empty, cut = answer.json()["images"]
     assert text == {"image": "text", "error": "not an image"}
     assert good["concepts"]
-    assert empty == {"image": "empty", "error": "an empty file"}
+    assert empty == {"image": "empty", "error": "not an image"}
     assert cut["image"] == "cut"
     assert "cut short" in cut["error"] or "cannot be decoded" in cut["error"]
 
