@@ -197,6 +197,8 @@ def stages(home: Path) -> dict[str, list[str]]:
     given = [f"--member={members / f'member-{m}'}" for m in range(N_MEMBERS)]
     submission = runs / "ensembles" / "submission.txt"
 
+    edition = "--edition", EDITION
+
     def cli(*words: object) -> list[str]:
         return [sys.executable, "cli.py", *map(str, words), f"--workspace={runs}"]
 
@@ -213,9 +215,9 @@ def stages(home: Path) -> dict[str, list[str]]:
         "statistics": cli("stats"),
         "predictions drawn and written": call(draw_members, runs, members),
         "predictions read": call(read_members, members),
-        "stacking, decisions": cli("ensemble", *given),
-        "submission": cli("ensemble", "--submit", "--edition", EDITION, *given),
-        "score": cli("score", submission, "--truth", home / "manifest.csv"),
+        "stacking, decisions": cli("ensemble", *given, *edition),
+        "submission": cli("ensemble", "--submit", *given, *edition),
+        "score": cli("score", submission, "--truth", home / "manifest.csv", *edition),
         "report": cli("report"),
     }
 

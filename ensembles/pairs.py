@@ -115,7 +115,7 @@ class LabelledPairs(Pairs):
             rows=rows,
             columns=columns,
             shape=probs.shape,
-            probs=probs[rows, columns],
+            probs=values_at(probs, rows, columns),
             true=pairs.are_true(targets),
             n_true=targets.n_true,
         )
@@ -221,6 +221,13 @@ def as_csr(probs: Probs) -> csr_array:
     if not isinstance(probs, csr_array):
         return csr_array(np.asarray(probs))
     return probs if probs.has_sorted_indices else probs.sorted_indices()
+
+
+def values_at(
+    probs: csr_array, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]
+) -> Floats:
+    """(n,) probabilities of pairs; scipy gives a matrix where there are none."""
+    return np.asarray(probs[rows, columns]) if len(rows) else np.empty(0, dtype=np.float32)
 
 
 def select(

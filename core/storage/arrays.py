@@ -154,7 +154,7 @@ class SharedRows:
         places: npt.NDArray[np.integer],
     ) -> None:
         self.arrays, self.which, self.places = tuple(arrays), which, places
-        self.shape = (len(which), arrays[0].shape[1])
+        self.shape: tuple[int, int] = (len(which), int(arrays[0].shape[1]))
         self.dtype = arrays[0].dtype
 
     @classmethod

@@ -22,7 +22,7 @@ from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.general_f1 import maximise_general
 from ensembles.decisions.set_sizes import ratio_sizes, top_sizes
 from ensembles.decisions.thresholds import Thresholds
-from ensembles.pairs import Bools, CalibratedPairs, Ints, Probs, as_csr, select, to_csr
+from ensembles.pairs import Bools, CalibratedPairs, Ints, Probs, as_csr, select, to_csr, values_at
 
 BY_THRESHOLDS = "thresholds"
 """The kind of rule that needs no calibrated probabilities."""
@@ -145,7 +145,9 @@ class DecisionRule:
             kinds=kinds,
             limit=max(_CONSIDERED, self.max_concepts),
         )
-        calibrated = self.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
+        calibrated = self.calibration.of_pairs(
+            values_at(probs, rows, columns), columns, labels=labels
+        )
         calibrated[forced[kinds[rows], columns]] = 1.0
         return CalibratedPairs(rows=rows, columns=columns, probs=calibrated, shape=probs.shape)
 

@@ -34,7 +34,7 @@ from ensembles.decisions.expected_f1 import Expected
 from ensembles.decisions.general_f1 import expected_of, with_decided
 from ensembles.decisions.rule import DecisionRule
 from ensembles.forecast.shift import ImageTraits, Shift, shift_between
-from ensembles.pairs import Bools, CalibratedPairs, Probs, as_csr, to_csr
+from ensembles.pairs import Bools, CalibratedPairs, Probs, as_csr, to_csr, values_at
 
 COLUMNS = ("forecast", "truth", "mass", "highest")
 """Values of an image that a forecast goes by: expected F1, true F1, expected number of concepts and
@@ -99,7 +99,7 @@ def expected_scores(
     probs = as_csr(probs)
     known = rule.ranked(probs, categories=categories, labels=labels)
     rows, columns, flags = with_decided(known.rows, known.columns, decided=decided)
-    calibrated = rule.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
+    calibrated = rule.calibration.of_pairs(values_at(probs, rows, columns), columns, labels=labels)
     place = np.searchsorted(
         rows.astype(np.int64) * len(labels) + columns,
         known.rows.astype(np.int64) * len(labels) + known.columns,

@@ -17,7 +17,7 @@ from core.errors import CorpusError, SubmissionError, first_few
 from core.labels import LabelSpace
 from core.storage.tables import write_rows
 from ensembles.decisions.rule import DecisionRule
-from ensembles.pairs import Probs
+from ensembles.pairs import Probs, values_at
 from ensembles.submission.check import BYTE_ORDER_MARK, parse_submission, read_submission
 from ensembles.submission.score import Pair, mean_f1, upper_cased
 
@@ -87,7 +87,9 @@ def write_concepts(
     """
     known = rule.with_always(probs, categories=categories, labels=labels)
     rows, columns = decided.nonzero()
-    own = calibrated_by.calibration.of_pairs(known[rows, columns], columns, labels=labels)
+    own = calibrated_by.calibration.of_pairs(
+        values_at(known, rows, columns), columns, labels=labels
+    )
     draft = path.with_name(f".{path.name}.tmp")
     table = [_HEADER]
     for pair in np.lexsort((columns, -own, rows)):

@@ -20,6 +20,7 @@ from core.runs.ensemble import DECISION_RULES
 from core.runs.fused import with_guesses
 from ensembles.decisions.rule import BY_THRESHOLDS, DecisionRule
 from ensembles.forecast.forecast import expected_scores
+from ensembles.pairs import values_at
 from ensembles.stacking.candidates import make_candidates
 from ensembles.stacking.label_statistics import LabelStatistics
 from ensembles.stacking.sources import Source
@@ -235,7 +236,7 @@ class LoadedEnsemble:
         rows, columns = known.nonzero()
         found = np.zeros(known.shape, dtype=np.float32)
         found[rows, columns] = self._told.calibration.of_pairs(
-            known[rows, columns], columns.astype(np.int32), labels=self.labels
+            values_at(known, rows, columns), columns.astype(np.int32), labels=self.labels
         )
         return found
 

@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,8 @@ def test_shared_rows_read_like_the_array_of_them(tmp_path: Path) -> None:
     assert (shared.min(), shared.max()) == (0.0, 9.0)
     np.testing.assert_array_equal(shared, whole)
     mask, numbers = np.arange(6) % 2 == 0, np.array([5, 0, 5])
-    for key in (mask, numbers, slice(1, 5), np.ix_([4, 1], [1]), [], (numbers, slice(0, 1))):
+    keys: list[Any] = [mask, numbers, slice(1, 5), np.ix_([4, 1], [1]), [], (numbers, slice(0, 1))]
+    for key in keys:
         np.testing.assert_array_equal(shared[key], whole[key])
     release(shared)
     np.testing.assert_array_equal(shared, whole)
