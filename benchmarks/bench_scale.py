@@ -228,7 +228,7 @@ def measure(n_images: int, n_concepts: int, home: Path) -> dict[str, Cost]:
         draw_labels(home, n_images=n_images, n_concepts=n_concepts)
     for made in (home / "runs", home / "members"):
         shutil.rmtree(made, ignore_errors=True)
-    costs = {}
+    costs: dict[str, Cost] = {}
     for name, command in stages(home).items():
         costs[name] = cost_of(command, home / f"{len(costs)}.log")
         print(f"  {n_images:,} x {n_concepts:,} {name}: {costs[name]}", file=sys.stderr, flush=True)

@@ -194,7 +194,8 @@ class _Trial:
 
     @cached_property
     def _f1_by_threshold(self) -> Scores:
-        rows = np.repeat(np.arange(len(self.images)), np.diff(self.probs.indptr))
+        images = np.arange(len(self.images), dtype=np.int32)
+        rows = np.repeat(images, np.diff(self.probs.indptr))
         pairs = Pairs(rows=rows, columns=self.probs.indices, shape=self.probs.shape)
         return f1_of_pairs_by_threshold(
             rows,

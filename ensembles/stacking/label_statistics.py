@@ -109,7 +109,7 @@ class LabelStatistics:
         frequent = np.sort(np.argsort(-self.n_train, kind="stable")[:_FREQUENT])
         place = np.full(n_concepts, -1, dtype=np.int32)
         place[frequent] = np.arange(len(frequent))
-        added, sizes = _IMAGES * self.rate, self.n_train + _IMAGES
+        added, sizes = _IMAGES * self.rate, self.n_train.astype(np.float64) + _IMAGES
         among = self.together
         if len(frequent) < n_concepts:
             among = csr_array(among[frequent][:, frequent])

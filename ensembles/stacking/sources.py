@@ -83,9 +83,8 @@ class Source:
 
         -1 where a row lies elsewhere, and at the end, for images that are not covered.
         """
-        probs = (
-            self.probs if isinstance(self.probs, SharedRows) else SharedRows.joined([self.probs])
-        )
+        assert not isinstance(self.probs, csr_array)  # which has no arrays of rows
+        probs = SharedRows.joined([self.probs])
         numbered = enumerate(probs.arrays)
         places = [np.where(probs.which == number, probs.places, -1) for number, _ in numbered]
         return [
