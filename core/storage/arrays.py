@@ -154,6 +154,7 @@ class SharedRows:
         places: npt.NDArray[np.integer],
     ) -> None:
         self.arrays, self.which, self.places = tuple(arrays), which, places
+        self._plain = [np.asarray(array) for array in arrays]  # mapped ones are slow to take from
         self.shape: tuple[int, int] = (len(which), int(arrays[0].shape[1]))
         self.dtype = arrays[0].dtype
 
@@ -194,17 +195,23 @@ class SharedRows:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
         rows, columns = (k if isinstance(k, slice) else _flat(k) for k in (rows, columns))
         which, places = self.which[rows], self.places[rows]
-        width = len(np.empty(self.shape[1])[columns])
+        whole = isinstance(columns, slice) and columns == slice(None)
+        width = self.shape[1] if whole else len(np.empty(self.shape[1])[columns])
         found = np.empty((len(which), width), dtype=self.dtype)
-        for number in np.unique(which):
+        for number in np.flatnonzero(np.bincount(which)).tolist():
             here = which == number
-            found[here] = self.arrays[number][places[here]][:, columns]
+            rows_there = self._plain[number][places[here]]
+            found[here] = rows_there if whole else rows_there[:, columns]
         return found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("rows of shared arrays cannot be one array without a copy")
         return self[:].astype(dtype or self.dtype, copy=False)
+
+
+_WORTH_IT = 4 << 20
+"""Bytes of an array among several; a hundred smaller ones, of twenty members, stay below 400 MB."""
 
 
 def _flat(index: Any) -> npt.NDArray[Any]:
@@ -219,7 +226,8 @@ def release(array: npt.NDArray[Any] | SharedRows) -> None:
     """
     if isinstance(array, SharedRows):
         for part in array.arrays:
-            release(part)
+            if part.nbytes >= _WORTH_IT:  # asking takes as long as reading a small one again
+                release(part)
         return
     mapping = getattr(array, "_mmap", None)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on every system
