@@ -24,7 +24,7 @@ from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
 from commands.submissions import check, ensemble, score
-from core.errors import ConceptError, as_typed, bounded
+from core.errors import ConceptError, as_typed, bounded, first_line, is_out_of_memory
 
 app = typer.Typer(
     add_completion=False,
@@ -91,8 +91,10 @@ def main() -> None:
         app()
     except ConceptError as error:
         _stop(f"{type(error).__name__}: {error}")
-    except OSError as error:
-        if error.errno not in _MENDABLE:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            _stop(f"out of memory: {first_line(error)}; free some, or ask for less at once")
+        if not isinstance(error, OSError) or error.errno not in _MENDABLE:
             raise
         _stop(f"{error.filename or _workspace()}: {error.strerror}")
     except SystemExit as end:

@@ -9,7 +9,7 @@ from core.config import fingerprint
 from core.editions import EmptyTruth, empty_truth_rule, rules_of
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
-from core.predictions import Predictions
+from core.predictions import SparsePredictions, read_predictions, row_numbers
 from core.progress import say
 from core.runs.detectors import find_detectors, untrained
 from core.runs.ensemble import DECISION, FALLBACK, FORECAST_RULE, EnsembleRecord, read_run
@@ -22,6 +22,7 @@ from ensembles.decisions.rule import DecisionRule
 from ensembles.forecast.forecast import ForecastModel
 from ensembles.forecast.shift import Shift
 from ensembles.members import Member, gather_members
+from ensembles.pairs import as_csr
 from ensembles.second_stage import (
     SecondStage,
     candidates_of,
@@ -160,11 +161,11 @@ def _stack(
         record.save(draft)
         if len(test):
             candidates = candidates_of(corpus, members, table=test, split="test", config=config)
-            Predictions(
-                source="ensemble",
-                image_ids=test.image_ids,
+            SparsePredictions.of_pairs(
+                "ensemble",
+                test.image_ids,
                 labels=corpus.labels,
-                probs=candidates.to_dense(fitted.stacker.predict(candidates)),
+                probs=candidates.to_sparse(fitted.stacker.predict(candidates)),
                 fitted_on=frozenset(scored.image_ids).union(*(m.scored.fitted_on for m in members)),
             ).save(draft / "predictions" / "test")
 
@@ -222,7 +223,9 @@ def submit_test(
         home: a finished run.
     """
     labels = corpus.labels
-    probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
+    found = read_predictions(home / "predictions" / "test")  # not sparse in earlier versions
+    rows = row_numbers(found.source, found.image_ids, wanted=test.image_ids)
+    probs = as_csr(found.probs)[rows]
     categories, groups = test.categories, test.groups
     forecast_model = ForecastModel.load(
         home / FORECAST_RULE, EnsembleRecord.load(home), scored=scored

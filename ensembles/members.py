@@ -150,8 +150,8 @@ def _member(name: str, folder: Path, *, scored: str) -> Member:
         name=name,
         folder=folder.resolve(),
         origin=f"{folder.name} {read_meta(folder)['made']}",
-        scored=load_folds(folder / "predictions", scored),
-        test=load_folds(folder / "predictions", "test"),
+        scored=load_folds(folder / "predictions", scored, copied=False),
+        test=load_folds(folder / "predictions", "test", copied=False),
     )
 
 

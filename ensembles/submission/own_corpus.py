@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from core.editions import rules_of
@@ -18,6 +17,7 @@ from core.errors import CorpusError, SubmissionError, first_few
 from core.labels import LabelSpace
 from core.storage.tables import write_rows
 from ensembles.decisions.rule import DecisionRule
+from ensembles.pairs import Probs, values_at
 from ensembles.submission.check import BYTE_ORDER_MARK, parse_submission, read_submission
 from ensembles.submission.score import Pair, mean_f1, upper_cased
 
@@ -61,7 +61,7 @@ def write_concepts(
     path: Path,
     decided: csr_array,
     *,
-    probs: npt.NDArray[np.floating],
+    probs: Probs,
     rule: DecisionRule,
     calibrated_by: DecisionRule,
     image_ids: Sequence[str],
@@ -87,7 +87,9 @@ def write_concepts(
     """
     known = rule.with_always(probs, categories=categories, labels=labels)
     rows, columns = decided.nonzero()
-    own = calibrated_by.calibration.of_pairs(known[rows, columns], columns, labels=labels)
+    own = calibrated_by.calibration.of_pairs(
+        values_at(known, rows, columns), columns, labels=labels
+    )
     draft = path.with_name(f".{path.name}.tmp")
     table = [_HEADER]
     for pair in np.lexsort((columns, -own, rows)):

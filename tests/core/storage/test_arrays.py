@@ -3,12 +3,13 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from core.errors import PredictionsError
-from core.storage.arrays import load_array, open_map, release, save_array
+from core.storage.arrays import SharedRows, load_array, open_map, release, save_array
 from core.storage.tables import read_lines, write_lines
 
 
@@ -186,3 +187,22 @@ def test_a_file_of_another_shape_is_not_written_into(tmp_path: Path) -> None:
     assert open_map(tmp_path / "a.npy", (3, 4), dtype=np.uint8).shape == (3, 4)
     with pytest.raises(PredictionsError, match=r"of shape \(3, 4\), uint8; expected \(5,\), uint8"):
         open_map(tmp_path / "a.npy", (5,), dtype=np.uint8)
+
+
+def test_shared_rows_read_like_the_array_of_them(tmp_path: Path) -> None:
+    first, second = np.arange(6.0).reshape(3, 2), np.arange(6.0, 10.0).reshape(2, 2)
+    save_array(tmp_path / "second.npy", second)
+    repeated = SharedRows.of(first, np.array([2, 0, 2, 1]))
+    shared = SharedRows.joined([repeated, load_array(tmp_path / "second.npy")])
+    whole = np.concatenate([first[[2, 0, 2, 1]], second])
+    assert (shared.shape, len(shared), shared.size, shared.dtype) == ((6, 2), 6, 12, whole.dtype)
+    assert (shared.min(), shared.max()) == (0.0, 9.0)
+    np.testing.assert_array_equal(shared, whole)
+    mask, numbers = np.arange(6) % 2 == 0, np.array([5, 0, 5])
+    keys: list[Any] = [mask, numbers, slice(1, 5), np.ix_([4, 1], [1]), [], (numbers, slice(0, 1))]
+    for key in keys:
+        np.testing.assert_array_equal(shared[key], whole[key])
+    release(shared)
+    np.testing.assert_array_equal(shared, whole)
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(shared, copy=False)
