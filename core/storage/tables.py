@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import PredictionsError
+from core.storage.drafts import naming
 from core.storage.plain import plain_file
 from core.storage.text import brief, harmless, unwritable, visible
 
@@ -36,7 +37,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
                 f"{path}: line {number}: {visible(line[:60])!r} has the end of a line, or half a"
                 " character, in it"
             )
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with naming(path):
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ def write_rows(
     Raises:
         PredictionsError: a cell cannot be written so that it is read again.
     """
-    with path.open(mode, encoding="utf-8", newline="") as file:
+    with naming(path), path.open(mode, encoding="utf-8", newline="") as file:
         for number, row in enumerate(rows, start=1):
             try:
                 file.write(csv_row(row, for_people=for_people))
