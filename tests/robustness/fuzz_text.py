@@ -107,7 +107,7 @@ def _list(form: object) -> Callable[[Path], object]:
 
 
 def _settings(config: object) -> Callable[[Path], object]:
-    return lambda path: configured(config, file=path, given=())  # type: ignore[type-var]
+    return lambda path: configured(config, file=path, given=())
 
 
 def _submission(year: int) -> Callable[[Path], object]:

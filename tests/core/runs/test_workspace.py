@@ -90,11 +90,11 @@ def test_of_an_earlier_version_a_cache_shows_that_there_was_a_corpus(
 ) -> None:
     workspace = Workspace(tmp_path)
     (tmp_path / "prepared.json").write_text(junk)
-    assert not workspace.had_corpus
-    workspace.cache.mkdir()
-    assert workspace.had_corpus
-    workspace.phantom.mkdir()
-    assert not workspace.had_corpus
+    seen = [workspace.had_corpus]
+    for folder in (workspace.cache, workspace.phantom):
+        folder.mkdir()
+        seen.append(workspace.had_corpus)
+    assert seen == [False, True, False]
 
 
 def test_a_corpus_that_another_process_replaces_meanwhile_is_read_from_one_of_both(
