@@ -64,7 +64,7 @@ def train_backbones(
         if not compute.world.everyone(_has_features(plan, workspace))[0]:
             bare.append(plan)
         if compute.world.first:
-            reuse(plan.home, what=f"{plan.category}: already trained")
+            reuse(plan.home, what=f"{plan.category}: already trained", among=workspace.backbones)
     if todo or bare:
         check_start(corpus, workspace, config=config, compute=compute)
         engine = nullcontext(train_in_order) if cluster is None else on_ray(cluster)

@@ -25,8 +25,9 @@ from benchmarks.bench_score import cpu_name
 from core.labels import LabelSpace, Targets
 from core.metrics import ScoredImages
 from core.predictions import Predictions, SparsePredictions, read_predictions
-from ensembles.stacking.candidates import LabelStatistics, make_candidates
+from ensembles.stacking.candidates import make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
+from ensembles.stacking.label_statistics import LabelStatistics
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.sources import Source
 

@@ -18,6 +18,7 @@
 Anything else that is raised is a bug and keeps its traceback.
 """
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -166,3 +167,30 @@ def typed(words: Iterable[str]) -> Iterator[None]:
 def typed_words() -> tuple[str, ...]:
     """Words of the command that runs, as they were typed; () where none does."""
     return tuple(_typed)
+
+
+_REFUSALS = (
+    *("can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory"),
+    *("could not create a primitive", "could not create a memory"),  # oneDNN, for its scratch
+    # cuDNN and cuBLAS. Where the first is refused its scratch memory for every algorithm, torch
+    # only says that it found none.
+    *("unable to find an engine to execute this computation", "STATUS_ALLOC_FAILED"),
+    "CUDA error: out of memory",  # what torch's own allocator does not ask for
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the system, a device, a library or an allocator had no memory left.
+
+    Told by name and words: torch, which raises most of them, need not be loaded for it.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _REFUSALS)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)

@@ -54,7 +54,7 @@ class Predictions:
         source: what made them, as a reader would call it: `global`, `DRCT`, `prior`, ...
         image_ids: N distinct ids.
         labels: the L concepts.
-        probs: (N, L) float32 in [0, 1].
+        probs: (N, L) float32 in [0, 1]; an array, or `core.storage.arrays.SharedRows`.
         fitted_on: ids of all images that the source was fitted on, early stopping included; with
             parts, by any of them.
         parts: of a source that was fitted several times; together they have each image once. Empty
@@ -85,11 +85,7 @@ class Predictions:
         if self.probs.size:
             low, high = float(self.probs.min()), float(self.probs.max())
             release(self.probs)  # else every page of twenty mapped files would stay in memory
-            if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
-                raise PredictionsError(
-                    f"{self.source}: probabilities must lie in [0, 1] without NaN; found"
-                    f" {low:.3g} to {high:.3g}"
-                )
+            _check_range(self.source, low, high)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -201,19 +197,21 @@ class Predictions:
         Raises:
             PredictionsError: the folder is missing, unfinished, or its files do not fit together.
         """
-        meta = read_whole(folder)
-        labels = LabelSpace.load(folder / "labels.txt")
-        if meta.get("labels_fingerprint", labels.fingerprint) != labels.fingerprint:
-            raise PredictionsError(
-                f"{folder}: labels.txt was changed after the predictions were made"
-            )
-        return cls(
-            source=str(meta.get("source", folder.name)),
-            image_ids=read_lines(folder / "image_ids.txt"),
-            labels=labels,
-            probs=load_array(folder / "probs.npy"),
-            fitted_on=frozenset(read_lines(folder / "fitted_on.txt")),
-        )
+        return cls(**_read_head(folder), probs=load_array(folder / "probs.npy"))
+
+
+def _read_head(folder: Path) -> dict[str, Any]:
+    """Source, images, concepts and images fitted on of a predictions folder."""
+    meta = read_whole(folder)
+    labels = LabelSpace.load(folder / "labels.txt")
+    if meta.get("labels_fingerprint", labels.fingerprint) != labels.fingerprint:
+        raise PredictionsError(f"{folder}: labels.txt was changed after the predictions were made")
+    return {
+        "source": str(meta.get("source", folder.name)),
+        "image_ids": read_lines(folder / "image_ids.txt"),
+        "labels": labels,
+        "fitted_on": frozenset(read_lines(folder / "fitted_on.txt")),
+    }
 
 
 def _of_images(
@@ -257,6 +255,13 @@ def check_parts(
         )
     if frozenset().union(*(part.fitted_on for part in parts)) != fitted_on:
         raise PredictionsError(f"{source}: the parts were fitted on other images than the whole")
+
+
+def _check_range(source: str, low: float, high: float) -> None:
+    if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
+        raise PredictionsError(
+            f"{source}: probabilities must lie in [0, 1] without NaN; found {low:.3g} to {high:.3g}"
+        )
 
 
 def check_ids(source: str, image_ids: Collection[str]) -> None:
@@ -307,18 +312,14 @@ class SparsePredictions:
     probs: csr_array
 
     def __post_init__(self) -> None:
-        expected = (len(self.bare), len(self.labels))
-        if self.probs.shape != expected:
+        expected, found = (len(self.bare), len(self.labels)), self.probs.shape
+        if found != expected:
             raise PredictionsError(
-                f"{self.source}: expected probabilities of shape {expected}; found"
-                f" {self.probs.shape}"
+                f"{self.source}: expected probabilities of shape {expected}; found {found}"
             )
         values = self.probs.data
-        if len(values) and not (float(values.min()) >= 0.0 and float(values.max()) <= 1.0):
-            raise PredictionsError(
-                f"{self.source}: probabilities must lie in [0, 1] without NaN; found"
-                f" {values.min():.3g} to {values.max():.3g}"
-            )
+        if len(values):
+            _check_range(self.source, float(values.min()), float(values.max()))
 
     def __len__(self) -> int:
         return len(self.bare)
@@ -352,15 +353,31 @@ class SparsePredictions:
         self.bare.require_groups_apart(group_of)
 
     @classmethod
+    def of_pairs(
+        cls,
+        source: str,
+        image_ids: tuple[str, ...],
+        *,
+        labels: LabelSpace,
+        probs: csr_array,
+        fitted_on: frozenset[str],
+    ) -> "SparsePredictions":
+        """These probabilities, (N, L) CSR; see `Predictions` for the rest."""
+        bare = Predictions(
+            source=source,
+            image_ids=image_ids,
+            labels=LabelSpace(()),
+            probs=np.empty((len(image_ids), 0), dtype=np.float32),
+            fitted_on=fitted_on,
+        )
+        return cls(bare=bare, labels=labels, probs=probs)
+
+    @classmethod
     def of(cls, predictions: Predictions, *, at_least: float) -> "SparsePredictions":
         """The pairs of at least this probability."""
         kept = csr_array(np.where(predictions.probs >= at_least, predictions.probs, 0))
-        return cls(bare=_bare(predictions), labels=predictions.labels, probs=kept)
-
-    @cached_property
-    def dense(self) -> Predictions:
-        """As dense predictions, zeros included."""
-        return replace(self.bare, labels=self.labels, probs=self.probs.toarray())
+        bare = replace(predictions, labels=LabelSpace(()), probs=predictions.probs[:, :0])
+        return cls(bare=bare, labels=predictions.labels, probs=kept)
 
     def save(self, folder: Path) -> None:
         """Write indptr.npy, indices.npy, values.npy, and what `Predictions` writes beside them."""
@@ -382,17 +399,12 @@ class SparsePredictions:
         Raises:
             PredictionsError: a file is missing, or they do not fit together.
         """
-        meta = read_whole(folder)
-        labels = LabelSpace.load(folder / "labels.txt")
-        if meta.get("labels_fingerprint", labels.fingerprint) != labels.fingerprint:
-            raise PredictionsError(
-                f"{folder}: labels.txt was changed after the predictions were made"
-            )
-        ids = read_lines(folder / "image_ids.txt")
+        head = _read_head(folder)
         indptr, indices, values = (np.array(load_array(folder / f"{n}.npy")) for n in _ARRAYS)
         try:
             probs = csr_array(
-                (values.astype(np.float32), indices, indptr), shape=(len(ids), len(labels))
+                (values.astype(np.float32), indices, indptr),
+                shape=(len(head["image_ids"]), len(head["labels"])),
             )
             probs.check_format(full_check=True)
         except (ValueError, TypeError) as error:
@@ -403,18 +415,7 @@ class SparsePredictions:
             probs.sum_duplicates()
             if probs.nnz < n_stored:
                 raise PredictionsError(f"{folder}: a concept stands twice in a row")
-        bare = Predictions(
-            source=str(meta.get("source", folder.name)),
-            image_ids=ids,
-            labels=LabelSpace(()),
-            probs=np.empty((len(ids), 0), dtype=np.float32),
-            fitted_on=frozenset(read_lines(folder / "fitted_on.txt")),
-        )
-        return cls(bare=bare, labels=labels, probs=probs)
-
-
-def _bare(predictions: Predictions) -> Predictions:
-    return replace(predictions, labels=LabelSpace(()), probs=predictions.probs[:, :0])
+        return cls.of_pairs(**head, probs=probs)
 
 
 AnyPredictions = Predictions | SparsePredictions

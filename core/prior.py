@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,8 @@ from core.categories import CATEGORIES, UNKNOWN
 from core.images import ImageTable
 from core.labels import LabelSpace, Targets
 from core.metrics import column_sums
-from core.predictions import Predictions
+from core.predictions import Predictions, Probs
+from core.storage.arrays import SharedRows
 
 
 def count_by_category(
@@ -75,14 +77,16 @@ class CategoryPrior:
         return self.probs.get(category, self.probs[UNKNOWN])
 
     def predict(self, table: ImageTable) -> Predictions:
-        """Predictions that give every image of a category equal probabilities."""
-        rows = [self.of_category(category) for category in table.categories]
-        probs = np.stack(rows) if rows else np.empty((0, len(self.labels)), dtype=np.float32)
+        """Predictions that give every image of a category equal probabilities, kept once each."""
+        names = sorted(set(table.categories)) or [UNKNOWN]
+        place = {name: number for number, name in enumerate(names)}
+        rows = np.array([place[category] for category in table.categories], dtype=np.intp)
+        probs = SharedRows.of(np.stack([self.of_category(name) for name in names]), rows)
         return Predictions(
             source="prior",
             image_ids=table.image_ids,
             labels=self.labels,
-            probs=probs,
+            probs=cast(Probs, probs),
             fitted_on=self.fitted_on,
         )
 

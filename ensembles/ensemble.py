@@ -9,19 +9,29 @@ from core.config import fingerprint
 from core.editions import EmptyTruth, empty_truth_rule, rules_of
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
-from core.predictions import Predictions
+from core.predictions import SparsePredictions, read_predictions, row_numbers
 from core.progress import say
 from core.runs.detectors import find_detectors, untrained
 from core.runs.ensemble import DECISION, FALLBACK, FORECAST_RULE, EnsembleRecord, read_run
 from core.runs.fused import find_guesses, with_guesses
 from core.runs.ladder import LadderStep, describe_rungs
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_whole, new_folder, note_product, reuse, write_json
+from core.storage.folders import (
+    TURN,
+    is_whole,
+    locked_run,
+    new_folder,
+    next_turn,
+    note_product,
+    reuse,
+    write_json,
+)
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.forecast.forecast import ForecastModel
 from ensembles.forecast.shift import Shift
 from ensembles.members import Member, gather_members
+from ensembles.pairs import as_csr
 from ensembles.second_stage import (
     SecondStage,
     candidates_of,
@@ -108,13 +118,14 @@ def ensemble(
     decided_by = [sorted(guesses.items())] if guesses else []
     key = fingerprint(corpus.fingerprint, config, origins, rule, *decided_by)
     home = workspace.ensembles / f"stack-{key}"
-    if is_whole(home):
-        reuse(home, what="already stacked")
-    else:
-        _stack(home, corpus, members, scored, test, config, rule)
-    submission = (
-        submit_test(home, corpus, scored=scored, test=test, edition=edition) if submit else None
-    )
+    submission = None
+    with locked_run(home, what="ensemble"):
+        if is_whole(home):
+            reuse(home, what="already stacked", among=workspace.ensembles)
+        else:
+            _stack(home, corpus, members, scored, test, config, rule)
+        if submit:
+            submission = submit_test(home, corpus, scored=scored, test=test, edition=edition)
     return Ensemble(folder=home, ladders=_ladders(home, corpus), submission=submission)
 
 
@@ -147,6 +158,7 @@ def _stack(
         "calibration_log_loss": dict(model.calibration.log_loss) if model else {},
         "rule": fitted.choice.kept,
         "ladder": describe_rungs(fitted.rungs),
+        TURN: next_turn(home.parent),
     }
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", dataclasses.asdict(config))
@@ -160,11 +172,11 @@ def _stack(
         record.save(draft)
         if len(test):
             candidates = candidates_of(corpus, members, table=test, split="test", config=config)
-            Predictions(
-                source="ensemble",
-                image_ids=test.image_ids,
+            SparsePredictions.of_pairs(
+                "ensemble",
+                test.image_ids,
                 labels=corpus.labels,
-                probs=candidates.to_dense(fitted.stacker.predict(candidates)),
+                probs=candidates.to_sparse(fitted.stacker.predict(candidates)),
                 fitted_on=frozenset(scored.image_ids).union(*(m.scored.fitted_on for m in members)),
             ).save(draft / "predictions" / "test")
 
@@ -222,7 +234,9 @@ def submit_test(
         home: a finished run.
     """
     labels = corpus.labels
-    probs = Predictions.load(home / "predictions" / "test").rows(test.image_ids).probs
+    found = read_predictions(home / "predictions" / "test")  # not sparse in earlier versions
+    rows = row_numbers(found.source, found.image_ids, wanted=test.image_ids)
+    probs = as_csr(found.probs)[rows]
     categories, groups = test.categories, test.groups
     forecast_model = ForecastModel.load(
         home / FORECAST_RULE, EnsembleRecord.load(home), scored=scored

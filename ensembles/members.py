@@ -23,9 +23,9 @@ from core.runs.out_of_fold import (
     read_folds,
 )
 from core.runs.workspace import Corpus, Workspace, is_run
+from core.storage.documents import plain_file
 from core.storage.folders import is_complete, read_meta
-from core.storage.plain import plain_file
-from core.text import brief
+from core.storage.text import brief
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.sources import Source
 
@@ -150,8 +150,8 @@ def _member(name: str, folder: Path, *, scored: str) -> Member:
         name=name,
         folder=folder.resolve(),
         origin=f"{folder.name} {read_meta(folder)['made']}",
-        scored=load_folds(folder / "predictions", scored),
-        test=load_folds(folder / "predictions", "test"),
+        scored=load_folds(folder / "predictions", scored, copied=False),
+        test=load_folds(folder / "predictions", "test", copied=False),
     )
 
 

@@ -22,6 +22,8 @@ Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 Floats64 = npt.NDArray[np.float64]
+Probs = Floats | csr_array
+"""(N, L) probabilities; those that CSR does not store are 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ class LabelledPairs(Pairs):
 
     @classmethod
     def of(
-        cls, probs: Floats, targets: Targets, *, floor: float = 0.0, limit: int = 100
+        cls, probs: Probs, targets: Targets, *, floor: float = 0.0, limit: int = 100
     ) -> "LabelledPairs":
         """The pairs with a probability above 0 and not below the floor.
 
@@ -105,14 +107,15 @@ class LabelledPairs(Pairs):
         """
         if probs.shape != targets.matrix.shape:
             raise ValueError(f"probabilities are {probs.shape}, targets {targets.matrix.shape}")
-        lowest = np.full(len(probs), max(floor, np.finfo(np.float32).tiny), dtype=np.float32)
+        probs = as_csr(probs)
+        lowest = np.full(len(targets), max(floor, np.finfo(np.float32).tiny), dtype=np.float32)
         rows, columns = select(probs, row_thresholds=lowest, limit=limit)
         pairs = Pairs(rows=rows, columns=columns, shape=probs.shape)
         return cls(
             rows=rows,
             columns=columns,
             shape=probs.shape,
-            probs=probs[rows, columns],
+            probs=values_at(probs, rows, columns),
             true=pairs.are_true(targets),
             n_true=targets.n_true,
         )
@@ -213,8 +216,22 @@ class CalibratedPairs(Pairs):
         return self.chosen(chosen)
 
 
+def as_csr(probs: Probs) -> csr_array:
+    """The probabilities as CSR with sorted columns; the same matrix where they are that."""
+    if not isinstance(probs, csr_array):
+        return csr_array(np.asarray(probs))
+    return probs if probs.has_sorted_indices else probs.sorted_indices()
+
+
+def values_at(
+    probs: csr_array, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]
+) -> Floats:
+    """(n,) probabilities of pairs; scipy gives a matrix where there are none."""
+    return np.asarray(probs[rows, columns]) if len(rows) else np.empty(0, dtype=np.float32)
+
+
 def select(
-    probs: Floats,
+    probs: Probs,
     *,
     row_thresholds: Floats,
     column_thresholds: Floats | None = None,
@@ -222,7 +239,7 @@ def select(
     kinds: Ints | None = None,
     limit: int,
 ) -> tuple[Ints, Ints]:
-    """Rows and columns of the pairs whose probability reaches their threshold.
+    """Rows and columns of the pairs whose probability is above 0 and reaches their threshold.
 
     Args:
         probs: (N, L).
@@ -244,47 +261,67 @@ def select(
     if forced is None or kinds is None:
         forced = np.zeros((1, n_concepts), dtype=np.bool_)
         kinds = np.zeros(n_images, dtype=np.int32)
-    probs = np.ascontiguousarray(probs)
-    buffer = np.empty((n_images, min(limit, n_concepts)), dtype=np.int32)
+    stored, always = as_csr(probs), csr_array(forced)
     counts = np.zeros(n_images, dtype=np.int32)
+    sizes = np.diff(stored.indptr) + np.diff(always.indptr)[kinds]  # at most
+    starts = np.concatenate([[0], np.cumsum(np.minimum(sizes, limit))]).astype(np.int64)
+    buffer = np.empty(starts[-1], dtype=np.int32)
 
     def work(first: int, last: int) -> None:
-        here = slice(first, last)
         _select(
-            probs[here], row_thresholds[here], column_thresholds, forced, kinds[here], limit,
-            buffer[here], counts[here],
+            stored.indptr[first : last + 1], stored.indices, stored.data,
+            row_thresholds[first:last], column_thresholds,
+            always.indptr, always.indices, kinds[first:last], limit,
+            starts[first:last], buffer, counts[first:last],
         )  # fmt: skip
 
     in_blocks(n_images, work)
     rows = np.repeat(np.arange(n_images, dtype=np.int32), counts)
-    return rows, buffer[np.arange(buffer.shape[1]) < counts[:, None]]
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rows, buffer[np.repeat(starts[:-1], counts) + within]
 
 
 @compiled
 def _select(
+    indptr: Ints,
+    stored: Ints,
     probs: Floats,
     row_thresholds: Floats,
     column_thresholds: Floats,
-    forced: Bools,
+    always_indptr: Ints,
+    always: Ints,
     kinds: Ints,
     limit: int,
+    starts: Counts,
     columns: Ints,
     counts: Ints,
 ) -> None:
-    n_images, n_concepts = probs.shape
-    passing = np.empty(n_concepts, dtype=np.int32)
-    values = np.empty(n_concepts, dtype=np.float32)
-    for i in range(n_images):
-        n = 0
-        for j in range(n_concepts):
-            threshold = column_thresholds[j]
+    longest = 0
+    for i in range(len(kinds)):
+        n_always = always_indptr[kinds[i] + 1] - always_indptr[kinds[i]]
+        longest = max(longest, indptr[i + 1] - indptr[i] + n_always)
+    passing = np.empty(longest, dtype=np.int32)
+    values = np.empty(longest, dtype=np.float32)
+    none = len(column_thresholds)
+    for i in range(len(kinds)):
+        n, k, m = 0, indptr[i], always_indptr[kinds[i]]
+        end, last_always = indptr[i + 1], always_indptr[kinds[i] + 1]
+        while k < end or m < last_always:  # both rise
+            possible = stored[k] if k < end else none
+            certain = always[m] if m < last_always else none
+            if certain <= possible:
+                passing[n], values[n] = certain, np.float32(2.0)
+                n += 1
+                m += 1
+                k += certain == possible
+                continue
+            threshold = column_thresholds[possible]
             if np.isnan(threshold):
                 threshold = row_thresholds[i]
-            must = forced[kinds[i], j]
-            if must or probs[i, j] >= threshold:
-                passing[n] = j
-                values[n] = 2.0 if must else probs[i, j]
+            if probs[k] >= threshold:
+                passing[n], values[n] = possible, probs[k]
                 n += 1
+            k += 1
         last = np.float32(-1.0)
         n_equal = 0  # how many of those equal to the last one that fits still fit
         if n > limit:
@@ -299,7 +336,7 @@ def _select(
                 n_equal -= 1
             elif values[k] < last:
                 continue
-            columns[i, counts[i]] = passing[k]
+            columns[starts[i] + counts[i]] = passing[k]
             counts[i] += 1
 
 

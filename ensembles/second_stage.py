@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from core.categories import CATEGORIES
 from core.editions import EmptyTruth
@@ -23,8 +24,9 @@ from ensembles.decisions.rule import BY_THRESHOLDS
 from ensembles.decisions.thresholds import Tuning
 from ensembles.members import Member, constant_concepts
 from ensembles.pairs import Floats
-from ensembles.stacking.candidates import Candidates, LabelStatistics, make_candidates
+from ensembles.stacking.candidates import Candidates, make_candidates
 from ensembles.stacking.crossfit import cross_fit, image_f1_of
+from ensembles.stacking.label_statistics import LabelStatistics
 from ensembles.stacking.linear import MemberStacker
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.stacker import Stacker
@@ -56,7 +58,7 @@ class SecondStage:
     tried: Sequence[Rung]
     images: ScoredImages
     statistics: Sequence[LabelStatistics]
-    out_of_fold: Floats
+    out_of_fold: csr_array
 
 
 def fit_second_stage(
@@ -99,7 +101,7 @@ def fit_second_stage(
     whole = [m.name for m in members if _covers(m, scored)]
     ladder = _climb_while_it_pays(tried, whole, config)
     kept = ladder[-1].name
-    probs = candidates.to_dense(out_of_fold[kept])
+    probs = candidates.to_sparse(out_of_fold[kept])
     choice = choose_rule(
         probs,
         images,

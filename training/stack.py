@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from core.errors import ConceptError
+from core.errors import ConceptError, first_line, is_out_of_memory
 from core.progress import say
 from training.batches import Bounds, DeviceExamples, Examples, batch_bounds
 from training.config import FitConfig
-from training.devices.compute import Compute, Inputs, is_out_of_memory
+from training.devices.compute import Compute, Inputs
 from training.heads import made_for_stacks
 from training.learner import Learner
 from training.loop import Fitted, MemberTraining, TrainingLoop, fit_member
@@ -82,12 +82,12 @@ def fit_stack(
     members = list(drawn)
     try:
         _fit(members, DeviceExamples(examples, config, compute))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         raise ConceptError(
             f"out of memory with {len(members)} networks at once"
-            f" ({str(error).splitlines()[0]}); take fewer n_members or seeds, or a smaller"
+            f" ({first_line(error)}); take fewer n_members or seeds, or a smaller"
             " batch_size"
         ) from error
     return [(member.model, member.train_state.best) for member in members]

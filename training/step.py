@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import ConceptError
+from core.errors import ConceptError, first_line, is_out_of_memory
 from core.progress import say
 from training.batches import (
     Batch,
@@ -22,7 +22,7 @@ from training.batches import (
     split_batch,
 )
 from training.config import FitConfig
-from training.devices.compute import Compute, Inputs, is_out_of_memory
+from training.devices.compute import Compute, Inputs
 from training.learner import Learner
 from training.losses.registry import Loss
 from training.predict import Rows
@@ -108,10 +108,10 @@ class Step:
             try:
                 total = self._gradients(batch, losses, epoch=epoch)
                 break
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError, OSError) as error:
                 if not (self.halves and is_out_of_memory(error)):
                     raise
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
             # Outside the handler: its traceback holds on to the tensors that did fit.
             self._shrink(len(self.compute.world.share(batch.chosen)), reason, epoch=epoch)
         self.learner.update(n_updates=n_updates)

@@ -34,10 +34,12 @@ from core.storage.documents import parse_json
 from core.storage.folders import (
     LOCK,
     META,
+    TURN,
     finish,
     is_complete,
     is_whole,
     locked,
+    next_turn,
     read_meta,
     write_json,
 )
@@ -188,7 +190,8 @@ def assemble(plan: DetectorPlan, inputs: TrainingInputs, *, workspace: Workspace
         folders = pooled_features(plan, inputs, workspace=workspace)
         if world.first:
             meta = _meta(plan, inputs, folders)
-            finish(plan.home, meta, but=("members", "tensorboard"))
+            turn = {TURN: next_turn(plan.home.parent.parent)}
+            finish(plan.home, meta | turn, but=("members", "tensorboard"))
             shutil.rmtree(plan.home / "members")
             (plan.home / LOCK).unlink()
             say(_summary(plan, meta))

@@ -18,9 +18,8 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from backbones.encoders.downloads import first_line
 from backbones.encoders.worlds import encoder_of
-from core.errors import BundleError, ConfigError
+from core.errors import BundleError, ConfigError, first_line
 from core.storage.documents import parse_json
 
 _BY_NAME = ("", "timm", "torchvision", "xrv", "open_clip")

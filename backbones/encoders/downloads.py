@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from core.errors import ConfigError
+from core.errors import ConfigError, first_line
 
 _PATIENCE_S = 5.0
 """How long a server may take to answer at all. The hub's own client asks for 23 seconds where there
@@ -116,11 +116,6 @@ def package(name: str, *, extra: str) -> Any:
             f"backbone: needs the package {name}{reason}; install it with"
             f" pip install 'radfuse[{extra}]'"
         ) from None
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
 def hub_folder(repo: str, *, config: str, beside: Sequence[str] = ()) -> Path:

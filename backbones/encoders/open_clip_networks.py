@@ -13,14 +13,13 @@ import timm
 from torch import Tensor, nn
 
 from backbones.encoders.blocks import block_groups
-from backbones.encoders.downloads import first_line, hub_folder, hub_weights, package
+from backbones.encoders.downloads import hub_folder, hub_weights, package
 from backbones.encoders.encoder import LastMap, Normalisation, Stated, brief, unknown_layers
 from backbones.encoders.timm_networks import TimmEncoder
 from backbones.networks.checkpoint_files import read_checkpoint
 from backbones.networks.licences import licence_beside
-from core.errors import ConfigError
-from core.storage.documents import parse_json
-from core.storage.plain import plain_file
+from core.errors import ConfigError, first_line
+from core.storage.documents import parse_json, plain_file
 from corpus.images.decode import Resample
 
 _CONFIG = "open_clip_config.json"

@@ -17,9 +17,9 @@ import timm.models._hub as hub
 from timm.models import VGG, group_parameters
 from torch import Tensor, nn
 
-from backbones.encoders.downloads import first_line, hub_at_once, hub_reachable
+from backbones.encoders.downloads import hub_at_once, hub_reachable
 from backbones.encoders.encoder import LastMap, Normalisation, Stated, unknown_layers
-from core.errors import ConfigError
+from core.errors import ConfigError, first_line
 from core.storage.documents import parse_json
 from corpus.images.decode import Resample
 

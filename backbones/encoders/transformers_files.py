@@ -6,11 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from backbones.encoders.downloads import first_line, hub_folder, hub_weights, package, quiet_hub
+from backbones.encoders.downloads import hub_folder, hub_weights, package, quiet_hub
 from backbones.encoders.encoder import brief
-from core.errors import ConfigError
-from core.storage.documents import parse_json
-from core.storage.plain import plain_file
+from core.errors import ConfigError, first_line
+from core.storage.documents import parse_json, plain_file
 from corpus.images.decode import Resample
 
 WORLD = "transformers:"

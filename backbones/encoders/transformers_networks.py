@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from backbones.encoders.blocks import block_groups
-from backbones.encoders.downloads import first_line
 from backbones.encoders.encoder import LastMap, Normalisation, Stated, brief
 from backbones.encoders.transformers_files import (
     FAMILIES,
@@ -27,7 +26,7 @@ from backbones.encoders.transformers_files import (
     weights_in,
 )
 from backbones.networks.licences import licence_beside
-from core.errors import ConfigError
+from core.errors import ConfigError, first_line
 
 _TOKENS = ("cls_token", "class_embedding", "distillation_token", "register_tokens")
 """Last names of parameters that are tokens before those of the places, the class token first."""

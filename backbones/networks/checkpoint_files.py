@@ -19,7 +19,7 @@ from torch import Tensor
 from backbones.networks.checkpoint_parts import chosen_part
 from backbones.networks.pickled import printable
 from backbones.networks.torch_files import open_torch_file
-from core.errors import ConfigError
+from core.errors import ConfigError, is_out_of_memory
 from core.storage.documents import parse_json
 from core.storage.sums import file_sha256
 from training.checkpoint import tensors_in
@@ -155,6 +155,8 @@ def _read_file(path: Path) -> WeightsFile:
             return _of_numbers(WeightsFile(path, tensors_in(path)))
         return _read_torch(path, data)
     except _UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise  # no fault of the file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"{path}: cannot be read as weights ({printable(reason, longest=200)})"

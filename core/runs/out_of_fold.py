@@ -9,22 +9,32 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from core.errors import LabelSpaceError, LeakageError, PredictionsError, first_few, repeated
 from core.images import ImageTable
-from core.predictions import AnyPredictions, Predictions, SparsePredictions, read_predictions
+from core.predictions import (
+    AnyPredictions,
+    Predictions,
+    Probs,
+    SparsePredictions,
+    read_predictions,
+)
 from core.runs.workspace import Corpus
+from core.storage.arrays import SharedRows
 
 
-def join_folds(parts: Sequence[Predictions]) -> Predictions:
+def join_folds(parts: Sequence[Predictions], *, copied: bool = True) -> Predictions:
     """Out-of-fold predictions of one source as one value, a part a fold.
 
     Args:
         parts: at least one; each without the images that it was fitted on. One alone is returned as
             it is.
+        copied: whether the probabilities are one array; if not, they stay where they are, mapped
+            from disk for instance, and only read like one (`SharedRows`).
 
     Returns:
         All images, in the order of the parts; each is held against what its part was fitted on.
@@ -39,10 +49,11 @@ def join_folds(parts: Sequence[Predictions]) -> Predictions:
     fitted = tuple(p for part in parts if len(part) for p in part.fitted_parts)
     if len(fitted) < 2:
         return next((part for part in parts if len(part)), parts[0])
+    probs = [part.probs for part in parts]
     return replace(
         parts[0],
         image_ids=tuple(image_id for part in parts for image_id in part.image_ids),
-        probs=np.concatenate([part.probs for part in parts]),
+        probs=np.concatenate(probs) if copied else cast(Probs, SharedRows.joined(probs)),
         fitted_on=frozenset().union(*(part.fitted_on for part in fitted)),
         parts=fitted,
     )
@@ -81,7 +92,7 @@ def prior_out_of_fold(corpus: Corpus) -> Predictions:
     for view in corpus.views:
         valid = view.table.of(split="valid")
         folds.append(view.prior.predict(valid.take(valid.labelled)))
-    return join_folds(folds)
+    return join_folds(folds, copied=False)
 
 
 def check_out_of_sample(sources: Sequence[AnyPredictions], table: ImageTable) -> None:
@@ -144,22 +155,23 @@ def save_folds(predictions: Predictions, home: Path, *, name: str, suffix: str =
         part.save(home / f"{fold_name(name, number, n_parts=len(parts))}{suffix}")
 
 
-def load_folds(home: Path, name: str, *, suffix: str = "") -> Predictions:
-    """The predictions of `<name><suffix>`, or those of its folds joined.
+def load_folds(home: Path, name: str, *, suffix: str = "", copied: bool = True) -> Predictions:
+    """The predictions of `<name><suffix>`, or those of its folds joined; see `join_folds`.
 
     Raises:
         PredictionsError: the folder or one of the folds is missing or unfinished.
         LabelSpaceError, LeakageError: the folds do not fit together; see `join_folds`.
     """
-    return join_folds([Predictions.load(f) for f in fold_folders(home, name, suffix=suffix)])
+    folders = fold_folders(home, name, suffix=suffix)
+    return join_folds([Predictions.load(folder) for folder in folders], copied=copied)
 
 
 def read_folds(home: Path, name: str) -> AnyPredictions:
-    """As `load_folds`, in either form; all folds have the same."""
+    """As `load_folds` without a copy, in either form; all folds have the same."""
     parts = [read_predictions(folder) for folder in fold_folders(home, name)]
     sparse = [part for part in parts if isinstance(part, SparsePredictions)]
     if not sparse:
-        return join_folds([part for part in parts if isinstance(part, Predictions)])
+        return join_folds([p for p in parts if isinstance(p, Predictions)], copied=False)
     if len(sparse) < len(parts):
         raise PredictionsError(f"{home}: some folds of {name} are sparse, some are not")
     return join_sparse_folds(sparse)

@@ -1,6 +1,7 @@
 """Where things lie in a workspace, and the corpus that every stage works on."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,12 +17,15 @@ from core.images import LABELLED, ImageTable
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
 from core.runs.decoding import USUAL, Decoding
-from core.storage.folders import is_complete, read_meta, read_whole
+from core.storage.documents import parse_json
+from core.storage.folders import is_complete, read_meta, read_whole, write_json
 from core.storage.sums import HOLDS
 from core.storage.tables import read_pairs
 
 HALF = "valid_half"
 """Column of the image table that says which half of valid an image is in, `val1` or `val2`."""
+
+_PREPARED = "prepared.json"
 
 Protocol = Literal["holdout", "crossfit"]
 """How labelled images are used: `holdout` has detectors and fusion learn from train and the second
@@ -253,6 +257,27 @@ class Workspace:
         # Of one that lost its meta.json the rest is there: it is damaged, and not to be replaced.
         return is_complete(self.corpus) or (self.corpus / "images.csv").exists()
 
+    @property
+    def prepared_from(self) -> str:
+        """What the corpus was last prepared from, also if it is lost; "" for nothing, or a drawing.
+
+        Nothing is known of workspaces of earlier versions.
+        """
+        try:
+            noted = parse_json((self.root / _PREPARED).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        return str(noted.get("source", "")) if isinstance(noted, dict) else ""
+
+    @property
+    def had_corpus(self) -> bool:
+        """Whether a corpus was prepared here from a source, be it lost since."""
+        return bool(self.prepared_from) or (self.cache.exists() and not self.phantom.exists())
+
+    def note_source(self, source: str) -> None:
+        """Keep what the corpus is prepared from; "" for the drawn one, which may be drawn again."""
+        write_json(self.root / _PREPARED, {"source": source})
+
     def require_corpus(self) -> None:
         """Refuse a workspace in which no corpus was prepared.
 
@@ -261,6 +286,11 @@ class Workspace:
         """
         if self.has_corpus():
             return
+        if source := self.prepared_from:
+            raise MissingStageError(
+                f"{self.corpus}: not there any more, or not whole; it was prepared from {source}:"
+                f" run `{as_typed(shlex.join(['prepare', source, '-w', str(self.root)]))}` again"
+            )
         found = "holds no prepared corpus" if self.root.is_dir() else "no such folder"
         raise MissingStageError(
             f"{self.root}: {found}; name the folder that you prepared with -w, or make it:"
@@ -276,17 +306,24 @@ class Workspace:
                 command is named.
         """
         self.require_corpus()
-        try:
-            return self._read_corpus(read_whole(self.corpus))
-        except DamageError:
-            raise
-        except (FileNotFoundError, KeyError, PredictionsError) as error:
-            raise MissingStageError(
-                f"{self.corpus}: not whole, or made by another version ({error}); run"
-                f" `{as_typed(f'prepare SOURCE --workspace {self.root}')}` again"
-            ) from None
+        while True:
+            meta = read_meta(self.corpus)
+            try:
+                corpus = self._read_corpus(meta)
+            except (FileNotFoundError, KeyError, PredictionsError) as error:
+                if read_meta(self.corpus) == meta:
+                    if isinstance(error, DamageError):
+                        raise
+                    raise MissingStageError(
+                        f"{self.corpus}: not whole, or made by another version ({error}); run"
+                        f" `{as_typed(f'prepare SOURCE --workspace {self.root}')}` again"
+                    ) from None
+            else:
+                if read_meta(self.corpus) == meta:  # else another was prepared in the meantime
+                    return corpus
 
     def _read_corpus(self, meta: Mapping[str, Any]) -> Corpus:
+        read_whole(self.corpus)
         return Corpus(
             name=meta["name"],
             table=ImageTable.load(self.corpus / "images.csv"),
@@ -326,15 +363,16 @@ class Workspace:
 
 def _runs_below(folder: Path) -> Iterator[Path]:
     """Runs that are finished or were, without hidden folders and what is being made."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.startswith(".") or not path.is_dir():
+    for place, folders, _ in os.walk(folder):  # which other processes may change meanwhile
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        path = Path(place)
+        if path == folder:
             continue
-        if is_run(path):
-            # A detector's config comes before its meta.json, while its networks are still there.
-            if is_complete(path) or not (path / "members").is_dir():
-                yield path
-        elif not is_complete(path):
-            yield from _runs_below(path)
+        # A detector's config comes before its meta.json, while its networks are still there.
+        if is_run(path) and (is_complete(path) or "members" not in folders):
+            yield path
+        if is_run(path) or is_complete(path):
+            folders.clear()
 
 
 def is_run(folder: Path) -> bool:

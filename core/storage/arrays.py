@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import PredictionsError, excerpt
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
+from core.storage.drafts import draft_file
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:
@@ -114,16 +116,13 @@ def open_map(
         PredictionsError: the file that is there is damaged, or of another shape or type.
     """
     if not path.exists():
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
-            if reserve:
-                _reserve(draft)
-            _take_name(draft, path)
+            with draft_file(path, replaces=False) as draft:
+                np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
+                if reserve:
+                    _reserve(draft)
         except OSError as error:
             raise _named(error, path) from None
-        finally:
-            draft.unlink(missing_ok=True)
     found = _mapped(path, "r+")
     if found.shape != shape or found.dtype != np.dtype(dtype):
         raise PredictionsError(
@@ -133,25 +132,104 @@ def open_map(
     return found
 
 
-def release(array: npt.NDArray[Any]) -> None:
+class SharedRows:
+    """An (N, L) array whose rows lie in other arrays; it reads like one, and nothing is copied.
+
+    So predictions that lie a fold a file are one value without being read, and those of a prior,
+    which are equal for all images of a category, are as many rows as there are categories.
+
+    Attributes:
+        arrays: (n, L) each, of one dtype.
+        which: (N,) the array that each row lies in.
+        places: (N,) its row there.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[npt.NDArray[Any]],
+        *,
+        which: npt.NDArray[np.integer],
+        places: npt.NDArray[np.integer],
+    ) -> None:
+        self.arrays, self.which, self.places = tuple(arrays), which, places
+        self._plain = [np.asarray(array) for array in arrays]  # mapped ones are slow to take from
+        self.shape: tuple[int, int] = (len(which), int(arrays[0].shape[1]))
+        self.dtype = arrays[0].dtype
+
+    @classmethod
+    def joined(cls, arrays: "Sequence[npt.NDArray[Any] | SharedRows]") -> "SharedRows":
+        """The rows of one array after the other, some of which may be shared themselves."""
+        parts = [a if isinstance(a, SharedRows) else cls.of(a, np.arange(len(a))) for a in arrays]
+        first = np.cumsum([0, *(len(part.arrays) for part in parts)])
+        return cls(
+            [array for part in parts for array in part.arrays],
+            which=np.concatenate([p.which + n for p, n in zip(parts, first[:-1], strict=True)]),
+            places=np.concatenate([part.places for part in parts]),
+        )
+
+    @classmethod
+    def of(cls, array: npt.NDArray[Any], places: npt.NDArray[np.integer]) -> "SharedRows":
+        """Rows of one array, any of them as often as wanted."""
+        return cls([array], which=np.zeros(len(places), dtype=np.intp), places=places)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """N L."""
+        return self.shape[0] * self.shape[1]
+
+    def min(self) -> float:
+        """Lowest value, of rows that stand nowhere as well; NaN if one is."""
+        return float(np.min([array.min() for array in self.arrays if array.size]))
+
+    def max(self) -> float:
+        """Highest value, as `min` has it."""
+        return float(np.max([array.max() for array in self.arrays if array.size]))
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        """A copy of what `key` would take of the array: rows, or rows and columns as `np.ix_`."""
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        rows, columns = (k if isinstance(k, slice) else _flat(k) for k in (rows, columns))
+        which, places = self.which[rows], self.places[rows]
+        whole = isinstance(columns, slice) and columns == slice(None)
+        width = self.shape[1] if whole else len(np.empty(self.shape[1])[columns])
+        found = np.empty((len(which), width), dtype=self.dtype)
+        for number in np.flatnonzero(np.bincount(which)).tolist():
+            here = which == number
+            rows_there = self._plain[number][places[here]]
+            found[here] = rows_there if whole else rows_there[:, columns]
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("rows of shared arrays cannot be one array without a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+_WORTH_IT = 4 << 20
+"""Bytes of an array among several; a hundred smaller ones, of twenty members, stay below 400 MB."""
+
+
+def _flat(index: Any) -> npt.NDArray[Any]:
+    flat = np.ravel(index)
+    return flat if len(flat) else flat.astype(np.intp)  # nothing at all has no type of its own
+
+
+def release(array: npt.NDArray[Any] | SharedRows) -> None:
     """Give back the memory that a mapped array's pages take; what they hold stays on disk.
 
     Who goes once through a large file would else be seen to hold all of it.
     """
+    if isinstance(array, SharedRows):
+        for part in array.arrays:
+            if part.nbytes >= _WORTH_IT:  # asking takes as long as reading a small one again
+                release(part)
+        return
     mapping = getattr(array, "_mmap", None)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on every system
         mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def _take_name(draft: Path, path: Path) -> None:
-    """Give a new file its name, unless another process was first: then its file is the one."""
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without hard links
-        if not path.exists():
-            draft.rename(path)
 
 
 def _reserve(path: Path) -> None:

@@ -1,17 +1,22 @@
 """JSON and TOML from anywhere: the values that stand in them, or one line that says why not.
 
+Nothing but plain files is opened, here and elsewhere, where a path comes from a user or from data:
+a pipe never ends and keeps whoever opens it, a device may do anything or hold no end of bytes, and
+a file of holes is as large as somebody wished. They are told by their place, before they are
+opened. Links are followed.
+
 Both are read within limits, for a text may nest deeper than Python goes, or have a number of more
 digits than it turns into one. Nothing else of ours calls their parsers.
 """
 
 import json
+import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.errors import ConfigError, PredictionsError
-from core.storage.plain import plain_file
+from core.errors import ConceptError, ConfigError, CorpusError, PredictionsError
 
 MOST_BYTES = 256 << 20
 """Of a file of JSON: ten times what a decision over 100,000 concepts takes."""
@@ -44,8 +49,8 @@ def parse_json(
         found = json.loads(text, parse_int=_whole, parse_constant=constant, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    opened = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
-    if sum(text.count(one) for one in opened) > _DEEPEST:  # type: ignore[arg-type]  # of its kind
+    plain = text if isinstance(text, str) else text.decode("latin1")
+    if plain.count("[") + plain.count("{") > _DEEPEST:
         _check(found)
     return found
 
@@ -125,3 +130,35 @@ def _check(value: Any) -> None:
         inside = value.values() if isinstance(value, dict) else value
         if isinstance(inside, list | type({}.values())):
             waiting += ((one, depth + 1) for one in inside)
+
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def plain_file(
+    path: Path, *, error: type[ConceptError] = CorpusError, most_bytes: int | None = None
+) -> Path:
+    """The path itself, where it leads to a file, a folder or nothing: whoever opens it says which.
+
+    Args:
+        path: as it was given.
+        error: what is raised.
+        most_bytes: that the file may have; None for any number.
+
+    Raises:
+        ConceptError: of that kind; it is a pipe, a socket, a device, or larger.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return path
+    if kind := _KINDS.get(stat.S_IFMT(found.st_mode)):
+        raise error(f"{path}: {kind}, which is not opened; expected a file")
+    if most_bytes is not None and found.st_size > most_bytes and stat.S_ISREG(found.st_mode):
+        raise error(f"{path}: {found.st_size:,} bytes, more than {most_bytes:,}; make it smaller")
+    return path

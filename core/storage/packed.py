@@ -15,7 +15,7 @@ from zipfile import ZipInfo
 
 from core.errors import CorpusError, ImageError
 from core.storage.archives import ENCRYPTED, BrokenZipError, LockedZipError, OpenZip, is_link
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 from core.storage.shards import read_row
 
 ARCHIVE = ".zip"

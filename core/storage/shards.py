@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CorpusError
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 
 _BATCH = 4 << 20  # bytes of images that are read at a time, at least one row
 _KEPT = 96 << 20  # bytes of images that are kept of a file: as far as threads drift apart

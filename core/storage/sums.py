@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DamageError, as_typed, typed_words
-from core.storage.documents import parse_json
-from core.storage.plain import plain_file
+from core.storage.documents import parse_json, plain_file
 
 META = "meta.json"
 

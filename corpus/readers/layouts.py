@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from core.errors import CorpusError, first_few
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 from corpus.readers import manifest
 from corpus.readers.files import is_leftover
 from corpus.readers.notes import count

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from core.errors import CorpusError, first_few
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 from corpus.readers.annotations import (
     GROUPS_FILE,
     METADATA_FILE,

@@ -16,7 +16,7 @@ from core.metrics import (
     Scores,
     beats_by_margin,
     best_threshold,
-    f1_by_threshold,
+    f1_of_pairs_by_threshold,
     mean_in_order,
 )
 from core.progress import say
@@ -31,7 +31,7 @@ from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
 from ensembles.decisions.rule import CALIBRATED_RULES, DecisionRule
 from ensembles.decisions.set_sizes import fit_factor
 from ensembles.decisions.thresholds import LevelChoice, Thresholds, Tuning, choose_thresholds
-from ensembles.pairs import Bools, Floats, LabelledPairs
+from ensembles.pairs import Bools, LabelledPairs, Pairs, Probs, as_csr
 
 Always = Mapping[str, Concepts]
 """By category, the concepts that every image of it gets."""
@@ -101,7 +101,7 @@ class RuleChoice:
 
 
 def choose_rule(
-    probs: Floats,
+    probs: Probs,
     images: ScoredImages,
     *,
     tuning: Tuning,
@@ -131,7 +131,7 @@ def choose_rule(
         nomissing=tuning.nomissing,
         always=always or {},
     )
-    trial = _Trial(probs=probs, images=images, base=base, always_by_fold=always_by_fold)
+    trial = _Trial(probs=as_csr(probs), images=images, base=base, always_by_fold=always_by_fold)
     trial = replace(trial, probs=trial.with_always())
     levels = choose_thresholds(trial.probs, images, tuning=tuning)
     sets = trial.cross_fitted(trial.plain)
@@ -168,21 +168,22 @@ def choose_rule(
 class _Trial:
     """Rules that are fitted on some images of valid and judged on others."""
 
-    probs: Floats
+    probs: csr_array
     images: ScoredImages
     base: DecisionRule
     always_by_fold: Mapping[int, Always] | None
 
-    def with_always(self) -> Floats:
+    def with_always(self) -> csr_array:
         """(N, L) the probabilities with 1 for the concepts that each image always gets."""
         labels, categories = self.images.labels, self.images.categories
         if self.always_by_fold is None:
             return self.base.with_always(self.probs, categories=categories, labels=labels)
-        probs = self.probs.copy()
+        found = []
         for held_out in held_out_images(self.images.folds):
             rule, names = self._base(~held_out), self._names[held_out].tolist()
-            probs[held_out] = rule.with_always(probs[held_out], categories=names, labels=labels)
-        return probs
+            probs = rule.with_always(self.probs[held_out], categories=names, labels=labels)
+            found.append((held_out, probs))
+        return _stacked(found)
 
     def _base(self, chosen: Bools) -> DecisionRule:
         """The rule that is fitted further on these images: all, or all but those of a fold."""
@@ -193,7 +194,16 @@ class _Trial:
 
     @cached_property
     def _f1_by_threshold(self) -> Scores:
-        return f1_by_threshold(self.probs, self.images.targets, empty_truth=self.images.empty_truth)
+        images = np.arange(len(self.images), dtype=np.int32)
+        rows = np.repeat(images, np.diff(self.probs.indptr))
+        pairs = Pairs(rows=rows, columns=self.probs.indices, shape=self.probs.shape)
+        return f1_of_pairs_by_threshold(
+            rows,
+            self.probs.data,
+            true=pairs.are_true(self.images.targets),
+            targets=self.images.targets,
+            empty_truth=self.images.empty_truth,
+        )
 
     @cached_property
     def _names(self) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
@@ -265,7 +275,7 @@ class _Trial:
 
 
 def _stacked(found: Sequence[tuple[Bools, csr_array]]) -> csr_array:
-    """(N, L) decisions of one fold after the other, in the order of the images."""
+    """(N, L) what was found one fold after the other, in the order of the images."""
     rows = np.concatenate([np.flatnonzero(held_out) for held_out, _ in found])
-    whole = csr_array(vstack([decided for _, decided in found], format="csr"))
+    whole = csr_array(vstack([part for _, part in found], format="csr"))
     return csr_array(whole[np.argsort(rows)])

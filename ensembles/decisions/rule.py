@@ -12,9 +12,8 @@ from core.categories import CATEGORIES, UNKNOWN
 from core.editions import EmptyTruth
 from core.errors import AlignmentError, ConfigError, first_few
 from core.labels import Concepts, LabelSpace
-from core.storage.documents import parse_json
+from core.storage.documents import parse_json, plain_file
 from core.storage.folders import write_json
-from core.storage.plain import plain_file
 from ensembles.calibration.choose import from_json
 from ensembles.calibration.temperature import Calibration, Calibrator
 from ensembles.decisions.concept_counts import CountHead
@@ -22,7 +21,7 @@ from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.general_f1 import maximise_general
 from ensembles.decisions.set_sizes import ratio_sizes, top_sizes
 from ensembles.decisions.thresholds import Thresholds
-from ensembles.pairs import Bools, CalibratedPairs, Floats, Ints, select, to_csr
+from ensembles.pairs import Bools, CalibratedPairs, Ints, Probs, as_csr, select, to_csr, values_at
 
 BY_THRESHOLDS = "thresholds"
 """The kind of rule that needs no calibrated probabilities."""
@@ -97,7 +96,7 @@ class DecisionRule:
         thresholds = self.thresholds if self.kind == BY_THRESHOLDS else None
         return thresholds is not None and thresholds.level == "global"
 
-    def decide(self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace) -> csr_array:
+    def decide(self, probs: Probs, *, categories: Sequence[str], labels: LabelSpace) -> csr_array:
         """(N, L) boolean: the decided concepts.
 
         Args:
@@ -109,6 +108,7 @@ class DecisionRule:
             LabelSpaceError: the rule names a concept that is not in the label space.
         """
         self._check(probs, categories, labels)
+        probs = as_csr(probs)
         if self.thresholds is None or self.kind != BY_THRESHOLDS:
             ranked = self.ranked(probs, categories=categories, labels=labels)
             return self.complete(self.of_ranked(ranked, categories), probs)
@@ -124,7 +124,7 @@ class DecisionRule:
         return self.complete(to_csr(rows, columns, shape=probs.shape), probs)
 
     def ranked(
-        self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
+        self, probs: Probs, *, categories: Sequence[str], labels: LabelSpace
     ) -> CalibratedPairs:
         """Concepts above the floor with calibrated probabilities, those of `always` as certain.
 
@@ -134,16 +134,19 @@ class DecisionRule:
             AlignmentError, LabelSpaceError: see `decide`.
         """
         self._check(probs, categories, labels)
+        probs = as_csr(probs)
         forced, kinds = self._forced(categories, labels)
         rows, columns = select(
             probs,
-            row_thresholds=np.zeros(len(probs), dtype=np.float32),
+            row_thresholds=np.zeros(len(kinds), dtype=np.float32),
             column_thresholds=self.calibration.inverse(self.floor, labels=labels),
             forced=forced,
             kinds=kinds,
             limit=max(_CONSIDERED, self.max_concepts),
         )
-        calibrated = self.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
+        calibrated = self.calibration.of_pairs(
+            values_at(probs, rows, columns), columns, labels=labels
+        )
         calibrated[forced[kinds[rows], columns]] = 1.0
         return CalibratedPairs(rows=rows, columns=columns, probs=calibrated, shape=probs.shape)
 
@@ -155,9 +158,9 @@ class DecisionRule:
         return CALIBRATED_RULES[self.kind](self, ranked, categories)
 
     def with_always(
-        self, probs: Floats, *, categories: Sequence[str], labels: LabelSpace
-    ) -> Floats:
-        """The probabilities with 1 for the concepts of `always`; the same array without any.
+        self, probs: Probs, *, categories: Sequence[str], labels: LabelSpace
+    ) -> csr_array:
+        """The probabilities with 1 for the concepts of `always`.
 
         Thresholds tuned on them are those for the decisions left beside the constant concepts.
 
@@ -166,14 +169,10 @@ class DecisionRule:
         """
         self._check(probs, categories, labels)
         forced, kinds = self._forced(categories, labels)
-        if not forced.any():
-            return probs
-        changed = probs.copy()
-        for kind, columns in enumerate(forced):
-            changed[np.ix_(kinds == kind, columns)] = 1.0
-        return changed
+        certain = csr_array(forced.astype(np.float32))[kinds]
+        return csr_array(as_csr(probs).maximum(certain)) if certain.nnz else as_csr(probs)
 
-    def _check(self, probs: Floats, categories: Sequence[str], labels: LabelSpace) -> None:
+    def _check(self, probs: Probs, categories: Sequence[str], labels: LabelSpace) -> None:
         if probs.shape != (len(categories), len(labels)):
             raise AlignmentError(
                 f"probabilities are {probs.shape[0]} x {probs.shape[1]}; expected"
@@ -189,14 +188,15 @@ class DecisionRule:
         kind_of = {name: kind for kind, name in enumerate(names)}
         return forced, np.array([kind_of[name] for name in categories], dtype=np.int32)
 
-    def complete(self, decided: csr_array, probs: Floats) -> csr_array:
+    def complete(self, decided: csr_array, probs: Probs) -> csr_array:
         """The decisions; with `nomissing` the best concept for images that are left without one."""
         missing = np.flatnonzero(np.diff(decided.indptr) == 0)
         if not self.nomissing or not len(missing):
             return decided
-        best = probs[missing].argmax(axis=1)
-        possible = probs[missing, best] > 0
-        rows = np.repeat(np.arange(len(probs)), np.diff(decided.indptr))
+        asked = as_csr(probs)[missing]
+        best = np.asarray(asked.argmax(axis=1)).ravel()
+        possible = asked.max(axis=1).toarray().ravel() > 0
+        rows = np.repeat(np.arange(probs.shape[0]), np.diff(decided.indptr))
         rows = np.concatenate([rows, missing[possible]])
         columns = np.concatenate([decided.indices, best[possible]])
         order = np.lexsort((columns, rows))

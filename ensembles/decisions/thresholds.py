@@ -18,7 +18,7 @@ from core.errors import ConfigError, first_few
 from core.folds import cross_fitted, in_order
 from core.labels import LabelSpace
 from core.metrics import ScoredImages, Scores, beats_by_margin, mean_in_order
-from ensembles.pairs import Bools, Floats, LabelledPairs, to_csr
+from ensembles.pairs import Bools, Floats, LabelledPairs, Probs, to_csr
 from ensembles.solvers.line_search import TIE, best_concept_thresholds, search_threshold
 
 Level = Literal["global", "category", "concept"]
@@ -273,7 +273,7 @@ class LevelChoice:
         return {"level": self.level, "levels": levels}
 
 
-def choose_thresholds(probs: Floats, images: ScoredImages, *, tuning: Tuning) -> LevelChoice:
+def choose_thresholds(probs: Probs, images: ScoredImages, *, tuning: Tuning) -> LevelChoice:
     """Thresholds of the finest level that pays on images it was not tuned on.
 
     Each level is tuned on all folds but one and scored on that one. A finer level replaces a

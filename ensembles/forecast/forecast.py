@@ -34,7 +34,7 @@ from ensembles.decisions.expected_f1 import Expected
 from ensembles.decisions.general_f1 import expected_of, with_decided
 from ensembles.decisions.rule import DecisionRule
 from ensembles.forecast.shift import ImageTraits, Shift, shift_between
-from ensembles.pairs import Bools, CalibratedPairs, Floats, to_csr
+from ensembles.pairs import Bools, CalibratedPairs, Probs, as_csr, to_csr, values_at
 
 COLUMNS = ("forecast", "truth", "mass", "highest")
 """Values of an image that a forecast goes by: expected F1, true F1, expected number of concepts and
@@ -84,7 +84,7 @@ def expected_scores(
     rule: DecisionRule,
     decided: csr_array,
     *,
-    probs: Floats,
+    probs: Probs,
     categories: Sequence[str],
     labels: LabelSpace,
 ) -> tuple[Expected, dict[str, Scores]]:
@@ -96,9 +96,10 @@ def expected_scores(
         probs: (N, L), before calibration.
         categories: N categories.
     """
+    probs = as_csr(probs)
     known = rule.ranked(probs, categories=categories, labels=labels)
     rows, columns, flags = with_decided(known.rows, known.columns, decided=decided)
-    calibrated = rule.calibration.of_pairs(probs[rows, columns], columns, labels=labels)
+    calibrated = rule.calibration.of_pairs(values_at(probs, rows, columns), columns, labels=labels)
     place = np.searchsorted(
         rows.astype(np.int64) * len(labels) + columns,
         known.rows.astype(np.int64) * len(labels) + known.columns,
@@ -113,13 +114,13 @@ def expected_scores(
         empty_truth=rule.empty_truth,
         missed=rule.missed,
     )
-    highest = np.zeros(len(probs))
+    highest = np.zeros(len(categories))
     np.maximum.at(highest, ranked.rows, ranked.probs.astype(np.float64))
     return expected, {"mass": ranked.mass + rule.missed, "highest": highest}
 
 
 def forecast_scored(
-    choice: RuleChoice, probs: Floats, *, images: ScoredImages
+    choice: RuleChoice, probs: Probs, *, images: ScoredImages
 ) -> tuple[DecisionRule, dict[str, Scores]] | None:
     """What to forecast by, and (N,) values of `COLUMNS` of the scored images without their fold.
 
@@ -159,12 +160,13 @@ def _independent(rule: DecisionRule) -> DecisionRule:
 def _cross_fitted(
     choice: RuleChoice,
     rules: Sequence[tuple[Bools, DecisionRule]],
-    probs: Floats,
+    probs: Probs,
     *,
     images: ScoredImages,
 ) -> dict[str, Scores]:
     names = np.array(images.categories, dtype=np.str_)
-    found = {name: np.full(len(probs), np.nan) for name in COLUMNS}
+    probs = as_csr(probs)
+    found = {name: np.full(len(images), np.nan) for name in COLUMNS}
     for held_out, rule in rules:
         expected, kinds = expected_scores(
             rule,
@@ -243,7 +245,7 @@ class ForecastModel:
 
     @classmethod
     def of(
-        cls, choice: RuleChoice, probs: Floats, *, images: ScoredImages
+        cls, choice: RuleChoice, probs: Probs, *, images: ScoredImages
     ) -> "ForecastModel | None":
         """By what was chosen; None where the probabilities cannot be calibrated.
 
@@ -261,7 +263,7 @@ class ForecastModel:
 
     def shift(
         self,
-        probs: Floats,
+        probs: Probs,
         *,
         categories: Sequence[str],
         groups: Sequence[str],
@@ -289,7 +291,7 @@ class ForecastModel:
     def forecast(
         self,
         decided: csr_array,
-        probs: Floats,
+        probs: Probs,
         *,
         categories: Sequence[str],
         groups: Sequence[str],

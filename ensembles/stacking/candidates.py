@@ -1,7 +1,6 @@
 """The (image, concept) pairs that a stacker looks at, with features from every source.
 
-One source is what the training labels say of a concept before an image is looked at. Features are
-made image by image, as machine code.
+Features are made image by image, as machine code.
 """
 
 from collections.abc import Sequence
@@ -9,94 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 from scipy.special import expit
 
-from core.categories import CATEGORIES
 from core.errors import PredictionsError, first_few
-from core.labels import Targets
-from core.metrics import column_sums
-from core.prior import count_by_category
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, Floats, Ints, Pairs
 from ensembles.solvers.features import FeatureRows, take_rows
 from ensembles.solvers.logistic import logit
+from ensembles.stacking.label_statistics import LabelStatistics, Together, fill_shares
 from ensembles.stacking.sources import Source, find_candidates
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelStatistics:
-    """Frequencies of L concepts in the training images.
-
-    Attributes:
-        n_train: (L,) training images of each concept.
-        rate: (L,) smoothed share of training images with each concept, within (0, 1).
-        prior: (C, L) smoothed P(concept | category), rows as in `CATEGORIES`.
-        conditional: (L, L) smoothed P(column's concept | row's concept).
-        category_share: (C,) share of each category in the training images.
-    """
-
-    n_train: npt.NDArray[np.int64]
-    rate: Floats
-    prior: Floats
-    conditional: Floats
-    category_share: Floats
-
-    @classmethod
-    def of(cls, targets: Targets, categories: Sequence[str]) -> "LabelStatistics":
-        """Frequencies in training images.
-
-        Shares are drawn towards the concept's overall rate with the weight of a few images: a
-        category or concept seen in two images says little. Images of unknown category count for
-        the rate only.
-
-        Args:
-            targets: the true concepts of the training images.
-            categories: their categories.
-        """
-        matrix = targets.matrix.astype(np.float32)
-        n_train = column_sums(targets.matrix)
-        rate = ((n_train + 0.5) / (len(targets) + 1.0)).astype(np.float32)
-        counts, n_images = count_by_category(targets, categories)
-        size = n_images.astype(np.float32)
-        prior = (counts.astype(np.float32) + _IMAGES * rate) / (size[:, None] + _IMAGES)
-        together = (matrix.T @ matrix).toarray()
-        return cls(
-            n_train=n_train,
-            rate=rate,
-            prior=prior.astype(np.float32),
-            conditional=conditional_shares(together, n_train=n_train, rate=rate),
-            category_share=((size + 1.0) / (size.sum() + len(CATEGORIES))).astype(np.float32),
-        )
-
-    def category_weights(self, categories: Sequence[str]) -> Floats:
-        """(N, C) certainty of each image's category: 1 where it is known, the shares where not."""
-        weights = np.tile(self.category_share, (len(categories), 1))
-        names = np.array(categories, dtype=np.str_)
-        for number, category in enumerate(CATEGORIES):
-            weights[names == category] = np.arange(len(CATEGORIES)) == number
-        return weights
-
-
-_IMAGES = 3.0
-
-
-def conditional_shares(together: Floats, *, n_train: npt.NDArray[np.int64], rate: Floats) -> Floats:
-    """(L, L) smoothed P(column's concept | row's concept).
-
-    Args:
-        together: (L, L) images with both concepts.
-        n_train: (L,) images of each.
-        rate: (L,) smoothed share of images with each.
-    """
-    shares: Floats = (together + _IMAGES * rate) / (n_train[:, None] + _IMAGES)
-    return shares.astype(np.float32)
-
-
-def counts_together(statistics: LabelStatistics) -> Floats:
-    """(L, L) images with both concepts, of which `conditional_shares` gives the same again."""
-    counts = statistics.conditional * (statistics.n_train[:, None] + _IMAGES)
-    counts -= _IMAGES * statistics.rate
-    return np.rint(counts).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +52,9 @@ class Candidates(Pairs):
             features=take_rows(self.features, chosen),
         )
 
-    def to_dense(self, values: Floats) -> Floats:
-        """(N, L) float32: a value for each pair, 0 elsewhere."""
-        dense = np.zeros(self.shape, dtype=np.float32)
-        dense[self.rows, self.columns] = values
-        return dense
+    def to_sparse(self, values: Floats) -> csr_array:
+        """(N, L) float32 CSR: a value for each pair, 0 elsewhere."""
+        return csr_array((values, self.columns, self.starts), shape=self.shape)
 
 
 SHARED_FEATURES = (
@@ -214,7 +133,7 @@ def make_candidates(
             first_image: int,
             last_image: int,
             images: npt.NDArray[np.intp] = images,
-            statistics: LabelStatistics = statistics,
+            known: tuple[LabelStatistics, Together] = (statistics, statistics.lookup),
         ) -> None:
             for first in range(first_image, last_image, _BLOCK):
                 block = images[first : min(first + _BLOCK, last_image)]
@@ -223,7 +142,7 @@ def make_candidates(
                 here = np.arange(ends[-1]) + np.repeat(starts[block] - ends[:-1], sizes)
                 described = np.empty((len(here), len(names)), dtype=np.float32)
                 pairs = rows[here], columns[here], ends
-                _describe(sources, pairs, statistics, category_weights[block], logs, described)
+                _describe(sources, pairs, known, category_weights[block], logs, described)
                 features[here] = described
 
         in_blocks(len(images), fill)
@@ -243,7 +162,7 @@ _BLOCK = 64
 def _describe(
     sources: Sequence[Source],
     pairs: tuple[Ints, Ints, npt.NDArray[np.int64]],
-    label_statistics: LabelStatistics,
+    known: tuple[LabelStatistics, Together],
     category_weights: Floats,
     logs: Floats,
     features: Floats,
@@ -252,11 +171,13 @@ def _describe(
 
     Args:
         pairs: (n,) image and (n,) concept, and (B + 1,) where the pairs of each image begin.
+        known: what training labels say.
         category_weights: (B, C).
         logs: log of 1, 2, ..., to as many as an image has pairs.
         features: (n, F), where they go.
     """
     rows, columns, starts = pairs
+    label_statistics, together = known
     n_sources = len(sources)
     for m, source in enumerate(sources):
         logits = logit(source.at(rows, columns))
@@ -269,9 +190,7 @@ def _describe(
     shared[:, 5] = logit(prior)
     shared[:, 6] = np.log1p(label_statistics.n_train[columns])
     probs = expit(shared[:, 0])
-    fill_mass_and_support(
-        starts, columns, probs, label_statistics.conditional, label_statistics.rate, shared[:, 7:]
-    )
+    fill_mass_and_support(starts, columns, probs, together, label_statistics.rate, shared[:, 7:])
 
 
 Starts = npt.NDArray[np.int64]
@@ -347,7 +266,7 @@ def fill_prior(
 
 @compiled
 def fill_mass_and_support(
-    starts: Starts, columns: Ints, probs: Floats, conditional: Floats, rate: Floats, out: Floats
+    starts: Starts, columns: Ints, probs: Floats, together: Together, rate: Floats, out: Floats
 ) -> None:
     """Write the sum of the image's probabilities, and the support of each pair by the others.
 
@@ -358,7 +277,7 @@ def fill_mass_and_support(
         starts: (N + 1,) where the pairs of each image begin.
         columns: (n,) concept.
         probs: (n,).
-        conditional: (L, L) P(column's concept | row's concept).
+        together: what P(concept | other concept) is looked up in.
         rate: (L,) what is said of a concept that is alone in its image.
         out: (n, 2).
     """
@@ -366,6 +285,7 @@ def fill_mass_and_support(
     for i in range(len(starts) - 1):
         longest = max(longest, starts[i + 1] - starts[i])
     total, weight = np.empty(longest), np.empty(longest)
+    shares = np.empty(longest, dtype=np.float32)
     for i in range(len(starts) - 1):
         own, weights = columns[starts[i] : starts[i + 1]], probs[starts[i] : starts[i + 1]]
         n = len(own)
@@ -374,13 +294,14 @@ def fill_mass_and_support(
             total[k] = 1e-3 * rate[own[k]]
             weight[k] = 1e-3
             mass += weights[k]
-        for other in range(n):  # a row of `given` at a time, which stays in the cache
-            row, p = conditional[own[other]], weights[other]
+        for other in range(n):  # a row at a time, which stays in the cache
+            p = weights[other]
+            fill_shares(together, own, other, shares)
             for k in range(other):
-                total[k] += p * row[own[k]]
+                total[k] += p * shares[k]
                 weight[k] += p
             for k in range(other + 1, n):
-                total[k] += p * row[own[k]]
+                total[k] += p * shares[k]
                 weight[k] += p
         for k in range(n):
             out[starts[i] + k, 0] = mass

@@ -52,7 +52,7 @@ def image_f1_of(
 ) -> Scores:
     """(N,) F1 of each image at the one threshold that is best on the other folds.
 
-    As `core.metrics.cross_fitted_f1` has it of the matrix that `to_dense` would make.
+    As `core.metrics.cross_fitted_f1` has it of the matrix that `to_sparse` makes.
 
     Args:
         probs, true: (n,) of each candidate pair.

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from core.errors import PredictionsError
 from core.labels import LabelSpace
 from core.predictions import AnyPredictions
-from core.storage.arrays import release
+from core.storage.arrays import SharedRows, release
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, Floats, Ints
 
@@ -25,13 +25,14 @@ class Source:
 
     Attributes:
         name: as a reader would call it.
-        probs: (n, l), an array or CSR; what CSR does not store is 0.
+        probs: (n, l), an array, rows of several (`SharedRows`), or CSR; what CSR does not store
+            is 0.
         rows: (N,) row of `probs` that belongs to each image, -1 for one that is not covered.
         columns: (L,) column of `probs` that belongs to each concept, -1 for one not covered.
     """
 
     name: str
-    probs: Floats | csr_array
+    probs: Floats | SharedRows | csr_array
     rows: Ints
     columns: Ints
 
@@ -65,14 +66,31 @@ class Source:
 
     def at(self, rows: Ints, columns: Ints) -> Floats:
         """(n,) probabilities of pairs of an image and a concept, NaN where not covered."""
-        found = np.empty(len(rows), dtype=np.float32)
+        found = np.full(len(rows), np.nan, dtype=np.float32)
         if isinstance(self.probs, csr_array):
             stored = (self.probs.indptr, self.probs.indices, self.probs.data)
             _look_up(*stored, self.rows, self.columns, rows, columns, found)
         else:
-            _pick(np.asarray(self.probs), self.rows, self.columns, rows, columns, found)
+            own = self.rows[rows]
+            for array, places in self._arrays:
+                _pick(array, places[own], self.columns, columns, found)
         self.release()
         return found
+
+    @cached_property
+    def _arrays(self) -> list[tuple[Floats, Ints]]:
+        """The arrays that rows lie in, each with (n + 1,) its rows that rows of `probs` are.
+
+        -1 where a row lies elsewhere, and at the end, for images that are not covered.
+        """
+        assert not isinstance(self.probs, csr_array)  # which has no arrays of rows
+        probs = SharedRows.joined([self.probs])
+        numbered = enumerate(probs.arrays)
+        places = [np.where(probs.which == number, probs.places, -1) for number, _ in numbered]
+        return [
+            (np.asarray(array), np.append(own, -1).astype(np.int32))
+            for array, own in zip(probs.arrays, places, strict=True)
+        ]
 
     def release(self) -> None:
         """Give back memory that pages of a mapped file take; twenty members would fill 4 GB."""
@@ -172,13 +190,16 @@ _BLOCK = 64
 
 
 @compiled
-def _pick(
-    probs: Floats, own_rows: Ints, own_columns: Ints, rows: Ints, columns: Ints, out: Floats
-) -> None:
-    """Write the probabilities of pairs out of an array, NaN where it has no row or column."""
+def _pick(probs: Floats, rows: Ints, own_columns: Ints, columns: Ints, out: Floats) -> None:
+    """Write the probabilities of pairs out of an array, where it has their row and column.
+
+    Args:
+        rows: (n,) row of the array of each pair, -1 for none.
+    """
     for k in range(len(rows)):
-        i, j = own_rows[rows[k]], own_columns[columns[k]]
-        out[k] = probs[i, j] if i >= 0 and j >= 0 else np.nan
+        j = own_columns[columns[k]]
+        if rows[k] >= 0 and j >= 0:
+            out[k] = probs[rows[k], j]
 
 
 @compiled

@@ -15,7 +15,7 @@ from typing import Literal
 from core.editions import MAX_CONCEPTS, Edition, rules_of
 from core.errors import SubmissionError, bounded, first_few
 from core.storage.archives import BrokenZipError, OpenZip, is_link
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 
 Severity = Literal["rejected", "warning"]
 Reason = tuple[Severity, str]

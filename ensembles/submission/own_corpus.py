@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from core.editions import rules_of
 from core.errors import CorpusError, SubmissionError, first_few
 from core.labels import LabelSpace
+from core.storage.drafts import draft_file
 from core.storage.tables import write_rows
 from ensembles.decisions.rule import DecisionRule
+from ensembles.pairs import Probs, values_at
 from ensembles.submission.check import BYTE_ORDER_MARK, parse_submission, read_submission
 from ensembles.submission.score import Pair, mean_f1, upper_cased
 
@@ -61,7 +62,7 @@ def write_concepts(
     path: Path,
     decided: csr_array,
     *,
-    probs: npt.NDArray[np.floating],
+    probs: Probs,
     rule: DecisionRule,
     calibrated_by: DecisionRule,
     image_ids: Sequence[str],
@@ -87,17 +88,15 @@ def write_concepts(
     """
     known = rule.with_always(probs, categories=categories, labels=labels)
     rows, columns = decided.nonzero()
-    own = calibrated_by.calibration.of_pairs(known[rows, columns], columns, labels=labels)
-    draft = path.with_name(f".{path.name}.tmp")
+    own = calibrated_by.calibration.of_pairs(
+        values_at(known, rows, columns), columns, labels=labels
+    )
     table = [_HEADER]
     for pair in np.lexsort((columns, -own, rows)):
         cui = labels.cuis[columns[pair]]
         table.append((image_ids[rows[pair]], cui, names.get(cui, ""), f"{own[pair]:.4f}"))
-    try:
+    with draft_file(path) as draft:
         write_rows(draft, table, for_people=True)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def score_own(

@@ -8,7 +8,7 @@ from pathlib import Path
 from core.editions import Edition, rules_of
 from core.errors import CorpusError
 from core.runs.workspace import Workspace
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 from ensembles.submission.check import BYTE_ORDER_MARK, Fault
 
 

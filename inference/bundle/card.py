@@ -12,7 +12,7 @@ from backbones.networks.carriers import CARRIERS, licence_of
 from core.categories import CATEGORIES, UNKNOWN, Category
 from core.images import ImageTable
 from core.metrics import Interval, bootstrap
-from core.predictions import Predictions
+from core.predictions import read_predictions
 from core.runs.ensemble import EnsembleRun
 from core.runs.external import (
     NOT_STATED,
@@ -21,7 +21,7 @@ from core.runs.external import (
     rows_of_resources,
 )
 from core.runs.workspace import Workspace
-from core.text import brief, code, plain
+from core.storage.text import brief, code, plain
 from inference.bundle.files import FORMAT
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
 from inference.loaded.networks import LoadedDetector
@@ -333,7 +333,7 @@ is code, and none is unpickled.
         folder = self.run.folder / "predictions" / "test"
         if not folder.is_dir():
             return None
-        said = Predictions.load(folder)
+        said = read_predictions(folder)
         table = self.corpus.table
         rows = table.take(table.row_numbers(said.image_ids))
         decided = self.ensemble.rule.decide(

@@ -21,11 +21,7 @@ from core.categories import CATEGORIES, UNKNOWN
 from core.errors import BundleError
 from core.storage.arrays import save_array
 from core.storage.tables import read_lines, write_lines
-from ensembles.stacking.candidates import (
-    LabelStatistics,
-    conditional_shares,
-    counts_together,
-)
+from ensembles.stacking.label_statistics import LabelStatistics
 from fusion.retrieval.votes import Memory, as_references
 from inference.bundle.files import STATISTICS, TRAINING_IDS
 from inference.bundle.graph import ReferenceEntry
@@ -251,15 +247,12 @@ def write_statistics(folder: Path, statistics: LabelStatistics) -> None:
         folder: of the bundle.
         statistics: of the ensemble.
     """
-    n_train, rate, together = statistics.n_train, statistics.rate, counts_together(statistics)
-    again = conditional_shares(together, n_train=n_train, rate=rate)
-    assert np.array_equal(again, statistics.conditional)
     tensors = {
-        "n_train": torch.tensor(n_train.astype(np.int64)),
-        "rate": torch.tensor(rate),
+        "n_train": torch.tensor(statistics.n_train.astype(np.int64)),
+        "rate": torch.tensor(statistics.rate),
         "prior": torch.tensor(statistics.prior),
         "category_share": torch.tensor(statistics.category_share),
-        **csr_tensors("together", csr_array(together)),
+        **csr_tensors("together", statistics.together),
     }
     save_tensors(folder / STATISTICS, tensors)
 
@@ -280,6 +273,6 @@ def read_statistics(files: BundleFiles, *, n_concepts: int) -> LabelStatistics:
         n_train=n_train,
         rate=rate,
         prior=stored.shares("prior", len(CATEGORIES), n),
-        conditional=conditional_shares(together.toarray(), n_train=n_train, rate=rate),
+        together=together,
         category_share=stored.shares("category_share", len(CATEGORIES)),
     )

@@ -20,7 +20,9 @@ from core.runs.ensemble import DECISION_RULES
 from core.runs.fused import with_guesses
 from ensembles.decisions.rule import BY_THRESHOLDS, DecisionRule
 from ensembles.forecast.forecast import expected_scores
-from ensembles.stacking.candidates import LabelStatistics, make_candidates
+from ensembles.pairs import values_at
+from ensembles.stacking.candidates import make_candidates
+from ensembles.stacking.label_statistics import LabelStatistics
 from ensembles.stacking.sources import Source
 from ensembles.stacking.stacker import Stacker
 from inference.loaded.answers import Reference
@@ -207,7 +209,7 @@ class LoadedEnsemble:
             guessed=np.array(given.categories) != np.array(table.categories),
             labels=self.labels,
             names=self.names,
-            probs=probs,
+            probs=probs.toarray(),
             decided=decided,
             calibrated=self._calibrated(probs, table.categories),
             because=self._because(decided, probs, table.categories),
@@ -216,7 +218,7 @@ class LoadedEnsemble:
             nearest_image=nearest_image,
         )
 
-    def _stacked(self, block: ImageBlock, named: Sequence[str]) -> Floats:
+    def _stacked(self, block: ImageBlock, named: Sequence[str]) -> csr_array:
         """(n, L) probabilities of the stacker; 0 for what is no candidate."""
         pairs = make_candidates(
             [member.source(block, named=named, labels=self.labels) for member in self.members],
@@ -226,15 +228,15 @@ class LoadedEnsemble:
             top=int(self.candidates["top"]),
             most=int(self.candidates["most"]),
         )
-        return pairs.to_dense(self.stacker.predict(pairs))
+        return pairs.to_sparse(self.stacker.predict(pairs))
 
-    def _calibrated(self, probs: Floats, named: Sequence[str]) -> Floats:
+    def _calibrated(self, probs: csr_array, named: Sequence[str]) -> Floats:
         """(n, L) probabilities as they are told: calibrated, 1 for what a category always gets."""
         known = self.rule.with_always(probs, categories=named, labels=self.labels)
         rows, columns = known.nonzero()
-        found = np.zeros_like(probs)
+        found = np.zeros(known.shape, dtype=np.float32)
         found[rows, columns] = self._told.calibration.of_pairs(
-            known[rows, columns], columns.astype(np.int32), labels=self.labels
+            values_at(known, rows, columns), columns.astype(np.int32), labels=self.labels
         )
         return found
 
@@ -243,7 +245,7 @@ class LoadedEnsemble:
         return self.calibrated_by or self.rule
 
     def _because(
-        self, decided: csr_array, probs: Floats, named: Sequence[str]
+        self, decided: csr_array, probs: csr_array, named: Sequence[str]
     ) -> dict[tuple[int, int], str]:
         """What decided each pair: a constant concept, the rule, or that no image stays empty."""
         bare = replace(self.rule, nomissing=False)

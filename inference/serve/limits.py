@@ -9,7 +9,7 @@ from typing import Annotated
 
 from core.config import Range, check_ranges
 from core.errors import ConfigError
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 
 TOKEN = "RADFUSE_TOKEN"
 """Variable of the environment with the token."""

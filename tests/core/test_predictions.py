@@ -200,13 +200,13 @@ def test_a_saved_folder_is_read_back_in_the_form_it_has(folder: Path, tmp_path: 
         WHOLE.image_ids,
         WHOLE.fitted_on,
     )
-    np.testing.assert_array_equal(read.dense.probs, WHOLE.probs)
+    np.testing.assert_array_equal(read.probs.toarray(), WHOLE.probs)
     WHOLE.save(tmp_path / "whole")
     assert isinstance(read_predictions(tmp_path / "whole"), Predictions)
 
 
 def test_what_is_below_the_bound_becomes_0() -> None:
-    assert SparsePredictions.of(WHOLE, at_least=0.5).dense.probs.tolist() == [
+    assert SparsePredictions.of(WHOLE, at_least=0.5).probs.toarray().tolist() == [
         [0.5, 0, 0], [0, 0, 0], [0, 1, 0.75],
     ]  # fmt: skip
 
@@ -214,7 +214,7 @@ def test_what_is_below_the_bound_becomes_0() -> None:
 def test_half_precision_in_any_order_is_read(folder: Path) -> None:
     np.save(folder / "indices.npy", np.array([2, 0, 1, 2, 0]))
     np.save(folder / "values.npy", np.array([0.25, 0.5, 1, 0.75, 0.125], dtype=np.float16))
-    np.testing.assert_array_equal(SparsePredictions.load(folder).dense.probs, WHOLE.probs)
+    np.testing.assert_array_equal(SparsePredictions.load(folder).probs.toarray(), WHOLE.probs)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,11 @@ def test_images_and_concepts_from_elsewhere_are_cut_off(sparse: bool) -> None:
     given = SparsePredictions.of(WHOLE, at_least=0.1) if sparse else WHOLE
     assert restrict(given, frozenset("abcd"), labels=WHOLE.labels) is given
     part = restrict(given, frozenset("ca"), labels=LabelSpace(("C3", "C1", "C9")))
-    whole = part if isinstance(part, Predictions) else part.dense
+    whole = (
+        part
+        if isinstance(part, Predictions)
+        else replace(part.bare, labels=part.labels, probs=part.probs.toarray())
+    )
     assert whole.image_ids == ("a", "c")
     assert whole.labels.cuis == ("C1", "C3")
     assert whole.probs.tolist() == [[0.5, 0.25], [0.125, 0.75]]

@@ -13,7 +13,7 @@ import pytest
 
 from core.categories import CATEGORIES
 from core.errors import ConfigError, MissingStageError
-from core.predictions import Predictions
+from core.predictions import Predictions, SparsePredictions
 from core.prior import CategoryPrior
 from core.runs.ladder import ladder_table, read_steps
 from core.runs.workspace import Corpus, Workspace
@@ -86,7 +86,9 @@ def test_images_of_another_kind_are_decided_by_one_threshold(
     assert again.submission is not None
     rule = DecisionRule.load(made.folder / "fallback.json") if fall_back else chosen
     test = generated.table.of(split="test")
-    probs = Predictions.load(made.folder / "predictions" / "test").rows(test.image_ids).probs
+    predictions = SparsePredictions.load(made.folder / "predictions" / "test")
+    assert predictions.image_ids == test.image_ids
+    probs = predictions.probs
     decided = rule.decide(probs, categories=test.categories, labels=generated.labels)
     written = [row.split("\t")[-1] for row in again.submission.read_text().splitlines()]
     sets = [";".join(sorted(concepts)) for concepts in generated.labels.decode(decided)]
@@ -133,7 +135,9 @@ def test_the_submission_is_what_rule_and_probabilities_on_disk_decide(
     made = run(generated, workspace)
     assert made.submission is not None
     test = generated.table.of(split="test")
-    probs = Predictions.load(made.folder / "predictions" / "test").rows(test.image_ids).probs
+    predictions = SparsePredictions.load(made.folder / "predictions" / "test")
+    assert predictions.image_ids == test.image_ids
+    probs = predictions.probs
     rule = DecisionRule.load(made.folder / "decision.json")
     decided = rule.decide(probs, categories=test.categories, labels=generated.labels)
     sets = [set(concepts) for concepts in generated.labels.decode(decided)]
@@ -160,11 +164,11 @@ def test_test_predictions_remember_every_image_that_had_a_part_in_them(
     generated: Corpus, workspace: Workspace
 ) -> None:
     made = run(generated, workspace)
-    predictions = Predictions.load(made.folder / "predictions" / "test")
+    predictions = SparsePredictions.load(made.folder / "predictions" / "test")
     table = generated.table
     expected = {i for i, s in zip(table.image_ids, table.splits, strict=True) if s != "test"}
     assert predictions.fitted_on == expected
-    assert predictions.out_of_sample
+    predictions.require_out_of_sample()
 
 
 @pytest.mark.usefixtures("members")
@@ -208,7 +212,7 @@ def test_two_runs_are_equal_to_the_last_bit(generated: Corpus, workspace: Worksp
         contents.append(
             [
                 (made.folder / name).read_bytes()
-                for name in ("predictions/test/probs.npy", "decision.json", made.submission.name)
+                for name in ("predictions/test/values.npy", "decision.json", made.submission.name)
             ]
         )
         shutil.rmtree(made.folder)
@@ -307,7 +311,7 @@ def test_an_image_that_no_member_saw_gets_what_its_category_says(
     whole = Predictions.load(home / "predictions" / "test")
     whole.rows(whole.image_ids[1:]).save(home / "predictions" / "test")  # test_000 is unreadable
     made = run(generated, workspace, config=EnsembleConfig(stackers=("mean",)))
-    found = Predictions.load(made.folder / "predictions" / "test").rows(["test_000"]).probs[0]
+    found = SparsePredictions.load(made.folder / "predictions" / "test").probs[[0]].toarray()[0]
     test = generated.table.of(split="test")
     train = generated.table.of(split="train")
     prior = CategoryPrior.of(train, generated.labels).of_category(test.categories[0])

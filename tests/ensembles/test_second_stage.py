@@ -69,7 +69,7 @@ def test_everything_that_was_tried_is_scored_out_of_fold(
     np.testing.assert_array_equal(fitted.rungs[-1].image_f1, fitted.choice.image_f1)
     valid = generated.table.of(split="valid")
     scores = cross_fitted_f1(
-        fitted.out_of_fold,
+        fitted.out_of_fold.toarray(),
         valid.targets(generated.labels),
         folds=valid.folds,
         empty_truth="left out",
@@ -170,9 +170,10 @@ def test_a_stacker_that_does_not_pay_is_not_used(
     states = {rung.name: rung.state for rung in fitted.rungs if not rung.is_rule}
     assert states["mean"] == states["logistic"] == "not kept"
     member = next(m for m in gather_members(generated, workspace) if m.name == fitted.stacker_name)
-    chosen = fitted.out_of_fold > 0
+    found = fitted.out_of_fold.toarray()
+    chosen = found > 0
     assert isinstance(member.scored, Predictions)
-    np.testing.assert_allclose(fitted.out_of_fold[chosen], member.scored.probs[chosen], atol=1e-6)
+    np.testing.assert_allclose(found[chosen], member.scored.probs[chosen], atol=1e-6)
 
 
 def test_where_the_prior_is_the_best_member_it_stands_on_the_ladder_once(
@@ -199,8 +200,9 @@ def test_the_out_of_fold_probabilities_of_a_fold_do_not_know_its_labels(
     here = table.of(split="valid").folds == 2
     fitted = [fit(corpus, workspace, config) for corpus in (generated, spoilt)]
     assert fitted[0].stacker_name == fitted[1].stacker_name == "logistic"
-    np.testing.assert_array_equal(fitted[0].out_of_fold[here], fitted[1].out_of_fold[here])
-    assert (fitted[0].out_of_fold[~here] != fitted[1].out_of_fold[~here]).any()
+    found = [one.out_of_fold.toarray() for one in fitted]
+    np.testing.assert_array_equal(found[0][here], found[1][here])
+    assert (found[0][~here] != found[1][~here]).any()
 
 
 def test_concepts_that_are_constant_in_a_category_are_always_decided(

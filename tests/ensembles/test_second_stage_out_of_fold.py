@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from core.errors import LeakageError
-from core.predictions import Predictions
+from core.predictions import Predictions, SparsePredictions
 from core.runs.ensemble import EnsembleRecord
 from core.runs.out_of_fold import join_folds, prior_out_of_fold, save_folds
 from core.runs.workspace import Corpus, Workspace
@@ -106,7 +106,7 @@ def test_a_cross_fitted_corpus_is_scored_on_all_labelled_images_and_on_valid(
     record = EnsembleRecord.load(made.folder)
     assert set(record.image_ids) == set(crossfitted.table.of(split="labelled").image_ids)
     assert made.submission is not None
-    test = Predictions.load(made.folder / "predictions" / "test")
+    test = SparsePredictions.load(made.folder / "predictions" / "test")
     assert test.fitted_on == set(record.image_ids)
 
 

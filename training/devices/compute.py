@@ -19,6 +19,7 @@ import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
+from core.errors import ConceptError, first_line, is_out_of_memory
 from core.progress import say
 from training.devices.speed import PLAIN, Speed
 
@@ -158,23 +159,6 @@ class Compute:
         return tuple(self.speed.arrange(tensor) for tensor in moved)
 
 
-_REFUSALS = (
-    *("can't allocate memory", "not enough memory"),
-    "could not create a primitive",  # oneDNN, where its scratch memory is refused
-    # cuDNN and cuBLAS. Where the first is refused its scratch memory for every algorithm, torch
-    # only says that it found none.
-    *("unable to find an engine to execute this computation", "STATUS_ALLOC_FAILED"),
-    "CUDA error: out of memory",  # what torch's own allocator does not ask for
-)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, a library on it, or the processor's allocator had no memory left."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return any(text in str(error) for text in _REFUSALS)
-
-
 class FittingBatches:
     """Batches of work that learns nothing, halved for good where memory runs out."""
 
@@ -197,7 +181,7 @@ class FittingBatches:
             between: called after each batch.
 
         Raises:
-            RuntimeError: of the work; memory is too small for a single image, for instance.
+            ConceptError: memory is too small for a single image.
         """
         parts: list[npt.NDArray[np.float32]] = []
         start = 0
@@ -205,9 +189,14 @@ class FittingBatches:
             chosen = rows[start : start + self.batch_size]
             try:
                 parts.append(work(chosen))
-            except RuntimeError as error:
-                if self.batch_size == 1 or not is_out_of_memory(error):
+            except (RuntimeError, MemoryError, OSError) as error:
+                if not is_out_of_memory(error):
                     raise
+                if self.batch_size == 1:
+                    raise ConceptError(
+                        f"out of memory with a single image at once ({first_line(error)}); take"
+                        " smaller image_sizes or a smaller backbone"
+                    ) from None
                 tried, self.batch_size = self.batch_size, -(-self.batch_size // 2)
                 say(f"out of memory with {tried} images at once: going on with {self.batch_size}")
                 continue

@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from core.errors import first_line
+
 Way = TypeVar("Way")
 
 BUDGET_S = 60.0
@@ -167,8 +169,8 @@ class _Trials(Generic[Way]):
                 return
             if self.n_images > glance:
                 outcome, seconds = self._timed(self.prepare(way, self.n_images))
-        except (RuntimeError, TypeError, ValueError) as error:  # as libraries refuse what they lack
-            self.dropped[way] = next(iter(str(error).splitlines()), type(error).__name__)
+        except (RuntimeError, TypeError, ValueError, MemoryError) as error:  # what libraries lack
+            self.dropped[way] = first_line(error)
             return
         if reason := disagreement(outcome, self.expected, least_cosine=self.least_cosine):
             self.dropped[way] = reason
@@ -199,7 +201,7 @@ class _Trials(Generic[Way]):
         while True:
             try:
                 return self._timed(self.prepare(way, self.n_images))
-            except RuntimeError:  # a few images did work
+            except (RuntimeError, MemoryError):  # a few images did work
                 if self.n_images == _GLANCE:
                     raise
             self.n_images = max(_GLANCE, self.n_images // 2)

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from core.config import fingerprint
-from core.errors import ConfigError
+from core.errors import ConfigError, is_out_of_memory
 from core.progress import say
 from core.storage.documents import parse_json
 from core.storage.folders import provenance, write_json
@@ -227,12 +227,22 @@ def choose_speed(
     if found is None:
         concepts = n_concepts if train else 0
         devices = [torch.device(device)] if kind == "cuda" else []
-        with torch.random.fork_rng(devices):  # a kept choice and a measured one leave equal chances
-            torch.manual_seed(0)
-            work = Workload(
-                new_model(), size=size, n_images=n_at_once, n_concepts=concepts, device=device
+        try:
+            with torch.random.fork_rng(devices):  # a kept and a measured choice leave equal chances
+                torch.manual_seed(0)
+                work = Workload(
+                    new_model(), size=size, n_images=n_at_once, n_concepts=concepts, device=device
+                )
+                probed = _probed(
+                    work, ways, device=device, compiles=what["compile"], budget_s=budget_s
+                )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            say(
+                f"{name} at {size} px, {what['mode']}: no memory to measure speeds, {ways[0]} taken"
             )
-            probed = _probed(work, ways, device=device, compiles=what["compile"], budget_s=budget_s)
+            return ways[0]
         folder.mkdir(parents=True, exist_ok=True)
         hurry = f"; measured in a hurry, remove {path} to try again"
         summary = _summary(probed) + hurry * (probed.n_rounds < _FEW)

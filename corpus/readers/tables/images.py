@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import CorpusError, as_typed, first_few
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.cells import category_at, is_split, renamed_note, split_of

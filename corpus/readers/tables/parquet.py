@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CorpusError, first_few
-from core.storage.documents import parse_json
-from core.storage.plain import plain_file
+from core.storage.documents import parse_json, plain_file
 from core.storage.shards import image_column, image_names, open_parquet
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.sheet import Cell, Sheet, refuse_unwritable

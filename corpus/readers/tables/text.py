@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from core.errors import CorpusError
-from core.storage.plain import plain_file
+from core.storage.documents import plain_file
 from corpus.readers.notes import Note, count
 
 _MARKS = (  # that of UTF-32 begins with that of UTF-16

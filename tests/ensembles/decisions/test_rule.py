@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from core.errors import AlignmentError, ConfigError, LabelSpaceError
 from core.labels import Concepts, LabelSpace
@@ -66,11 +67,12 @@ def test_constant_concepts_of_a_category_are_forced_within_the_limit() -> None:
 
 def test_probabilities_with_constant_concepts_are_a_copy_with_ones() -> None:
     rule = replace(HALF, always={"DRXR": ("C2",)})
-    changed = rule.with_always(PROBS, categories=CATEGORIES, labels=LABELS)
+    changed = rule.with_always(PROBS, categories=CATEGORIES, labels=LABELS).toarray()
     assert changed[1, 1] == 1.0
     assert PROBS[1, 1] == np.float32(0.1)
     assert (changed != PROBS).sum() == 1
-    assert HALF.with_always(PROBS, categories=CATEGORIES, labels=LABELS) is PROBS
+    sparse = csr_array(PROBS)
+    assert HALF.with_always(sparse, categories=CATEGORIES, labels=LABELS) is sparse
 
 
 def test_the_set_of_highest_expectation_is_decided_on_calibrated_probabilities() -> None:

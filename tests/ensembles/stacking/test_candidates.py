@@ -2,21 +2,21 @@ import numba
 import numpy as np
 import pytest
 
-from core.categories import CATEGORIES
 from core.errors import PredictionsError
 from core.labels import LabelSpace
 from ensembles.pairs import Floats
 from ensembles.stacking.candidates import (
     SHARED_FEATURES,
     Candidates,
-    LabelStatistics,
     fill_log_ranks,
     fill_mass_and_support,
     fill_prior,
     fill_summaries,
     make_candidates,
 )
+from ensembles.stacking.label_statistics import LabelStatistics
 from ensembles.stacking.sources import Source
+from tests.ensembles.stacking.test_label_statistics import shares_of
 
 LABELS = LabelSpace(("C1", "C2", "C3"))
 BACKGROUND = LabelStatistics.of(
@@ -101,7 +101,7 @@ def test_the_prior_is_that_of_the_category_or_the_mixture_where_it_is_unknown() 
 
 
 def test_support_averages_over_the_other_candidates_by_their_probability() -> None:
-    given = BACKGROUND.conditional
+    given = shares_of(BACKGROUND)
     support = CANDIDATES.feature("support")
     # C1 beside C2 (.75) and C3 (.25)
     assert support[0] == pytest.approx(0.75 * given[1, 0] + 0.25 * given[2, 0], rel=2e-3)
@@ -117,7 +117,7 @@ def test_the_truth_of_pairs_is_looked_up_in_the_targets() -> None:
 
 
 def test_values_of_pairs_become_a_matrix_with_zeros_elsewhere() -> None:
-    dense = CANDIDATES.to_dense(np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32))
+    dense = CANDIDATES.to_sparse(np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)).toarray()
     assert dense.dtype == np.float32
     np.testing.assert_allclose(dense, [[0.1, 0.2, 0.3], [0.0, 0.4, 0.0]], rtol=1e-6)
 
@@ -142,8 +142,8 @@ def test_permuted_images_permute_the_candidates() -> None:
     straight, permuted = candidates_of(probs), candidates_of(probs[order])
     for m in range(straight.features.shape[1]):
         np.testing.assert_allclose(
-            permuted.to_dense(permuted.features[:, m]),
-            straight.to_dense(straight.features[:, m])[order],
+            permuted.to_sparse(permuted.features[:, m]).toarray(),
+            straight.to_sparse(straight.features[:, m]).toarray()[order],
             rtol=1e-5,
             atol=1e-6,
         )
@@ -154,38 +154,6 @@ def test_sources_must_have_names_of_their_own() -> None:
         make([GLOBAL, GLOBAL])
     with pytest.raises(PredictionsError, match=r"distinct names; found \[\]"):
         make([])
-
-
-def test_rates_are_smoothed_shares() -> None:
-    # (2 + .5)/5, (2 + .5)/5, (0 + .5)/5
-    assert BACKGROUND.n_train.tolist() == [2, 2, 0]
-    assert BACKGROUND.rate.tolist() == pytest.approx([0.5, 0.5, 0.1])
-
-
-def test_the_prior_of_a_category_is_drawn_to_the_rate_by_three_images() -> None:
-    prior = BACKGROUND.prior
-    # CT, two images: C1 in both (2 + 3*.5)/(2 + 3), C2 in one (1 + 1.5)/5, C3 (0 + .3)/5
-    assert prior[CATEGORIES.index("DRCT")].tolist() == pytest.approx([0.7, 0.5, 0.06])
-    # X-ray, one image with C2: 1.5/4, 2.5/4, .3/4
-    assert prior[CATEGORIES.index("DRXR")].tolist() == pytest.approx([0.375, 0.625, 0.075])
-    # no image: the rates
-    assert prior[CATEGORIES.index("DRUS")].tolist() == pytest.approx([0.5, 0.5, 0.1])
-
-
-def test_a_concept_given_another_one_is_drawn_to_its_rate_as_well() -> None:
-    # C1 occurs in two images, one of them with C2: (1 + 3*.5)/(2 + 3); C3 never: .3/5
-    assert BACKGROUND.conditional[0].tolist() == pytest.approx([0.7, 0.5, 0.06])
-    # C3 occurs nowhere: the rates
-    assert BACKGROUND.conditional[2].tolist() == pytest.approx([0.5, 0.5, 0.1])
-
-
-def test_a_known_category_has_all_the_weight_and_an_unknown_one_the_shares() -> None:
-    weights = BACKGROUND.category_weights(["DRXR", ""])
-    assert weights[0].tolist() == [float(c == "DRXR") for c in CATEGORIES]
-    # (2 + 1)/(3 + 7) for CT, (1 + 1)/10 for X-ray, 1/10 for the others
-    expected = [{"DRCT": 0.3, "DRXR": 0.2}.get(c, 0.1) for c in CATEGORIES]
-    assert weights[1].tolist() == pytest.approx(expected)
-    assert weights.dtype == np.float32
 
 
 RNG = np.random.default_rng(0)
@@ -238,9 +206,12 @@ def test_the_prior_is_the_mixture_of_the_categories() -> None:
 
 def test_support_is_the_weighted_mean_over_the_other_pairs_of_the_image() -> None:
     probs = RNG.random(N).astype(np.float32)
-    given, rate = RNG.random((50, 50)).astype(np.float32), RNG.random(50).astype(np.float32)
+    labels = LabelSpace(tuple(f"C{c:02d}" for c in range(50)))
+    sets = [[labels.cuis[c] for c in RNG.choice(50, 5, replace=False)] for _ in range(200)]
+    statistics = LabelStatistics.of(labels.encode(sets), [""] * 200)
+    given, rate = shares_of(statistics), statistics.rate
     out = np.empty((N, 2), dtype=np.float32)
-    fill_mass_and_support(STARTS, COLUMNS, probs, given, rate, out)
+    fill_mass_and_support(STARTS, COLUMNS, probs, statistics.lookup, rate, out)
     for k in range(N):
         others = (ROW_OF_PAIR[k] == ROW_OF_PAIR) & (np.arange(N) != k)
         total = 1e-3 * rate[COLUMNS[k]] + probs[others] @ given[COLUMNS[others], COLUMNS[k]]

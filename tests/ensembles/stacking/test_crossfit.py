@@ -108,7 +108,9 @@ def test_pairs_score_what_their_matrix_scores() -> None:
     for rule in get_args(EmptyTruth):
         images = scored(targets, labels, folds=folds, empty_truth=rule)
         found = image_f1_of(some, probs, true=some.are_true(targets), images=images)
-        expected = cross_fitted_f1(some.to_dense(probs), targets, folds=folds, empty_truth=rule)
+        expected = cross_fitted_f1(
+            some.to_sparse(probs).toarray(), targets, folds=folds, empty_truth=rule
+        )
         np.testing.assert_array_equal(found, expected)
 
 

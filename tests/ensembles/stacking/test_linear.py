@@ -6,7 +6,8 @@ import numpy as np
 
 from core.labels import LabelSpace, Targets
 from core.predictions import Predictions
-from ensembles.stacking.candidates import Candidates, LabelStatistics, make_candidates
+from ensembles.stacking.candidates import Candidates, make_candidates
+from ensembles.stacking.label_statistics import LabelStatistics
 from ensembles.stacking.linear import MemberStacker
 from ensembles.stacking.sources import Source
 
@@ -46,13 +47,13 @@ TRUE = np.array([True, False, False, True])
 
 def test_a_member_that_covers_everything_says_what_it_said() -> None:
     found = candidates()
-    probs = found.to_dense(MemberStacker("global").fit(found, TRUE).predict(found))
+    probs = found.to_sparse(MemberStacker("global").fit(found, TRUE).predict(found)).toarray()
     np.testing.assert_allclose(probs, [[0.2, 0.6], [0.3, 0.9]], atol=1e-6)
 
 
 def test_where_a_member_covers_nothing_the_others_speak() -> None:
     found = candidates()
-    probs = found.to_dense(MemberStacker("DRCT").fit(found, TRUE).predict(found))
+    probs = found.to_sparse(MemberStacker("DRCT").fit(found, TRUE).predict(found)).toarray()
     np.testing.assert_allclose(probs, [[0.8, 0.6], [0.3, 0.9]], atol=1e-6)
 
 
