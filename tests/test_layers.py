@@ -181,7 +181,7 @@ def test_the_command_line_imports_at_module_level_only_what_help_needs(path: Pat
 
 
 def test_what_help_needs_is_itself_light() -> None:
-    names = ["errors", "categories", "config", "storage.documents", "storage.documents"]
+    names = ["errors", "categories", "config", "storage.documents"]
     light = {f"core.{name}" for name in names}
     for name in names:
         found = {*imports(parse(ROOT / "core" / f"{name.replace('.', '/')}.py"))} - light

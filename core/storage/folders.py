@@ -19,6 +19,7 @@ from typing import Any
 from core.errors import DamageError, PredictionsError
 from core.progress import say
 from core.storage.claims import Claim, claim
+from core.storage.documents import parse_json
 from core.storage.drafts import draft_file, draft_folder, replace_folder, restore
 from core.storage.sums import META as META
 from core.storage.sums import check_held, damaged, file_sha256, listing, parse_meta, sealed
