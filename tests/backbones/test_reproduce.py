@@ -21,6 +21,7 @@ from core.runs.paper import crash_of, note_crash
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete, read_meta
 from tests.conftest import save_prepared
+from tests.core.storage.unlisted import forget_files
 
 Prepared = Callable[[str], Workspace]
 
@@ -160,6 +161,7 @@ def test_what_is_trained_is_not_trained_again(
 
 def test_a_corpus_without_halves_is_named(prepared: Prepared) -> None:
     workspace = prepared("halves")
+    forget_files(workspace.corpus)
     table = workspace.corpus / "images.csv"
     lines = [line.rsplit(",", 1)[0] for line in table.read_text().splitlines()]
     table.write_text("\n".join(lines) + "\n")

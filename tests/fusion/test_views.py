@@ -32,6 +32,7 @@ from fusion.result import Earlier, FusedResult, Strategy
 from fusion.strategies import COMBINING, END_TO_END, NEEDS, STRATEGIES
 from fusion.views import fit_in_views
 from tests.conftest import relabelled
+from tests.core.storage.unlisted import forget_files
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
 from training.devices.compute import Compute
@@ -204,6 +205,7 @@ def test_a_detector_that_met_a_fold_it_predicts_is_refused(
     (home,) = (detected.backbones / "global").iterdir()
     folder = home / "predictions" / "labelled-2of3"
     part = Predictions.load(folder)
+    forget_files(folder)
     write_lines(folder / "fitted_on.txt", sorted({*part.fitted_on, part.image_ids[0]}))
     with pytest.raises(LeakageError, match="global: 1 of 20 images were used to fit it"):
         run(crossfitted, detected, "routed")

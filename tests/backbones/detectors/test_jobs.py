@@ -27,6 +27,7 @@ from core.errors import ConfigError, MissingStageError
 from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
+from tests.core.storage.unlisted import forget_files
 from training.devices.compute import Compute, World
 
 Prepared = Callable[[str], Workspace]
@@ -162,6 +163,7 @@ def test_fine_tuning_elsewhere_needs_the_images_to_recognise_their_cache(
 ) -> None:
     workspace = prepared("runs")
     (plan,), _ = planned(workspace, "DRCT")
+    forget_files(workspace.corpus)
     table = workspace.corpus / "images.csv"
     folder = str(Path(corpus.table.paths[0]).parent)
     table.write_text(table.read_text().replace(folder, str(tmp_path / "gone")))
