@@ -206,12 +206,15 @@ def predict_members(
     rows: Rows,
     n_concepts: int,
     compute: Compute,
+    batch_size: int = 256,
+    mirror: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """(len(rows), n_concepts) mean probability over the networks."""
+    """(len(rows), n_concepts) mean probability over the networks; the rest as of `predict`."""
     probs = np.zeros((len(rows), n_concepts), dtype=np.float32)
-    for model in models:
-        if len(rows):
-            probs += predict(model, batches, rows=rows, compute=compute)
+    for model in models if len(rows) else ():
+        probs += predict(
+            model, batches, rows=rows, compute=compute, batch_size=batch_size, mirror=mirror
+        )
     return mean_probs(probs, len(models))
 
 

@@ -59,7 +59,6 @@ class Backbone(nn.Module):
         self.network = network
         self.encoder = encoder
         self.pooling: Pooling = pooling
-        self.size = size
         self.generalised = GeneralisedMean() if pooling == "gem" else None
         self.mean: Tensor
         self.std: Tensor

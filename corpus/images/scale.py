@@ -4,6 +4,7 @@ Pillow scales the rows of a grey radiograph of 320 x 251 pixels in 0.25 ms, whic
 it costs; here it takes 0.07 ms, since a row is weighed as a whole with vector instructions.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -17,12 +18,8 @@ _BITS = 22  # of a weight's fraction, as in Pillow: 8 bits of a pixel and 2 to s
 
 
 def bilinear(pixels: Pixels, size: int) -> Pixels:
-    """Pixels (H, W) or (H, W, 3) scaled to (size, size, 3); grey ones are scaled once."""
-    if pixels.ndim == 2:
-        grey = scaled(pixels, size)
-        return _joined(grey, grey, grey)
-    red, green, blue = (scaled(pixels[..., channel], size) for channel in range(3))
-    return _joined(red, green, blue)
+    """Pixels (H, W) or (H, W, 3) scaled to (size, size, 3) by a triangle, see `scaled`."""
+    return _by_channel(scaled, pixels, size)
 
 
 def scaled(channel: Pixels, size: int) -> Pixels:
@@ -44,14 +41,24 @@ def gaussian(pixels: Pixels, size: int) -> Pixels:
     It asks scikit-image's `resize` for values from -1024 to 1024 with zero, which is mid grey,
     beyond the border: a Gaussian, then linear between the smoothed pixels.
     """
-    channels = pixels[..., None] if pixels.ndim == 2 else pixels
-    down, across = (_smoothing(length, size) for length in pixels.shape[:2])
+    return _by_channel(_smoothed, pixels, size)
+
+
+def _by_channel(scale: Callable[[Pixels, int], Pixels], pixels: Pixels, size: int) -> Pixels:
+    """Each channel scaled; grey ones once."""
+    if pixels.ndim == 2:
+        grey = scale(pixels, size)
+        return _joined(grey, grey, grey)
+    red, green, blue = (scale(pixels[..., channel], size) for channel in range(3))
+    return _joined(red, green, blue)
+
+
+def _smoothed(channel: Pixels, size: int) -> Pixels:
+    down, across = (_smoothing(length, size) for length in channel.shape)
     mid = np.float32(127.5)
-    levels = np.stack(
-        [down @ (channels[..., at] - mid) @ across.T for at in range(channels.shape[2])], axis=2
-    )
-    square = np.clip(np.rint(levels + mid), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(square, (size, size, 3)))
+    levels = down @ (channel - mid) @ across.T + mid
+    square: Pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return square
 
 
 @lru_cache(maxsize=64)

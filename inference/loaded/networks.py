@@ -27,7 +27,7 @@ from training.devices.compute import Compute, FittingBatches
 from training.devices.speed import PLAIN, Speed
 from training.heads import Standardise, build_head, weights_to_come
 from training.members import predict_members
-from training.predict import Rows, predict
+from training.predict import Rows
 
 if TYPE_CHECKING:
     from inference.loaded.block import ImageBlock
@@ -289,18 +289,15 @@ class LoadedDetector:
         def batch(chosen: Rows) -> tuple[Tensor]:
             return (images[torch.from_numpy(chosen)],)
 
-        total = np.zeros((len(rows), len(self.labels)), dtype=np.float32)
-        for network in self.networks if len(rows) else ():
-            total += predict(
-                network,
-                batch,
-                rows=rows,
-                compute=self.compute,
-                batch_size=self.n_at_once,
-                mirror=self.mirror,
-            )
-        mean: Floats = np.clip(total / len(self.networks), 0.0, 1.0)
-        return mean
+        return predict_members(
+            self.networks,
+            batch,
+            rows=rows,
+            n_concepts=len(self.labels),
+            compute=self.compute,
+            batch_size=self.n_at_once,
+            mirror=self.mirror,
+        )
 
 
 @weights_to_come()
