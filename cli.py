@@ -24,7 +24,7 @@ from commands.learning import fuse, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
 from commands.submissions import check, ensemble, score
-from core.errors import ConceptError, as_typed, first_line, is_out_of_memory
+from core.errors import ConceptError, as_typed, bounded, first_line, is_out_of_memory
 
 app = typer.Typer(
     add_completion=False,
@@ -96,7 +96,7 @@ def main() -> None:
             _stop(f"out of memory: {first_line(error)}; free some, or ask for less at once")
         if not isinstance(error, OSError) or error.errno not in _MENDABLE:
             raise
-        _stop(f"{error.filename or 'disk'}: {error.strerror}")
+        _stop(f"{error.filename or _workspace()}: {error.strerror}")
     except SystemExit as end:
         if end.code in _INTERRUPTED:
             print("interrupted; run the same command again to go on", file=sys.stderr)
@@ -114,7 +114,7 @@ def _note(
     """What a library warns of, in one line of log, once; Python would show its source as well."""
     from core.progress import say
 
-    text = next(iter(str(message).splitlines()), "")
+    text = bounded(next(iter(str(message).splitlines()), ""))
     parts = Path(filename).parts
     place = parts[parts.index("site-packages") + 1] if "site-packages" in parts[:-1] else "radfuse"
     if (noted := f"note: {place.removesuffix('.py')} warns: {text}") not in _NOTED:
@@ -122,10 +122,19 @@ def _note(
         say(noted)
 
 
-def _stop(line: str) -> None:
-    from core.text import visible
+def _workspace() -> str:
+    """Where the command writes: for what the system refuses without a name."""
+    words = [word.removeprefix("--workspace=") for word in sys.argv]
+    at = next((k for k, word in enumerate(words) if word in ("-w", "--workspace")), None)
+    plain = [word for word, own in zip(words, sys.argv, strict=True) if word != own]
+    given = words[at + 1 : at + 2] if at is not None else plain
+    return f"a file in {next(iter(given), RUNS)}, or a temporary one"
 
-    print(visible(line), file=sys.stderr)
+
+def _stop(line: str) -> None:
+    from core.storage.text import visible
+
+    print(visible(bounded(line)), file=sys.stderr)
     sys.exit(2)
 
 

@@ -156,7 +156,7 @@ def reproduce(
     crashed: list[TrialPlan] = []
     for trial, plan in plans.items():
         if trial not in todo:
-            mark_used(plan.home)
+            mark_used(plan.home, among=plan.home.parent)
     if len(todo) < len(trials):
         say(f"{len(trials) - len(todo)} of {len(trials)} networks are trained already")
     context = multiprocessing.get_context("spawn")

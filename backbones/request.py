@@ -12,10 +12,11 @@ from backbones.detectors.run import DEFAULT_OPTIONS, RunOptions
 from backbones.networks.weights import NAMED_WEIGHTS, settled, start_weights
 from backbones.settings.config import BackboneConfig
 from backbones.settings.presets import GROUPS
-from core.config import configured, overlay, parse_settings, read_toml
+from core.config import configured, overlay, parse_settings
 from core.errors import ConfigError
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Workspace
+from core.storage.documents import read_toml
 from corpus.prepare import corpus_or_phantom
 from training.devices.compute import Compute, joined
 from training.devices.device import find_device

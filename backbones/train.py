@@ -59,7 +59,7 @@ def train_backbones(
     todo = [plan for plan in plans if not compute.world.everyone(is_complete(plan.home))[0]]
     for plan in plans:
         if plan not in todo and compute.world.first:
-            reuse(plan.home, what=f"{plan.category}: already trained")
+            reuse(plan.home, what=f"{plan.category}: already trained", among=workspace.backbones)
     if todo:
         check_start(corpus, workspace, config=config, compute=compute)
         engine = nullcontext(train_in_order) if cluster is None else on_ray(cluster)

@@ -104,9 +104,14 @@ class NumericField:
     is_tuple: bool = False
 
 
-@functools.cache
 def numeric_fields(config: type[Any]) -> Mapping[str, NumericField]:
     """The fields of a class of settings that hold numbers, by name."""
+    known: Any = config  # a class can be a key, which mypy does not see
+    return _numeric_fields(known)
+
+
+@functools.cache
+def _numeric_fields(config: Any) -> Mapping[str, NumericField]:
     hints = typing.get_type_hints(config, include_extras=True)
     found = {f.name: _numeric(hints[f.name]) for f in dataclasses.fields(config)}
     return {name: field for name, field in found.items() if field is not None}
@@ -170,14 +175,19 @@ def overlay(config: C, settings: Mapping[str, Any], *, origin: str = "settings")
         >>> overlay(Config(), {"epochs": "5"})
         Config(epochs=5)
     """
+    return _overlaid(config, {key: (f"{origin}: {key}", settings[key]) for key in settings}, origin)
+
+
+def _overlaid(config: C, settings: Mapping[str, tuple[str, Any]], origin: str) -> C:
+    """The config with settings, each with the place that a message names."""
     hints = typing.get_type_hints(type(config))
     changed = {}
-    for key, value in settings.items():
+    for key, (where, value) in settings.items():
         if key not in hints:
             near = difflib.get_close_matches(key[:100], hints, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(hints))}"
             raise ConfigError(f"{origin}: unknown setting {excerpt(key)}; {hint}")
-        changed[key] = _convert(value, hints[key], f"{origin}: {key}")
+        changed[key] = _convert(value, hints[key], where)
     return dataclasses.replace(config, **changed)  # type: ignore[type-var]  # C is a dataclass
 
 
@@ -203,7 +213,7 @@ def _in_words(option: Any) -> str:
         return f"one of {', '.join(map(str, typing.get_args(option)))}"
     if typing.get_origin(option) is tuple:
         return "values with commas between them"
-    return _WORDS.get(option) or getattr(option, "__name__", str(option))
+    return _WORDS.get(option) or str(getattr(option, "__name__", option))
 
 
 _WORDS = {
@@ -302,8 +312,13 @@ def configured(
     """
     if file is not None:
         config = overlay(config, read_toml(file), origin=str(file))
-    own = {key: value for key, value in (options or {}).items() if value is not None}
-    return overlay(config, parse_settings(given) | own, origin="--set")
+    own = {
+        key: (f"--{key.replace('_', '-')}", value)
+        for key, value in (options or {}).items()
+        if value is not None
+    }
+    settings = {key: (f"--set: {key}", value) for key, value in parse_settings(given).items()}
+    return _overlaid(config, settings | own, "--set")
 
 
 def later(default: Any, *, was: Any = None) -> Any:

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.text import visible
+from core.storage.text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -114,8 +114,8 @@ def overheard(*, bars: bool = False) -> Iterator[list[str]]:
 def say(line: str, *, each: bool = False) -> None:
     """One line of log on stderr; of many processes under torchrun only the first speaks.
 
-    Signs that do something to a terminal stand there as codes (see `core.text.visible`), here and
-    in `answer`: all that is printed goes through one of the two.
+    Signs that do something to a terminal stand there as codes (see `core.storage.text.visible`),
+    here and in `answer`: all that is printed goes through one of the two.
 
     Args:
         line: what is said.

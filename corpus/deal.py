@@ -4,7 +4,6 @@ Whole groups are dealt, every category and concept in each split by its share, w
 that deals folds. A corpus that has train and test but no valid gets one the same way.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from core.categories import CATEGORIES
 from core.config import Range, Seed, check_ranges
 from core.errors import ConfigError, CorpusError, first_few
 from core.images import SPLITS, ImageTable
+from core.storage.drafts import draft_file
 from core.storage.tables import write_rows
 from corpus.folds import deal_shares
 from corpus.readers.notes import count
@@ -141,16 +141,12 @@ def write_manifest(
     names = names or {}
     path.parent.mkdir(parents=True, exist_ok=True)
     home = path.parent.absolute()
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     header = ["path", "split", "image_id", "category", "group", "concepts", *table.metadata]
     rows = [header, *_rows(table, home)]
     if any(names.get(cui) for concepts in table.concepts for cui in concepts or ()):
         rows = [[*row, cell] for row, cell in zip(rows, _names(table, names), strict=True)]
-    try:
+    with draft_file(path) as draft:
         write_rows(draft, rows)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _rows(table: ImageTable, home: Path) -> Iterator[list[str]]:

@@ -77,7 +77,10 @@ def _remedy(split: str, n_groups: int) -> str:
     setting, least = ("folds", 3) if split == LABELLED else (f"{split}_folds", 2)
     if n_groups >= least:
         return f"ask for fewer: `prepare --set {setting}={n_groups}`"
-    return f"it takes {least} at least: more labelled images, or a finer column group, or none"
+    return (
+        f"{setting} is at least {least}: give more labelled images, or groups of fewer images each"
+        " (`prepare --group-by COLUMN`)"
+    )
 
 
 def deal_shares(table: ImageTable, *, shares: Sequence[float], seed: int) -> Folds:

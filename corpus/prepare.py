@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -24,10 +25,11 @@ from core.runs.decoding import (
 )
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
+from core.storage.claims import claimed
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
 from core.storage.tables import write_rows
-from core.text import brief, unwritable
+from core.storage.text import brief, unwritable
 from corpus.deal import deal_valid
 from corpus.dicom.datasets import NEEDS
 from corpus.dicom.headers import COLUMNS
@@ -118,7 +120,29 @@ def prepare(
         CorpusError: the source cannot be read as a corpus, a file's name cannot be written down, or
             the workspace's folder for the corpus holds something else.
     """
-    config = config or PrepareConfig()
+    with _preparing(workspace):
+        return _prepare(
+            source, workspace, config=config or PrepareConfig(), layout=layout, strict=strict
+        )
+
+
+def _preparing(workspace: Workspace) -> AbstractContextManager[None]:
+    """For a block no other process prepares a corpus here."""
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    return claimed(
+        workspace.root / ".prepare.lock",
+        waiting=lambda: say(f"{workspace.root}: another process prepares a corpus here; waiting"),
+    )
+
+
+def _prepare(
+    source: Path | None,
+    workspace: Workspace,
+    *,
+    config: PrepareConfig,
+    layout: str | None = None,
+    strict: bool = False,
+) -> Corpus:
     _refuse_foreign(workspace.corpus)
     drawn = source is None
     if source is None:
@@ -147,11 +171,20 @@ def prepare(
         names=reading.names,
         edition=reading.edition,
         fingerprint=_fingerprint(table, config.protocol, cache, decoding),
-        notes=(*notes, *dealt, *_notes(cache, workspace.corpus, table=table, said=notes)),
+        notes=(
+            *notes,
+            *dealt,
+            *_constant_notes(table),
+            *_notes(cache, workspace.corpus, table=table, said=notes),
+        ),
         protocol=config.protocol,
         decoding=decoding,
     )
+    if not drawn:
+        workspace.note_source(str(source.resolve()))
     _save(corpus, workspace.corpus, source=source, cache=cache)
+    if drawn:
+        workspace.note_source("")
     return corpus
 
 
@@ -180,6 +213,8 @@ def _with_folds(table: ImageTable, config: PrepareConfig) -> ImageTable:
 def corpus_or_phantom(workspace: Workspace, *, draws: bool = True) -> Corpus:
     """The prepared corpus; where there is none, the phantom corpus, prepared now and said so.
 
+    It never takes the place of a corpus that was prepared from a source and is lost.
+
     Args:
         workspace: where it lies.
         draws: whether the phantom corpus may take its place.
@@ -187,12 +222,14 @@ def corpus_or_phantom(workspace: Workspace, *, draws: bool = True) -> Corpus:
     Raises:
         MissingStageError: there is none, and none may be drawn; or as `Workspace.open_corpus`.
     """
-    if draws and not workspace.has_corpus():
-        say(
-            "no corpus is prepared: using the built-in phantom corpus"
-            f" (your own: {as_typed(f'prepare SOURCE -w {workspace.root}')})"
-        )
-        return prepare(None, workspace)
+    if draws and not (workspace.has_corpus() or workspace.had_corpus):
+        with _preparing(workspace):
+            if not workspace.has_corpus():  # another process may have prepared one meanwhile
+                say(
+                    "no corpus is prepared: using the built-in phantom corpus"
+                    f" (your own: {as_typed(f'prepare SOURCE -w {workspace.root}')})"
+                )
+                return _prepare(None, workspace, config=PrepareConfig())
     return workspace.open_corpus()
 
 
@@ -200,8 +237,11 @@ def refuse_other_corpus(workspace: Workspace) -> None:
     """Keep the demo from replacing a corpus that somebody prepared.
 
     Raises:
-        ConfigError: a corpus other than the phantom one is prepared in the workspace.
+        ConfigError: a corpus other than the phantom one is prepared in the workspace, or was and is
+            lost.
     """
+    if not workspace.has_corpus() and (source := workspace.prepared_from):
+        raise ConfigError(f"{workspace.root} was prepared from {source}; give the demo another -w")
     if workspace.has_corpus() and (name := workspace.open_corpus().name) != PHANTOM:
         raise ConfigError(f"{workspace.root} holds the corpus {name}; give the demo another -w")
 
@@ -313,9 +353,20 @@ def _refuse_unreadable(table: ImageTable, errors: dict[str, str]) -> None:
     train = table.of(split="train").image_ids
     if all(image_id in errors for image_id in train):
         raise CorpusError(
-            f"none of {count(len(train), 'training image')} can be decoded, for example"
-            f" {errors[train[0]]}"
+            f"none of {count(len(train), 'training image')} can be decoded, so there is nothing"
+            f" to learn from; for example {errors[train[0]]}"
         )
+
+
+def _constant_notes(table: ImageTable) -> list[str]:
+    """A note where all labelled images have the same concepts, which leaves nothing to decide."""
+    known = {concepts for concepts in table.concepts if concepts is not None}
+    if len(known) != 1:
+        return []
+    return [
+        f"all labelled images have the same concepts, {first_few(sorted(*known))}: there is nothing"
+        " to tell apart, and `ensemble` will refuse it"
+    ]
 
 
 def _notes(cache: ImageCache, folder: Path, *, table: ImageTable, said: Sequence[str]) -> list[str]:

@@ -16,7 +16,16 @@ from core.runs.ensemble import DECISION, FALLBACK, FORECAST_RULE, EnsembleRecord
 from core.runs.fused import find_guesses, with_guesses
 from core.runs.ladder import LadderStep, describe_rungs
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import META, is_complete, new_folder, read_meta, reuse, write_json
+from core.storage.folders import (
+    TURN,
+    add_to_meta,
+    is_complete,
+    locked_run,
+    new_folder,
+    next_turn,
+    reuse,
+    write_json,
+)
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.forecast.forecast import ForecastModel
@@ -109,13 +118,14 @@ def ensemble(
     decided_by = [sorted(guesses.items())] if guesses else []
     key = fingerprint(corpus.fingerprint, config, origins, rule, *decided_by)
     home = workspace.ensembles / f"stack-{key}"
-    if is_complete(home):
-        reuse(home, what="already stacked")
-    else:
-        _stack(home, corpus, members, scored, test, config, rule)
-    submission = (
-        submit_test(home, corpus, scored=scored, test=test, edition=edition) if submit else None
-    )
+    submission = None
+    with locked_run(home, what="ensemble"):
+        if is_complete(home):
+            reuse(home, what="already stacked", among=workspace.ensembles)
+        else:
+            _stack(home, corpus, members, scored, test, config, rule)
+        if submit:
+            submission = submit_test(home, corpus, scored=scored, test=test, edition=edition)
     return Ensemble(folder=home, ladders=_ladders(home, corpus), submission=submission)
 
 
@@ -148,6 +158,7 @@ def _stack(
         "calibration_log_loss": dict(model.calibration.log_loss) if model else {},
         "rule": fitted.choice.kept,
         "ladder": describe_rungs(fitted.rungs),
+        TURN: next_turn(home.parent),
     }
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", dataclasses.asdict(config))
@@ -246,7 +257,7 @@ def submit_test(
         )
     say(str(made or "forecast: none, the run holds no calibrated probabilities"))
     said = {"forecast": made.to_json()} if made else {}
-    write_json(home / META, {**read_meta(home), **said, "fell_back": fell_back})
+    add_to_meta(home, {**said, "fell_back": fell_back})
     write_concepts(
         home / CONCEPTS,
         decided,

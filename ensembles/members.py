@@ -25,7 +25,7 @@ from core.runs.out_of_fold import (
 from core.runs.workspace import Corpus, Workspace, is_run
 from core.storage.folders import is_complete, read_meta
 from core.storage.plain import plain_file
-from core.text import brief
+from core.storage.text import brief
 from ensembles.stacking.registry import STACKERS
 from ensembles.stacking.sources import Source
 

@@ -17,11 +17,19 @@ from core.runs.detectors import GLOBAL, untrained
 from core.runs.fused import WITHHELD, FusedSource
 from core.runs.out_of_fold import check_out_of_sample, fold_name, save_folds
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, locked, new_folder, reuse, write_json
+from core.storage.folders import (
+    TURN,
+    is_complete,
+    locked_run,
+    new_folder,
+    next_turn,
+    reuse,
+    write_json,
+)
 from fusion.config import FuseConfig
 from fusion.inputs.gather import FusionInputs, gather_inputs
 from fusion.inputs.metadata import MetadataEncoder
-from fusion.result import UNFINISHED, FusedResult
+from fusion.result import FusedResult
 from fusion.strategies import (
     COMBINING,
     END_TO_END,
@@ -119,13 +127,11 @@ def _fuse_one(name: str, given: _Given, config: FuseConfig) -> FusionRun:
     )
     fused = None
     if not is_complete(home):
-        place = workspace.fusion / UNFINISHED / home.name
-        with locked(place, what=name):
+        with locked_run(home, what=name):
             if not is_complete(home):  # another process may have made it while this one waited
                 fused = _make(name, home, given, config)
-        shutil.rmtree(place, ignore_errors=True)
     if fused is None:
-        reuse(home, what=f"{name}: already fused")
+        reuse(home, what=f"{name}: already fused", among=workspace.fusion)
         fused = _load(home, whole)
     given.earlier[name] = fused
     scored = fused.predictions[corpus.scored]
@@ -193,6 +199,7 @@ def _make(name: str, home: Path, given: _Given, config: FuseConfig) -> FusedResu
         "contains": list(fused.contains),
         "chosen": dict(fused.chosen),
         "seconds": round(time.perf_counter() - started, 1),
+        TURN: next_turn(home.parent),
     }
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", dataclasses.asdict(config))

@@ -12,9 +12,6 @@ from core.predictions import Predictions, Probs
 from fusion.config import FuseConfig
 from fusion.inputs.gather import FusionInputs
 
-UNFINISHED = "unfinished"
-"""Folder, beside the fusion runs, with what is being made."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class FusedResult:

@@ -14,7 +14,7 @@ from typing import overload
 from core.categories import CATEGORIES, KNOWN_NAMES, UNKNOWN, category_of_name
 from core.errors import ConfigError, CorpusError
 from core.storage.packed import ARCHIVE, exists
-from core.text import whole
+from core.storage.text import whole
 from corpus.dicom.files import PICTURE_ENDINGS
 from corpus.dicom.headers import Headers, read_headers
 from corpus.readers.files import FoundImage, files_below, image_files, name_of_image

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import ConfigError, CorpusError, first_few
 from core.progress import progress, say
 from core.storage.folders import provenance
-from core.text import visible
+from core.storage.text import visible
 from inference.archive.engine import Here, UnitEngine
 from inference.archive.join import TableTarget
 from inference.archive.units import UnitFolder, UnitReport, UnitSizes, joined_reports, shared_units

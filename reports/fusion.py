@@ -24,8 +24,9 @@ from core.predictions import Predictions
 from core.runs.external import ExternalResource, resources_of_fused
 from core.runs.fused import NO_METADATA, PRIOR, FusedSource, find_fused_sources
 from core.runs.workspace import Corpus, Workspace
+from core.storage.drafts import new_files
 from core.storage.tables import write_rows
-from core.text import code, plain
+from core.storage.text import code, plain
 from reports.pages.figures import draw_gains, save_figure, style
 from reports.pages.markdown import picture, resources_table, table, versions_of
 
@@ -167,22 +168,9 @@ def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
     if not len(scored) or not runs:
         return None
     found = [_compare(run, corpus, scored) for run in runs]
-    folder = workspace.reports
-    folder.mkdir(parents=True, exist_ok=True)
     base = next((c for c in found if c.name == NO_METADATA), None)
     others = [c for c in found if c is not base]
     gains = {} if base is None else {c.name: _gain(c, base, scored) for c in others}
-    if gains:
-        # The prior lies so far behind that a figure with it shows nothing else.
-        drawn = {name: gain for name, gain in gains.items() if name != PRIOR}
-        with style():
-            figure = draw_gains(
-                drawn,
-                title="What the category adds to the same head",
-                axis="gain in sample F1, paired, with its 95 % interval",
-            )
-            save_figure(figure, folder, name="fusion_gain")
-    path = folder / "fusion.md"
     metas = [run.meta for run in runs]
     resources: dict[ExternalResource, list[str]] = {}
     for run in runs:
@@ -191,9 +179,20 @@ def write_comparison(corpus: Corpus, workspace: Workspace) -> Path | None:
     page = comparison_page(
         corpus, scored, found=found, gains=gains, metas=metas, resources=resources
     )
-    path.write_text(page, encoding="utf-8")
-    _write_csv(folder / "fusion.csv", found, gains, scored)
-    return path
+    with new_files(workspace.reports) as folder:
+        if gains:
+            # The prior lies so far behind that a figure with it shows nothing else.
+            drawn = {name: gain for name, gain in gains.items() if name != PRIOR}
+            with style():
+                figure = draw_gains(
+                    drawn,
+                    title="What the category adds to the same head",
+                    axis="gain in sample F1, paired, with its 95 % interval",
+                )
+                save_figure(figure, folder, name="fusion_gain")
+        _write_csv(folder / "fusion.csv", found, gains, scored)
+        (folder / "fusion.md").write_text(page, encoding="utf-8")
+    return workspace.reports / "fusion.md"
 
 
 def _compare(run: FusedSource, corpus: Corpus, scored: ImageTable) -> Compared:

@@ -29,7 +29,8 @@ from core.runs.paper import (
     find_trials,
 )
 from core.runs.workspace import Corpus, Workspace
-from core.text import plain
+from core.storage.drafts import new_files
+from core.storage.text import plain
 from reports.pages.figures import BLUE, GREEN, ORANGE, save_figure, style
 from reports.pages.markdown import table, versions_of
 
@@ -52,15 +53,14 @@ def write_reproduction(
         scores: official F1 of the runs of Table 5, where the truth of test is known.
     """
     trials = find_trials(corpus, workspace, scale=scale)
-    home = workspace.reports
-    home.mkdir(parents=True, exist_ok=True)
-    path = home / f"reproduce-{scale}.md"
-    figures = draw_curves(trials, home, name=path.stem)
-    path.write_text(
-        page(corpus, trials, scale=scale, title=title, scores=scores or {}, figures=figures),
-        encoding="utf-8",
-    )
-    return path
+    name = f"reproduce-{scale}"
+    with new_files(workspace.reports) as folder:
+        figures = draw_curves(trials, folder, name=name)
+        (folder / f"{name}.md").write_text(
+            page(corpus, trials, scale=scale, title=title, scores=scores or {}, figures=figures),
+            encoding="utf-8",
+        )
+    return workspace.reports / f"{name}.md"
 
 
 def page(

@@ -24,6 +24,7 @@ from torch import Tensor
 from core.errors import ConfigError, PredictionsError, excerpt
 from core.storage.archives import OpenZip
 from core.storage.documents import read_json
+from core.storage.drafts import draft_file
 from core.storage.folders import write_json
 from core.storage.plain import plain_file
 
@@ -103,18 +104,15 @@ class Checkpoint:
         """
         started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{_FILE}.{os.getpid()}.tmp"
         try:
-            with draft.open("wb") as file:
+            with draft_file(self.path) as draft, draft.open("wb") as file:
                 _write(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            draft.replace(self.path)
         except OSError as error:
             number = error.errno or errno.EIO
-            raise OSError(number, f"{os.strerror(number)}; {self._kept()}", str(draft)) from None
-        finally:
-            draft.unlink(missing_ok=True)
+            reason = f"{os.strerror(number)}; {self._kept()}"
+            raise OSError(number, reason, str(self.path)) from None
         _sync_names(self.folder)
         self._saved = time.monotonic()
         self._cost = self._saved - started

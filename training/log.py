@@ -9,6 +9,7 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.progress import Bar, progress, say
+from core.storage.drafts import naming
 from training.loop import Watch
 
 Sink = Callable[[dict[str, Any]], None]
@@ -75,8 +76,14 @@ def watched(
 
 
 def _json_lines(folder: Path, stack: ExitStack) -> Sink:
-    file = stack.enter_context((folder / "log.jsonl").open("w", encoding="utf-8"))
-    return lambda entry: print(json.dumps(entry), file=file, flush=True)
+    path = folder / "log.jsonl"
+    file = stack.enter_context(path.open("w", encoding="utf-8"))
+
+    def write(entry: dict[str, Any]) -> None:
+        with naming(path):
+            print(json.dumps(entry), file=file, flush=True)
+
+    return write
 
 
 def _events(folder: Path, stack: ExitStack) -> Sink:

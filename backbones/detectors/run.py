@@ -31,7 +31,17 @@ from core.runs.out_of_fold import fold_name, load_folds
 from core.runs.workspace import Workspace
 from core.storage.arrays import load_array, save_array
 from core.storage.documents import parse_json
-from core.storage.folders import LOCK, META, is_complete, locked, provenance, read_meta, write_json
+from core.storage.folders import (
+    LOCK,
+    META,
+    TURN,
+    is_complete,
+    locked,
+    next_turn,
+    provenance,
+    read_meta,
+    write_json,
+)
 from training.batches import Examples, with_mirrors
 from training.checkpoint import WEIGHTS, Checkpoint, join_networks, load_network, save_tensors
 from training.log import watched
@@ -178,7 +188,8 @@ def assemble(plan: DetectorPlan, inputs: TrainingInputs, *, workspace: Workspace
         folders = _features(plan, inputs, workspace)
         if world.first:
             meta = _meta(plan, inputs, folders)
-            write_json(plan.home / META, meta | provenance())
+            turn = {TURN: next_turn(plan.home.parent.parent)}
+            write_json(plan.home / META, meta | provenance() | turn)
             shutil.rmtree(plan.home / "members")
             (plan.home / LOCK).unlink()
             say(_summary(plan, meta))

@@ -23,14 +23,14 @@ class DetectorRun:
         folder: its run folder.
         category: `GLOBAL`, or the category of a specialist.
         preset: the name it was trained under.
-        asked: when it was made or last asked for, ISO 8601.
+        asked: when it was made or last asked for; later ones sort behind.
         embeddings: names of the pooled features it learnt from, in the workspace's embeddings.
     """
 
     folder: Path
     category: str
     preset: str
-    asked: str
+    asked: tuple[int, str]
     embeddings: tuple[str, ...]
 
     @property

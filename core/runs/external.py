@@ -14,7 +14,7 @@ from core.runs.detectors import GLOBAL, find_runs
 from core.runs.workspace import Corpus, Workspace
 from core.storage.documents import read_object
 from core.storage.folders import is_complete, read_meta
-from core.text import brief
+from core.storage.text import brief
 
 RANDOM = "random"
 """What weights are from that were drawn: nobody's."""

@@ -52,8 +52,8 @@ class FusedSource:
         return cls(folder=folder, strategy=meta["strategy"], meta=meta)
 
     @property
-    def asked(self) -> str:
-        """When it was made or last asked for, ISO 8601."""
+    def asked(self) -> tuple[int, str]:
+        """When it was made or last asked for; later ones sort behind."""
         return asked(self.meta)
 
     @property
@@ -170,5 +170,5 @@ def find_guesses(workspace: Workspace, corpus: Corpus) -> dict[str, str]:
     return guesses
 
 
-def _age(run: FusedSource) -> tuple[str, Path]:
+def _age(run: FusedSource) -> tuple[tuple[int, str], Path]:
     return run.asked, run.folder

@@ -9,7 +9,15 @@ from typing import Any
 from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
 from core.storage.documents import parse_json, read_object
-from core.storage.folders import asked, is_complete, now, read_meta, write_json
+from core.storage.folders import (
+    TURN,
+    asked,
+    is_complete,
+    next_turn,
+    now,
+    read_meta,
+    write_json,
+)
 
 OTHER_HALF = {"val1": "val2", "val2": "val1"}
 """What the network that one half stopped is tested on."""
@@ -32,7 +40,8 @@ def trial_name(number: int, stop_on: str, *, key: str) -> str:
 def note_crash(folder: Path, reason: str, *, corpus: str) -> None:
     """Write down why a training ended, and on which corpus."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / _CRASH, {"corpus": corpus, "reason": reason, "made": now()})
+    noted = {"corpus": corpus, "reason": reason, "made": now(), TURN: next_turn(folder.parent)}
+    write_json(folder / _CRASH, noted)
 
 
 def forget_crash(folder: Path) -> None:
@@ -40,10 +49,10 @@ def forget_crash(folder: Path) -> None:
     (folder / _CRASH).unlink(missing_ok=True)
 
 
-def crash_of(folder: Path) -> dict[str, str]:
+def crash_of(folder: Path) -> dict[str, Any]:
     """What was noted of a crash; empty where none was."""
     try:
-        noted: dict[str, str] = parse_json((folder / _CRASH).read_bytes())
+        noted: dict[str, Any] = parse_json((folder / _CRASH).read_bytes())
     except FileNotFoundError:
         return {}
     return noted
@@ -96,7 +105,7 @@ def find_trials(
     that were made, asked for or crashed last: never one half with this and one with that.
     """
     home = workspace.reproduced / scale
-    by_settings: dict[int, dict[str, list[tuple[str, Trial]]]] = {}
+    by_settings: dict[int, dict[str, list[tuple[tuple[int, str], Trial]]]] = {}
     for folder in sorted(home.iterdir()) if home.is_dir() else ():
         name = _NAME.fullmatch(folder.name)
         if name is None:
@@ -112,7 +121,7 @@ def find_trials(
             meta=meta,
             crash=crash.get("reason", ""),
         )
-        when = asked(meta) if meta else crash["made"]
+        when = asked(meta or crash)
         same = by_settings.setdefault(trial.number, {}).setdefault(name[3], [])
         same.append((when, trial))
     found: dict[tuple[int, str], Trial] = {}

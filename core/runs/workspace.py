@@ -1,5 +1,7 @@
 """Where things lie in a workspace, and the corpus that every stage works on."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,11 +17,13 @@ from core.images import LABELLED, ImageTable
 from core.labels import LabelSpace
 from core.prior import CategoryPrior
 from core.runs.decoding import USUAL, Decoding
-from core.storage.folders import is_complete, read_meta
+from core.storage.folders import is_complete, metas_below, read_meta, write_json
 from core.storage.tables import read_pairs
 
 HALF = "valid_half"
 """Column of the image table that says which half of valid an image is in, `val1` or `val2`."""
+
+_PREPARED = "prepared.json"
 
 Protocol = Literal["holdout", "crossfit"]
 """How labelled images are used: `holdout` has detectors and fusion learn from train and the second
@@ -250,6 +254,27 @@ class Workspace:
         """Whether a corpus was prepared here."""
         return is_complete(self.corpus)
 
+    @property
+    def prepared_from(self) -> str:
+        """What the corpus was last prepared from, also if it is lost; "" for nothing, or a drawing.
+
+        Nothing is known of workspaces of earlier versions.
+        """
+        try:
+            noted = json.loads((self.root / _PREPARED).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        return str(noted.get("source", "")) if isinstance(noted, dict) else ""
+
+    @property
+    def had_corpus(self) -> bool:
+        """Whether a corpus was prepared here from a source, be it lost since."""
+        return bool(self.prepared_from) or (self.cache.exists() and not self.phantom.exists())
+
+    def note_source(self, source: str) -> None:
+        """Keep what the corpus is prepared from; "" for the drawn one, which may be drawn again."""
+        write_json(self.root / _PREPARED, {"source": source})
+
     def require_corpus(self) -> None:
         """Refuse a workspace in which no corpus was prepared.
 
@@ -258,6 +283,11 @@ class Workspace:
         """
         if self.has_corpus():
             return
+        if source := self.prepared_from:
+            raise MissingStageError(
+                f"{self.corpus}: not there any more, or not whole; it was prepared from {source}:"
+                f" run `{as_typed(shlex.join(['prepare', source, '-w', str(self.root)]))}` again"
+            )
         found = "holds no prepared corpus" if self.root.is_dir() else "no such folder"
         raise MissingStageError(
             f"{self.root}: {found}; name the folder that you prepared with -w, or make it:"
@@ -273,13 +303,19 @@ class Workspace:
                 command is named.
         """
         self.require_corpus()
-        try:
-            return self._read_corpus(read_meta(self.corpus))
-        except (FileNotFoundError, KeyError, PredictionsError) as error:
-            raise MissingStageError(
-                f"{self.corpus}: not whole, or made by another version ({error}); run"
-                f" `{as_typed(f'prepare SOURCE --workspace {self.root}')}` again"
-            ) from None
+        while True:
+            meta = read_meta(self.corpus)
+            try:
+                corpus = self._read_corpus(meta)
+            except (FileNotFoundError, KeyError, PredictionsError) as error:
+                if read_meta(self.corpus) == meta:
+                    raise MissingStageError(
+                        f"{self.corpus}: not whole, or made by another version ({error}); run"
+                        f" `{as_typed(f'prepare SOURCE --workspace {self.root}')}` again"
+                    ) from None
+            else:
+                if read_meta(self.corpus) == meta:  # else another was prepared in the meantime
+                    return corpus
 
     def _read_corpus(self, meta: Mapping[str, Any]) -> Corpus:
         return Corpus(
@@ -296,8 +332,7 @@ class Workspace:
 
     def finished_runs(self, folder: Path) -> list[Path]:
         """Finished run folders below a folder of this workspace, in the order of their paths."""
-        folders = (meta.parent for meta in folder.rglob("meta.json"))
-        return sorted(f for f in folders if is_run(f) and not f.name.startswith("."))  # no drafts
+        return sorted(meta.parent for meta in metas_below(folder) if is_run(meta.parent))
 
     def runs_on(
         self, folder: Path, fingerprint: str, *keys: str

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import PredictionsError, excerpt
+from core.storage.drafts import draft_file
 from core.storage.plain import plain_file
 
 
@@ -115,16 +116,13 @@ def open_map(
         PredictionsError: the file that is there is damaged, or of another shape or type.
     """
     if not path.exists():
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
-            if reserve:
-                _reserve(draft)
-            _take_name(draft, path)
+            with draft_file(path, replaces=False) as draft:
+                np.lib.format.open_memmap(draft, mode="w+", dtype=dtype, shape=shape)
+                if reserve:
+                    _reserve(draft)
         except OSError as error:
             raise _named(error, path) from None
-        finally:
-            draft.unlink(missing_ok=True)
     found = _mapped(path, "r+")
     if found.shape != shape or found.dtype != np.dtype(dtype):
         raise PredictionsError(
@@ -232,17 +230,6 @@ def release(array: npt.NDArray[Any] | SharedRows) -> None:
     mapping = getattr(array, "_mmap", None)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on every system
         mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def _take_name(draft: Path, path: Path) -> None:
-    """Give a new file its name, unless another process was first: then its file is the one."""
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without hard links
-        if not path.exists():
-            draft.rename(path)
 
 
 def _reserve(path: Path) -> None:

@@ -7,6 +7,7 @@ a cluster's node), they warn or stop. A place is then found that can be written,
 
 import getpass
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def is_writable(folder: Path) -> bool:
     if not folder.is_absolute():
         return False
     place = next(p for p in (folder, *folder.parents) if os.path.exists(p))  # noqa: PTH110 - never raises
-    probe = place / f".radfuse-{os.getpid()}"
+    probe = place / f".radfuse-{secrets.token_hex(8)}"
     try:
         probe.write_bytes(bytes(_BLOCK))
     except OSError:

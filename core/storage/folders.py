@@ -1,14 +1,12 @@
 """Folders: written whole or not at all, one process at a time, and saying where they came from.
 
 A folder is complete when its `meta.json` is there: that file is written last, and the folder takes
-its name only then.
+its name only then (`core.storage.drafts`).
 """
 
-import errno
 import json
 import os
 import platform
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,7 +19,8 @@ from core.errors import PredictionsError
 from core.progress import say
 from core.storage.claims import Claim, claim
 from core.storage.documents import parse_json
-from core.text import whole
+from core.storage.drafts import draft_file, draft_folder, replace_folder, restore
+from core.storage.text import whole
 
 META = "meta.json"
 
@@ -47,61 +46,17 @@ def new_folder(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
         replace_folder(target, draft)
 
 
-@contextmanager
-def draft_folder(target: Path) -> Iterator[Path]:
-    """A hidden folder beside the target, removed after the block unless it was given a name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_drafts(target)
-    draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    draft.mkdir()
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _sweep_drafts(target: Path) -> None:
-    """Remove drafts of a folder that a killed process left."""
-    for draft in target.parent.glob(f".{target.name}.*-*.*"):
-        pid = draft.name.removeprefix(f".{target.name}.").partition("-")[0]
-        if pid.isdigit() and not _is_running(int(pid)):
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def replace_folder(target: Path, draft: Path) -> None:
-    """Give the draft the target's name; what was there goes once that has worked."""
-    old = draft.with_suffix(".old")
-    with suppress(FileNotFoundError):
-        target.rename(old)
-    try:
-        draft.rename(target)
-    except OSError as error:
-        # Another process has put its own folder there since; both are whole.
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under a temporary name, then rename, so that no half-written file is ever seen."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = whole(json.dumps(value, indent=2, ensure_ascii=False))  # its codes are JSON's as well
-    draft.write_text(f"{text}\n", encoding="utf-8")
-    draft.replace(path)
+    with draft_file(path) as draft:
+        draft.write_text(f"{text}\n", encoding="utf-8")
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the folder was finished."""
+    """Whether the folder was finished; one that lost its name to a killed process gets it back."""
+    if not (folder / META).is_file():
+        restore(folder)
     return (folder / META).is_file()
 
 
@@ -116,9 +71,9 @@ def read_meta(folder: Path, *needed: str) -> dict[str, Any]:
         PredictionsError: the folder is missing, was not finished, or its meta.json is not JSON or
             lacks an entry.
     """
-    if not folder.is_dir():
-        raise PredictionsError(f"{folder}: no such folder")
     if not is_complete(folder):
+        if not folder.is_dir():
+            raise PredictionsError(f"{folder}: no such folder")
         raise PredictionsError(f"{folder}: not finished ({META} is missing); make it again")
     try:
         meta = parse_json((folder / META).read_text(encoding="utf-8"))
@@ -132,6 +87,19 @@ def read_meta(folder: Path, *needed: str) -> dict[str, Any]:
             " folder and make it again"
         )
     return meta
+
+
+def metas_below(folder: Path) -> list[Path]:
+    """The `meta.json` of each finished folder below another, by path, without drafts.
+
+    Other processes may come and go there meanwhile.
+    """
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if META in files:
+            found.append(Path(place, META))
+    return sorted(found)
 
 
 def provenance() -> dict[str, Any]:
@@ -150,20 +118,59 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def mark_used(folder: Path) -> None:
-    """Mark a finished run as used now: later stages take the run used last for the newest."""
-    write_json(folder / META, {**read_meta(folder), "asked": now()})
+def add_to_meta(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Add entries to the `meta.json` of a finished folder, one process after the other.
+
+    Raises:
+        PredictionsError: as `read_meta`.
+    """
+    read_meta(folder)  # else the lock would make it
+    with locked(folder, what=str(folder)):
+        write_json(folder / META, {**read_meta(folder), **entries})
+        (folder / LOCK).unlink(missing_ok=True)
 
 
-def reuse(folder: Path, *, what: str) -> None:
+def mark_used(folder: Path, *, among: Path) -> None:
+    """Mark a finished run as used now: later stages take the run used last for the newest.
+
+    Args:
+        folder: of the run.
+        among: the folder of all runs of its kind; see `next_turn`.
+    """
+    add_to_meta(folder, {"asked": now(), TURN: next_turn(among)})
+
+
+def reuse(folder: Path, *, what: str, among: Path) -> None:
     """Say in one line that a finished run is there already, and mark it as used now."""
     say(f"{what}, {folder}")
-    mark_used(folder)
+    mark_used(folder, among=among)
 
 
-def asked(meta: Mapping[str, Any]) -> str:
-    """When a run was made or last asked for, ISO 8601; later ones sort behind."""
-    return str(meta.get("asked", meta["made"]))
+TURN = "turn"
+"""Entry of `meta.json`: runs of a kind are counted as they are made or asked for."""
+
+
+def next_turn(among: Path) -> int:
+    """One more than the highest turn of the runs below a folder.
+
+    Clocks are set back, and those of several machines differ: the turn says which run is newer.
+    """
+    turns = [0]
+    for path in metas_below(among):
+        with suppress(OSError, ValueError):  # what is wrong with it is said by whoever needs it
+            meta = json.loads(path.read_text(encoding="utf-8"))
+            turns.append(_turn(meta) if isinstance(meta, dict) else 0)
+    return 1 + max(turns)
+
+
+def asked(meta: Mapping[str, Any]) -> tuple[int, str]:
+    """When a run was made or last asked for: its turn, then the time; later ones sort behind."""
+    return _turn(meta), str(meta.get("asked", meta["made"]))
+
+
+def _turn(meta: Mapping[str, Any]) -> int:
+    turn = meta.get(TURN)
+    return turn if isinstance(turn, int) else 0  # none: an earlier version made it
 
 
 def now() -> str:
@@ -193,6 +200,21 @@ def locked(folder: Path, *, what: str) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+UNFINISHED = "unfinished"
+"""Name of the folder in which runs are at work that take their name whole."""
+
+
+@contextmanager
+def locked_run(home: Path, *, what: str) -> Iterator[None]:
+    """Hold the lock of a run that takes its name whole for a block; else as `locked`."""
+    place = home.parent / UNFINISHED / home.name
+    with locked(place, what=what):
+        yield
+    shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):  # others are at work
+        place.parent.rmdir()
 
 
 def _claim(folder: Path, waiting: str) -> Claim:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import PredictionsError
+from core.storage.drafts import naming
 from core.storage.plain import plain_file
-from core.text import brief, harmless, unwritable, visible
+from core.storage.text import brief, harmless, unwritable, visible
 
 _QUOTED = re.compile('[",\r\n\0]|^\ufeff')
 """Cells in quotes. Python's `csv` leaves a bare CR outside, which ends a row when it is read; and
@@ -36,7 +37,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
                 f"{path}: line {number}: {visible(line[:60])!r} has the end of a line, or half a"
                 " character, in it"
             )
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with naming(path):
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
@@ -69,12 +71,12 @@ def write_rows(
         rows: their cells; None is an empty one.
         mode: `a` adds.
         for_people: whether it is opened in spreadsheets rather than read by programs: cells that
-            could be formulas get an apostrophe (see `core.text.harmless`).
+            could be formulas get an apostrophe (see `core.storage.text.harmless`).
 
     Raises:
         PredictionsError: a cell cannot be written so that it is read again.
     """
-    with path.open(mode, encoding="utf-8", newline="") as file:
+    with naming(path), path.open(mode, encoding="utf-8", newline="") as file:
         for number, row in enumerate(rows, start=1):
             try:
                 file.write(csv_row(row, for_people=for_people))

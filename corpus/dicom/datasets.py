@@ -8,7 +8,7 @@ import warnings
 import zlib
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import ImageError
 from corpus.dicom.growth import MOST_INFLATED, inflated
@@ -145,7 +145,7 @@ def items_of(dataset: "Dataset", keyword: str) -> "list[Dataset]":
     assert tag is not None
     if tag not in dataset:
         return []
-    found = dataset.get_item(tag)
+    found: Any = dataset.get_item(tag)
     if isinstance(found, RawDataElement) and isinstance(found.value, bytes):
         file = _Bounded(found.value, _MOST_READS)
         how = found.is_implicit_VR, found.is_little_endian
@@ -212,6 +212,8 @@ def open_header(content: bytes) -> "tuple[Dataset | None, bool]":
             file = _Bounded(start, _MOST_READS_OF_HEADER)
             dataset = read_dataset(file, False, True, stop_when=is_past)
         _leave_out_long(dataset)
-    except (ImageError, *broken()):
+    except ImageError:  # too many elements
+        return None, not is_all
+    except broken():
         return None, not is_all
     return (dataset if len(dataset) else None), not is_all

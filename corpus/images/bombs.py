@@ -31,6 +31,9 @@ _MOST_PARTS = 10_000  # of a JPEG before its first scan; a profile of 64 MB has 
 _MOST_EXIF = 64  # of them; a camera writes one
 
 _MOST_CHUNKS = 100_000  # of a PNG or WebP; usual are 8 kB and more
+_OF_HEADER = struct.Struct(">IIB")  # width, height and bits of a PNG, from its byte 16 on
+_MOST_GROWN = 1032  # bytes that one deflated byte becomes
+_LITTLE = 1 << 20
 _MOST_FRAMES = 5_000
 _MOST_COMMENT = 1 << 20  # bytes of a GIF's comments, which Pillow puts together piece by piece
 
@@ -50,7 +53,7 @@ def refuse_bombs(content: bytes, *, most_pixels: int) -> None:
         _refuse_parts(content)
         refuse_scans(content, n_pixels=pixels_of_jpeg(content))
     elif content.startswith(_PNG):
-        _refuse_chunks(content)
+        _refuse_chunks(content, most_pixels)
     elif content.startswith(tiff.STARTS):
         tiff.refuse_values(tiff.pages_of(content), most_pixels=most_pixels)
     elif content.startswith((b"GIF87a", b"GIF89a")):
@@ -96,8 +99,9 @@ def _refuse_exif(block: bytes) -> None:
         return
 
 
-def _refuse_chunks(content: bytes) -> None:
-    place, n_chunks = len(_PNG), 0
+def _refuse_chunks(content: bytes, most_pixels: int) -> None:
+    """Of a PNG: too many, or pixels that its chunks cannot hold, which Pillow would leave black."""
+    place, n_chunks, n_deflated = len(_PNG), 0, 0
     while place + 8 <= len(content):
         n_chunks += 1
         if n_chunks > _MOST_CHUNKS:
@@ -105,7 +109,13 @@ def _refuse_chunks(content: bytes) -> None:
         length = int.from_bytes(content[place : place + 4], "big")
         if content.startswith(b"eXIf", place + 4):
             _refuse_exif(content[place + 8 : place + 8 + length])
+        n_deflated += length * content.startswith(b"IDAT", place + 4)
         place += 12 + length
+    if len(content) > _OF_HEADER.size + 16:
+        width, height, n_bits = _OF_HEADER.unpack_from(content, 16)
+        n_bytes = height * -(-width * n_bits // 8)
+        if n_bytes > _MOST_GROWN * n_deflated + _LITTLE and width * height <= most_pixels:
+            raise ImageError("cut short: so few bytes do not hold so many pixels")
 
 
 def _refuse_webp(content: bytes, most_pixels: int) -> None:

@@ -31,7 +31,8 @@ from core.progress import progress, say
 from core.runs.decoding import REMARKS_FILE, USUAL, Decoding
 from core.runs.workspace import Corpus
 from core.storage.arrays import load_array, open_map, release, save_array
-from core.storage.folders import META, draft_folder, is_complete, locked, provenance, write_json
+from core.storage.drafts import draft_folder
+from core.storage.folders import META, is_complete, locked, provenance, write_json
 from core.storage.packed import file_state, reading_order
 from core.storage.tables import read_lines, read_pairs, read_rows, write_lines, write_rows
 from corpus.images.decode import Resample, decode

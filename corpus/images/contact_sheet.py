@@ -16,6 +16,7 @@ from core.errors import CorpusError, ImageError
 from core.progress import progress
 from core.runs.decoding import REMARKS_FILE, UNREADABLE_FILE, Decoding
 from core.runs.workspace import Corpus
+from core.storage.drafts import draft_file
 from corpus.images.cache import read_remarks
 from corpus.images.decode import decode, kind_of, remark_kind
 
@@ -72,7 +73,8 @@ def write_sheet(corpus: Corpus, path: Path, *, prepared: Path | None = None) -> 
     strips = _strips(corpus, None if prepared is None else _read_met(prepared))
     sheet = _drawn(corpus, strips[:_MOST_KINDS])
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with draft_file(path) as draft:
+        sheet.save(draft, "PNG")
     lines = [str(path), *(f"  {strip.n_images}: {strip.kind}" for strip in strips[:_MOST_KINDS])]
     n_more = len(strips) - _MOST_KINDS
     return [*lines, f"  {n_more} rarer kinds are not drawn"] if n_more > 0 else lines

@@ -45,8 +45,6 @@ Tags = Mapping[int, tuple[int, ...]]
 def pages_of(content: bytes, *, most_pages: int = _MOST_PAGES + 1) -> list[Tags]:
     """The tags of every page; of a file that is cut short, those that are there.
 
-    Of a tag that stands there twice the first one counts, as it does for Pillow and libtiff.
-
     Args:
         content: a TIFF, or an EXIF block without its name.
         most_pages: that are looked at.
@@ -149,5 +147,7 @@ class _Layout:
                     raise ImageError("a TIFF whose size is no whole number")
                 continue
             code = f"{self._order}{min(n_values, _MOST_KEPT)}{_WHOLE[kind]}"
-            tags.setdefault(tag, struct.unpack_from(code, self._content, place))
+            values = struct.unpack_from(code, self._content, place)
+            if tags.setdefault(tag, values) != values:  # readers differ in which of them counts
+                raise ImageError("a TIFF that says twice what its pixels are")
         return tags, n_claimed

@@ -27,7 +27,8 @@ from core.images import SPLITS
 from core.labels import Concepts
 from core.progress import Advance
 from core.storage.documents import parse_json
-from core.storage.folders import draft_folder, replace_folder, write_json
+from core.storage.drafts import draft_folder, replace_folder
+from core.storage.folders import write_json
 from core.storage.tables import write_rows
 from corpus.phantom.angiography import an_brain, an_left_coronary, an_leg, an_right_coronary
 from corpus.phantom.canvas import Grey, letters

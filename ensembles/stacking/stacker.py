@@ -54,10 +54,16 @@ def check_targets(candidates: Candidates, targets: Bools) -> None:
         PredictionsError: none of the pairs is true, or all are.
     """
     assert len(targets) == len(candidates)
-    if targets.all() or not targets.any():
+    found = f"cannot stack: {int(targets.sum())} of {len(targets)} candidate pairs are true"
+    if targets.all():
         raise PredictionsError(
-            f"cannot stack: {int(targets.sum())} of {len(targets)} candidate pairs are true; it"
-            " takes concepts that some images have and others lack, and sources that know them"
+            f"{found}: every labelled image has the same concepts, which leaves nothing to decide;"
+            " it takes concepts that some images have and others lack"
+        )
+    if not targets.any():
+        raise PredictionsError(
+            f"{found}; it takes concepts that some images have and others lack, and sources that"
+            " know them"
         )
 
 

@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from core.editions import rules_of
 from core.errors import CorpusError, SubmissionError, first_few
 from core.labels import LabelSpace
+from core.storage.drafts import draft_file
 from core.storage.tables import write_rows
 from ensembles.decisions.rule import DecisionRule
 from ensembles.pairs import Probs, values_at
@@ -90,16 +91,12 @@ def write_concepts(
     own = calibrated_by.calibration.of_pairs(
         values_at(known, rows, columns), columns, labels=labels
     )
-    draft = path.with_name(f".{path.name}.tmp")
     table = [_HEADER]
     for pair in np.lexsort((columns, -own, rows)):
         cui = labels.cuis[columns[pair]]
         table.append((image_ids[rows[pair]], cui, names.get(cui, ""), f"{own[pair]:.4f}"))
-    try:
+    with draft_file(path) as draft:
         write_rows(draft, table, for_people=True)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def score_own(

@@ -1,15 +1,15 @@
 """Submissions as files: written in an edition's format and checked before they take their name."""
 
 import io
-import os
 import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from core.editions import Edition, rules_of
 from core.errors import AlignmentError, SubmissionError
+from core.storage.drafts import draft_file
 from core.storage.tables import csv_row
-from core.text import unwritable
+from core.storage.text import unwritable
 from ensembles.submission.check import ZIP_MEMBER, parse_submission
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # equal submissions make equal zips
@@ -118,9 +118,5 @@ def _as_zip(data: bytes) -> bytes:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Write under a temporary name, then rename, so that no half-written file is ever seen."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with draft_file(path) as draft:
         draft.write_bytes(data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from core.progress import say
 from core.runs.fused import GUESSED
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import load_array, save_array
-from core.storage.folders import is_complete, new_folder, read_meta
+from core.storage.folders import TURN, is_complete, new_folder, next_turn, read_meta
 from core.storage.tables import write_rows
 from training.heads import Standardise
 
@@ -285,6 +285,7 @@ def _fit(home: Path, embeddings: Embeddings, table: ImageTable, corpus: str) -> 
         N_OF_CATEGORY: model.n_of_category.tolist(),
         "n_guessed": int(unknown.sum()),
         "n_doubted": int(doubted.sum()),
+        TURN: next_turn(home.parent),
     }
     with new_folder(home, meta) as draft:
         model.save(draft)

@@ -19,11 +19,12 @@ from core.errors import ConfigError
 from core.predictions import Probs, row_numbers
 from core.progress import say
 from core.runs.fused import NO_METADATA
+from core.storage.folders import UNFINISHED
 from fusion.config import FuseConfig
 from fusion.inputs.gather import SPLITS, FusionInputs
 from fusion.inputs.tensors import NetworkInputs, Training
 from fusion.networks.train import HEADS, Head, forgetting
-from fusion.result import UNFINISHED, Earlier, FusedResult, as_predictions
+from fusion.result import Earlier, FusedResult, as_predictions
 from training.batches import Augment, Examples
 from training.checkpoint import Checkpoint, numbered
 from training.devices.compute import Compute, Inputs

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 from core.errors import ConfigError, first_few
 from core.storage.claims import claimed
 from core.storage.documents import parse_json
+from core.storage.drafts import LONGEST, draft_file
 from core.storage.packed import ARCHIVE
 from core.storage.tables import csv_row
-from core.text import LONGEST_CELL, whole
+from core.storage.text import LONGEST_CELL, whole
 from ensembles.submission.write import write_submission
 from inference.archive.units import UnitFolder
 from inference.tables import head_of, parquet_schema
@@ -53,7 +54,7 @@ class TableTarget:
 
     def _parts(self) -> list[Path]:
         """Parts that are there, and what says that they are all."""
-        names = (f"part-*{_ENDING}", f".part-*{_ENDING}.tmp", SUCCESS, self.skipped.name)
+        names = (f"part-*{_ENDING}", f".part-*{_ENDING}.*.tmp", SUCCESS, self.skipped.name)
         return sorted(path for name in names for path in self.out.glob(name))
 
     def check(self, places: Iterable[str] = ()) -> None:
@@ -100,7 +101,7 @@ class TableTarget:
         """Where drafts will be, by a name that no draft is longer than."""
         home = self.out if self.in_parts else Path(os.path.realpath(self.out)).parent
         home.mkdir(parents=True, exist_ok=True)
-        draft = home / f".{self.out.name}.skipped.csv.{os.getpid()}.tmp"
+        draft = home / f"{self.out.name}.skipped.csv.{'x' * LONGEST}"
         draft.touch()
         draft.unlink()
 
@@ -188,19 +189,9 @@ def _submitted(units: UnitFolder) -> tuple[list[str], list[list[str]]]:
     return ids, sets
 
 
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A hidden file that takes the place of another when the block ends well.
-
-    Where that is a link, what it points to is replaced.
-    """
-    there = Path(os.path.realpath(path))
-    draft = there.with_name(f".{there.name}.tmp")
-    try:
-        yield draft
-        draft.replace(there)
-    finally:
-        draft.unlink(missing_ok=True)
+def _draft(path: Path) -> AbstractContextManager[Path]:
+    """A hidden file that takes the place of another; where that is a link, of what it points to."""
+    return draft_file(Path(os.path.realpath(path)))
 
 
 def _put_text(path: Path, texts: Iterable[bytes]) -> None:

@@ -21,6 +21,7 @@ from core.errors import ConfigError
 from core.progress import say
 from core.storage.claims import Claim, claim, claimed, is_claimed, keeps_others_out
 from core.storage.documents import parse_json, read_object
+from core.storage.drafts import draft_file
 from core.storage.folders import write_json
 from inference.stream import N_AT_ONCE, N_OF_UNIT
 
@@ -188,9 +189,8 @@ class UnitFolder:
 
     def finish(self, number: int, rows: bytes, *, report: UnitReport) -> None:
         """Keep a claimed unit, and give its claim back."""
-        draft = self.home / f"{number:06d}.{os.getpid()}.tmp"
-        draft.write_bytes(rows)
-        draft.replace(self.rows(number))
+        with draft_file(self.rows(number)) as draft:
+            draft.write_bytes(rows)
         write_json(self._report(number), asdict(report))
         self.mine.append(number)
         self.left.remove(number)
@@ -335,7 +335,7 @@ def _begin(
         n, other = sum(1 for _ in home.glob("[0-9]*.json")), _differing(found, request)
         say(f"{out}: begins anew; {n} units that were done with other {other} are dropped")
     for path in home.iterdir():
-        if path.name != _PRESENT:
+        if not path.name.startswith(_PRESENT):  # and the note that it is held
             path.unlink()
     write_json(home / REQUEST, request)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from core.categories import UNKNOWN
-from core.text import whole
+from core.storage.text import whole
 from inference.archive.units import UnitReport
 from inference.images import NewImage, with_headers
 from inference.loaded.ensemble import LoadedEnsemble

@@ -11,7 +11,7 @@ from core.progress import say
 from core.runs.ensemble import newest_ensemble
 from core.runs.workspace import Workspace
 from core.storage.archives import BrokenZipError, OpenZip
-from core.storage.folders import draft_folder, replace_folder
+from core.storage.drafts import draft_folder, replace_folder
 from inference.bundle.card import card_of
 from inference.bundle.files import (
     AGAIN,

@@ -21,7 +21,7 @@ from core.runs.external import (
     rows_of_resources,
 )
 from core.runs.workspace import Workspace
-from core.text import brief, code, plain
+from core.storage.text import brief, code, plain
 from inference.bundle.files import FORMAT
 from inference.loaded.ensemble import LoadedEnsemble, LoadedMember
 from inference.loaded.networks import LoadedDetector

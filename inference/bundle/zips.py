@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.errors import BundleError
 from core.storage.archives import ENCRYPTED, BrokenZipError, OpenZip, is_link
-from core.storage.folders import draft_folder
+from core.storage.drafts import draft_folder
 from inference.bundle.files import (
     AGAIN,
     GRAPH,

@@ -14,7 +14,8 @@ from core.errors import ExportError, ImageError, MissingStageError
 from core.labels import LabelSpace
 from core.progress import progress, say
 from core.runs.workspace import Workspace
-from core.storage.folders import draft_folder, replace_folder, write_json
+from core.storage.drafts import draft_folder, replace_folder
+from core.storage.folders import write_json
 from core.storage.tables import write_rows
 from inference.bundle.write import version_of_radfuse
 from inference.export.detectors import block_of, detectors_of, weights_of

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from core.runs.workspace import Workspace
-from core.storage.folders import draft_folder, replace_folder, write_json
+from core.storage.drafts import draft_folder, replace_folder
+from core.storage.folders import write_json
 from inference.bundle.bundle import read_bundle, write_bundle
 from inference.bundle.files import FOR_HUBS, GRAPH, files_in, write_sums
 from inference.bundle.write import version_of_radfuse

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.runs.detectors import GLOBAL
-from core.text import brief, code, plain
+from core.storage.text import brief, code, plain
 from inference.export.detectors import PlainDetector
 
 NOTICE = (

@@ -173,7 +173,7 @@ class Runs:
     @cached_property
     def newest_guess(self) -> CategoryGuess | None:
         """The guess that decisions go by: as for test images, that of the last view with one."""
-        newest: dict[str, tuple[str, Names]] = {}
+        newest: dict[str, tuple[tuple[int, str], Names]] = {}
         candidates = dict.fromkeys(
             [tuple(read_meta(folder)["embeddings"]) for folder in self._fused_folders()]
         )

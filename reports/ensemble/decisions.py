@@ -6,7 +6,7 @@ from typing import Any
 from core.categories import CATEGORIES, Category
 from core.metrics import Interval, bootstrap
 from core.runs.ensemble import DECISION_RULES, EnsembleRun
-from core.text import plain
+from core.storage.text import plain
 from reports.pages.figures import draw_gains, shorten
 from reports.pages.markdown import Section, errors, picture, table
 

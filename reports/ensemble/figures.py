@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
 from core.runs.ladder import LadderStep, RungState
-from core.text import visible
+from core.storage.text import visible
 from reports.pages.figures import BLUE, GREEN, GREY, ORANGE, WIDTH, Numbers, percent
 
 _LOOKS: Mapping[RungState, tuple[str, str, bool]] = {

@@ -10,7 +10,8 @@ from core.runs.ensemble import EnsembleRun, newest_ensemble
 from core.runs.external import ExternalResource, resources_of_members
 from core.runs.leakage import concerned_images, counted_duplicates, known_duplicates
 from core.runs.workspace import Corpus, Workspace
-from core.text import code, plain
+from core.storage.drafts import new_files
+from core.storage.text import code, plain
 from reports.ensemble.decisions import rules_section, threshold_sections
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
 from reports.ensemble.scores import ladder_section, sources_section, valid_section, worth_sections
@@ -32,9 +33,7 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
     """
     run = newest_ensemble(corpus, workspace)
     title = f"Concept detection on {corpus.name}"
-    folder = workspace.reports
-    folder.mkdir(parents=True, exist_ok=True)
-    with style():
+    with new_files(workspace.reports) as folder, style():
         known = run.meta.get("members")  # not of a run of an earlier version
         resources = (
             None if known is None else resources_of_members(known, corpus, workspace=workspace)
@@ -43,12 +42,11 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
             save_figure(figure, folder, name=name)
-    svgs = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in figures}
-    text = as_markdown(title, parts)
-    pages = (folder / "report.md", folder / "report.html")
-    pages[0].write_text(text, encoding="utf-8")
-    pages[1].write_text(html_page(title, text, svgs=svgs), encoding="utf-8")
-    return pages
+        svgs = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in figures}
+        text = as_markdown(title, parts)
+        (folder / "report.md").write_text(text, encoding="utf-8")
+        (folder / "report.html").write_text(html_page(title, text, svgs=svgs), encoding="utf-8")
+    return workspace.reports / "report.md", workspace.reports / "report.html"
 
 
 def report_sections(

@@ -6,7 +6,7 @@ import numpy as np
 
 from core.metrics import Interval, bootstrap
 from core.runs.ensemble import EnsembleRun
-from core.text import plain
+from core.storage.text import plain
 from reports.ensemble.figures import draw_deciles, draw_reliability
 from reports.pages.figures import percent
 from reports.pages.markdown import Section, picture, table

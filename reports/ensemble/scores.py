@@ -9,7 +9,7 @@ from core.images import ImageTable
 from core.metrics import Scores, bootstrap
 from core.runs.ensemble import EnsembleRun
 from core.runs.ladder import LadderStep
-from core.text import code, plain
+from core.storage.text import code, plain
 from reports.ensemble.figures import draw_ladder, draw_sources
 from reports.pages.figures import draw_gains, shorten
 from reports.pages.markdown import Section, errors, picture, table

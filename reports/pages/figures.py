@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
-from core.text import brief, visible
+from core.storage.text import brief, visible
 
 Numbers = npt.NDArray[np.float64]
 

@@ -7,13 +7,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from core.runs.external import ExternalResource, rows_of_resources
-from core.text import brief, plain
+from core.storage.text import brief, plain
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with aligned columns, the first to the left, the others to the right.
 
-    Cells are text (see `core.text.plain`); the header is Markdown.
+    Cells are text (see `core.storage.text.plain`); the header is Markdown.
 
     Example:
         >>> print(table(["source", "F1"], [["prior", "0.5"]]))

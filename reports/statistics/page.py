@@ -12,15 +12,9 @@ import numpy as np
 from core.categories import Category
 from core.errors import ConfigError, first_few
 from core.runs.workspace import Corpus
-from core.storage.folders import (
-    META,
-    draft_folder,
-    is_complete,
-    read_meta,
-    replace_folder,
-    write_json,
-)
-from core.text import plain
+from core.storage.drafts import draft_folder, replace_folder
+from core.storage.folders import META, is_complete, read_meta, write_json
+from core.storage.text import plain
 from reports.pages.figures import percent, save_figure, style
 from reports.pages.markdown import picture, table
 from reports.statistics.counts import CorpusStatistics

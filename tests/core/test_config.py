@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import pytest
 
-from core.config import configured, fingerprint, overlay, parse_settings, read_toml
+from core.config import configured, fingerprint, overlay, parse_settings
 from core.errors import ConfigError
+from core.storage.documents import read_toml
 
 
 @dataclass(frozen=True, kw_only=True)

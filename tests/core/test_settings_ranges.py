@@ -76,6 +76,7 @@ def test_a_number_out_of_range_is_refused_in_one_line_with_its_name_and_range(
 def test_the_default_lies_in_the_range(config: Any, name: str, field: NumericField) -> None:
     value = getattr(config, name)
     for number in value if field.is_tuple else (value,):
+        assert field.range is not None
         assert number in field.range or (number is None and field.may_lack)
 
 

@@ -195,14 +195,14 @@ def test_fewer_groups_than_folds_are_refused() -> None:
         r" fewer: `prepare --set train_folds=2`$",
     ):
         assign_folds(images, n_folds={"train": 3}, seed=0)
-    with pytest.raises(CorpusError, match=r"^train and valid: .* it takes 3 at least"):
+    with pytest.raises(CorpusError, match=r"^train and valid: .* folds is at least 3"):
         assign_folds(images, n_folds={LABELLED: 4}, seed=0)
 
 
 def test_a_split_without_images_is_refused() -> None:
     with pytest.raises(
         CorpusError,
-        match=r"^valid: 0 groups of labelled images cannot fill 2 folds; it takes 2 at least",
+        match=r"^valid: 0 groups of labelled images cannot fill 2 folds; valid_folds is at least 2",
     ):
         assign_folds(table([("A",)] * 3), n_folds={"valid": 2}, seed=0)
 

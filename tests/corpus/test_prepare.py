@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +15,14 @@ import pytest
 from PIL import Image
 
 from core.config import overlay
-from core.errors import ConfigError, CorpusError, ImageError
+from core.errors import ConfigError, CorpusError, ImageError, MissingStageError
 from core.runs.decoding import Decoding
 from core.runs.workspace import Corpus, Workspace
+from core.storage.claims import claim
 from corpus.images.cache import build_cache
 from corpus.prepare import (
     PrepareConfig,
+    _prepare,
     corpus_or_phantom,
     overview,
     prepare,
@@ -326,6 +331,47 @@ def test_without_one_the_phantom_corpus_is_drawn_and_named(
     assert (workspace.phantom / "Test-Concepts.txt").is_file()
 
 
+def test_the_drawn_corpus_never_takes_the_place_of_one_that_is_lost(
+    made: Prepare, manifest: Path, workspace: Workspace
+) -> None:
+    made()
+    shutil.rmtree(workspace.corpus)
+    with pytest.raises(MissingStageError, match=rf"prepared from {manifest}: run `.*` again"):
+        corpus_or_phantom(workspace)
+    with pytest.raises(ConfigError, match=rf"was prepared from {manifest}; give the demo"):
+        refuse_other_corpus(workspace)
+    assert not workspace.phantom.exists()
+    (workspace.root / "prepared.json").unlink()  # as an earlier version left it
+    with pytest.raises(MissingStageError, match="holds no prepared corpus"):
+        corpus_or_phantom(workspace)
+
+
+def test_a_backup_that_a_killed_prepare_left_is_back_for_the_next_command(
+    made: Prepare, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fingerprint = made().fingerprint
+    workspace.corpus.rename(workspace.root / ".corpus.4711-00000001.old")
+    assert corpus_or_phantom(workspace).fingerprint == fingerprint
+    assert "what was there before is back" in capsys.readouterr().err
+
+
+def test_who_finds_another_process_preparing_takes_what_it_prepares(
+    manifest: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.root.mkdir()
+    held = claim(workspace.root / ".prepare.lock")
+    assert held is not None
+    found = []
+    thread = threading.Thread(target=lambda: found.append(corpus_or_phantom(workspace)))
+    thread.start()
+    while "another process prepares a corpus here; waiting" not in capsys.readouterr().err:
+        time.sleep(0.01)
+    prepared = _prepare(manifest, workspace, config=CONFIG)
+    held.release()
+    thread.join()
+    assert found[0].fingerprint == prepared.fingerprint
+
+
 def test_the_demo_does_not_replace_a_corpus_of_the_user(
     made: Prepare, workspace: Workspace
 ) -> None:
@@ -478,7 +524,7 @@ def test_a_corpus_without_a_readable_training_image_is_refused(
         (manifest.parent / f"train{number}.png").write_bytes(b"no image")
     with pytest.raises(
         CorpusError,
-        match=r"^none of 6 training images can be decoded, for example .*train0\.png: not an im",
+        match=r"^none of 6 training images can be decoded, .*for example .*train0\.png: not an im",
     ):
         prepare(manifest, workspace, config=CONFIG)
     assert not workspace.has_corpus()

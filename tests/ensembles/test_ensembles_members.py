@@ -95,7 +95,7 @@ def test_asking_for_another_preset_again_changes_neither_names_nor_order(
     for preset in ("quick", "finetune"):
         detector("global", name=f"{preset}-1")
     before = [(member.name, member.origin) for member in gather_members(generated, workspace)]
-    mark_used(workspace.backbones / "global" / "finetune-1")
+    mark_used(workspace.backbones / "global" / "finetune-1", among=workspace.backbones)
     assert [(m.name, m.origin) for m in gather_members(generated, workspace)] == before
 
 

@@ -238,7 +238,7 @@ def outcome(target: Callable[[Path], object], path: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000, help="inputs of all kinds together")
     parser.add_argument("--seconds", type=float, default=3600, help="after which it stops")
     parser.add_argument("--seed", type=int, default=0)

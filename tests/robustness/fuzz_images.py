@@ -128,13 +128,13 @@ def _deep() -> Iterator[tuple[str, bytes]]:
 
     deep = _grey("u2") * 200
     colours = np.dstack([deep, deep[::-1], deep.T])
-    yield "PNG 16", imagecodecs.png_encode(deep)
-    yield "PNG RGB 16", imagecodecs.png_encode(colours)
-    yield "PNG RGBA 16", imagecodecs.png_encode(np.dstack([colours, deep]))
-    yield "JP2 16", imagecodecs.jpeg2k_encode(deep, level=0)
-    yield "JP2 RGB 16", imagecodecs.jpeg2k_encode(colours, level=0)
-    yield "JPEG 12", imagecodecs.jpeg_encode(deep % 4096, bitspersample=12)
-    yield "JPEG lossless", imagecodecs.ljpeg_encode(deep % 4096, bitspersample=12)
+    yield "PNG 16", bytes(imagecodecs.png_encode(deep))
+    yield "PNG RGB 16", bytes(imagecodecs.png_encode(colours))
+    yield "PNG RGBA 16", bytes(imagecodecs.png_encode(np.dstack([colours, deep])))
+    yield "JP2 16", bytes(imagecodecs.jpeg2k_encode(deep, level=0))
+    yield "JP2 RGB 16", bytes(imagecodecs.jpeg2k_encode(colours, level=0))
+    yield "JPEG 12", bytes(imagecodecs.jpeg_encode(deep % 4096, bitspersample=12))
+    yield "JPEG lossless", bytes(imagecodecs.ljpeg_encode(deep % 4096, bitspersample=12))
     yield "TIFF 16", _saved(Image.fromarray(deep), "TIFF", compression="tiff_deflate")
     yield "TIFF float", _saved(Image.fromarray(_grey("f4")), "TIFF")
     yield "PGM 16", b"P5 24 24 65535\n" + deep.astype(">u2").tobytes()
@@ -168,7 +168,7 @@ def _dicom() -> Iterator[tuple[str, bytes]]:
         file = BytesIO()
         dataset.save_as(file, enforce_file_format=True)
         yield f"DICOM {name}", file.getvalue()
-    coded: dict[str, tuple[Any, Any, bytes]] = {
+    coded: dict[str, tuple[Any, Any, bytes | bytearray]] = {
         "RLE": (uid.RLELossless, deep, b""),
         "JPEG": (uid.JPEGBaseline8Bit, grey, _saved(Image.fromarray(grey), "JPEG")),
         "lossless": (uid.JPEGLosslessSV1, deep, imagecodecs.ljpeg_encode(deep, bitspersample=16)),
@@ -182,7 +182,7 @@ def _dicom() -> Iterator[tuple[str, bytes]]:
     for name, (syntax, values, frame) in coded.items():
         dataset = made(values, **plain)
         if frame:
-            dataset.PixelData = encapsulate([frame])
+            dataset.PixelData = encapsulate([bytes(frame)])
             dataset["PixelData"].VR = "OB"
             dataset["PixelData"].is_undefined_length = True
             dataset.file_meta.TransferSyntaxUID = syntax
@@ -233,7 +233,7 @@ def _number(content: bytes, rng: np.random.Generator, _files: Sequence[Base]) ->
     place, number = _place(content, rng), int(rng.choice(_NUMBERS))
     width = int(rng.choice((2, 3, 4, 8)))
     number = min(number, 256**width - 1)
-    written = number.to_bytes(width, "little" if rng.random() < 0.5 else "big")
+    written: bytes = number.to_bytes(width, "little" if rng.random() < 0.5 else "big")
     return content[:place] + written + content[place + width :]
 
 

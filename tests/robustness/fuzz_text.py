@@ -35,7 +35,7 @@ from core.runs.ensemble import read_scores
 from core.runs.ladder import read_steps
 from core.storage.folders import META, read_meta
 from core.storage.tables import read_lines, read_pairs, read_rows, write_rows
-from core.text import plain, visible
+from core.storage.text import plain, visible
 from corpus.images.cache import read_remarks
 from corpus.prepare import PrepareConfig
 from corpus.readers.annotations import read_annotations
@@ -107,7 +107,7 @@ def _list(form: object) -> Callable[[Path], object]:
 
 
 def _settings(config: object) -> Callable[[Path], object]:
-    return lambda path: configured(config, file=path, given=())  # type: ignore[type-var]
+    return lambda path: configured(config, file=path, given=())
 
 
 def _submission(year: int) -> Callable[[Path], object]:

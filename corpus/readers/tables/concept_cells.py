@@ -225,7 +225,8 @@ def _parts(cell: str, writing: Writing, seen: Seen) -> Sequence[str]:
         return _listed(cell)
     if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "'\"" and cell.count(cell[0]) == 2:
         seen.kinds["in quotes"] += 1
-        return _parts(cell[1:-1].strip() or '""', writing, seen)
+        inner = cell[1:-1].strip()
+        return _parts(inner, writing, seen) if inner else [""]
     if _IN_URL.fullmatch(cell) and not re.search(r"[\s;|,]", cell):
         return [cell]
     if not _USUAL_SIGNS.fullmatch(cell) and _hides_code(cell):

@@ -45,6 +45,8 @@ class ImageFinder:
             CorpusError: the path is an address on the net, or several files could be meant; `where`
                 begins the line.
         """
+        if len(written) > 4096 or any(len(p.encode()) > 255 for p in Path(written).parts):
+            return None  # longer than any path, or than the name of any file
         address = _ADDRESS.match(written)
         if address and address["scheme"].lower() != "file":
             raise CorpusError(
@@ -172,9 +174,9 @@ def _folded(name: str) -> str:
 
 def _is_image(path: Path) -> bool:
     """Whether there is a file, or one packed into another."""
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113  # no error of a name as long as a line
         return True
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         return False
     try:
         file_state(path)

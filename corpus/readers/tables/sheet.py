@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import CorpusError, first_few
-from core.text import brief, unwritable
+from core.storage.text import brief, unwritable
 from corpus.readers.notes import Note, count
 from corpus.readers.tables.columns import known_names, plain, rename
 from corpus.readers.tables.text import read_text

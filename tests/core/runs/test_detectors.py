@@ -53,7 +53,7 @@ def test_the_newest_run_of_each_category_is_found_the_global_one_first(tmp_path:
         folder=newest,
         category="DRCT",
         preset="early-in-the-alphabet",
-        asked="2026-11-03T10:00:00",
+        asked=(0, "2026-11-03T10:00:00"),
         embeddings=("lite0-224px",),
     )
 
@@ -131,7 +131,7 @@ def test_a_run_gives_its_predictions(tmp_path: Path) -> None:
 
 def detector(category: str) -> DetectorRun:
     return DetectorRun(
-        folder=Path(category), category=category, preset="quick", asked="", embeddings=()
+        folder=Path(category), category=category, preset="quick", asked=(0, ""), embeddings=()
     )
 
 

@@ -24,7 +24,7 @@ def test_the_newest_run_of_each_strategy_on_this_corpus_is_found(
     fused("blind", name="blind-2", made="2026-11-09", corpus="other000")
     assert found(workspace) == ["blind-1", "retrieval-1"]
     (blind, _) = find_fused_sources(workspace, "gen00000")
-    assert (blind.folder, blind.strategy, blind.asked) == (first, "blind", "2026-11-02")
+    assert (blind.folder, blind.strategy, blind.asked) == (first, "blind", (0, "2026-11-02"))
     assert blind.contains == ("DRCT/quick-1",)
 
 
@@ -36,7 +36,7 @@ def test_a_run_that_was_asked_for_again_is_the_newest_and_keeps_the_place(
     fused("blind", name="blind-f", made="2026-11-01")
     fused("blind", name="blind-g", made="2026-11-02")
     assert found(workspace) == ["blind-e2e-1", "blind-g"]
-    mark_used(workspace.fusion / "blind-f")
+    mark_used(workspace.fusion / "blind-f", among=workspace.fusion)
     assert found(workspace) == ["blind-e2e-1", "blind-f"]
     fused("blind", name="blind-0", made="2026-11-01")
     assert found(workspace) == ["blind-f", "blind-e2e-1"]

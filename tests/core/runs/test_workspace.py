@@ -69,6 +69,64 @@ def test_a_corpus_without_its_names_is_to_be_prepared_again(tmp_path: Path) -> N
         Workspace(tmp_path).open_corpus()
 
 
+def test_a_corpus_that_is_lost_is_named_with_what_it_was_prepared_from(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "runs")
+    assert (workspace.prepared_from, workspace.had_corpus) == ("", False)
+    workspace.root.mkdir()
+    workspace.note_source("/data/my images")
+    assert (workspace.prepared_from, workspace.had_corpus) == ("/data/my images", True)
+    with pytest.raises(
+        MissingStageError,
+        match=r"corpus: not there any more.* `python cli\.py prepare '/data/my images' -w .*again",
+    ):
+        workspace.open_corpus()
+    workspace.note_source("")
+    assert not workspace.had_corpus
+
+
+@pytest.mark.parametrize("junk", ["", "[]", '{"a": 1}'])
+def test_of_an_earlier_version_a_cache_shows_that_there_was_a_corpus(
+    junk: str, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path)
+    (tmp_path / "prepared.json").write_text(junk)
+    seen = [workspace.had_corpus]
+    for folder in (workspace.cache, workspace.phantom):
+        folder.mkdir()
+        seen.append(workspace.had_corpus)
+    assert seen == [False, True, False]
+
+
+def test_a_corpus_that_another_process_replaces_meanwhile_is_read_from_one_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    prepare(workspace, META)
+    load = LabelSpace.load
+    left = [lambda: prepare(workspace, {**META, "fingerprint": "new00000"})]
+
+    def load_late(path: Path) -> LabelSpace:
+        while left:
+            left.pop()()
+        return load(path)
+
+    monkeypatch.setattr(LabelSpace, "load", load_late)
+    assert workspace.open_corpus().fingerprint == "new00000"
+    (workspace.corpus / "names.csv").unlink()
+    left.append(lambda: prepare(workspace, {**META, "fingerprint": "last0000"}))
+    read = Workspace._read_corpus
+
+    def read_late(self: Workspace, meta: Any) -> Corpus:
+        try:
+            return read(self, meta)
+        finally:
+            while left:
+                left.pop()()
+
+    monkeypatch.setattr(Workspace, "_read_corpus", read_late)
+    assert workspace.open_corpus().fingerprint == "last0000"
+
+
 def test_every_stage_has_a_folder_of_its_own(tmp_path: Path) -> None:
     w = Workspace(tmp_path)
     folders = [

@@ -127,6 +127,68 @@ def test_a_released_map_takes_no_memory(tmp_path: Path) -> None:
     assert resident() < 100
 
 
+def npy(header: str, *, version: int = 1, numbers: bytes = bytes(64)) -> bytes:
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + header.encode("latin1") + numbers
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 'a'\n",
+            "its header cannot be read",
+        ),
+        ("(" * 3_000 + ")" * 3_000, "its header cannot be read"),
+        ("{'descr', 'x'}", "its header cannot be read"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (3,)}", "not of plain numbers"),
+        ("{'descr': '<U4', 'fortran_order': False, 'shape': (3,)}", "not of plain numbers"),
+        ("{'descr': '<f3', 'fortran_order': False, 'shape': (3,)}", "no type of numbers"),
+        ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,)}", "not of plain numb"),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (10**4,)}",
+            "its header cannot be read",
+        ),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (9999999, 9999999)}", "is cut short"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}", "impossible shape"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}", "impossible shape"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 5_000 + ",)}", "its header"),
+        ("{" + " " * 20_000 + "}", "no known version, or too long"),
+    ],
+)
+def test_a_header_that_is_none_ends_in_one_short_line(
+    tmp_path: Path, header: str, said: str
+) -> None:
+    (tmp_path / "a.npy").write_bytes(npy(header))
+    with pytest.raises(
+        PredictionsError, match=rf"a\.npy: cannot be read as an array \(.*{said}"
+    ) as e:
+        load_array(tmp_path / "a.npy")
+    assert len(str(e.value)) < 300
+
+
+def test_numbers_of_every_layout_are_mapped_as_numpy_reads_them(tmp_path: Path) -> None:
+    for array in (
+        *(np.arange(12).astype(kind).reshape(3, 4) for kind in ("<f4", ">i8", "|u1", "?", "<f2")),
+        *(np.asfortranarray(np.ones((2, 3))), np.zeros((0, 5)), np.array(3.5)),
+    ):
+        np.save(tmp_path / "a.npy", array)
+        found = load_array(tmp_path / "a.npy")
+        assert found.dtype == array.dtype
+        assert np.array_equal(found, array)
+        assert found.flags.f_contiguous == array.flags.f_contiguous
+    old = "{'descr': '<f4', 'fortran_order': False, 'shape': (3L, 4L), }"  # of Python 2
+    (tmp_path / "a.npy").write_bytes(npy(old))
+    assert load_array(tmp_path / "a.npy").shape == (3, 4)
+
+
+def test_a_file_of_another_shape_is_not_written_into(tmp_path: Path) -> None:
+    open_map(tmp_path / "a.npy", (3, 4), dtype=np.uint8)
+    assert open_map(tmp_path / "a.npy", (3, 4), dtype=np.uint8).shape == (3, 4)
+    with pytest.raises(PredictionsError, match=r"of shape \(3, 4\), uint8; expected \(5,\), uint8"):
+        open_map(tmp_path / "a.npy", (5,), dtype=np.uint8)
+
+
 def test_shared_rows_read_like_the_array_of_them(tmp_path: Path) -> None:
     first, second = np.arange(6.0).reshape(3, 2), np.arange(6.0, 10.0).reshape(2, 2)
     save_array(tmp_path / "second.npy", second)

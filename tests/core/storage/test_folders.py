@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,21 @@ from typing import Any
 import pytest
 
 from core.errors import PredictionsError
+from core.storage import folders
+from core.storage.claims import is_claimed
 from core.storage.folders import (
+    LOCK,
+    add_to_meta,
     asked,
     is_complete,
     locked,
+    locked_run,
     mark_used,
+    metas_below,
     new_folder,
+    next_turn,
     provenance,
     read_meta,
-    replace_folder,
     write_json,
 )
 
@@ -102,25 +109,6 @@ def test_two_that_make_the_same_folder_do_not_disturb_each_other(tmp_path: Path)
     assert names(tmp_path / "run") == ["first.txt", "meta.json"]
 
 
-def test_what_another_process_has_put_there_since_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target, draft = tmp_path / "bundle", tmp_path / "draft"
-    draft.mkdir()
-    (draft / "own.txt").write_text("own", encoding="utf-8")
-    rename = Path.rename
-
-    def rename_late(self: Path, to: Path) -> Path:
-        if self == draft:  # the other one is a moment quicker
-            target.mkdir()
-            (target / "theirs.txt").write_text("theirs", encoding="utf-8")
-        return rename(self, to)
-
-    monkeypatch.setattr(Path, "rename", rename_late)
-    replace_folder(target, draft)
-    assert names(target) == ["theirs.txt"]
-
-
 def test_json_is_readable_and_ends_with_a_line(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"name": "Zürich", "n": [1, 2]})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
@@ -174,11 +162,65 @@ def test_a_run_that_is_asked_for_again_is_the_newest_and_otherwise_as_it_was(
     with new_folder(folder, {"preset": "quick"}):
         pass
     before = read_meta(folder)
-    assert asked(before) == before["made"]
-    mark_used(folder)
+    assert asked(before) == (0, before["made"])
+    mark_used(folder, among=tmp_path)
     after = read_meta(folder)
-    assert asked(after) > before["made"]
+    assert asked(after) == (1, after["asked"])
+    assert after["asked"] > before["made"]
     assert {key: after[key] for key in before} == before
+    assert names(folder) == ["meta.json"]
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_newer_run_the_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of two that are made, nor of two that are asked for again."""
+    for number, year in enumerate((2026, 2025, 2024), start=1):
+        monkeypatch.setattr(folders, "now", lambda year=year: f"{year}-01-01T00:00:00+00:00")
+        turn = next_turn(tmp_path)
+        assert turn == number
+        with new_folder(tmp_path / "kind" / str(number), {"turn": turn}):
+            pass
+    runs = [tmp_path / "kind" / str(number) for number in (1, 2, 3)]
+    assert max(runs, key=lambda run: asked(read_meta(run))) == runs[2]
+    mark_used(runs[0], among=tmp_path)
+    assert max(runs, key=lambda run: asked(read_meta(run))) == runs[0]
+
+
+@pytest.mark.parametrize("junk", ["{", "[1]", '{"turn": "9"}', "{}"])
+def test_what_is_no_turn_counts_as_none(junk: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "meta.json").write_text(junk)
+    (tmp_path / ".draft.tmp").mkdir()
+    (tmp_path / ".draft.tmp" / "meta.json").write_text('{"turn": 7}')
+    assert metas_below(tmp_path) == [tmp_path / "run" / "meta.json"]
+    assert next_turn(tmp_path) == 1
+
+
+def test_entries_added_by_several_at_once_are_all_kept(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "run", {}):
+        pass
+    adding = [
+        threading.Thread(target=add_to_meta, args=(tmp_path / "run", {str(n): n})) for n in range(6)
+    ]
+    for thread in adding:
+        thread.start()
+    for thread in adding:
+        thread.join()
+    assert {str(n) for n in range(6)} <= read_meta(tmp_path / "run").keys()
+    with pytest.raises(PredictionsError, match="none: no such folder"):
+        add_to_meta(tmp_path / "none", {})
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_run_is_made_by_one_process_at_a_time_and_its_lock_goes(tmp_path: Path) -> None:
+    with locked_run(tmp_path / "run-1", what="run"):
+        assert is_claimed(tmp_path / "unfinished" / "run-1" / LOCK)
+        (tmp_path / "unfinished" / "run-2").mkdir()
+    assert names(tmp_path / "unfinished") == ["run-2"]
+    with locked_run(tmp_path / "run-2", what="run"):
+        pass
+    assert names(tmp_path) == []
 
 
 ROOT = Path(__file__).parents[3]

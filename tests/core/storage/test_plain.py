@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from core.config import read_toml
 from core.errors import ConceptError, ConfigError, CorpusError, ImageError
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.storage.arrays import load_array
+from core.storage.documents import read_toml
 from core.storage.packed import read_bytes
 from core.storage.plain import plain_file
 from core.storage.tables import read_lines

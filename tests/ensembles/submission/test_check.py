@@ -215,7 +215,9 @@ def test_a_zip_with_other_files_is_refused(names: list[str], tmp_path: Path) -> 
     with zipfile.ZipFile(tmp_path / "run.zip", "w") as archive:
         for name in names:
             archive.writestr(name, "")
-    with pytest.raises(SubmissionError, match=r"expected submission\.csv and nothing else"):
+    with pytest.raises(
+        SubmissionError, match=r"expected the file submission\.csv and nothing else"
+    ):
         check_submission(tmp_path / "run.zip", edition=2026)
 
 

@@ -37,7 +37,7 @@ def runs(workspace: Workspace) -> list[DetectorRun]:
             folder=workspace.backbones / "global" / name,
             category="global",
             preset=name.rpartition("-")[0],
-            asked=str(number),
+            asked=(number, ""),
             embeddings=names,
         )
         for number, (name, names) in enumerate(made)

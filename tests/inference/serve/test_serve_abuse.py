@@ -277,7 +277,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "comments": (lambda: image(kind="JPEG")[:2] + b"\xff\xfe\0\2" * 10_001, "10,000 parts"),
     "fill bytes": (lambda: b"\xff\xd8" + b"\xff" * 10_010, "10,000 parts"),
     "chunks": (chunks_bomb, "a PNG of more than 100,000 chunks"),
-    "tags twice": (lambda: tiff_of(width=60000, height=60000), MANY_VALUES),
+    "tags twice": (lambda: tiff_of(width=60000, height=60000), "says twice what its pixels are"),
     "samples": (lambda: tiff_of(samples=65535), MANY_VALUES),
     "tiles": (lambda: tiff_of(tile_width=40000, tile_height=40000), MANY_VALUES),
     "layers": (lambda: tiff_of(layers=1_000_000), MANY_VALUES),

@@ -1,7 +1,5 @@
 """One HTML file from Markdown and figures."""
 
-import pytest
-
 from reports.pages.html import html_page, inline_svg
 
 SVG = """<?xml version="1.0"?>
@@ -34,8 +32,3 @@ def test_a_page_has_contents_tables_that_scroll_and_figures_with_their_caption()
     assert 'aria-label="say &quot;it&quot;"><svg ' in page
     assert page.count('<div class="scroll"><table>') == page.count("</table></div>") == 1
     assert "&lt;2&gt;" in page  # no HTML of a concept's name gets through
-
-
-def test_a_figure_that_is_not_there_is_a_bug() -> None:
-    with pytest.raises(KeyError, match="two"):
-        html_page("T", "![b](two.svg)", svgs={})

@@ -137,7 +137,7 @@ def test_any_name_of_a_concept_is_shown_as_it_is(tmp_path: Path) -> None:
     table = made_table([("C1", "C2", "C3")] * 25, categories=["DRCT"] * 12 + ["DRUS"] * 13)
     write_stats(corpus_of(table, names=names), tmp_path / "stats")
     page = (tmp_path / "stats" / "stats.md").read_text(encoding="utf-8")
-    assert "C1 a\\|b $x$ <i> + C3" in page
+    assert "C1 a\\|b \\$x\\$ \\<i> + C3" in page
     assert len({line.count(" | ") for line in page.splitlines() if line.startswith("| C1 a")}) <= 2
     assert {row["name"] for row in read(tmp_path / "stats" / "concepts.csv")} == {
         "", *names.values()

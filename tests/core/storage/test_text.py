@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from core.text import LONGEST_CELL, brief, code, harmless, plain, unwritable, visible, whole
+from core.storage.text import LONGEST_CELL, brief, code, harmless, plain, unwritable, visible, whole
 
 ANY = st.text(st.characters(codec=None, categories=None))
 MARKED = st.text("[](){}<>!*_`#|~$&;:/\\\"'=+-.0123456789 \t\nwxhttps@\u202e\x1b", max_size=40)
