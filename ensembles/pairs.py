@@ -115,7 +115,7 @@ class LabelledPairs(Pairs):
             rows=rows,
             columns=columns,
             shape=probs.shape,
-            probs=values_at(probs, rows, columns),
+            probs=values_at(probs, rows, columns=columns),
             true=pairs.are_true(targets),
             n_true=targets.n_true,
         )
@@ -224,7 +224,7 @@ def as_csr(probs: Probs) -> csr_array:
 
 
 def values_at(
-    probs: csr_array, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]
+    probs: csr_array, rows: npt.NDArray[np.integer], *, columns: npt.NDArray[np.integer]
 ) -> Floats:
     """(n,) probabilities of pairs; scipy gives a matrix where there are none."""
     return np.asarray(probs[rows, columns]) if len(rows) else np.empty(0, dtype=np.float32)

@@ -145,7 +145,7 @@ class DecisionRule:
             limit=max(_CONSIDERED, self.max_concepts),
         )
         calibrated = self.calibration.of_pairs(
-            values_at(probs, rows, columns), columns, labels=labels
+            values_at(probs, rows, columns=columns), columns, labels=labels
         )
         calibrated[forced[kinds[rows], columns]] = 1.0
         return CalibratedPairs(rows=rows, columns=columns, probs=calibrated, shape=probs.shape)

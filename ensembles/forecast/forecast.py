@@ -99,7 +99,9 @@ def expected_scores(
     probs = as_csr(probs)
     known = rule.ranked(probs, categories=categories, labels=labels)
     rows, columns, flags = with_decided(known.rows, known.columns, decided=decided)
-    calibrated = rule.calibration.of_pairs(values_at(probs, rows, columns), columns, labels=labels)
+    calibrated = rule.calibration.of_pairs(
+        values_at(probs, rows, columns=columns), columns, labels=labels
+    )
     place = np.searchsorted(
         rows.astype(np.int64) * len(labels) + columns,
         known.rows.astype(np.int64) * len(labels) + known.columns,

@@ -89,7 +89,7 @@ def write_concepts(
     known = rule.with_always(probs, categories=categories, labels=labels)
     rows, columns = decided.nonzero()
     own = calibrated_by.calibration.of_pairs(
-        values_at(known, rows, columns), columns, labels=labels
+        values_at(known, rows, columns=columns), columns, labels=labels
     )
     table = [_HEADER]
     for pair in np.lexsort((columns, -own, rows)):

@@ -236,7 +236,7 @@ class LoadedEnsemble:
         rows, columns = known.nonzero()
         found = np.zeros(known.shape, dtype=np.float32)
         found[rows, columns] = self._told.calibration.of_pairs(
-            values_at(known, rows, columns), columns.astype(np.int32), labels=self.labels
+            values_at(known, rows, columns=columns), columns.astype(np.int32), labels=self.labels
         )
         return found
 
