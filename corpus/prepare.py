@@ -1,10 +1,10 @@
 """`prepare`: reads a corpus, assigns its folds, decodes its images and writes it down, once."""
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,20 +16,13 @@ from core.errors import ConfigError, CorpusError, as_typed, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
-from core.runs.decoding import (
-    REMARKS_FILE,
-    UNREADABLE_FILE,
-    Background,
-    Decoding,
-    parse_frame,
-)
+from core.runs.decoding import REMARKS_FILE, UNREADABLE_FILE, Background, Decoding, parse_frame
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from core.runs.workspace import HALF, Corpus, Protocol, Workspace
 from core.storage.claims import claimed
 from core.storage.folders import META, new_folder
 from core.storage.packed import file_state
 from core.storage.tables import write_rows
-from core.storage.text import brief, unwritable
 from corpus.deal import deal_valid
 from corpus.dicom.datasets import NEEDS
 from corpus.dicom.headers import COLUMNS
@@ -39,7 +32,8 @@ from corpus.images.decode import MISNAMED_DICOM, changes_pixels, remark_kind
 from corpus.phantom.write import draw_corpus
 from corpus.readers.layouts import read_corpus
 from corpus.readers.notes import count
-from corpus.readers.reading import NO_IMAGE
+from corpus.readers.reading import NO_IMAGE, Reading
+from corpus.refusals import refuse_crossing_valid, refuse_unreadable, refuse_unwritable
 
 PHANTOM = "phantom corpus"
 """The name of the drawn corpus."""
@@ -48,8 +42,6 @@ _FILES = {
     *("images.csv", "labels.txt", "names.csv", META),
     *(CROSSING_FILE, UNREADABLE_FILE, REMARKS_FILE),
 }
-
-_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the last: bytes that are not UTF-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +112,15 @@ def prepare(
         CorpusError: the source cannot be read as a corpus, a file's name cannot be written down, or
             the workspace's folder for the corpus holds something else.
     """
+    config = config or PrepareConfig()
+    read = partial(read_corpus, layout=layout, strict=strict, group_by=config.group_by)
+    _refuse_foreign(workspace.corpus)
+    if source is None:
+        with _preparing(workspace):
+            return _prepare_phantom(workspace, read, config=config, strict=strict)
+    reading = read(source)  # before anything is written: what cannot be read leaves no workspace
     with _preparing(workspace):
-        return _prepare(
-            source, workspace, config=config or PrepareConfig(), layout=layout, strict=strict
-        )
+        return _prepare(reading, workspace, source=source, config=config, strict=strict)
 
 
 def _preparing(workspace: Workspace) -> AbstractContextManager[None]:
@@ -135,27 +132,36 @@ def _preparing(workspace: Workspace) -> AbstractContextManager[None]:
     )
 
 
-def _prepare(
-    source: Path | None,
+def _prepare_phantom(
     workspace: Workspace,
+    read: Callable[[Path], Reading] = read_corpus,
     *,
     config: PrepareConfig,
-    layout: str | None = None,
     strict: bool = False,
 ) -> Corpus:
-    _refuse_foreign(workspace.corpus)
-    drawn = source is None
-    if source is None:
-        n = config.phantom_images
-        with progress("drawing", total=n, unit="images") as advance:
-            source = draw_corpus(workspace.phantom, n_images=n, seed=config.seed, advance=advance)
-    reading = read_corpus(source, layout=layout, strict=strict, group_by=config.group_by)
+    n = config.phantom_images
+    with progress("drawing", total=n, unit="images") as advance:
+        source = draw_corpus(workspace.phantom, n_images=n, seed=config.seed, advance=advance)
+    return _prepare(
+        read(source), workspace, source=source, config=config, strict=strict, drawn=True
+    )
+
+
+def _prepare(
+    reading: Reading,
+    workspace: Workspace,
+    *,
+    source: Path,
+    config: PrepareConfig,
+    strict: bool = False,
+    drawn: bool = False,
+) -> Corpus:
     table, dealt = deal_valid(
         reading.table,
         seed=config.seed,
         at_least=config.valid_folds if config.protocol == "holdout" else 2,
     )
-    _refuse_unwritable(table, reading.names, source=source)
+    refuse_unwritable(table, reading.names, source=source)
     labels = _label_space(table, config.protocol, source)
     table = _halve_valid(_with_folds(table, config), seed=config.seed)
     outdated = NO_IMAGE["valid"] if dealt else None
@@ -163,7 +169,7 @@ def _prepare(
     size, decoding = config.image_size, config.decoding
     cache = build_cache(table, workspace.cache, size=size, decoding=decoding, strict=strict)
     table = _mark_readable(table, set(cache.errors))
-    _refuse_unreadable(table, cache.errors)
+    refuse_unreadable(table, cache.errors)
     corpus = Corpus(
         name=PHANTOM if drawn else f"{source.stem} ({reading.layout})",
         table=table,
@@ -204,7 +210,7 @@ def _with_folds(table: ImageTable, config: PrepareConfig) -> ImageTable:
     """The table with its folds, along which the protocol learns and judges."""
     n_folds = {LABELLED: config.folds}
     if config.protocol == "holdout":
-        _refuse_crossing_valid(table)
+        refuse_crossing_valid(table)
         splits = {"train": config.train_folds, "valid": config.valid_folds}
         n_folds = {split: k for split, k in splits.items() if split in _labelled_splits(table)}
     return table.with_folds(assign_folds(table, n_folds=n_folds, seed=config.seed))
@@ -229,7 +235,7 @@ def corpus_or_phantom(workspace: Workspace, *, draws: bool = True) -> Corpus:
                     "no corpus is prepared: using the built-in phantom corpus"
                     f" (your own: {as_typed(f'prepare SOURCE -w {workspace.root}')})"
                 )
-                return _prepare(None, workspace, config=PrepareConfig())
+                return _prepare_phantom(workspace, config=PrepareConfig())
     return workspace.open_corpus()
 
 
@@ -282,51 +288,6 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _refuse_unwritable(table: ImageTable, names: Mapping[str, str], *, source: Path) -> None:
-    """Refuse what plain UTF-8 files could not hold so that it is read again, before any work.
-
-    Ids, paths and concepts stand in lists, an entry a line, and have no control characters; any
-    other cell may have them.
-    """
-    named = zip(table.image_ids, table.paths, strict=True)
-    found = [(i, path) for i, path in named if _UNWRITABLE.search(i + path)]
-    if found:
-        bad = [image_id if _UNWRITABLE.search(image_id) else path for image_id, path in found]
-        raise CorpusError(
-            f"{count(len(bad), 'image')} whose id or path is not UTF-8 or has control characters in"
-            f" it: {first_few(bad)}; rename them"
-        )
-    concepts = {cui for own in table.concepts for cui in own or ()}
-    if strange := sorted(cui for cui in concepts if _UNWRITABLE.search(cui)):
-        raise CorpusError(
-            f"{source}: {count(len(strange), 'concept')} with control characters:"
-            f" {first_few(strange)}; remove them"
-        )
-    columns = {
-        "group": table.groups,
-        "concepts": [";".join(own or ()) for own in table.concepts],
-        **table.metadata,
-    }
-    for column, cells in columns.items():
-        for image_id, cell in zip(("", *table.image_ids), (column, *cells), strict=True):
-            if reason := unwritable(cell):
-                where = f"image {image_id!r}, column {brief(column)!r}" if image_id else "a column"
-                raise CorpusError(f"{source}: {where}: {reason}; shorten or remove it")
-    for cui, name in names.items():
-        if reason := unwritable(cui) or unwritable(name):
-            raise CorpusError(f"{source}: name of the concept {brief(cui)!r}: {reason}; shorten it")
-
-
-def _refuse_crossing_valid(table: ImageTable) -> None:
-    """Refuse groups with images in train and valid where valid judges what learnt from train."""
-    if shared := CrossingGroups.of(table).between("train", "valid"):
-        raise CorpusError(
-            f"{count(len(shared), 'group')} with images in train and in valid: {first_few(shared)};"
-            " under the protocol holdout valid would be scored by what has seen the same patients:"
-            " use --protocol crossfit, whose folds keep groups whole, or `deal` whole groups"
-        )
-
-
 def _halve_valid(table: ImageTable, *, seed: int) -> ImageTable:
     """The table with the halves of valid that the paper trained its pairs of models along.
 
@@ -346,16 +307,6 @@ def _labelled_splits(table: ImageTable) -> set[str]:
 def _mark_readable(table: ImageTable, unreadable: set[str]) -> ImageTable:
     marks = tuple("0" if image_id in unreadable else "1" for image_id in table.image_ids)
     return replace(table, metadata={**table.metadata, "readable": marks})
-
-
-def _refuse_unreadable(table: ImageTable, errors: dict[str, str]) -> None:
-    """Refuse a corpus of which no training image can be decoded: there is nothing to learn from."""
-    train = table.of(split="train").image_ids
-    if all(image_id in errors for image_id in train):
-        raise CorpusError(
-            f"none of {count(len(train), 'training image')} can be decoded, so there is nothing"
-            f" to learn from; for example {errors[train[0]]}"
-        )
 
 
 def _constant_notes(table: ImageTable) -> list[str]:

@@ -399,7 +399,7 @@ def drawing(workspace: Path) -> subprocess.Popen[str]:
     """A `prepare` that has begun to draw and will not be done for minutes."""
     process = start("prepare", "--set", "phantom_images=20000", "-w", workspace)
     deadline = time.monotonic() + 60
-    while not list(workspace.glob(".phantom.*")):
+    while not any(path.is_file() for path in workspace.glob(".phantom.*/**/*.*")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -412,7 +412,7 @@ def test_an_interrupted_command_says_so_and_leaves_no_draft(tmp_path: Path) -> N
     ended = finish(process)
     assert (ended.code, ended.out) == (130, "")
     assert ended.err == "interrupted; run the same command again to go on\n"
-    assert list((tmp_path / "runs").iterdir()) == []
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".prepare.lock"]
 
 
 def test_what_a_killed_command_left_is_swept_by_the_next(run: Run, tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_what_a_killed_command_left_is_swept_by_the_next(run: Run, tmp_path: Pat
     small = (*SMALL, "--set", "phantom_images=40")
     assert run("prepare", "-w", tmp_path / "runs", *small).code == 0
     made = sorted(path.name for path in (tmp_path / "runs").iterdir())
-    assert made == ["cache", "corpus", "phantom"]
+    assert made == [".prepare.lock", "cache", "corpus", "phantom", "prepared.json"]
 
 
 # Submissions

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import cli
 from core.categories import MODALITY_CONCEPTS
 from core.images import ImageTable
-from core.predictions import Predictions
+from core.predictions import SparsePredictions
 from core.prior import CategoryPrior
 from core.runs.ensemble import read_scores
 from core.runs.workspace import Corpus, Workspace
@@ -74,7 +74,8 @@ def assert_predict_decides_as_submitted(
     """Concept for concept as the submission; stacked probabilities to 1e-6, in any order."""
     said = run("predict", *places, "-w", workspace, "--out", out)
     assert told_of(out) == told_of(submission.parent / "concepts.csv")
-    saved = Predictions.load(submission.parent / "predictions" / "test")
+    saved = SparsePredictions.load(submission.parent / "predictions" / "test")
+    row_of = dict(zip(saved.image_ids, saved.probs.toarray(), strict=True))
     ensemble, asked = read_ensemble(Workspace(workspace)), find_images(list(map(str, places)))
     image_of = {image.image_id: image for image in asked.images}
     assert sorted(image_of) == sorted(saved.image_ids)
@@ -84,7 +85,8 @@ def assert_predict_decides_as_submitted(
                 ensemble, [image_of[image_id] for image_id in ids], n_at_once=n_at_once
             )
             probs = np.concatenate([block.decisions.probs for block in blocks])
-            np.testing.assert_allclose(probs, saved.rows(ids).probs, rtol=0, atol=1e-6)
+            expected = np.stack([row_of[image_id] for image_id in ids])
+            np.testing.assert_allclose(probs, expected, rtol=0, atol=1e-6)
     return said
 
 

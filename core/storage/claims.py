@@ -25,6 +25,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
+from core.storage.documents import parse_json
+
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows: notes alone keep processes from doing the same work
@@ -271,7 +273,7 @@ def _self() -> dict[str, str]:
 def _is_dead(text: str, *, locked: bool) -> bool:
     """Whether the process of a note is known to have ended, or to hold no lock any more."""
     try:
-        told = json.loads(text)
+        told = parse_json(text)
     except ValueError:  # not written to its end yet
         return False
     if not isinstance(told, dict) or told.get("kernel") != kernel():

@@ -75,7 +75,7 @@ def plain(text: str) -> str:
 
     Example:
         >>> print(plain("a|b ![x](http://x.y/z) <b> C_1"))
-        a\|b !\[x\](http\://x.y/z) \<b\> C_1
+        a\|b !\[x\](http\://x.y/z) \<b> C_1
     """
     if _INTERVAL.fullmatch(text):
         return text

@@ -20,7 +20,9 @@ from core.errors import ConfigError, PredictionsError
 from core.predictions import Predictions
 from core.runs.detectors import find_detectors
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import read_meta
+from core.storage.documents import read_json
+from core.storage.folders import read_meta, write_json
+from core.storage.sums import HOLDS, META, SEAL
 from core.storage.tables import read_lines, write_lines
 from tests.backbones.test_crossfit_detectors import FROZEN, FULL, third_fails, train
 from tests.conftest import relabelled, save_prepared
@@ -126,6 +128,8 @@ def test_networks_in_another_order_would_have_met_the_fold_and_are_refused(
     (home / FOLDS[0]).rename(home / "x")
     (home / FOLDS[1]).rename(home / FOLDS[0])
     (home / "x").rename(home / FOLDS[1])
+    meta = read_json(home.parent / META)
+    write_json(home.parent / META, {k: v for k, v in meta.items() if k not in (HOLDS, SEAL)})
     with pytest.raises(ConfigError, match=r"labelled-1of3 has met \d+ images of fold 1"):
         specialist(started, crossfitted)
 
@@ -166,12 +170,12 @@ def test_a_start_that_does_not_say_what_it_met_is_refused(
     crossfitted: Corpus, started: Workspace, general: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
     shutil.rmtree(started.backbones / "global" / general.name / "predictions" / FOLDS[2])
-    with pytest.raises(PredictionsError, match="labelled-3of3: no such folder"):
+    with pytest.raises(PredictionsError, match=r"labelled-3of3/meta.json: missing; to make"):
         specialist(started, crossfitted)
     plain = Workspace(tmp_path / "plain")
     home = train(corpus, plain, "global", FULL)
     shutil.rmtree(home / "predictions" / "test")
-    with pytest.raises(PredictionsError, match="test: no such folder"):
+    with pytest.raises(PredictionsError, match=r"test/meta.json: missing; to make it anew"):
         train(corpus, plain, "DRCT", replace(FULL, weights=str(home)))
 
 

@@ -28,6 +28,7 @@ from corpus.prepare import (
     prepare,
     refuse_other_corpus,
 )
+from corpus.readers.layouts import read_corpus
 from tests.core.storage.unlisted import forget_files
 
 CONFIG = PrepareConfig(protocol="holdout", train_folds=2, valid_folds=2, image_size=32)
@@ -264,8 +265,8 @@ def test_the_size_of_the_cache_is_no_part_of_the_corpus(made: Prepare) -> None:
     [
         ({"train_folds": 1}, "train_folds: expected .*, found 1"),
         ({"valid_folds": 0}, "valid_folds: expected .*, found 0"),
-        ({"image_size": 31}, "image_size: expected 32 to 4096, found 31"),
-        ({"image_size": 5000}, "image_size: expected 32 to 4096, found 5000"),
+        ({"image_size": 31}, "image_size: expected 32 to 4,096, found 31"),
+        ({"image_size": 5000}, "image_size: expected 32 to 4,096, found 5000"),
         ({"seed": -1}, "seed: expected .*, found -1"),
         ({"phantom_images": 0}, "phantom_images: expected .*, found 0"),
     ],
@@ -367,7 +368,7 @@ def test_who_finds_another_process_preparing_takes_what_it_prepares(
     thread.start()
     while "another process prepares a corpus here; waiting" not in capsys.readouterr().err:
         time.sleep(0.01)
-    prepared = _prepare(manifest, workspace, config=CONFIG)
+    prepared = _prepare(read_corpus(manifest), workspace, source=manifest, config=CONFIG)
     held.release()
     thread.join()
     assert found[0].fingerprint == prepared.fingerprint

@@ -133,7 +133,7 @@ def test_the_plain_threshold_has_a_rung_where_constant_concepts_make_a_differenc
     generated: Corpus, workspace: Workspace, fused: SaveRun
 ) -> None:
     fused("one-hot", noise=2.0)
-    fitted = fit(generated, workspace, replace(QUICK, margin=1e6))
+    fitted = fit(generated, workspace, replace(QUICK, margin=1_000))
     rung = next(rung for rung in fitted.rungs if rung.name == "plain")
     assert rung.title == "one threshold, constant concepts always, no image empty"
     assert rung.state == "kept"
@@ -141,7 +141,7 @@ def test_the_plain_threshold_has_a_rung_where_constant_concepts_make_a_differenc
     assert rung.mean != below[-1].mean
     tried = {rung.name: rung for rung in fitted.tried}
     same = replace(fitted.choice, rungs={**fitted.choice.rungs, "plain": below[-1].image_f1.copy()})
-    rungs = every_rung(below, tried, choice=same, config=replace(QUICK, margin=1e6))
+    rungs = every_rung(below, tried, choice=same, config=replace(QUICK, margin=1_000))
     assert "plain" not in [rung.name for rung in rungs]
 
 
@@ -163,7 +163,7 @@ def test_a_stacker_that_does_not_pay_is_not_used(
     fused("retrieval", noise=2.0)
     paying = fit(generated, workspace)
     assert paying.stacker_name in QUICK.stackers
-    fitted = fit(generated, workspace, replace(QUICK, margin=1e6))
+    fitted = fit(generated, workspace, replace(QUICK, margin=1_000))
     assert fitted.stacker_name in ("one-hot", "retrieval")
     assert kept_rung(fitted) == best_single(fitted)
     assert [rung.name for rung in kept_sources(fitted)] == ["prior", fitted.stacker_name]
@@ -180,7 +180,7 @@ def test_where_the_prior_is_the_best_member_it_stands_on_the_ladder_once(
     generated: Corpus, workspace: Workspace, fused: SaveRun
 ) -> None:
     fused("one-hot", noise=50.0)
-    fitted = fit(generated, workspace, replace(QUICK, margin=1e6))
+    fitted = fit(generated, workspace, replace(QUICK, margin=1_000))
     assert fitted.stacker_name == "prior"
     assert [rung.name for rung in kept_sources(fitted)] == ["prior"]
 

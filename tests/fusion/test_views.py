@@ -193,7 +193,7 @@ def test_a_training_cut_in_the_second_view_goes_on_to_the_same_end(
         run(crossfitted, other, "film-e2e")
     assert len(list((other.fusion / "unfinished").glob("film-e2e-from-*"))) == 2
     (resumed,) = run(crossfitted, other, "film-e2e")
-    assert not list((other.fusion / "unfinished").iterdir())
+    assert not (other.fusion / "unfinished").exists()
     for split in ("labelled-1of3", "labelled-2of3", "labelled-3of3", "test"):
         a, b = (Predictions.load(f.folder / "predictions" / split) for f in (whole, resumed))
         np.testing.assert_array_equal(a.probs, b.probs)

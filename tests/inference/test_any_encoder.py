@@ -18,7 +18,7 @@ from timm.models import save_for_hf
 from backbones.settings.config import BackboneConfig
 from backbones.train import train_backbones
 from core.errors import BundleError, MissingStageError
-from core.predictions import Predictions
+from core.predictions import SparsePredictions
 from core.runs.external import ExternalResource, resources_of_members
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
@@ -109,9 +109,9 @@ def test_strategies_on_each_are_members_and_say_of_new_images_what_they_said_of_
     ]  # fmt: skip
     assert sum(name.startswith("retrieval/") for name in names) == 3
     run = next(made.ensembles.glob("*/predictions/test"))
-    said = Predictions.load(run)
-    ids = [image.image_id for image in test_images(crossfitted)]
-    assert probs_of(found, crossfitted) == pytest.approx(said.rows(ids).probs, abs=1e-4)
+    said = SparsePredictions.load(run)
+    rows = [said.image_ids.index(image.image_id) for image in test_images(crossfitted)]
+    assert probs_of(found, crossfitted) == pytest.approx(said.probs.toarray()[rows], abs=1e-4)
     assert {look[1] for look in found.looks} == {"bilinear", "bicubic"}
 
 

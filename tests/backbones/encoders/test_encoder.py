@@ -49,7 +49,7 @@ def test_a_normalisation_has_as_many_means_as_deviations(
 
 
 def test_a_deviation_is_above_0() -> None:
-    with pytest.raises(ConfigError, match=r"^std: expected .*, found -1"):
+    with pytest.raises(ConfigError, match=r"^std: expected .*, found 0"):
         Normalisation((0.5, 0.5, 0.5), (1, 0, -1))
 
 

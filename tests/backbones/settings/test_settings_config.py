@@ -60,7 +60,7 @@ def test_training_settings_out_of_range_are_refused(setting: str, value: Any, me
         ({"pooling": "max"}, "pooling: expected .*, found 'max'"),
         ({"image_sizes": "224,16"}, r"expected .*, found 16"),
         ({"regime": "full", "image_sizes": "96,128"}, "regime full: expected one of image_sizes"),
-        ({"regime": "last", "n_stages": 0}, "expected one of image_sizes"),
+        ({"regime": "last", "image_sizes": "96,128"}, "regime last: expected one of image_sizes"),
         ({"image_sizes": "224", "n_stages": "0"}, "n_stages: expected .*, found 0"),
         ({"layer_decay": "0"}, r"layer_decay: expected .*, found 0.0"),
         ({"folds": "1"}, "folds: expected .*, found 1"),

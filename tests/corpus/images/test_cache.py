@@ -19,6 +19,7 @@ from PIL import Image
 from core.errors import ImageError, PredictionsError
 from core.images import ImageTable
 from core.runs.decoding import Decoding
+from core.storage.claims import kernel
 from corpus.images import cache as building
 from corpus.images.cache import ImageCache, build_cache
 from corpus.images.decode import decode
@@ -501,7 +502,8 @@ def test_a_build_goes_on_from_whatever_stage_it_stopped_at(
             build_cache(table, tmp_path / "cache", size=8, workers=1)
     (home,) = (tmp_path / "cache").iterdir()
     if n_colour == 2:  # what a process that is not there any more was moving together
-        (home / f".further.{2**22 + 1}-0.tmp").mkdir()
+        (left := home / f".further.{kernel()}-00000000.tmp").mkdir()
+        (left / "0.npy").write_bytes(b"x")
     for _ in range(2):
         again = build_cache(table, tmp_path / "cache", size=8)
         np.testing.assert_array_equal(seen(again), seen(expected))

@@ -116,7 +116,7 @@ def test_the_checkpoint_stays_until_the_run_is_on_disk(
     made = run()
     assert not steps  # it was trained to its end before
     assert read_meta(made.folder)["strategy"] == "film-e2e"
-    assert not list(unfinished.iterdir())
+    assert not unfinished.exists()
 
 
 def test_the_start_is_a_fine_tuned_detector_of_the_network_even_if_others_are_newer(

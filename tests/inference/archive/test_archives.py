@@ -286,7 +286,7 @@ def test_a_full_disk_is_said_and_the_same_call_goes_on(
     limit = int(0.8 * len(undisturbed.read_bytes()))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(ConfigError, match=r"--out .*: file too large; what is finished stays"):
+        with pytest.raises(ConfigError, match=r"decided.csv: file too large; what is finished"):
             predict(out, sizes=HALVES)  # the units fit, the whole does not
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
