@@ -161,10 +161,8 @@ def _as_submitted(
     shift = forecast_model.shift(reported, categories=categories, groups=alone, labels=sets.labels)
     rule = choice.fallback if falls_back(choice.rule, shift) else choice.rule
     decided = rule.decide(reported, categories=categories, labels=sets.labels)
-    made = forecast_model.forecast(
-        decided, reported, categories=categories, groups=alone, labels=sets.labels, shift=shift
-    )
-    return rule, made
+    expected = forecast_model.expected(decided, reported, categories=categories, labels=sets.labels)
+    return rule, forecast_model.forecast(expected, groups=alone, shift=shift)
 
 
 def _by_thresholds(thresholds: Thresholds) -> DecisionRule:

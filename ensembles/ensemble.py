@@ -5,17 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from core.config import fingerprint
 from core.editions import EmptyTruth, empty_truth_rule, rules_of
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
 from core.predictions import SparsePredictions, read_predictions, row_numbers
 from core.progress import say
+from core.runs.decided import DECIDED, DECIDED_TEST, Decided
 from core.runs.detectors import find_detectors, untrained
 from core.runs.ensemble import DECISION, FALLBACK, FORECAST_RULE, EnsembleRecord, read_run
 from core.runs.fused import find_guesses, with_guesses
 from core.runs.ladder import LadderStep, describe_rungs
+from core.runs.out_of_fold import fold_name
 from core.runs.workspace import Corpus, Workspace
+from core.storage.arrays import load_array, save_array
 from core.storage.folders import (
     TURN,
     is_whole,
@@ -44,6 +49,9 @@ from ensembles.stacking.registry import STACKERS
 from ensembles.submission.check import check_submission, first_lines
 from ensembles.submission.own_corpus import CONCEPTS, write_concepts
 from ensembles.submission.write import write_submission
+
+_APART = "test_disagreement.npy"
+"""Of each image of test how far the members are apart, in a run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,15 +178,49 @@ def _stack(
         if forecast_model:
             forecast_model.rule.save(draft / FORECAST_RULE)
         record.save(draft)
+        _save_decided(draft, corpus, fitted, record=record, scored=scored)
         if len(test):
             candidates = candidates_of(corpus, members, table=test, split="test", config=config)
+            probs = fitted.stacker.predict(candidates)
             SparsePredictions.of_pairs(
                 "ensemble",
                 test.image_ids,
                 labels=corpus.labels,
-                probs=candidates.to_sparse(fitted.stacker.predict(candidates)),
+                probs=candidates.to_sparse(probs),
                 fitted_on=frozenset(scored.image_ids).union(*(m.scored.fitted_on for m in members)),
             ).save(draft / "predictions" / "test")
+            save_array(draft / _APART, candidates.disagreement(probs))
+
+
+def _save_decided(
+    folder: Path, corpus: Corpus, fitted: SecondStage, *, record: EnsembleRecord, scored: ImageTable
+) -> None:
+    """Keep what was decided of the scored images without their fold, and by which probabilities."""
+    choice, images = fitted.choice, fitted.images
+    model = choice.calibrated_model
+    Decided(
+        image_ids=scored.image_ids,
+        concepts=choice.rule.probs_of(
+            choice.decided,
+            fitted.out_of_fold,
+            categories=images.categories,
+            labels=images.labels,
+            calibrated_by=model.rule if model else None,
+        ),
+        expected_f1=record.forecast.get("forecast", np.full(len(scored), np.nan)),
+        disagreement=fitted.disagreement,
+    ).save(folder / DECIDED, labels=corpus.labels)
+    ids = np.array(scored.image_ids, dtype=np.str_)
+    n_folds = int(images.folds.max()) + 1
+    for fold in np.unique(images.folds).tolist():
+        held_out = images.folds == fold
+        SparsePredictions.of_pairs(
+            "ensemble",
+            ids[held_out].tolist(),
+            labels=corpus.labels,
+            probs=fitted.out_of_fold[held_out],
+            fitted_on=frozenset(ids[~held_out].tolist()),
+        ).save(folder / "predictions" / fold_name(corpus.scored, fold, n_parts=n_folds))
 
 
 def _record(
@@ -224,7 +266,8 @@ def submit_test(
 ) -> Path:
     """Decide the test images, forecast their score, write and check the edition's file.
 
-    Beside it goes `concepts.csv`, the same with names and probabilities.
+    Beside it go `concepts.csv`, the same with names and probabilities, and `decided-test.csv`, a
+    line an image.
 
     Where they differ in kind from the scored images, what was tuned and calibrated there may not
     hold: they are then decided by the fallback, and that is said. `meta.json` keeps the forecast,
@@ -251,23 +294,34 @@ def submit_test(
         f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
         f" {sum(not concepts for concepts in sets)} without any"
     )
+    expected_f1 = np.full(len(test), np.nan)
     if forecast_model:
-        made = forecast_model.forecast(
-            decided, probs, categories=categories, groups=groups, labels=labels, shift=shift
-        )
+        expected = forecast_model.expected(decided, probs, categories=categories, labels=labels)
+        made = forecast_model.forecast(expected, groups=groups, shift=shift)
+        expected_f1 = expected.f1
     say(str(made or "forecast: none, the run holds no calibrated probabilities"))
     said = {"forecast": made.to_json()} if made else {}
+    concepts = rule.probs_of(
+        decided,
+        probs,
+        categories=categories,
+        labels=labels,
+        calibrated_by=forecast_model.rule if forecast_model else None,
+    )
     write_concepts(
         home / CONCEPTS,
-        decided,
-        probs=probs,
-        rule=rule,
-        calibrated_by=forecast_model.rule if forecast_model else rule,
+        concepts,
         image_ids=test.image_ids,
-        categories=categories,
         labels=labels,
         names=corpus.names,
     )
+    apart = home / _APART
+    Decided(
+        image_ids=test.image_ids,
+        concepts=concepts,
+        expected_f1=expected_f1,
+        disagreement=load_array(apart) if apart.is_file() else np.full(len(test), np.nan),
+    ).save(home / DECIDED_TEST, labels=labels)
     path = home / f"submission-{edition}{rules_of(edition).suffix}"
     upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
     note_product(home, upload, **said, fell_back=fell_back)

@@ -49,6 +49,7 @@ class SecondStage:
         images: the N images that it was fitted and judged on.
         statistics: what labels of other images say of them, see `statistics_of_scored`.
         out_of_fold: (N, L) probabilities of the kept stacker on them, fitted without the fold.
+        disagreement: (N,) how far the members are apart: see `Candidates.disagreement`.
     """
 
     stacker_name: str
@@ -59,6 +60,7 @@ class SecondStage:
     images: ScoredImages
     statistics: Sequence[LabelStatistics]
     out_of_fold: csr_array
+    disagreement: Scores
 
 
 def fit_second_stage(
@@ -136,6 +138,7 @@ def fit_second_stage(
         images=images,
         statistics=statistics,
         out_of_fold=probs,
+        disagreement=candidates.disagreement(out_of_fold[kept]),
     )
 
 

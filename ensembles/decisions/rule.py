@@ -172,6 +172,35 @@ class DecisionRule:
         certain = csr_array(forced.astype(np.float32))[kinds]
         return csr_array(as_csr(probs).maximum(certain)) if certain.nnz else as_csr(probs)
 
+    def probs_of(
+        self,
+        decided: csr_array,
+        probs: Probs,
+        *,
+        categories: Sequence[str],
+        labels: LabelSpace,
+        calibrated_by: "DecisionRule | None" = None,
+    ) -> csr_array:
+        """(N, L) CSR: the calibrated probability of each decided pair, 1 for those of `always`.
+
+        Args:
+            decided: (N, L) boolean.
+            probs: (N, L), before calibration.
+            categories: N categories.
+            labels: L concepts.
+            calibrated_by: whose calibration is applied; None for this rule's own.
+
+        Raises:
+            AlignmentError, LabelSpaceError: see `decide`.
+        """
+        known = self.with_always(probs, categories=categories, labels=labels)
+        rows, columns = decided.nonzero()
+        values = (calibrated_by or self).calibration.of_pairs(
+            values_at(known, rows, columns=columns), columns, labels=labels
+        )
+        starts = np.searchsorted(rows, np.arange(len(categories) + 1))
+        return csr_array((values, columns, starts), shape=decided.shape)
+
     def _check(self, probs: Probs, categories: Sequence[str], labels: LabelSpace) -> None:
         if probs.shape != (len(categories), len(labels)):
             raise AlignmentError(

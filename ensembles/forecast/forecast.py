@@ -290,26 +290,29 @@ class ForecastModel:
         )
         return shift_between(before, ImageTraits(**now, categories=categories, groups=groups))
 
+    def expected(
+        self, decided: csr_array, probs: Probs, *, categories: Sequence[str], labels: LabelSpace
+    ) -> Expected:
+        """What each of M decided images is expected to score.
+
+        Args:
+            decided, probs: (M, L).
+            categories: M of them.
+        """
+        return expected_scores(
+            self.rule, decided, probs=probs, categories=categories, labels=labels
+        )[0]
+
     def forecast(
-        self,
-        decided: csr_array,
-        probs: Probs,
-        *,
-        categories: Sequence[str],
-        groups: Sequence[str],
-        labels: LabelSpace,
-        shift: Shift,
+        self, expected: Expected, *, groups: Sequence[str], shift: Shift
     ) -> Forecast | None:
         """What decided images will score; None where every one is sure to be left out of the mean.
 
         Args:
-            decided, probs: (M, L).
-            categories, groups: M of each.
+            expected: of M images, by `expected`.
+            groups: M of them.
             shift: of these images, as `shift` found it.
         """
-        expected, _ = expected_scores(
-            self.rule, decided, probs=probs, categories=categories, labels=labels
-        )
         if np.isnan(expected.forecast):
             return None
         return forecast(

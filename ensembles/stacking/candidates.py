@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from scipy.special import expit
 
 from core.errors import PredictionsError, first_few
+from core.metrics import Scores
 from ensembles.compiled import compiled, in_blocks
 from ensembles.pairs import Bools, Floats, Ints, Pairs
 from ensembles.solvers.features import FeatureRows, take_rows
@@ -51,6 +52,33 @@ class Candidates(Pairs):
             columns=self.columns[chosen],
             features=take_rows(self.features, chosen),
         )
+
+    def disagreement(self, probs: Floats, *, at_least: float = 0.1) -> Scores:
+        """(N,) mean over an image's likely concepts of the standard deviation of the sources.
+
+        The deviation is that of the probabilities of the sources that cover the pair.
+
+        Args:
+            probs: (n,) what the stacker makes of each pair.
+            at_least: probability of a likely concept; images without one have 0.
+        """
+        likely = probs >= at_least
+        rows = self.rows[likely]
+        n, total, squares = np.zeros((3, len(rows)))
+        for name in self.feature_names:
+            if not name.startswith("logit "):
+                continue
+            values = expit(self.feature(name)[likely].astype(np.float64))
+            covered = ~np.isnan(values)
+            values[~covered] = 0.0
+            n += covered
+            total += values
+            squares += values**2
+        n = np.maximum(n, 1.0)
+        deviation = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0.0))
+        n_images = self.shape[0]
+        found = np.bincount(rows, weights=deviation, minlength=n_images)
+        return np.asarray(found / np.maximum(np.bincount(rows, minlength=n_images), 1))
 
     def to_sparse(self, values: Floats) -> csr_array:
         """(N, L) float32 CSR: a value for each pair, 0 elsewhere."""

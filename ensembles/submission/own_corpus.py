@@ -17,8 +17,6 @@ from core.errors import CorpusError, SubmissionError, first_few
 from core.labels import LabelSpace
 from core.storage.drafts import draft_file
 from core.storage.tables import write_rows
-from ensembles.decisions.rule import DecisionRule
-from ensembles.pairs import Probs, values_at
 from ensembles.submission.check import BYTE_ORDER_MARK, parse_submission, read_submission
 from ensembles.submission.score import Pair, mean_f1, upper_cased
 
@@ -62,39 +60,28 @@ def write_concepts(
     path: Path,
     decided: csr_array,
     *,
-    probs: Probs,
-    rule: DecisionRule,
-    calibrated_by: DecisionRule,
     image_ids: Sequence[str],
-    categories: Sequence[str],
     labels: LabelSpace,
     names: Mapping[str, str],
 ) -> None:
     """Write each decided concept as a row: image, CUI, name, calibrated probability.
 
     Images stand in the order given, the concepts of an image from the most probable on. An image
-    without a concept has no row. What the rule gives every image of a category has probability 1.
+    without a concept has no row.
 
     Args:
         path: the csv file; one of that name is replaced whole.
-        decided: (N, L) boolean.
-        probs: (N, L), before calibration.
-        rule: that decided.
-        calibrated_by: whose calibration is applied.
+        decided: (N, L) CSR: the probability of each decided concept.
         image_ids: N ids.
-        categories: N categories.
         labels: L concepts.
         names: by CUI; a concept without one has an empty cell.
     """
-    known = rule.with_always(probs, categories=categories, labels=labels)
-    rows, columns = decided.nonzero()
-    own = calibrated_by.calibration.of_pairs(
-        values_at(known, rows, columns=columns), columns, labels=labels
-    )
+    rows = np.repeat(np.arange(len(image_ids)), np.diff(decided.indptr))
+    columns, probs = decided.indices, decided.data
     table = [_HEADER]
-    for pair in np.lexsort((columns, -own, rows)):
+    for pair in np.lexsort((columns, -probs, rows)):
         cui = labels.cuis[columns[pair]]
-        table.append((image_ids[rows[pair]], cui, names.get(cui, ""), f"{own[pair]:.4f}"))
+        table.append((image_ids[rows[pair]], cui, names.get(cui, ""), f"{probs[pair]:.4f}"))
     with draft_file(path) as draft:
         write_rows(draft, table, for_people=True)
 

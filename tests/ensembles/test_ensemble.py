@@ -15,7 +15,10 @@ from core.categories import CATEGORIES
 from core.errors import ConfigError, MissingStageError
 from core.predictions import Predictions, SparsePredictions
 from core.prior import CategoryPrior
+from core.runs.decided import Decided
+from core.runs.ensemble import read_scores
 from core.runs.ladder import ladder_table, read_steps
+from core.runs.out_of_fold import read_folds
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
 from ensembles.config import EnsembleConfig
@@ -47,10 +50,10 @@ def members(detector: SaveRun, fused: SaveRun) -> None:
 def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Workspace) -> None:
     made = run(generated, workspace)
     assert {path.name for path in made.folder.iterdir()} == {
-        "belief.json", "concepts.csv", "config.json", "decision.json", "fallback.json",
-        "forecast.csv", "forecast_images.csv", "members.csv", "meta.json", "predictions",
-        "reliability.csv", "rules_f1.csv", "stacker", "submission-2020.txt", "thresholds.json",
-        "valid_f1.csv",
+        "belief.json", "concepts.csv", "config.json", "decided.csv", "decided-test.csv",
+        "decision.json", "fallback.json", "forecast.csv", "forecast_images.csv", "members.csv",
+        "meta.json", "predictions", "reliability.csv", "rules_f1.csv", "stacker",
+        "submission-2020.txt", "test_disagreement.npy", "thresholds.json", "valid_f1.csv",
     }  # fmt: skip
     meta = read_meta(made.folder)
     assert list(meta["members"]) == ["prior", "one-hot", "global", "DRCT"]
@@ -58,6 +61,38 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
     assert workspace.finished_runs(workspace.ensembles) == [made.folder]
     assert json.loads((made.folder / "config.json").read_text())["margin"] == QUICK.margin
     DecisionRule.load(made.folder / "decision.json")
+
+
+@pytest.mark.usefixtures("members")
+def test_what_was_decided_is_kept_with_what_it_was_decided_by(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    made = run(generated, workspace)
+    scored, labels = generated.table.of(split="valid"), generated.labels
+    decided = Decided.load(made.folder / "decided.csv", labels=labels)
+    assert tuple(decided.image_ids) == scored.image_ids
+    # The sets are those that the submission was judged by on these images.
+    truth = [set(concepts or ()) for concepts in scored.concepts]
+    sets = list(map(set, labels.decode(decided.concepts)))
+    f1 = [2 * len(t & d) / (len(t) + len(d)) for t, d in zip(truth, sets, strict=True)]
+    _, scores = read_scores(made.folder / "valid_f1.csv")
+    np.testing.assert_allclose(f1, scores["submission"], atol=1e-12)
+    assert np.all((decided.disagreement > 0) & (decided.disagreement < 0.5))
+    out_of_fold = read_folds(made.folder / "predictions", "valid")
+    assert isinstance(out_of_fold, SparsePredictions)
+    out_of_fold.require_out_of_sample()
+    rows = [out_of_fold.image_ids.index(image_id) for image_id in scored.image_ids]
+    likely = out_of_fold.probs[rows].toarray() > 0.5
+    assert np.mean(likely == (decided.concepts.toarray() > 0)) > 0.9
+    of_test = Decided.load(made.folder / "decided-test.csv", labels=labels)
+    assert made.submission is not None
+    written = dict(line.split("\t") for line in made.submission.read_text().splitlines())
+    assert {
+        image_id: set(concepts)
+        for image_id, concepts in zip(
+            of_test.image_ids, labels.decode(of_test.concepts), strict=True
+        )
+    } == {image_id: set(cell.split(";")) - {""} for image_id, cell in written.items()}
 
 
 @pytest.mark.parametrize("fall_back", [True, False])
@@ -342,7 +377,8 @@ def test_without_test_images_there_is_a_run_but_no_submission(
         replace(whole, image_ids=(), probs=whole.probs[:0]).save(folder)
     made = run(partly, workspace, submit=False)
     assert made.submission is None
-    assert not (made.folder / "predictions").exists()
+    assert not (made.folder / "predictions" / "test").exists()
+    assert not (made.folder / "decided-test.csv").exists()
     with pytest.raises(MissingStageError, match="generated: no image in test to submit"):
         run(partly, workspace, submit=True)
 

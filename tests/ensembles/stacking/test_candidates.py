@@ -122,6 +122,15 @@ def test_values_of_pairs_become_a_matrix_with_zeros_elsewhere() -> None:
     np.testing.assert_allclose(dense, [[0.1, 0.2, 0.3], [0.0, 0.4, 0.0]], rtol=1e-6)
 
 
+def test_sources_disagree_by_the_spread_of_their_probabilities_on_likely_concepts() -> None:
+    # C1 has one source: no spread. C2 has 0.9 and 0.5, C3 0.5 and 0.1: 0.2 each. Of the second
+    # image, C2 has one source.
+    probs = np.array([0.05, 0.6, 0.3, 0.2], dtype=np.float32)
+    np.testing.assert_allclose(CANDIDATES.disagreement(probs), [0.2, 0.0], atol=1e-6)
+    certain = np.array([0.7, 0.6, 0.05, 0.05], dtype=np.float32)
+    np.testing.assert_allclose(CANDIDATES.disagreement(certain), [0.1, 0.0], atol=1e-6)
+
+
 def test_some_pairs_keep_their_image_and_concept() -> None:
     some = CANDIDATES.take(CANDIDATES.columns == 1)
     assert some.rows.tolist() == [0, 1]

@@ -32,14 +32,17 @@ def test_every_decided_concept_is_a_row_with_its_name_the_most_probable_first(
         thresholds=Thresholds(global_=0.4),
         always={"DRCT": ("C3",)},
     )
+    decided = rule.probs_of(
+        csr_array(np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1]], dtype=bool)),
+        probs,
+        categories=["DRXR", "DRXR", "DRCT"],
+        labels=labels,
+        calibrated_by=DecisionRule(kind="top-k", calibration=Calibration(temperature=0.5)),
+    )
     write_concepts(
         tmp_path / "concepts.csv",
-        csr_array(np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1]], dtype=bool)),
-        probs=probs,
-        rule=rule,
-        calibrated_by=DecisionRule(kind="top-k", calibration=Calibration(temperature=0.5)),
+        decided,
         image_ids=["b", "c", "a"],
-        categories=["DRXR", "DRXR", "DRCT"],
         labels=labels,
         names={"C1": "chest", "C2": 'a "b", c'},
     )
