@@ -36,7 +36,7 @@ def colours() -> Pixels:
     return table
 
 
-def layer(heat: Floats, *, width: int, height: int) -> bytes:
+def colour_layer(heat: Floats, *, width: int, height: int) -> bytes:
     """A PNG with transparency to be laid over an image of this size, in pixels.
 
     Between the centres of places values are interpolated.
@@ -60,7 +60,7 @@ def laid_over(pixels: Pixels, heat: Floats) -> bytes:
         heat: (h, w) in [0, 1].
 
     Raises:
-        ConfigError: as `layer`, or the image is none of uint8.
+        ConfigError: as `colour_layer`, or the image is none of uint8.
     """
     shape = pixels.shape
     if pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
