@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -211,11 +211,14 @@ def test_a_place_of_convnext_speaks_beside_the_others_of_its_image() -> None:
 def test_maps_change_with_the_weights_from_the_head_down(text: str, size: int) -> None:
     """The randomisation test of Adebayo et al., Sanity checks for saliency maps, 2018."""
     backbone, other = built(text, size), built(text, size, seed=5)
-    look, pixels = (size, "bilinear"), picture(size)
 
     def maps(head: nn.Module) -> Floats:
-        sight = sight_of(placed(backbone, size), head)
-        return sight.of({look: pixels}, concepts=CONCEPTS, heads=[0]).places
+        network = placed(backbone, size)
+        return (
+            sight_of(network, head)
+            .of({network.look: picture(size)}, concepts=CONCEPTS, heads=[0])
+            .places
+        )
 
     before = maps(linear(backbone.n_features, seed=1))
     head = linear(backbone.n_features, seed=2)
@@ -511,19 +514,23 @@ def test_a_map_laid_over_an_image_leaves_it_as_it_is_where_there_is_nothing(
 
 
 @pytest.mark.parametrize(
-    ("act", "message"),
+    ("heat", "width", "message"),
     [
-        (lambda: colour_layer(np.full((2, 2), 1.5, np.float32), width=9, height=9), "from 0 to 1"),
-        (lambda: colour_layer(np.full((2, 2), np.nan, np.float32), width=9, height=9), "from 0 to 1"),
-        (lambda: colour_layer(np.zeros((1, 2, 2), np.float32), width=9, height=9), "shape .1, 2, 2."),
-        (lambda: colour_layer(np.zeros((2, 2), np.float32), width=0, height=9), "1 to 16,384 pixels"),
-        (lambda: laid_over(np.zeros((9, 9, 4), np.uint8), np.zeros((2, 2), np.float32)),
-         "found 9 x 9 x 4 of uint8"),
+        (np.full((2, 2), 1.5), 9, "from 0 to 1"),
+        (np.full((2, 2), np.nan), 9, "from 0 to 1"),
+        (np.zeros((1, 2, 2)), 9, r"found shape \(1, 2, 2\)"),
+        (np.zeros((0, 2)), 9, r"found shape \(0, 2\)"),
+        (np.zeros((2, 2)), 0, "1 to 16,384 pixels a side, 0 x 9"),
     ],
-)  # fmt: skip
-def test_what_cannot_be_painted_is_refused(act: Callable[[], Any], message: str) -> None:
+)
+def test_what_cannot_be_painted_is_refused(heat: Any, width: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        act()
+        colour_layer(heat, width=width, height=9)
+
+
+def test_what_is_no_image_is_not_laid_under_a_map() -> None:
+    with pytest.raises(ConfigError, match="found 9 x 9 x 4 of uint8"):
+        laid_over(np.zeros((9, 9, 4), np.uint8), np.zeros((2, 2), np.float32))
 
 
 def test_nothing_heavy_is_imported_before_a_detector_is_opened() -> None:
