@@ -28,7 +28,7 @@ from core.labels import LabelSpace
 from core.runs.detectors import DetectorRun
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import read_meta
-from inference.heat.places import PlacedNetwork, Seen
+from inference.heat.places import PlacedNetwork, SeenImage
 from inference.loaded.features import network_of
 from inference.loaded.networks import FoundSpeed, Look, read_detector, settings_in
 from training.heads import Standardise
@@ -108,7 +108,7 @@ class DetectorSight:
 
 
 def _told(
-    seen: Sequence[Seen], heads: Sequence[nn.Module], *, columns: Sequence[int], joined: bool
+    seen: Sequence[SeenImage], heads: Sequence[nn.Module], *, columns: Sequence[int], joined: bool
 ) -> Evidence:
     """What heads say of features seen: of their mean over image and mirror, or of each alone."""
     n_rows = len(seen[0].features)

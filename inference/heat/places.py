@@ -55,7 +55,7 @@ class PlacedLayer:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
+class SeenImage:
     """Features of an image, and what they were computed from.
 
     Attributes:
@@ -141,7 +141,7 @@ class PlacedNetwork:
         drawn = torch.randint(0, 256, (1, 3, size, size), generator=generator, dtype=torch.uint8)
         self._locate(compute.take((drawn,))[0])
 
-    def see(self, pixels: npt.NDArray[np.uint8]) -> Seen:
+    def see(self, pixels: npt.NDArray[np.uint8]) -> SeenImage:
         """Features of an image (S, S, 3).
 
         In memory stay the numbers of its places and what comes after them: a last map, or one block
@@ -153,11 +153,11 @@ class PlacedNetwork:
         with self.compute.speed.autocast(self.compute.device):
             return self._seen(images)
 
-    def _seen(self, images: Tensor) -> Seen:
+    def _seen(self, images: Tensor) -> SeenImage:
         if self.layer is not None:
             features, leaf = _traced(self.backbone, images, self.layer)
             assert leaf is not None, "a network takes the same way with every image"
-            return Seen(
+            return SeenImage(
                 features=features.float(), leaf=leaf, layout=self.layer.layout,
                 n_places=self._n_places, means=None,
             )  # fmt: skip
@@ -169,7 +169,7 @@ class PlacedNetwork:
                 mean=self.backbone.generalised,
             )  # fmt: skip
         first = {"mean": 0, "cls+mean": leaf.shape[1]}.get(self._pooling)
-        return Seen(
+        return SeenImage(
             features=features.float(), leaf=leaf, layout="places", n_places=leaf.shape[2],
             means=None if first is None else slice(first, first + leaf.shape[1]),
         )  # fmt: skip

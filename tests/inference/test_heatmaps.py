@@ -29,10 +29,11 @@ from core.runs.detectors import DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
 from inference.heat.evidence import DetectorSight, dealt_out, read_sight
 from inference.heat.paint import colour_layer, colours, laid_over
-from inference.heat.places import PlacedNetwork, Seen
+from inference.heat.places import PlacedNetwork, SeenImage
 from inference.heatmaps import HeatMapper
 from tests.conftest import save_prepared
 from training.devices.compute import Compute
+from training.devices.speed import PLAIN, Speed
 from training.heads import Standardise
 
 Pixels = npt.NDArray[np.uint8]
@@ -93,10 +94,10 @@ def picture(size: int) -> Pixels:
     return pixels
 
 
-def seen_by_hand(values: list[list[float]], *, rows: int = 1) -> Seen:
+def seen_by_hand(values: list[list[float]], *, rows: int = 1) -> SeenImage:
     """Features that are means over four places."""
     leaf = torch.tensor([values] * rows).requires_grad_()
-    return Seen(
+    return SeenImage(
         features=leaf.mean(dim=2), leaf=leaf, layout="places", n_places=4, means=slice(0, 2)
     )
 
@@ -205,6 +206,24 @@ def test_a_place_of_convnext_speaks_beside_the_others_of_its_image() -> None:
     head = linear(backbone.n_features, seed=1)
     found = sight_of(network, head).of({network.look: picture(192)}, concepts=CONCEPTS, heads=[0])
     assert np.abs(found.places.sum(axis=(1, 2))).max() < 0.02 * np.abs(found.places).max()
+
+
+@every_encoder
+def test_maps_in_half_precision_and_another_memory_format_are_nearly_the_same(
+    text: str, size: int
+) -> None:
+    head = linear(built(text, size).n_features, seed=1)
+
+    def maps(speed: Speed) -> Floats:
+        network = PlacedNetwork(
+            built(text, size), look=(size, "bilinear"), mirror=True, compute=Compute(speed=speed)
+        )
+        pixels = {network.look: picture(size)}
+        return sight_of(network, head).of(pixels, concepts=CONCEPTS, heads=[0]).places
+
+    plain, fast = maps(PLAIN), maps(Speed(precision="bf16", channels_last=True))
+    for one, another in zip(plain, fast, strict=True):
+        assert np.corrcoef(one.ravel(), another.ravel())[0, 1] > 0.98
 
 
 @every_encoder
