@@ -18,6 +18,7 @@ except ModuleNotFoundError:
     )
     sys.exit(2)
 
+from commands.browsing import browse
 from commands.corpora import deal, prepare, stats
 from commands.inference import bundle, export, predict, serve
 from commands.learning import fuse, train_backbone
@@ -50,7 +51,7 @@ _NOTED: set[str] = set()
 
 for command in (
     prepare, stats, deal, train_backbone, fuse, ensemble, score, check, predict, bundle, export,
-    serve, reproduce, report,
+    serve, browse, reproduce, report,
 ):  # fmt: skip
     app.command()(command)
 

@@ -70,14 +70,18 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, D) of uint8 images (B, 3, H, W)."""
-        levels = images.float()
-        if self.mean.shape[1] == 1:
-            levels = levels.mean(dim=1, keepdim=True)
-        scaled = (levels - self.mean) / self.std
+        scaled = self.scaled(images)
         if self.pooling == "own":
             return self.encoder.own(self.network, scaled)
         found = self.encoder.last_map(self.network, scaled)
         return pooled(found, self.pooling, mean=self.generalised)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """What the network itself is given, (B, C, H, W), of uint8 images (B, 3, H, W)."""
+        levels = images.float()
+        if self.mean.shape[1] == 1:
+            levels = levels.mean(dim=1, keepdim=True)
+        return (levels - self.mean) / self.std
 
     def as_pooled(self, size: int) -> "Backbone":
         """This network with pooled features as output, whether or not it was trained on those.

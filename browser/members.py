@@ -1,0 +1,117 @@
+"""What each member of an ensemble says of an image, and what the ensemble made of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from browser.library import Library, Rows
+from core.errors import ConceptError
+from core.predictions import AnyPredictions, SparsePredictions
+from core.progress import say
+from core.runs.detectors import find_runs, newest_of_each_preset
+from core.runs.fused import newest_fused_members
+from core.runs.out_of_fold import read_folds
+
+Probs = npt.NDArray[np.float32]
+
+STACKED = "ensemble"
+"""The name of what the second stage made of the members, before calibration."""
+
+
+@dataclass
+class Source:
+    """One member's predictions, read when an image is first asked for.
+
+    Attributes:
+        name: as the ensemble calls it.
+        read: gives the predictions of labelled images, or of test.
+    """
+
+    name: str
+    read: Callable[[str], AnyPredictions]
+    _found: dict[str, AnyPredictions | None] = field(default_factory=dict)
+    _rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    _columns: dict[str, npt.NDArray[np.intp]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def of_image(self, image_id: str, library: Library, *, split: str) -> Probs | None:
+        """(L,) probabilities of an image, NaN where the member does not cover a concept.
+
+        None where it does not predict the image; a member that cannot be read is said once and
+        passed over.
+        """
+        predictions = self._predictions(split, library)
+        row = self._rows.get(split, {}).get(image_id)
+        if predictions is None or row is None:
+            return None
+        probs = np.full(len(library.labels), np.nan, dtype=np.float32)
+        if isinstance(predictions, SparsePredictions):
+            here = slice(predictions.probs.indptr[row], predictions.probs.indptr[row + 1])
+            probs[self._columns[split]] = 0.0
+            columns = self._columns[split][predictions.probs.indices[here]]
+            probs[columns] = predictions.probs.data[here]
+        else:
+            probs[self._columns[split]] = predictions.probs[row]
+        return probs
+
+    def matrix(self, split: str, library: Library) -> tuple[Rows, csr_array] | None:
+        """Rows of the library, and the sparse probabilities of these images; None of dense ones."""
+        predictions = self._predictions(split, library)
+        if not isinstance(predictions, SparsePredictions):
+            return None
+        return library.corpus.table.row_numbers(predictions.image_ids), predictions.probs
+
+    def _predictions(self, split: str, library: Library) -> AnyPredictions | None:
+        with self._lock:
+            if split not in self._found:
+                try:
+                    predictions = self.read(split)
+                    columns = library.labels.columns(predictions.labels.cuis)
+                except ConceptError as error:
+                    say(f"{self.name}: passed over: {error}")
+                    self._found[split] = None
+                    return None
+                self._columns[split] = columns
+                self._rows[split] = {name: row for row, name in enumerate(predictions.image_ids)}
+                self._found[split] = predictions
+            return self._found[split]
+
+
+def members_of(library: Library) -> list[Source]:
+    """The newest detectors and fused sources of the corpus, as ensembles call them."""
+    workspace, print_ = library.workspace, library.corpus.fingerprint
+    fused = newest_fused_members(workspace, print_)
+    detectors = newest_of_each_preset(find_runs(workspace, print_))
+    folders = {name: run.folder for name, run in fused.items()}
+    folders |= {name: run.folder for name, run in detectors.items()}
+    return [Source(name, _reader(folder)) for name, folder in folders.items()]
+
+
+def stacked(folder: Path) -> Source:
+    """The probabilities that an ensemble decided by: out of fold, and of test."""
+    return Source(STACKED, _reader(folder))
+
+
+def _reader(folder: Path) -> Callable[[str], AnyPredictions]:
+    return lambda split: read_folds(folder / "predictions", split)
+
+
+def worth_showing(
+    probs: Probs, *, true: Sequence[int], decided: Sequence[int], most: int = 5
+) -> list[int]:
+    """Columns of an image's concepts: true ones, decided ones, and the next most probable.
+
+    Args:
+        probs: (L,) of the ensemble, or of a member; NaN where it says nothing.
+        true, decided: columns.
+        most: how many are added to those.
+    """
+    own = sorted({*true, *decided}, key=lambda c: (-np.nan_to_num(probs[c]), c))
+    further = np.argsort(-np.nan_to_num(probs, nan=-1.0), kind="stable")[: most + len(own)]
+    added = [c for c in further.tolist() if c not in own and np.nan_to_num(probs[c]) > 0]
+    return [*own, *added[:most]]

@@ -1,0 +1,82 @@
+"""The page that holds two ensembles or submissions side by side."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from browser.compare import Comparison
+from browser.pages.grid import PER_PAGE, page_number, tile
+from browser.search import Query, QueryError
+from browser.state import State
+
+SHOWN = {"worse": "became worse", "better": "became better", "changed": "changed"}
+"""Which images are shown, in words."""
+
+_CONCEPTS = 20
+
+
+def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
+    """Values of the page; without two things to compare it says how to get them."""
+    names = state.run_names
+    values: dict[str, Any] = {"query": Query(), "names": names, "comparison": None}
+    if len(names) < 2:
+        return values
+    second = given.get("second", "") or names[0]
+    first = given.get("first", "") or next(name for name in names if name != second)
+    show = given.get("show", "") or "worse"
+    if show not in SHOWN:
+        raise QueryError(f"show={show}: expected one of {', '.join(SHOWN)}")
+    one, other = state.judgement(first), state.judgement(second)
+    assert one is not None
+    assert other is not None
+    comparison = Comparison(first=one, second=other)
+    if comparison.interval is None and "show" not in given:
+        show = "changed"
+    rows = comparison.images(show)
+    n_pages = max(1, -(-len(rows) // PER_PAGE))
+    page = page_number(given.get("page", "1"), n_pages)
+    shown = rows[(page - 1) * PER_PAGE : page * PER_PAGE].tolist()
+    counts = comparison.by_concept
+    balance = (
+        counts["hits gained"]
+        - counts["hits lost"]
+        - counts["inventions added"]
+        + counts["inventions taken back"]
+    )
+    cuis = state.library.labels.cuis
+    moved = np.flatnonzero(sum(counts.values()) > 0)
+    order = moved[np.lexsort((moved, -np.abs(balance[moved])))][:_CONCEPTS]
+    return values | {
+        "comparison": comparison,
+        "first": first,
+        "second": second,
+        "show": show,
+        "shown": SHOWN,
+        "tiles": [
+            (
+                tile(row, state, judgement=other),
+                float(comparison.gain[row]),
+                int(comparison.added[row]),
+                int(comparison.dropped[row]),
+            )
+            for row in shown
+        ],
+        "n_found": len(rows),
+        "n_of": {name: len(comparison.images(name)) for name in SHOWN},
+        "n_both": int(comparison.both.sum()),
+        "page": page,
+        "n_pages": n_pages,
+        "means": (comparison.mean_of(one), comparison.mean_of(other))
+        if comparison.interval
+        else None,
+        "concepts": [
+            (
+                state.library.labels.cuis[c],
+                {k: int(v[c]) for k, v in counts.items()},
+                int(balance[c]),
+            )
+            for c in order.tolist()
+        ],
+        "query": Query.of({"run": second}),
+    }

@@ -1,0 +1,130 @@
+"""The page of many images: what is looked for, and a grid of what fits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from browser.judgements import Judgement
+from browser.library import Library
+from browser.search import ERRORS, KINDS, ORDERS, ROLES, Query, QueryError, complete, find
+from browser.state import State
+from core.images import SPLITS
+
+PER_PAGE = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """An image in a grid.
+
+    Attributes:
+        row: of the library.
+        image_id: its id.
+        category: its category, guessed or given; "" for none.
+        split: its split.
+        right, missed, invented: concepts of each kind; None where that is not known.
+        f1: of the decided set, NaN where it is not known.
+        expected: expected F1, NaN where it is not known.
+        mark: for review, "" without.
+        is_guess: whether the category is a guess.
+    """
+
+    row: int
+    image_id: str
+    category: str
+    split: str
+    right: int | None
+    missed: int | None
+    invented: int | None
+    f1: float
+    expected: float
+    mark: str
+    is_guess: bool
+
+
+def tile(row: int, state: State, *, judgement: Judgement | None) -> Tile:
+    """An image as a grid shows it."""
+    library = state.library
+    judged = judgement is not None and bool(judgement.judged[row])
+    counts = judgement.counts if judgement is not None else {}
+    mark = state.review.marks.get(library.image_ids[row])
+    return Tile(
+        row=row,
+        image_id=library.image_ids[row],
+        category=library.categories[row],
+        split=library.corpus.table.splits[row],
+        right=int(counts["right"][row]) if judged else None,
+        missed=int(counts["missed"][row]) if judged else None,
+        invented=int(counts["invented"][row]) if judged else None,
+        f1=float(judgement.f1[row]) if judgement is not None else float("nan"),
+        expected=float(judgement.expected_f1[row]) if judgement is not None else float("nan"),
+        mark=mark.mark if mark else "",
+        is_guess=bool(library.guessed[row]),
+    )
+
+
+def with_cui(given: Mapping[str, str], library: Library) -> dict[str, str]:
+    """An address' values with a CUI in place of a concept's name, as it was typed.
+
+    Raises:
+        QueryError: no concept, or more than one, fits.
+    """
+    values = dict(given)
+    typed = values.get("concept", "").strip()
+    if not typed or typed in library.labels:
+        return values
+    found = complete(typed, library, most=6)
+    same = [cui for cui, name in found if name.lower() == typed.lower()]
+    if not same and len(found) == 1:
+        same = [found[0][0]]
+    if len(same) != 1:
+        near = ", ".join(f"{name} ({cui})" for cui, name in found[:5])
+        raise QueryError(
+            f"concept={typed}: "
+            + (f"several fit: {near}" if found else "no concept of this corpus fits")
+        )
+    return values | {"concept": same[0]}
+
+
+def images(state: State, given: Mapping[str, str]) -> dict[str, Any]:
+    """Values of the page."""
+    query = Query.of(with_cui(given, state.library))
+    known = state.known(query)
+    rows = find(query, state.library, known=known)
+    n_pages = max(1, -(-len(rows) // PER_PAGE))
+    page = page_number(given.get("page", "1"), n_pages)
+    first = (page - 1) * PER_PAGE
+    shown = rows[first : first + PER_PAGE].tolist()
+    return {
+        "query": query,
+        "tiles": [tile(row, state, judgement=known.judgement) for row in shown],
+        "first": first,
+        "n_found": len(rows),
+        "page": page,
+        "n_pages": n_pages,
+        "splits": SPLITS,
+        "roles": ROLES,
+        "errors": ERRORS,
+        "kinds": KINDS,
+        "orders": ORDERS,
+        "judgement": known.judgement,
+        "mean_f1": mean_f1(known.judgement, rows) if known.judgement is not None else None,
+    }
+
+
+def mean_f1(judgement: Judgement, rows: Any) -> tuple[float, int] | None:
+    """Mean F1 of some images, and of how many; None where none is judged."""
+    values = judgement.f1[rows]
+    values = values[values == values]
+    return (float(values.mean()), len(values)) if len(values) else None
+
+
+def page_number(text: str, n_pages: int) -> int:
+    """A page that is there.
+
+    Raises:
+        QueryError: it is no number.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise QueryError(f"page={text}: expected a number")
+    return min(max(int(text), 1), n_pages)
