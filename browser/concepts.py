@@ -177,9 +177,9 @@ def together(library: Library, column: int, *, most: int = 10) -> list[Beside]:
 def instead(judgement: Judgement, column: int, *, most: int = 10) -> list[Beside]:
     """Concepts that were invented on the images where this one was missed."""
     rows = rows_with(judgement.missed, column)
-    rate = (
-        np.bincount(judgement.invented.indices, minlength=len(judgement.library.labels)) / n_judged
-    )
+    n_concepts = len(judgement.library.labels)
+    n_all = np.bincount(judgement.invented.indices, minlength=n_concepts)
+    rate = n_all / max(int(judgement.judged.sum()), 1)
     return _beside(
         judgement.library, judgement.invented, rows=rows, without=column, most=most, of=rate
     )

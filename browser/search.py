@@ -124,10 +124,10 @@ class Query:
         """What is not empty, by name."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name))}
 
-    def url(self, page: str, **more: object) -> str:
-        """An address of a page with this query."""
+    def url(self, address: str, /, **more: object) -> str:
+        """The address of a page with this query, and with further values."""
         values = self.given | {name: str(value) for name, value in more.items() if value != ""}
-        return f"{page}?{urlencode(values)}" if values else page
+        return f"{address}?{urlencode(values)}" if values else address
 
     @property
     def is_search(self) -> bool:

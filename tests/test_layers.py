@@ -21,9 +21,10 @@ ALLOWED: dict[str, set[str]] = {
     "ensembles": {"core"},
     "reports": {"core"},
     "inference": {"core", "corpus", "training", "backbones", "fusion", "ensembles"},
+    "browser": {"core", "corpus", "ensembles", "inference"},
     "commands": {
         *("core", "corpus", "training", "backbones", "fusion", "ensembles", "reports"),
-        "inference",
+        *("inference", "browser"),
     },
 }
 """Packages of ours that a package may import, beside itself."""
@@ -34,7 +35,7 @@ EXCEPTIONS: dict[str, set[str]] = {
 }
 """Further packages that a module may import."""
 
-NO_TORCH = ("core", "ensembles", "reports")
+NO_TORCH = ("core", "ensembles", "reports", "browser")
 
 OURS = {*ALLOWED, "cli", "radfuse", "benchmarks", "tests"}
 

@@ -72,7 +72,7 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         else None,
         "concepts": [
             (
-                state.library.labels.cuis[c],
+                cuis[c],
                 {k: int(v[c]) for k, v in counts.items()},
                 int(balance[c]),
             )
