@@ -180,9 +180,8 @@ class Library:
     @cached_property
     def searchable_names(self) -> Sequence[tuple[str, str]]:
         """CUI and `name cui` in small letters of each concept of the label space, in its order."""
-        return [
-            (cui, f"{self.corpus.names.get(cui, '')} {cui}".lower()) for cui in self.labels.cuis
-        ]
+        names = self.corpus.names
+        return [(cui, f"{names.get(cui, '')} {cui}".strip().lower()) for cui in self.labels.cuis]
 
 
 def _doubts(workspace: Workspace, corpus: Corpus, row_of: Mapping[str, int]) -> dict[int, Doubt]:

@@ -24,7 +24,7 @@ STACKED = "ensemble"
 
 
 @dataclass
-class Source:
+class MemberAnswers:
     """One member's predictions, read when an image is first asked for.
 
     Attributes:
@@ -82,19 +82,19 @@ class Source:
             return self._found[split]
 
 
-def members_of(library: Library) -> list[Source]:
+def members_of(library: Library) -> list[MemberAnswers]:
     """The newest detectors and fused sources of the corpus, as ensembles call them."""
     workspace, print_ = library.workspace, library.corpus.fingerprint
     fused = newest_fused_members(workspace, print_)
     detectors = newest_of_each_preset(find_runs(workspace, print_))
     folders = {name: run.folder for name, run in fused.items()}
     folders |= {name: run.folder for name, run in detectors.items()}
-    return [Source(name, _reader(folder)) for name, folder in folders.items()]
+    return [MemberAnswers(name, _reader(folder)) for name, folder in folders.items()]
 
 
-def stacked(folder: Path) -> Source:
+def stacked(folder: Path) -> MemberAnswers:
     """The probabilities that an ensemble decided by: out of fold, and of test."""
-    return Source(STACKED, _reader(folder))
+    return MemberAnswers(STACKED, _reader(folder))
 
 
 def _reader(folder: Path) -> Callable[[str], AnyPredictions]:

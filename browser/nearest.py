@@ -26,7 +26,7 @@ _MOST = 3e11  # products beyond which distances are computed on demand alone: so
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbours:
+class NearestTraining:
     """Pooled features of N images, and which of them are training images.
 
     Attributes:
@@ -44,7 +44,7 @@ class Neighbours:
     norms: Floats
 
     @classmethod
-    def open(cls, library: Library) -> "Neighbours | None":
+    def open(cls, library: Library) -> "NearestTraining | None":
         """The features that the newest global detector learnt from; None where there are none.
 
         Features of a network that was fine-tuned on labelled images are passed over: of a

@@ -41,7 +41,7 @@ def browse(
     """
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise ConfigError(f"browse: run `pip install 'radfuse[browse]'` first ({missing[0]})")
-    submissions = _named(compare)
+    submissions = named(compare)
     from browser.guard import KEY, BrowserGuard
     from browser.library import Library
     from browser.pages.app import new_app
@@ -72,7 +72,7 @@ def browse(
     say("stopped")
 
 
-def _named(paths: Sequence[Path]) -> dict[str, Path]:
+def named(paths: Sequence[Path]) -> dict[str, Path]:
     """Submissions by a name each: the file's, and its folder's where two are alike."""
     named: dict[str, Path] = {}
     for path in paths:

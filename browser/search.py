@@ -10,6 +10,7 @@ import numpy.typing as npt
 from browser.judgements import Judgement
 from browser.library import Bools, Library, Rows
 from core.categories import CATEGORIES
+from core.errors import LabelSpaceError
 from core.images import SPLITS
 
 ROLES: Mapping[str, str] = {
@@ -205,7 +206,7 @@ def _decided(judgement: Judgement | None, asked: str) -> Judgement:
 def _with_concept(query: Query, library: Library, judgement: Judgement | None) -> Bools:
     try:
         column = int(library.labels.columns([query.concept])[0])
-    except ValueError:
+    except LabelSpaceError:
         raise QueryError(f"concept={query.concept}: not a concept of this corpus") from None
     role = query.role or "true"
     matrix = library.truth

@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from browser.judgements import Judgement, ensembles_of, judgement_of, judgement_of_submission
 from browser.library import Library
-from browser.members import Source, members_of, stacked
-from browser.nearest import Neighbours
+from browser.members import MemberAnswers, members_of, stacked
+from browser.nearest import NearestTraining
 from browser.pictures import Pictures
 from browser.review import Review
 from browser.search import Known, Query, QueryError
 from core.errors import ConceptError
 from core.progress import say
 from core.runs.detectors import find_detectors
+from core.storage.folders import read_meta
 
 if TYPE_CHECKING:
     from inference.heatmaps import HeatMapper
@@ -44,7 +45,7 @@ class State:
     shows_images: bool = True
     device: str = "cpu"
     _judgements: "OrderedDict[str, Judgement]" = field(default_factory=OrderedDict)
-    _stacked: dict[str, Source] = field(default_factory=dict)
+    _stacked: dict[str, MemberAnswers] = field(default_factory=dict)
     _similarity: npt.NDArray[np.float32] | None = None
     _share: float | None = None
     _stop: Event = field(default_factory=Event)
@@ -56,6 +57,16 @@ class State:
     def runs(self) -> dict[str, Path]:
         """Ensembles by name, the newest first."""
         return ensembles_of(self.library)
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Of everything that decided what people see: its name, and how an ensemble decides."""
+        titles = {name: name for name in self.submissions}
+        for name, folder in self.runs.items():
+            meta = read_meta(folder)
+            said = f"{meta.get('stacker', '?')}, {meta.get('decision', '?')}"
+            titles[name] = f"{name}: {said} ({str(meta.get('made', ''))[:16].replace('T', ' ')})"
+        return titles
 
     @property
     def run_names(self) -> list[str]:
@@ -117,20 +128,20 @@ class State:
         return Pictures(self.library)
 
     @cached_property
-    def members(self) -> Sequence[Source]:
+    def members(self) -> Sequence[MemberAnswers]:
         """Detectors and fused sources."""
         return members_of(self.library)
 
-    def stacked(self, name: str) -> Source | None:
+    def stacked(self, name: str) -> MemberAnswers | None:
         """The probabilities that an ensemble decided by; None of a submission."""
         if name not in self.runs:
             return None
         return self._stacked.setdefault(name, stacked(self.runs[name]))
 
     @cached_property
-    def neighbours(self) -> Neighbours | None:
+    def neighbours(self) -> NearestTraining | None:
         """Features to find the nearest images by."""
-        return Neighbours.open(self.library)
+        return NearestTraining.open(self.library)
 
     @property
     def similarity(self) -> npt.NDArray[np.float32] | None:

@@ -171,7 +171,7 @@ SAME = """
 import csv, pathlib, sys
 import numpy as np
 from radfuse import load
-from radfuse.core.predictions import Predictions
+from radfuse.core.predictions import read_predictions
 from radfuse.inference.images import find_images
 from radfuse.inference.stream import decide_images
 place, = sys.argv[1:]
@@ -180,10 +180,11 @@ with open("runs/corpus/images.csv", newline="") as file:
 model = load(place)
 run, = pathlib.Path("runs/ensembles").glob("stack-*")
 
-stacked = Predictions.load(run / "predictions" / "test").rows(tuple(test))
+stacked = read_predictions(run / "predictions" / "test")
+assert stacked.image_ids == tuple(test)
 blocks = decide_images(model._ensemble, find_images(list(test.values())).images)
 probs = np.concatenate([block.decisions.probs for block in blocks])
-apart = np.abs(probs - stacked.probs).max()
+apart = np.abs(probs - stacked.probs.toarray()).max()
 print(f"{len(test)} images, stacked probabilities at most {apart:.1e} apart")
 assert apart < 1e-6
 

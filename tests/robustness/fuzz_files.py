@@ -259,9 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rng = random.Random(f"{asked.seed}-{number}")
             path = Path(folder) / f"a.{kind}"
             path.write_bytes(bent(rng.choice(whole[kind]), _WORDS[kind], rng))
-            started, before = time.monotonic(), _peak_mb()
+            started, before = time.process_time(), _peak_mb()  # others use the machine as well
             found = outcome(TARGETS[kind], path)
-            if (took := time.monotonic() - started) > _LONGEST_S:
+            if (took := time.process_time() - started) > _LONGEST_S:
                 found = f"slow: {took:.0f} s"
             if (grown := _peak_mb() - before) > _MOST_MB:
                 found = f"large: {grown:.0f} MB"

@@ -1,0 +1,243 @@
+"""The pages in a real browser, by mouse and by keys; left out where there is no Chromium."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+from core.runs.workspace import Workspace
+from ensembles.config import EnsembleConfig
+from ensembles.ensemble import ensemble
+
+pytestmark = pytest.mark.skipif(
+    not (which("chromium") and which("chromedriver")),
+    reason="needs Debian's chromium and chromium-driver",
+)
+
+ROOT = Path(__file__).parents[2]
+
+_FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--window-size=1280,900"),
+)
+
+
+@pytest.fixture(scope="module")
+def address(whole: Workspace) -> Iterator[str]:
+    """A running `browse` of the whole workspace, which has two ensembles for a while."""
+    corpus = whole.open_corpus()
+    second = ensemble(
+        corpus,
+        whole,
+        config=EnsembleConfig(stackers=("mean",), leave_one_out=False, margin=3.0),
+        submit=False,
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment.pop("RADFUSE_TOKEN", None)
+    process = subprocess.Popen(
+        [sys.executable, "cli.py", "browse", "-w", str(whole.root), "--port", "0"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?key=\S+", line), process.stderr
+    yield line
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    for path in sorted(second.folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    second.folder.rmdir()
+    (whole.root / "review.csv").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.binary_location = which("chromium") or ""
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=Service(which("chromedriver")))
+    made.set_page_load_timeout(120)
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+def page(driver: Any, address: str) -> Iterator[Any]:
+    """The first page; afterwards nothing was refused by the policy and no script failed."""
+    driver.set_window_size(1280, 900)
+    driver.get(address)
+    assert "key=" not in driver.current_url
+    driver.get_log("browser")
+    yield driver
+    assert [e for e in driver.get_log("browser") if "heat/" not in e["message"]] == []
+
+
+def texts(page: Any, selector: str) -> list[str]:
+    return [each.text for each in page.find_elements("css selector", selector)]
+
+
+def click(page: Any, selector: str) -> None:
+    page.find_element("css selector", selector).click()
+
+
+def wait(page: Any, true: Callable[[], object]) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(page, 60).until(lambda _: true())
+
+
+def press(page: Any, *keys: str) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(page).send_keys(*keys).perform()
+
+
+def loaded(page: Any) -> bool:
+    """Whether every picture in sight was shown."""
+    return bool(
+        page.execute_script(
+            "return [...document.images].filter((i) => i.loading !== 'lazy' || i.complete)"
+            ".every((i) => i.hidden || (i.complete && i.naturalWidth > 0))"
+        )
+    )
+
+
+def test_a_stranger_clicks_through_every_page(page: Any) -> None:
+    wait(page, lambda: loaded(page))
+    assert len(page.find_elements("css selector", ".tile")) == 48
+    click(page, "a[rel=next]")
+    assert len(page.find_elements("css selector", ".tile")) == 16
+    click(page, "a.tile")
+    assert texts(page, "h1") == ["valid_08"]
+    wait(page, lambda: loaded(page))
+    assert "Nearest training images" in texts(page, "h2")
+    click(page, ".concepts a")
+    assert "Calibration" in texts(page, "h2")
+    for word, title in (
+        ("Concepts", "Concepts"), ("Categories", "Categories"),
+        ("Compare", "Compare two ensembles or submissions"), ("Help", "Help"), ("Images", "Images"),
+    ):  # fmt: skip
+        page.find_element("link text", word).click()
+        assert page.find_element("css selector", "h1").get_attribute("textContent") == title
+    page.find_element("link text", "Categories").click()
+    page.find_element("link text", "CT").click()
+    assert "Most frequent" in texts(page, "h2")
+
+
+def test_the_concepts_most_often_missed_in_ct_are_three_steps_away(page: Any) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    page.find_element("link text", "Concepts").click()
+    Select(page.find_element("name", "category")).select_by_value("DRCT")
+    Select(page.find_element("name", "order")).select_by_value("missed")
+    click(page, ".filters button")
+    assert texts(page, "h1") == ["Concepts in CT"]
+    missed = [int(t) for t in texts(page, "tbody td:nth-of-type(4)")]
+    assert missed == sorted(missed, reverse=True)
+    click(page, "tbody td:nth-of-type(4) a")  # the images where the first was missed
+    assert f"{missed[0]} image" in texts(page, ".found")[0]
+
+
+def test_a_concept_is_completed_by_its_name(page: Any) -> None:
+    field = page.find_element("name", "concept")
+    field.send_keys("strip")
+    wait(page, lambda: page.find_elements("css selector", "#completions option"))
+    option = page.find_element("css selector", "#completions option")
+    assert option.get_attribute("textContent") == "stripes (C3)"
+    field.send_keys("\n")
+    assert "where stripes is true" in texts(page, ".found")[0]
+
+
+def test_keys_move_open_and_go_back(page: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def focused() -> str:
+        return str(page.execute_script("return document.activeElement.textContent"))
+
+    press(page, "j")
+    assert "train_00" in focused()
+    press(page, "j", Keys.ARROW_RIGHT, "k")
+    assert "train_01" in focused()
+    press(page, Keys.ARROW_DOWN)
+    below = focused()
+    press(page, Keys.ARROW_UP)
+    assert "train_01" in focused()
+    assert below != focused()
+    press(page, Keys.ENTER)
+    wait(page, lambda: texts(page, "h1") == ["train_01"])
+    press(page, "j")
+    wait(page, lambda: texts(page, "h1") == ["train_02"])
+    press(page, Keys.ARROW_LEFT)
+    wait(page, lambda: texts(page, "h1") == ["train_01"])
+    press(page, "u")
+    wait(page, lambda: len(page.find_elements("css selector", ".tile")) == 48)
+    press(page, "n")
+    wait(page, lambda: len(page.find_elements("css selector", ".tile")) == 16)
+    press(page, "p")
+    wait(page, lambda: len(page.find_elements("css selector", ".tile")) == 48)
+    press(page, "/")
+    assert page.execute_script("return document.activeElement.name") == "concept"
+    press(page, "jk")  # letters in a field are letters
+    assert page.find_element("name", "concept").get_attribute("value") == "jk"
+
+
+def test_an_image_is_marked_by_keys_and_found_again(page: Any) -> None:
+    click(page, "a.tile")
+    press(page, "m")
+    assert page.execute_script("return document.activeElement.name") == "mark"
+    from selenium.webdriver.support.ui import Select
+
+    Select(page.find_element("name", "mark")).select_by_visible_text("label doubtful")
+    page.find_element("name", "note").send_keys("two sides\n")
+    wait(page, lambda: "Marked (1)" in texts(page, "nav a"))
+    page.find_element("link text", "Marked (1)").click()
+    assert "label doubtful" in texts(page, ".tile")[0]
+
+
+def test_a_heat_map_or_why_there_is_none_appears(page: Any) -> None:
+    click(page, "a.tile")
+    click(page, ".where")
+    caption = "[data-heat-caption]"
+    wait(page, lambda: "being computed" not in texts(page, caption)[0])
+    assert re.search(r"evidence, no proof|heat map:", texts(page, caption)[0])
+
+
+def test_two_ensembles_are_compared(page: Any) -> None:
+    page.find_element("link text", "Compare").click()
+    assert re.search(r"On 56 labelled images F1 0\.\d+ of the first", texts(page, ".facts")[0])
+
+
+def test_every_field_and_picture_has_words_and_a_narrow_page_fits(page: Any) -> None:
+    address = page.current_url
+    for path in ("", "image?id=train_00", "concepts", "concept?cui=C3", "categories", "compare"):
+        page.set_window_size(420, 900)
+        page.get(address + path)
+        assert (
+            page.execute_script(
+                "return [...document.querySelectorAll('input:not([type=hidden]), select')]"
+                ".filter((e) => !e.labels.length).length"
+                " + [...document.images].filter((i) => !i.hidden && !i.alt).length"
+                " + [...document.querySelectorAll('a, button')]"
+                ".filter((e) => !e.textContent.trim()).length"
+            )
+            == 0
+        )
+        width = page.execute_script("return document.documentElement.scrollWidth")
+        assert width <= page.execute_script("return window.innerWidth") + 1, path
