@@ -72,7 +72,12 @@ def weights_to_come() -> Iterator[None]:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves out what `torch.nn.init` does, as Lightning's `empty_init`, and all other drawing."""
+    """Leaves out what `torch.nn.init` does, as Lightning's `empty_init`, and all other drawing.
+
+    Of parameters alone: whoever draws into a tensor of its own looks at what came. A parameter that
+    would be drawn is 0, since torch draws a truncated normal again for as long as values lie beyond
+    its ends, and memory that nobody wrote may hold any.
+    """
 
     def __torch_function__(
         self,
@@ -81,9 +86,13 @@ class _Undrawn(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        drawn = func in (Tensor.uniform_, Tensor.normal_)
-        if drawn or getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else (kwargs or {})["tensor"]
+        tensor = args[0] if args else (kwargs or {}).get("tensor")
+        if isinstance(tensor, nn.Parameter):
+            if func in (Tensor.uniform_, Tensor.normal_):
+                with torch.no_grad():
+                    return tensor.zero_()
+            if getattr(func, "__module__", "") == "torch.nn.init":
+                return tensor
         return func(*args, **(kwargs or {}))
 
 

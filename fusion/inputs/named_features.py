@@ -16,8 +16,8 @@ def features_named(
     """Names of the folders that hold these features; those of one encoder stand together.
 
     Features are called by their folder, with or without the key at its end; by their encoder, as it
-    was given to `train-backbone` or as folders have it; or by a detector's preset or run folder. Of
-    an encoder, preset or run they are all that its newest detector takes.
+    was given to `train-backbone` or as folders have it; or by a detector's preset or run folder, by
+    its name or path. Of an encoder, preset or run they are all that its newest detector takes.
 
     Args:
         asked: at least one.
@@ -37,8 +37,9 @@ def _named(asked: str, runs: Sequence[DetectorRun], home: Path) -> Iterable[str]
     if asked and Path(asked).name == asked and is_complete(home / asked):
         return [asked]
     newest = [run for run in reversed(runs) if run.embeddings]
+    place = Path(asked).expanduser().resolve() if Path(asked).name != asked else None
     for run in newest:
-        if asked in (run.preset, run.folder.name):
+        if asked in (run.preset, run.folder.name, run.name) or place == run.folder.resolve():
             return run.embeddings
     known = dict.fromkeys(name for run in newest for name in run.embeddings)
     if kept := _all_called(asked, [*known], home):

@@ -23,9 +23,17 @@ images = {}
 for entry in session.get_inputs():
     size = entry.shape[1]
     image = Image.open(path)
-    image.draft("RGB", (size, size))  # a JPEG is scaled down as it is decoded, as in training
-    scaling = (entry.name.split("_") + ["bilinear"])[2].upper()  # images_224_bicubic
-    square = image.convert("RGB").resize((size, size), Image.Resampling[scaling])
+    scaling = (entry.name.split("_") + ["bilinear"])[2]  # images_224_bicubic
+    if least := {"bilinear": size, "bicubic": 2 * size}.get(scaling):
+        image.draft("RGB", (least, least))  # a JPEG is scaled down as it is decoded, as in training
+    square = image.convert("RGB")
+    if scaling == "gaussian":  # as TorchXRayVision does
+        from skimage.transform import resize  # pip install scikit-image
+
+        levels = resize(np.asarray(square) - 127.5, (size, size), mode="constant") + 127.5
+        square = np.rint(levels).clip(0, 255).astype(np.uint8)
+    else:
+        square = square.resize((size, size), Image.Resampling[scaling.upper()])
     images[entry.name] = np.asarray(square)[None]
 probabilities = session.run(["probabilities"], images)[0][0]
 concepts = list(csv.DictReader(open(f"{folder}/labels.csv", encoding="utf-8")))
@@ -108,9 +116,10 @@ def readme_of(graphs: Sequence[WrittenGraph], *, version: str, corpus: str, chec
             "## Pixels",
             "",
             "Images are scaled to a square without cropping or keeping their proportions, by"
-            " Pillow's bilinear filter (where the table says `bicubic` or `nearest`: by that one,"
-            " and with `nearest` without the line `draft`). That line lets the JPEG decoder scale"
-            " large files down first, as in training. With it the example's pixels are those of"
+            " Pillow's bilinear filter (where the table says `bicubic` or `nearest`: by that one;"
+            " `gaussian`: by scikit-image). The line with `draft` lets the JPEG decoder scale large"
+            " files down first, as in training: to no less than the size, twice the size for"
+            " `bicubic`, else not at all. With it the example's pixels are those of"
             " radfuse within one grey level; that moved a probability by 0.001 in the mean of the"
             " most moved of each image, 0.03 at most (200 radiology images, EfficientNet-Lite0 at"
             " 224 and 320 px)."

@@ -5,17 +5,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from PIL import Image
 
 import inference.export.graphs
 from core.errors import ConfigError, ExportError, MissingStageError
 from core.runs.workspace import Corpus, Workspace
+from corpus.images.decode import Resample, decode
 from inference.export.detectors import PlainDetector, block_of, detectors_of, weights_of
 from inference.export.folder import export_onnx
 from inference.export.graphs import GraphWriter, check_graph, open_session, run_graph
+from inference.export.readme import EXAMPLE
 from inference.loaded.block import ImageBlock
 from inference.place import EnsemblePlace
 from inference.stream import decoded
@@ -127,6 +133,25 @@ def test_the_folder_says_what_is_in_it(exported: Path) -> None:
     text = (exported / "README.md").read_text(encoding="utf-8")
     assert "| `DRCT-2` | DRCT |" in text
     assert "on 8 images of the corpus" in text
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic", "nearest", "gaussian"])
+def test_the_example_of_the_page_scales_as_training_does(
+    resample: Resample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if resample == "gaussian":
+        pytest.importorskip("skimage")
+    scan = tmp_path / "scan.jpg"
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((310, 270), Image.Resampling.BICUBIC).save(scan, quality=92)
+    name = "images_64" if resample == "bilinear" else f"images_64_{resample}"
+    session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name=name, shape=(1, 64, 64, 3))])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, providers: session)
+    monkeypatch.setattr(sys, "argv", ["example.py", "global", str(scan)])
+    made: dict[str, Any] = {}
+    exec(EXAMPLE.partition("probabilities =")[0], made)
+    expected = decode(scan, size=64, resample=resample).pixels.astype(int)
+    assert abs(made["images"][name][0] - expected).max() <= 1
 
 
 def test_the_example_of_the_page_runs_without_torch(

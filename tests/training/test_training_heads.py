@@ -73,3 +73,21 @@ def test_weights_that_are_to_come_are_not_drawn() -> None:
     head.load_state_dict(drawn.state_dict())
     torch.testing.assert_close(head.state_dict(), drawn.state_dict(), rtol=0, atol=0)
     assert not torch.equal(torch.random.get_rng_state(), state)  # outside they are
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("ends", [(-2.0, 2.0), (0.1, 9.0), (2.0, 9.0)])
+def test_what_torch_draws_until_it_fits_ends_whatever_the_memory_held(
+    ends: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "empty_like", lambda tensor: torch.full(tensor.shape, 1e9))
+    weights = nn.Parameter(torch.full((50,), 1e9))  # as memory that nobody wrote may be
+    own = torch.full((50,), 1e9)
+    with weights_to_come():
+        nn.init.trunc_normal_(weights, 0.0, 1.0, *ends)
+        nn.init.trunc_normal_(own, 0.0, 1.0, *ends)
+        assert nn.init.ones_(torch.zeros(2)).all()
+    for drawn in (weights.detach(), own):
+        assert drawn.abs().max() <= 9
+    assert own.min() >= ends[0]
+    assert own.std() > 0

@@ -114,6 +114,7 @@ def learns(detector: Detector, images: torch.Tensor) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # one of 1,024 px on a busy core
 @pytest.mark.parametrize("size", [64, None], ids=["small", "own"])
 @pytest.mark.parametrize("family", timm.list_modules())
 def test_a_network_of_each_family_learns_or_says_why_not(family: str, size: int | None) -> None:

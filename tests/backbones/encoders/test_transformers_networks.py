@@ -56,7 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **{"embed_dim": 8, "depths": [1, 2, 1], "image_size": 64},
         **{"hidden_sizes": [8, 16, 32], "focal_levels": [2] * 3, "focal_windows": [3] * 3},
     },
-    "mobilenet_v2": {"depth_multiplier": 0.25, "image_size": 64},
+    "mobilenet_v2": {"depth_multiplier": 0.25, "image_size": 64, "initializer_range": 0.3},
     "mobilevit": {
         **{"hidden_sizes": [16, 24, 32], "image_size": 64},
         **{"neck_hidden_sizes": [8, 8, 16, 16, 24, 24, 40]},

@@ -72,6 +72,17 @@ def test_features_are_called_by_folder_encoder_preset_or_run(
     assert features_named(asked, runs, workspace=workspace) == expected
 
 
+def test_a_run_is_called_by_the_path_that_its_training_printed(
+    runs: list[DetectorRun], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = runs[0].folder
+    monkeypatch.chdir(workspace.backbones.parent)
+    for asked in (folder, folder.relative_to(Path.cwd()), "global/quick-00000001", f"{folder}/"):
+        assert features_named([str(asked)], runs, workspace=workspace) == OLD
+    with pytest.raises(MissingStageError, match="none of this corpus"):
+        features_named([str(folder.with_name("quick-0000000f"))], runs, workspace=workspace)
+
+
 def test_a_name_of_several_and_one_of_none_are_refused(
     runs: list[DetectorRun], workspace: Workspace
 ) -> None:
