@@ -12,6 +12,8 @@ from core.metrics import Interval, Scores, bootstrap
 
 Counts = npt.NDArray[np.int64]
 
+_RESAMPLES = 500  # of groups, for the interval of the gain
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -63,7 +65,9 @@ class Comparison:
         """The mean gain with its 95 % interval over groups, paired; None if nothing is judged."""
         if np.isnan(self.gain).all():
             return None
-        return bootstrap(self.gain, groups=self.library.corpus.table.groups)
+        there = np.flatnonzero(~np.isnan(self.gain))
+        groups = [self.library.corpus.table.groups[row] for row in there.tolist()]
+        return bootstrap(self.gain[there], groups=groups, n_resamples=_RESAMPLES)
 
     def mean_of(self, judgement: Judgement) -> float:
         """The mean F1 of one of them over the images that both are judged on."""

@@ -1,17 +1,13 @@
 """What every request passes: who asks, under which name, with which key; what every answer says."""
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from core.progress import say
+from inference.serve.asgi import App, Message, Send
 from inference.serve.limits import Doors, host_name
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
 KEY = "key"
 """The parameter of the first address that holds the key; a cookie holds it from then on."""

@@ -8,9 +8,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from browser.library import Bools, Library, Rows
+from core.categories import CATEGORIES
 from core.editions import empty_truth_rule, rules_of
 from core.errors import SubmissionError
-from core.metrics import Scores, f1_of_counts
+from core.metrics import Interval, Scores, bootstrap, f1_of_counts
 from core.runs.decided import DECIDED, DECIDED_TEST, Decided
 from core.runs.ensemble import EnsembleRun, read_run
 from core.storage.folders import asked
@@ -39,6 +40,20 @@ class Judgement:
     disagreement: Scores
     has_probs: bool = True
     run: EnsembleRun | None = None
+
+    @cached_property
+    def scores(self) -> dict[str, Interval | None]:
+        """Mean F1 with its interval by category, `none` for images without one."""
+        groups = self.library.corpus.table.groups
+        found: dict[str, Interval | None] = {}
+        for name in (*map(str, CATEGORIES), "none"):
+            here = np.where(self.library.is_category(name), self.f1, np.nan)
+            there = np.flatnonzero(~np.isnan(here))
+            found[name] = None
+            if len(there):
+                own = [groups[row] for row in there.tolist()]
+                found[name] = bootstrap(here[there], groups=own, n_resamples=500)
+        return found
 
     @cached_property
     def is_decided(self) -> csr_array:

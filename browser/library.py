@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import ConceptError
 from core.images import SPLITS
-from core.labels import LabelSpace
+from core.labels import LabelSpace, Targets
 from core.progress import say
 from core.runs.fused import find_guesses
 from core.runs.leakage import known_duplicates
@@ -127,18 +127,22 @@ class Library:
         """(N,) whether the true concepts of an image are known."""
         return self.corpus.table.labelled
 
-    @cached_property
+    @property
     def truth(self) -> csr_array:
         """(N, L) boolean: the true concepts; empty rows where they are not known.
 
         Concepts outside the label space, which nothing can decide, are not in it.
         """
-        return self.labels.encode([known or () for known in self.corpus.table.concepts]).matrix
+        return self._targets.matrix
 
     @cached_property
+    def _targets(self) -> Targets:
+        return self.labels.encode([known or () for known in self.corpus.table.concepts])
+
+    @property
     def n_outside(self) -> npt.NDArray[np.int32]:
         """(N,) true concepts outside the label space."""
-        return self.labels.encode([known or () for known in self.corpus.table.concepts]).n_outside
+        return self._targets.n_outside
 
     @cached_property
     def split_codes(self) -> Codes:
@@ -187,7 +191,7 @@ class Library:
 def _doubts(workspace: Workspace, corpus: Corpus, row_of: Mapping[str, int]) -> dict[int, Doubt]:
     """Of the newest guess of each view; a damaged list is said and passed over."""
     doubts: dict[int, Doubt] = {}
-    known = {view.fingerprint for view in corpus.views} | {corpus.fingerprint}
+    known = {corpus.fingerprint, *(f"{corpus.fingerprint}-{k + 1}" for k in range(corpus.n_folds))}
     for folder in sorted(workspace.fusion.glob("category-*")):
         path = folder / "doubted.csv"
         try:

@@ -12,7 +12,6 @@ from PIL import Image
 from browser.library import Library
 from core.errors import ImageError
 from core.storage.text import brief
-from corpus.images.decode import read_picture
 
 SIZES = {"small": 200, "large": 900}
 """Longest side in pixels, by name."""
@@ -53,6 +52,8 @@ class Pictures:
         return made
 
     def _make(self, row: int, longest: int) -> bytes:
+        from corpus.images.decode import read_picture  # with numba, which takes half a second
+
         path = Path(self.library.corpus.table.paths[row])
         try:
             found = read_picture(path, draft=longest, decoding=self.library.corpus.decoding)

@@ -1,6 +1,7 @@
 """The body of `browse`: a workspace read, a socket, pages behind it."""
 
 import asyncio
+import gc
 import webbrowser
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -51,10 +52,14 @@ def browse(
     from inference.serve.run import open_socket
 
     listening = open_socket(doors)
+    gc.disable()  # a corpus is many small objects, all of which stay
     library = Library.open(workspace)
+    gc.freeze()
+    gc.enable()
     state = State(
         library=library, submissions=submissions, shows_images=shows_images, device=device
     )
+    state.warm_up()
     state.compute_distances(always=distances)
     host, port = listening.getsockname()[:2]
     app = BrowserGuard(new_app(state), doors=doors, port=port)

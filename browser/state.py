@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from browser.compare import Comparison
 from browser.judgements import Judgement, ensembles_of, judgement_of, judgement_of_submission
 from browser.library import Library
 from browser.members import MemberAnswers, members_of, stacked
@@ -45,6 +46,7 @@ class State:
     shows_images: bool = True
     device: str = "cpu"
     _judgements: "OrderedDict[str, Judgement]" = field(default_factory=OrderedDict)
+    _compared: Comparison | None = None
     _stacked: dict[str, MemberAnswers] = field(default_factory=dict)
     _similarity: npt.NDArray[np.float32] | None = None
     _share: float | None = None
@@ -95,6 +97,34 @@ class State:
             while len(self._judgements) > _KEPT:
                 self._judgements.popitem(last=False)
             return self._judgements[name]
+
+    def comparison(self, first: str, second: str) -> Comparison:
+        """Two of them side by side; the last one is kept.
+
+        Raises:
+            QueryError: as `judgement`.
+        """
+        one, other = self.judgement(first), self.judgement(second)
+        kept = self._compared
+        if kept is None or kept.first is not one or kept.second is not other:
+            assert one is not None
+            assert other is not None
+            kept = self._compared = Comparison(first=one, second=other)
+        return kept
+
+    def warm_up(self) -> Thread:
+        """Start to read what the first pages need."""
+        thread = Thread(target=self._warm_up, name="warm up", daemon=True)
+        thread.start()
+        return thread
+
+    def _warm_up(self) -> None:
+        try:
+            if (judgement := self.judgement()) is not None:
+                _ = judgement.f1
+        except QueryError as error:
+            say(str(error))
+        _ = self.library.lower_ids
 
     def _read(self, name: str) -> Judgement:
         if name in self.runs:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from browser.compare import Comparison
 from browser.pages.grid import PER_PAGE, page_number, tile
 from browser.search import Query, QueryError
 from browser.state import State
@@ -27,10 +26,7 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     show = given.get("show", "") or "worse"
     if show not in SHOWN:
         raise QueryError(f"show={show}: expected one of {', '.join(SHOWN)}")
-    one, other = state.judgement(first), state.judgement(second)
-    assert one is not None
-    assert other is not None
-    comparison = Comparison(first=one, second=other)
+    comparison = state.comparison(first, second)
     if comparison.interval is None and "show" not in given:
         show = "changed"
     rows = comparison.images(show)
@@ -55,7 +51,7 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "shown": SHOWN,
         "tiles": [
             (
-                tile(row, state, judgement=other),
+                tile(row, state, judgement=comparison.second),
                 float(comparison.gain[row]),
                 int(comparison.added[row]),
                 int(comparison.dropped[row]),
@@ -67,7 +63,7 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "n_both": int(comparison.both.sum()),
         "page": page,
         "n_pages": n_pages,
-        "means": (comparison.mean_of(one), comparison.mean_of(other))
+        "means": (comparison.mean_of(comparison.first), comparison.mean_of(comparison.second))
         if comparison.interval
         else None,
         "concepts": [

@@ -23,7 +23,6 @@ from browser.search import Query, QueryError
 from browser.state import State
 from core.categories import CATEGORIES
 from core.images import SPLITS
-from core.metrics import bootstrap
 
 _PER_PAGE, _SHOWN = 100, 12
 _NAMES = tuple(map(str, CATEGORIES))
@@ -151,18 +150,8 @@ def categories(state: State, given: Mapping[str, str]) -> dict[str, Any]:
             continue
         counts = [int((library.split_codes[images] == s).sum()) for s in range(len(SPLITS))]
         doubted = sum(bool(images[row]) for row in library.doubts)
-        lines.append((name, counts, doubted, _score(state, judgement, images)))
+        lines.append((name, counts, doubted, judgement.scores[name] if judgement else None))
     return {"query": query, "judgement": judgement, "lines": lines, "splits": SPLITS}
-
-
-def _score(state: State, judgement: Judgement | None, images: Bools) -> Any:
-    """Mean F1 of some images with its interval; None where none is judged."""
-    if judgement is None:
-        return None
-    scores = np.where(images, judgement.f1, np.nan)
-    if np.isnan(scores).all():
-        return None
-    return bootstrap(scores, groups=state.library.corpus.table.groups, n_resamples=500)
 
 
 def one_category(state: State, given: Mapping[str, str]) -> dict[str, Any]:
@@ -201,7 +190,7 @@ def one_category(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "splits": [
             (split, int((library.split_codes[rows] == s).sum())) for s, split in enumerate(SPLITS)
         ],
-        "score": _score(state, judgement, images),
+        "score": judgement.scores[name] if judgement is not None else None,
         "lists": shown,
         "doubted": [row for row in library.doubts if images[row]],
         "tiles": [tile(row, state, judgement=judgement) for row in worst],

@@ -9,9 +9,10 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 
 from core.categories import KNOWN_NAMES, UNKNOWN, category_of_name
+from inference.serve.asgi import App, error_body
 from inference.serve.blocks import Asked, Blocks, Told
 from inference.serve.body import RAW, Held, read_body
-from inference.serve.guard import IMAGES, App, Guard, error_body
+from inference.serve.guard import IMAGES, Guard
 from inference.serve.limits import ClientGone, Doors, Limits, RequestRefused, busy
 from inference.serve.measures import MEDIA_TYPE, Measures
 from inference.serve.pages import PAGE_HEADERS, contract_page, front_page

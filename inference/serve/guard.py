@@ -6,21 +6,16 @@ and the counters; and one line of JSON for whatever goes wrong.
 
 import asyncio
 import hmac
-import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from core.progress import say
+from inference.serve.asgi import App, Message, Receive, Send, error_body
 from inference.serve.blocks import print_frames
 from inference.serve.limits import ClientGone, Doors, Limits, RequestRefused, host_name
 from inference.serve.measures import Measures
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
 IMAGES = "radfuse.images"
 """Where the application tells, in the scope of a request, how many images it decided."""
@@ -56,7 +51,7 @@ class Guard:
         self.names = doors.names
         self.expected = f"Bearer {doors.token}".encode() if doors.token else b""
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, come what may."""
         if scope["type"] != "http":  # neither lifespan nor websocket is asked for
             raise AssertionError(scope["type"])
@@ -159,8 +154,3 @@ class _Answer:
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self({"type": "http.response.start", "status": refused.status, "headers": raw})
         await self.send({"type": "http.response.body", "body": body})
-
-
-def error_body(text: str) -> bytes:
-    """The one line that says why there is no other answer."""
-    return json.dumps({"error": text}, ensure_ascii=False).encode() + b"\n"

@@ -17,7 +17,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from inference.serve.guard import App, error_body
+from inference.serve.asgi import App, error_body
 from inference.serve.limits import Limits
 from inference.serve.measures import Measures
 

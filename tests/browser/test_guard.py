@@ -1,5 +1,7 @@
 """Who sees the pages, and what every answer says."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -84,3 +86,11 @@ def test_other_methods_are_refused() -> None:
 def test_a_place_that_others_reach_needs_a_key() -> None:
     with pytest.raises(ConfigError, match="a token is needed"):
         Doors(host="0.0.0.0", token="")
+
+
+def test_the_pages_start_without_torch() -> None:
+    """Networks are loaded when a heat map is asked for: an archive is looked at in a second."""
+    names = "browser.run, browser.pages.app, browser.state, inference.serve.listen"
+    code = f"import sys, {names}; print(sorted({{'torch', 'timm', 'numba'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
