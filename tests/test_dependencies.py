@@ -20,10 +20,12 @@ PAGE = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-ROWS = {
+DIRECT = PAGE[PAGE.index("## Direct") : PAGE.index("## For who passes it on")]
+
+ROWS: dict[str, tuple[str, str]] = {
     canonicalize_name(name): (where, licence)
     for name, where, _, licence in re.findall(
-        r"^\| ([\w-]+) \| ([\w, -]+) \| (.+?) \| (.+) \|$", PAGE, flags=re.MULTILINE
+        r"^\| ([\w-]+) \| ([\w, -]+) \| (.+?) \| (.+) \|$", DIRECT, flags=re.MULTILINE
     )
     if name != "package"
 }
@@ -58,8 +60,8 @@ def families(text: str) -> set[str]:
 def stated(package: str) -> str:
     """What a package's metadata say of its licence; a whole text of one says it worse."""
     about = metadata(package)
-    fields = [about.get("License-Expression"), about.get("License")]
-    short = [text for text in fields if text and len(text) <= 120 and "\n" not in text]
+    fields = [*(about.get_all("License-Expression") or []), *(about.get_all("License") or [])]
+    short = [text for text in fields if len(text) <= 120 and "\n" not in text]
     classifiers = about.get_all("Classifier") or []
     return "; ".join([*short, *(c for c in classifiers if c.startswith("License :: "))])
 
