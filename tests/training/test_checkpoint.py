@@ -51,6 +51,19 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         checkpoint.load()
 
 
+def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    class Touching:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "touched",)
+
+    checkpoint = Checkpoint(tmp_path / "run", every_s=0)
+    checkpoint.save(state(1.0))
+    torch.save({**state(1.0), "more": Touching()}, checkpoint.path)
+    with pytest.raises(ConfigError, match=r"state.pt: cannot be read as a checkpoint .*remove it"):
+        checkpoint.load()
+    assert not (tmp_path / "touched").exists()
+
+
 def test_within_an_epoch_time_decides_and_at_its_end_the_cost(tmp_path: Path) -> None:
     seldom = Checkpoint(tmp_path / "seldom", every_s=1e9)
     assert not seldom.is_due(epoch_ended=False)

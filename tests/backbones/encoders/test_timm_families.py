@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from packaging.version import Version
 from torch import nn
 
 from backbones.networks.build import Backbone, Detector, build_backbone
@@ -140,8 +141,14 @@ ODD = {
 }
 
 
+SINCE_1_0_31 = ("efficientvit_m0", "test_vit_relpos")
+"""Before, timm had none of that name, or one of its own size alone, which is said in one line."""
+
+
 @pytest.mark.parametrize(("name", "width"), ODD.items())
 def test_odd_networks_learn_at_a_small_size(name: str, width: int) -> None:
+    if name in SINCE_1_0_31 and Version(timm.__version__) < Version("1.0.31"):
+        pytest.skip(f"{name} is of timm 1.0.31 or newer")
     assert answered(name, 64) == ""
     assert built(name, 64).n_features == width
 
@@ -163,6 +170,8 @@ def test_a_network_of_one_size_says_so(name: str, message: str) -> None:
 
 
 def test_a_network_that_ends_in_several_maps_has_no_other_pooling_than_its_own() -> None:
+    if not timm.is_model("efficientvim_m1"):
+        pytest.skip("efficientvim_m1 is of timm 1.0.30 or newer")
     backbone = built("efficientvim_m1", 64).eval()
     with pytest.raises(
         ConfigError, match=r"of a EfficientViM gives several maps, not one; use own"

@@ -56,6 +56,25 @@ def test_a_folder_that_timm_saved_gives_its_network_and_what_it_states(
     assert len(origin.identity) == 64  # the hash of the file alone, wherever the folder lies
 
 
+def test_a_torch_file_of_a_folder_is_read_and_runs_nothing(
+    saved: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    class Touching:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "touched",)
+
+    folder, network = saved
+    (folder / "model.safetensors").unlink()
+    config = BackboneConfig(backbone=f"local-dir:{folder}", image_sizes=(160,), resample="own")
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    assert build_backbone(settled(config)).n_features == 64
+    torch.save(network.state_dict() | {"more": Touching()}, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError) as refusal:
+        build_backbone(settled(config))
+    assert len(str(refusal.value).splitlines()) == 1
+    assert not (tmp_path / "touched").exists()
+
+
 def of_timm(network: nn.Module, own: dict[str, Any], pictures: list[Path]) -> list[Tensor]:
     """What timm's own transform, to the square, and the network make of the pictures."""
     data = timm.data.resolve_data_config(pretrained_cfg=own)

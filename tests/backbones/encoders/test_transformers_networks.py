@@ -375,6 +375,20 @@ def test_a_torch_file_is_read_and_runs_nothing(saved: Saved, tmp_path: Path, our
     assert not touched.exists()
 
 
+def test_code_beside_the_weights_is_not_run(saved: Saved, tmp_path: Path, ours: Ours) -> None:
+    folder, touched = Path(shutil.copytree(saved("dinov2"), tmp_path / "theirs")), tmp_path / "it"
+    (folder / "theirs.py").write_text(f"open({str(touched)!r}, 'w')\n", encoding="utf-8")
+    for name, kinds in {
+        "config.json": ("AutoConfig", "AutoModel"),
+        "preprocessor_config.json": ("AutoImageProcessor",),
+    }.items():
+        told = json.loads((folder / name).read_text(encoding="utf-8"))
+        told["auto_map"] = dict.fromkeys(kinds, "theirs.Theirs")
+        (folder / name).write_text(json.dumps(told), encoding="utf-8")
+    assert torch.equal(ours(f"transformers:{folder}"), ours(f"transformers:{saved('dinov2')}"))
+    assert not touched.exists()
+
+
 class Touching:
     """Makes a file when it is unpickled."""
 

@@ -275,7 +275,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> 
 def test_counters_and_indices_that_old_files_lack_do_not_count(tmp_path: Path) -> None:
     state = {n: t for n, t in resnet().state_dict().items() if "num_batches" not in n}
     assert ": 75 of 75 tensors of net taken, 2 left over" in taken(state, bare(), tmp_path).line
-    relative = timm.create_model("test_vit_relpos", num_classes=0)
+    relative = timm.create_model("vit_relpos_small_patch16_224", num_classes=0)
     state = relative.state_dict()
     state["blocks.0.attn.rel_pos.relative_position_index"] = torch.zeros(3, 3, dtype=torch.int64)
     found = taken(state, relative, tmp_path)

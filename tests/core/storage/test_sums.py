@@ -209,6 +209,23 @@ def test_without_any_note_the_usual_command_is_named(
         read_meta(folder)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fuse; touch evil", "fuse | sh", "fuse $(touch evil)", "fuse `touch evil`", "fuse > evil",
+        "fuse && evil", "fuse\ntouch evil", "fuse \x1b[2K", "fuse 'a", "../evil", "", 5, ["fuse"],
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_note_that_a_shell_would_take_for_more_than_a_command_is_not_shown(
+    run: Path, words: object
+) -> None:
+    meta = json.loads((run / "meta.json").read_text(encoding="utf-8"))
+    (run / "meta.json").write_text(json.dumps(meta | {"command": words}), encoding="utf-8")
+    with pytest.raises(DamageError, match=f"was changed.*{CURE}"):  # as another folder notes
+        read_meta(run)
+
+
 def test_a_corpus_has_its_command_from_its_cache(tmp_path: Path) -> None:
     with typed(["prepare", "my images"]), new_folder(tmp_path / "cache" / "224px", {}):
         pass
