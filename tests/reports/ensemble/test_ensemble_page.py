@@ -344,8 +344,11 @@ def test_a_run_of_an_earlier_version_has_fewer_parts(report: str) -> None:
         "From the category prior to the submission",
         "Every source, by category",
         "Decision rules",
+        "Concepts missed and invented",
         "How it was made",
     ]
+    assert "kept no `decided.csv`" in report
+    assert "run `python cli.py ensemble --submit` again" in report
 
 
 def test_rules_that_were_tried_stand_with_their_scores(report: str) -> None:
