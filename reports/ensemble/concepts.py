@@ -6,7 +6,7 @@ import numpy as np
 
 from core.errors import as_typed
 from core.runs.decided import DECIDED
-from core.storage.text import code
+from core.storage.text import brief, code
 from reports.ensemble.judged import Counts, JudgedImages
 from reports.pages.markdown import Section, table
 
@@ -62,7 +62,7 @@ def _most(
         hits, misses, extra = (int(each[column]) for each in (right, missed, invented))
         f1 = 2 * hits / (2 * hits + misses + extra)
         row = [f"{n:,}" for n in (hits + misses, hits, misses, extra)]
-        rows.append([names.get(cui) or cui, cui, *row, f"{f1:.3f}"])
+        rows.append([brief(names.get(cui) or cui), brief(cui), *row, f"{f1:.3f}"])
     few = len(found) <= SHOWN
     title = f"Concepts {word}:" if few else f"The {SHOWN} concepts most often {word}:"
     return [title, table(header, rows)]

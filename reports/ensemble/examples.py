@@ -9,13 +9,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from core.categories import CATEGORIES, UNKNOWN, Category
-from core.errors import ImageError
+from core.errors import ConceptError
 from core.storage.text import brief, code, plain
 from reports.ensemble.judged import JudgedImages
 from reports.pages.markdown import Section, photograph
 
 Reader = Callable[[Path], npt.NDArray[np.uint8]]
-"""Gives the pixels, (H, W) or (H, W, 3), of an image file; raises `ImageError`."""
+"""Gives the pixels, (H, W) or (H, W, 3), of an image file; raises a `ConceptError`."""
 
 LONGEST = 240
 """Pixels of a picture's longer side, at most."""
@@ -112,7 +112,7 @@ def _thumbnail(path: Path, read: Reader) -> bytes | str:
     """A small JPEG, the same each time; or why there is none."""
     try:
         pixels = read(path)
-    except ImageError as error:
+    except ConceptError as error:
         return brief(str(error).replace(str(path), path.name))
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((LONGEST, LONGEST), Image.Resampling.BILINEAR)

@@ -17,7 +17,7 @@ _SIGNS = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}",
     '"': r"{\char34}", "[": "{[}", "]": "{]}", "*": "{*}", "\u00a0": "~",
     "ß": r"{\ss}", "æ": r"{\ae}", "Æ": r"{\AE}", "œ": r"{\oe}", "Œ": r"{\OE}", "ø": r"{\o}",
-    "Ø": r"{\O}", "ł": r"{\l}", "Ł": r"{\L}", "ı": r"{\i}", "–": r"{\textendash}", 
+    "Ø": r"{\O}", "ł": r"{\l}", "Ł": r"{\L}", "ı": r"{\i}", "–": r"{\textendash}",
     "—": r"{\textemdash}", "…": r"\ldots{}",
     "→": r"$\rightarrow$", "−": r"$-$", "×": r"$\times$", "±": r"$\pm$", "µ": r"$\mu$",
     "°": r"$^\circ$",
