@@ -125,7 +125,7 @@ def _commands(steps: Sequence[MadeStep]) -> list[str]:
 
 def _typed(command: str) -> str:
     if not command:
-        return "a step that an earlier version made, which noted no command"
+        return "a step that noted no command: made from Python, or by an earlier version"
     return code(brief(as_typed(command), longest=_LONGEST))
 
 

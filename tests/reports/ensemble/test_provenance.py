@@ -75,7 +75,10 @@ def test_what_an_earlier_version_did_not_note_is_said(tmp_path: Path) -> None:
     save(workspace.corpus, None)
     run = made_run(workspace, {})
     text = "\n\n".join(provenance_section(run, steps_of(run, workspace)).paragraphs)
-    assert "1. a step that an earlier version made, which noted no command\n2. `python" in text
+    assert (
+        "1. a step that noted no command: made from Python, or by an earlier version\n2. `python"
+        in text
+    )
     assert "All of it was made with the versions above." in text
 
 
