@@ -15,14 +15,29 @@ from commands.options import (
 )
 
 
-def report(workspace: WorkspaceOption = RUNS) -> None:
+def report(
+    workspace: WorkspaceOption = RUNS,
+    images: Annotated[
+        bool, typer.Option(help="Show examples; without pictures their ids and concepts stay.")
+    ] = True,
+) -> None:
     """Report the scores and how they were reached: Markdown, and one HTML file with figures."""
+    import numpy as np
+    import numpy.typing as npt
+
     from core.progress import answer
     from core.runs.workspace import Workspace
+    from corpus.images.decode import read_picture
+    from reports.ensemble.examples import LONGEST
     from reports.ensemble.page import write_report
 
     home = Workspace(workspace)
-    answer(*write_report(home.open_corpus(), home))
+    corpus = home.open_corpus()
+
+    def read(path: Path) -> npt.NDArray[np.uint8]:
+        return read_picture(path, draft=LONGEST, decoding=corpus.decoding).pixels
+
+    answer(*write_report(corpus, home, read=read if images else None))
 
 
 def reproduce(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from core.config import Range, check_ranges
+from core.config import Range, check_ranges, later
 from core.errors import ConfigError
 
 
@@ -30,6 +30,8 @@ class EnsembleConfig:
             not hold for them.
         leave_one_out: whether the stack is scored without each member, for the report; it decides
             nothing and takes as long as the quick stackers once a member.
+        learning_curve: whether a quick stacker is fitted on shares of the labelled images as well,
+            for the report; it decides nothing and takes as long as that stacker three times.
     """
 
     stackers: tuple[str, ...] = ("mean", "logistic", "lightgbm")
@@ -43,6 +45,7 @@ class EnsembleConfig:
     constant_from: Annotated[int, Range(least=0, most=10**9)] = 50
     fall_back: bool = True
     leave_one_out: bool = True
+    learning_curve: bool = later(True)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -35,6 +35,7 @@ from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
 from ensembles.forecast.forecast import ForecastModel
 from ensembles.forecast.shift import Shift
+from ensembles.learning_curve import learning_curve
 from ensembles.members import Member, gather_members
 from ensembles.pairs import as_csr
 from ensembles.second_stage import (
@@ -149,8 +150,10 @@ def _stack(
     """Fit the second stage and write its run folder."""
     fitted = fit_second_stage(corpus, members, scored=scored, config=config, empty_truth=rule)
     worth = leave_one_out(corpus, members, scored=scored, config=config, fitted=fitted)
+    learning = learning_curve(corpus, members, scored=scored, config=config, fitted=fitted)
     forecast_model = ForecastModel.of(fitted.choice, fitted.out_of_fold, images=fitted.images)
-    record = _record(fitted, forecast_model, image_ids=scored.image_ids, worth=worth)
+    record = _record(fitted, forecast_model, image_ids=scored.image_ids)
+    record = dataclasses.replace(record, worth=worth, learning=learning)
     meta = {
         "corpus": corpus.fingerprint,
         "worth_to": quick_stacker(fitted),
@@ -224,11 +227,7 @@ def _save_decided(
 
 
 def _record(
-    fitted: SecondStage,
-    forecast_model: ForecastModel | None,
-    *,
-    image_ids: tuple[str, ...],
-    worth: Sequence[LadderStep],
+    fitted: SecondStage, forecast_model: ForecastModel | None, *, image_ids: tuple[str, ...]
 ) -> EnsembleRecord:
     """How the second stage did; without a forecast nothing is said of probabilities."""
     choice = fitted.choice
@@ -236,7 +235,6 @@ def _record(
         image_ids=image_ids,
         scores={rung.name: rung.image_f1 for rung in (*fitted.tried, fitted.rungs[-1])},
         rules=choice.rungs,
-        worth=worth,
         thresholds=choice.levels.to_json(),
     )
     if forecast_model is None or choice.calibrated_model is None:

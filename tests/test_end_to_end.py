@@ -251,6 +251,13 @@ def test_the_report_has_every_source_with_its_score(finished: Finished, tmp_path
     valid = corpus_of(workspace).table.of(split="valid")
     for category, n in Counter(valid.categories).items():
         assert f"{category}, n = {n} " in text
+    pictures = sorted((workspace / "reports").glob("report_example_*.jpg"))
+    assert pictures
+    assert all(f"]({picture.name})" in text for picture in pictures)
+    assert "- fusion, Python 3" in text
+    run("report", "--no-images", "-w", workspace)
+    assert not list((workspace / "reports").glob("*.jpg"))
+    assert "data:image/jpeg" not in page.read_text(encoding="utf-8")
 
 
 def test_the_same_commands_again_change_nothing(finished: Finished) -> None:

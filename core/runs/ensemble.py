@@ -17,6 +17,7 @@ from core.errors import MissingStageError, as_typed
 from core.images import ImageTable
 from core.metrics import Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
+from core.runs.learning import LearningPoint, read_points, write_points
 from core.runs.workspace import Corpus, Workspace
 from core.storage.documents import read_object
 from core.storage.folders import asked, read_whole, write_json
@@ -28,7 +29,7 @@ the calibration and count model that forecasts go by."""
 
 _SOURCES, _RULES, _WORTH = "valid_f1.csv", "rules_f1.csv", "members.csv"
 _THRESHOLDS, _RELIABILITY = "thresholds.json", "reliability.csv"
-_FOLDS, _FORECAST = "forecast.csv", "forecast_images.csv"
+_FOLDS, _FORECAST, _LEARNING = "forecast.csv", "forecast_images.csv", "learning_curve.csv"
 
 Numbers = npt.NDArray[np.float64]
 
@@ -49,6 +50,7 @@ class EnsembleRecord:
         reliability: by calibration (`before`, `after`): (bins, 5) low, high, mean, share true, n.
         folds: (folds, 4) fold, n, forecast, truth.
         forecast: (N,) `forecast`, `truth`, `mass` and `highest` of the images.
+        learning: the second stage fitted on rising shares of the images.
     """
 
     image_ids: tuple[str, ...]
@@ -59,6 +61,7 @@ class EnsembleRecord:
     reliability: Mapping[str, Numbers] = field(default_factory=dict)
     folds: Numbers | None = None
     forecast: Mapping[str, Scores] = field(default_factory=dict)
+    learning: Sequence[LearningPoint] = ()
 
     def save(self, folder: Path) -> None:
         """Write a file a field, none for an empty one, into a run folder."""
@@ -83,12 +86,15 @@ class EnsembleRecord:
             ))  # fmt: skip
         if self.forecast:
             write_scores(folder / _FORECAST, image_ids=self.image_ids, scores=self.forecast)
+        if self.learning:
+            write_points(folder / _LEARNING, self.learning)
 
     @classmethod
     def load(cls, folder: Path) -> "EnsembleRecord":
         """Read what `save` wrote."""
         image_ids, scores = read_scores(folder / _SOURCES)
         worth, thresholds, folds = (folder / name for name in (_WORTH, _THRESHOLDS, _FOLDS))
+        learning = folder / _LEARNING
         return cls(
             image_ids=image_ids,
             scores=scores,
@@ -98,6 +104,7 @@ class EnsembleRecord:
             reliability=_reliability(folder / _RELIABILITY),
             folds=_numbers(folds, _read_rows(folds)) if folds.is_file() else None,
             forecast=_scores_if_there(folder / _FORECAST),
+            learning=read_points(learning) if learning.is_file() else (),
         )
 
 

@@ -1,4 +1,4 @@
-"""The figures of `report`: ladder, sources by category, reliability, forecast beside truth."""
+"""The figures of `report`: ladder, sources, reliability, forecast beside truth, learning curve."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
 from core.runs.ladder import LadderStep, RungState
+from core.runs.learning import LearningPoint
 from core.storage.text import visible
 from reports.pages.figures import BLUE, GREEN, GREY, ORANGE, WIDTH, Numbers, percent
 
@@ -178,4 +179,26 @@ def draw_deciles(deciles: Sequence[tuple[float, Interval]]) -> Figure:
     axes.set_ylabel("F1 that they reached, mean")
     axes.legend(loc="upper left")
     axes.set_title("Images forecast without their labels")
+    return figure
+
+
+def draw_learning(points: Sequence[LearningPoint]) -> Figure:
+    """F1 of the second stage by how many labelled images it was fitted on, with intervals."""
+    figure = Figure(figsize=(0.85 * WIDTH, 0.5 * WIDTH), layout="constrained")
+    axes = figure.add_subplot()
+    n_images = [point.n_images for point in points]
+    axes.plot(n_images, [point.f1.value for point in points], "o-", color=BLUE, markersize=5)
+    for n, point in zip(n_images, points, strict=True):
+        axes.plot((n, n), (point.f1.low, point.f1.high), color=BLUE, linewidth=1.5)
+        text, place = f"{point.f1.value:.4f}", (n, point.f1.value)
+        axes.annotate(text, place, xytext=(5, -9), textcoords="offset points", fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xticks(n_images, labels=[f"{n:,.0f}\n({percent(p.share)})" for n, p in
+                                      zip(n_images, points, strict=True)])  # fmt: skip
+    axes.minorticks_off()
+    axes.margins(x=0.12)
+    axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
+    axes.set_xlabel("labelled images that the second stage could learn from")
+    axes.set_ylabel("sample F1 with its 95 % interval")
+    axes.set_title("Would more labelled images help the second stage?")
     return figure

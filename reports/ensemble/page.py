@@ -11,19 +11,39 @@ from core.runs.external import ExternalResource, resources_of_members
 from core.runs.leakage import concerned_images, counted_duplicates, known_duplicates
 from core.runs.workspace import Corpus, Workspace
 from core.storage.drafts import new_files
-from core.storage.text import code, plain
+from core.storage.text import plain
+from reports.ensemble.concepts import concepts_section
 from reports.ensemble.decisions import rules_section, threshold_sections
+from reports.ensemble.examples import EXAMPLE, Reader, example_sections
+from reports.ensemble.judged import JudgedImages
+from reports.ensemble.paper_tables import FILE, paper_tables
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
-from reports.ensemble.scores import ladder_section, sources_section, valid_section, worth_sections
+from reports.ensemble.provenance import MadeStep, provenance_section, steps_of
+from reports.ensemble.scores import (
+    ladder_section,
+    learning_sections,
+    sources_section,
+    valid_section,
+    worth_sections,
+)
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
-from reports.pages.markdown import Section, as_markdown, resources_table, versions_of
+from reports.pages.markdown import Section, as_markdown, resources_table
 
 
-def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
+def write_report(
+    corpus: Corpus, workspace: Workspace, *, read: Reader | None = None
+) -> tuple[Path, Path]:
     """Write `report.md` and `report.html` for the newest ensemble of the corpus.
 
-    The figures lie beside them as SVG and PNG; the HTML file holds them and needs no other.
+    The figures lie beside them as SVG and PNG, pictures of examples as JPEG; the HTML file holds
+    all of them and needs no other. `report.tex` has the scores as tables for a paper. Pictures of
+    an earlier report go.
+
+    Args:
+        corpus: the prepared corpus.
+        workspace: where it lies.
+        read: gives the pixels of an image file; None leaves pictures out.
 
     Returns:
         The paths of both pages.
@@ -38,14 +58,28 @@ def write_report(corpus: Corpus, workspace: Workspace) -> tuple[Path, Path]:
         resources = (
             None if known is None else resources_of_members(known, corpus, workspace=workspace)
         )
-        parts = report_sections(run, likeness=_likeness(run, workspace), resources=resources)
+        parts = report_sections(
+            run,
+            likeness=_likeness(run, workspace),
+            resources=resources,
+            read=read,
+            steps=steps_of(run, workspace),
+        )
+        (folder / FILE).write_text(paper_tables(run), encoding="ascii")
+        pictures = {name: picture for part in parts for name, picture in part.pictures.items()}
+        for name, picture in pictures.items():
+            (folder / f"{name}.jpg").write_bytes(picture)
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         for name, figure in figures.items():
             save_figure(figure, folder, name=name)
         svgs = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in figures}
         text = as_markdown(title, parts)
         (folder / "report.md").write_text(text, encoding="utf-8")
-        (folder / "report.html").write_text(html_page(title, text, svgs=svgs), encoding="utf-8")
+        page = html_page(title, text, svgs=svgs, pictures=pictures)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    for path in workspace.reports.glob(f"{EXAMPLE}*.jpg"):
+        if path.stem not in pictures:
+            path.unlink(missing_ok=True)
     return workspace.reports / "report.md", workspace.reports / "report.html"
 
 
@@ -54,6 +88,8 @@ def report_sections(
     *,
     likeness: Sequence[str] = (),
     resources: Mapping[ExternalResource, Sequence[str]] | None = None,
+    read: Reader | None = None,
+    steps: Sequence[MadeStep] = (),
 ) -> Sequence[Section]:
     """The parts of the page that the run has the files for.
 
@@ -62,19 +98,25 @@ def report_sections(
         likeness: what is known of near-duplicates across the splits, a line each.
         resources: weights that networks started from, and which members took them; None where that
             was not looked for.
+        read: gives the pixels of an image file; None leaves pictures out.
+        steps: by which commands everything was made; none where that was not looked for.
     """
+    judged, names = JudgedImages.of(run), run.corpus.names
     return [
         _opening(run, likeness),
         ladder_section(run),
         *valid_section(run),
         sources_section(run),
         *worth_sections(run),
+        *learning_sections(run),
         rules_section(run),
+        concepts_section(judged, names=names),
+        *example_sections(judged, names=names, read=read),
         *threshold_sections(run),
         *calibration_sections(run),
         *forecast_sections(run),
         *([] if resources is None else [_external(resources)]),
-        _provenance(run),
+        provenance_section(run, steps),
     ]
 
 
@@ -151,12 +193,4 @@ def _external(resources: Mapping[ExternalResource, Sequence[str]]) -> Section:
             " that their source states.",
             resources_table(resources),
         ],
-    )
-
-
-def _provenance(run: EnsembleRun) -> Section:
-    meta = run.meta
-    return Section(
-        heading="How it was made",
-        paragraphs=[f"Run {code(run.folder.name)}, {plain(meta['made'])}, {versions_of(meta)}."],
     )

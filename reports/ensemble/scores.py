@@ -1,4 +1,4 @@
-"""Sections of the report on scores: the ladder, sources by category, what a member is worth."""
+"""Sections of the report on scores: ladder, sources by category, worth of members and images."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,11 @@ from core.images import ImageTable
 from core.metrics import Scores, bootstrap
 from core.runs.ensemble import EnsembleRun
 from core.runs.ladder import LadderStep
+from core.runs.learning import LearningPoint
 from core.storage.text import code, plain
-from reports.ensemble.figures import draw_ladder, draw_sources
-from reports.pages.figures import draw_gains, shorten
+from reports.ensemble.figures import draw_ladder, draw_learning, draw_sources
+from reports.ensemble.paper_tables import FILE
+from reports.pages.figures import draw_gains, percent, shorten
 from reports.pages.markdown import Section, errors, picture, table
 
 
@@ -24,7 +26,8 @@ def ladder_section(run: EnsembleRun) -> Section:
         paragraphs=[
             "The simplest first. *Kept* is what the next lines are compared with; *not kept* was"
             f" tried, but does not gain {errors(run.meta['margin'])} of the paired difference,"
-            " so the simpler one stays. The last line is what is submitted.",
+            " so the simpler one stays. The last line is what is submitted. As LaTeX tables, with"
+            f" the sources below: {code(FILE)} beside this page.",
             picture("report_ladder", alt),
             table(
                 [f"n = {run.steps[0].f1.n:,}", "sample F1", "gain over the kept line above", ""],
@@ -115,6 +118,58 @@ def worth_sections(run: EnsembleRun) -> Sequence[Section]:
             figures={"report_members": figure},
         )
     ]
+
+
+def learning_sections(run: EnsembleRun) -> Sequence[Section]:
+    """What more labelled images would bring; nothing where that was not looked at."""
+    points = run.record.learning
+    if not points:
+        return []
+    rows = [
+        [
+            percent(point.share),
+            f"{point.n_images:,.0f}",
+            str(point.f1),
+            "" if point.gain is None else point.gain.signed(),
+        ]
+        for point in points
+    ]
+    name = run.meta.get("worth_to") or "mean"
+    learns = "" if name != "mean" else " The mean learns nothing but its threshold."
+    return [
+        Section(
+            heading="Would more labelled images help?",
+            paragraphs=[
+                f"The stacker {code(name)} at one threshold, fitted on a share of the labelled"
+                " groups (patients, studies), drawn at random, and judged on all scored images,"
+                f" each by what drawn images of other folds taught.{learns} Shares below all of"
+                " them are means of three draws. The detectors and fused sources are the same at"
+                " every point: what more images would teach *them* is not in it.",
+                _outlook(points),
+                picture(
+                    "report_learning", "Sample F1 by the number of labelled images learnt from"
+                ),
+                table(["share", "labelled images", "sample F1", "gain over the line above"], rows),
+            ],
+            figures={"report_learning": draw_learning(points)},
+        )
+    ]
+
+
+def _outlook(points: Sequence[LearningPoint]) -> str:
+    """What the end of the curve means."""
+    last = points[-1].gain
+    assert last is not None
+    meaning = (
+        "A curve that still rises at its end means that more labelled images would help; one that"
+        " is flat there means that they would hardly. "
+    )
+    step = f"the last step, from {percent(points[-2].share)} to all, brings {last.signed()}"
+    if last.low > 0:
+        return f"{meaning}**It still rises:** {step}, which is beyond chance."
+    if last.high < 0:
+        return f"{meaning}**It falls:** {step}; more images like these would not help."
+    return f"{meaning}**It is flat, as far as can be told:** {step}, which chance alone can bring."
 
 
 def _signed(step: LadderStep) -> str:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,11 +40,19 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--pa
 tbody tr:hover td { background: var(--band); }
 .figure { display: block; margin: 1.2rem 0; }
 .figure svg { display: block; width: 100%; height: auto; max-width: 50rem; fill: currentColor; }
+h3 { font-size: 1rem; margin: 2rem 0 .6rem; }
+ul:has(> li > p > .photo) { display: grid; gap: 1.2rem 2rem; padding: 0; list-style: none;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+li:has(> p > .photo) { display: flow-root; font-size: .92rem; overflow-wrap: anywhere; }
+p:has(> .photo) { float: left; width: 11rem; margin: .2rem 1rem .6rem 0; }
+p:has(> .photo) ~ p { margin: 0; }
+p:has(> .photo) ~ ul { overflow: hidden; list-style: none; padding: 0; margin: .3rem 0 0; }
+.photo { display: block; max-width: 100%; height: auto; }
 @media (max-width: 40rem) { .figure { overflow-x: auto; } .figure svg { min-width: 34rem; } }
 @media print { nav { display: none; } body { max-width: none; padding: 0; font-size: 10pt; }
   .scroll { overflow: visible; } table { font-size: 7.5pt; } h2 { break-after: avoid; }
   th, td { white-space: normal; padding-right: .4rem; }
-  tr, .figure { break-inside: avoid; } .figure svg { max-width: 100%; } }
+  tr, .figure, li { break-inside: avoid; } .figure svg { max-width: 100%; } }
 """
 
 
@@ -54,18 +63,25 @@ _POLICY = (
 """Nothing runs, and nothing is loaded from anywhere: whatever the text of a page says."""
 
 
-def html_page(title: str, markdown: str, *, svgs: Mapping[str, str]) -> str:
+def html_page(
+    title: str,
+    markdown: str,
+    *,
+    svgs: Mapping[str, str],
+    pictures: Mapping[str, bytes] | None = None,
+) -> str:
     """The page as one file: no script, and nothing that is read from elsewhere.
 
     Args:
         title: of the window.
-        markdown: the page; its pictures are named `<name>.svg`.
-        svgs: what the files of that name hold.
+        markdown: the page; its pictures are named `<name>.svg` and `<name>.jpg`.
+        svgs: what the files `<name>.svg` hold.
+        pictures: what the files `<name>.jpg` hold.
     """
     body = MarkdownIt("commonmark", {"html": False, "xhtmlOut": True}).enable("table")
     body.disable(["link", "autolink", "reference"])  # a page of ours has none, data may seem to
     body.add_render_rule("image", _figure, fmt="html")
-    text = body.render(markdown, {"svgs": svgs})
+    text = body.render(markdown, {"svgs": svgs, "pictures": pictures or {}})
     text = text.replace("<table>", '<div class="scroll"><table>').replace(
         "</table>", "</table></div>"
     )
@@ -90,6 +106,9 @@ def _figure(
     """A picture of the page as its figure; any other is shown as it was written."""
     said, address = tokens[place].content, str(tokens[place].attrs["src"])
     name, svgs = address.removesuffix(".svg"), env["svgs"]
+    if (picture := env["pictures"].get(address.removesuffix(".jpg"))) and address.endswith(".jpg"):
+        source = f"data:image/jpeg;base64,{b64encode(picture).decode('ascii')}"
+        return f'<img class="photo" alt="{html.escape(said)}" src="{source}" />'
     if address == name or name not in svgs:
         return html.escape(f"![{said}]({address})")
     drawn = inline_svg(svgs[name], prefix=name)

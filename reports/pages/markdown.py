@@ -40,6 +40,11 @@ def picture(name: str, caption: str) -> str:
     return f"![{caption}]({name}.svg)"
 
 
+def photograph(name: str, caption: str) -> str:
+    """A picture that is a JPEG beside the page."""
+    return f"![{caption}]({name}.jpg)"
+
+
 def errors(margin: float) -> str:
     """A number of standard errors in words.
 
@@ -78,11 +83,13 @@ class Section:
         heading: above it; empty for none.
         paragraphs: Markdown; figures stand in it as `reports.pages.markdown.picture` writes them.
         figures: those figures, by name.
+        pictures: JPEG files that stand in it as `photograph` writes them, by name.
     """
 
     heading: str
     paragraphs: Sequence[str]
     figures: Mapping[str, Figure] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def as_markdown(title: str, parts: Sequence[Section]) -> str:

@@ -8,16 +8,24 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from scipy.sparse import csr_array
 
+from core.errors import ImageError
 from core.images import ImageTable
 from core.labels import LabelSpace
+from core.metrics import Interval
+from core.runs.decided import Decided
 from core.runs.ensemble import newest_ensemble, write_scores
 from core.runs.external import ExternalResource
+from core.runs.learning import LearningPoint, write_points
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder, write_json
 from core.storage.tables import read_rows
 from reports.ensemble.page import report_sections
+from reports.ensemble.paper_tables import paper_tables
+from reports.ensemble.provenance import MadeStep
 from reports.pages.figures import save_figure, style
 from reports.pages.html import html_page
 from reports.pages.markdown import Section, as_markdown, resources_table
@@ -65,7 +73,24 @@ class Page(HTMLParser):
 
 OURS = {
     *("html", "head", "meta", "title", "style", "body", "main", "nav", "ul", "li", "a", "span"),
-    *("h1", "h2", "p", "strong", "em", "code", "div", "table", "thead", "tbody", "tr", "th", "td"),
+    *(
+        "h1",
+        "h2",
+        "h3",
+        "ol",
+        "img",
+        "p",
+        "strong",
+        "em",
+        "code",
+        "div",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+    ),
     *("svg", "g", "path", "defs", "use", "clippath", "rect", "image"),
 }
 
@@ -74,7 +99,8 @@ def assert_own(page: str) -> Page:
     read = Page()
     read.feed(page)
     assert read.names <= OURS
-    assert all(address.startswith(("#", "data:image/png")) for address in read.addresses)
+    ours = ("#", "data:image/png;base64,", "data:image/jpeg;base64,")
+    assert all(address.startswith(ours) for address in read.addresses)
     assert "default-src 'none'" in page
     assert "\x1b" not in page
     assert "\u202e" not in page
@@ -113,6 +139,26 @@ def made_run(workspace: Workspace, corpus: Corpus, text: str) -> None:
         scores = {"prior": np.array([0.5, 1.0, 0.0]), text: np.array([1.0, 0.25, 0.5])}
         write_scores(draft / "valid_f1.csv", image_ids=corpus.table.image_ids[3:], scores=scores)
     write_json(home / "meta.json", meta)
+    interval = Interval(0.5, 0.4, 0.6, 3)
+    points = [LearningPoint(share=s, n_images=3.0, f1=interval, gain=interval) for s in (0.5, 1.0)]
+    write_points(home / "learning_curve.csv", points)
+    if ";" in text:  # which parts concepts in files of ours: no concept can be called so
+        return
+    decided = corpus.labels.encode([corpus.labels.cuis, corpus.labels.cuis[:1], ()]).matrix
+    unknown = np.full(3, np.nan)
+    Decided(
+        image_ids=corpus.table.image_ids[3:],
+        concepts=csr_array(decided.astype(np.float32)),
+        expected_f1=unknown,
+        disagreement=unknown,
+    ).save(home / "decided.csv", labels=corpus.labels)
+
+
+def read_or_refuse(path: Path) -> npt.NDArray[np.uint8]:
+    """A picture of the first image; the others cannot be read, and that says where they are."""
+    if path.name.startswith("3") or str(path).startswith("3"):
+        return np.zeros((9, 9), dtype=np.uint8)
+    raise ImageError(f"{path}: {HOSTILE[5]}")
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
@@ -123,13 +169,39 @@ def test_the_report_shows_text_and_loads_nothing(tmp_path: Path, text: str) -> N
     sections = report_sections(
         newest_ensemble(replace(corpus, protocol="holdout"), workspace),
         resources={ExternalResource(encoder=text, source=text, licence=text): (text,)},
-    )
+        read=read_or_refuse,
+        steps=[
+            MadeStep(
+                what="detectors", runs=(text,), command=text, machine=text, device=text,
+                packages=text * 2,
+            )
+        ],
+    )  # fmt: skip
     drawn = {name: SVG for part in sections for name in part.figures}
     page = as_markdown(f"Concept detection on {text}", sections)
-    read = assert_own(html_page(text, page, svgs=drawn))
+    pictures = {name: own for part in sections for name, own in part.pictures.items()}
+    assert bool(pictures) == (";" not in text)
+    read = assert_own(html_page(text, page, svgs=drawn, pictures=pictures))
+    assert ("img" in read.names) == bool(pictures)
     shown = text.replace("\n", "\\n").replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
     assert read.text.count(shown) >= 5
     assert not re.search(r"(?<!\\)\]\(http|(?<!\\)<(script|img|http)|(?<!\\)\]: http", page)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_latex_tables_show_text(tmp_path: Path, text: str) -> None:
+    corpus, workspace = replace(made_corpus(text), protocol="holdout"), Workspace(tmp_path)
+    made_run(workspace, corpus, text)
+    tables = paper_tables(newest_ensemble(corpus, workspace))
+    assert tables.isascii()
+    assert not re.search(r"(?<!\\textbackslash\{\})\\(frac|input|csname|def)", tables)
+    ends = [line for line in tables.splitlines() if line.endswith(r"\\")]
+    assert len(ends) == 6  # two headers, two rungs, two sources
+    assert all(len(re.findall(r"(?<!\\)&", line)) in (2, 5) for line in ends)
+    bare = re.sub(r"\\[\\{}$&#%_]", "", tables)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    assert len(re.findall(r"(?<!\\)%", tables)) == 1  # the comment
 
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'

@@ -7,6 +7,7 @@ import numpy as np
 from core.metrics import Interval
 from core.runs.ensemble import DECISION_RULES, EnsembleRecord, read_scores, write_scores
 from core.runs.ladder import LadderStep
+from core.runs.learning import LearningPoint
 
 SCORES = {"prior": np.array([1 / 3, np.nan, 0.0]), "mean": np.array([0.1 + 0.2, np.nan, 1.0])}
 
@@ -25,12 +26,17 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
         },
         folds=np.array([[0.0, 2.0, 0.75, 0.5], [1.0, 1.0, 0.25, 0.125]]),
         forecast={"forecast": SCORES["prior"], "truth": SCORES["mean"]},
+        learning=[
+            LearningPoint(share=0.1, n_images=1 / 3, f1=interval, gain=None),
+            LearningPoint(share=1.0, n_images=2.0, f1=interval, gain=interval),
+        ],
     )
     record.save(tmp_path)
     found = EnsembleRecord.load(tmp_path)
     assert found.image_ids == record.image_ids
     assert found.worth == record.worth
     assert found.thresholds == record.thresholds
+    assert found.learning == record.learning
     np.testing.assert_equal(dict(found.scores), SCORES)
     np.testing.assert_equal(dict(found.rules), dict(record.rules))
     np.testing.assert_equal(dict(found.reliability), dict(record.reliability))
@@ -41,6 +47,10 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
         "before,0.0,0.005,0.001500,0.000000,2",
         "after,0.5,0.6,0.525000,0.500000,2",
         "after,0.9,1.0,1.000000,1.000000,1",
+    ]
+    assert (tmp_path / "learning_curve.csv").read_text().splitlines()[1:] == [
+        f"0.1,{1 / 3!r},0.1,0.0,0.2,,,,2",
+        "1.0,2.0,0.1,0.0,0.2,0.1,0.0,0.2,2",
     ]
     assert (tmp_path / "forecast.csv").read_text().splitlines() == [
         "fold,n,forecast,truth",
@@ -56,6 +66,7 @@ def test_what_was_not_measured_has_no_file_and_is_read_as_empty(tmp_path: Path) 
     assert list(map(len, (found.rules, found.worth, found.reliability, found.forecast))) == [0] * 4
     assert found.thresholds is None
     assert found.folds is None
+    assert not found.learning
 
 
 def test_scores_of_images_come_back_to_the_last_bit(tmp_path: Path) -> None:

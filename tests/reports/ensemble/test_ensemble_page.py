@@ -8,15 +8,20 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
+from scipy.sparse import csr_array
 
-from core.errors import MissingStageError
+from core.errors import ImageError, MissingStageError
 from core.images import ImageTable
 from core.labels import LabelSpace
 from core.metrics import Interval
+from core.runs.decided import Decided
 from core.runs.ensemble import newest_ensemble, write_scores
 from core.runs.ladder import LadderStep, write_steps
 from core.runs.leakage import DUPLICATES_FILE, NearDuplicate, save_duplicates
+from core.runs.learning import LearningPoint, write_points
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder, write_json
 from reports.ensemble.page import report_sections, write_report
@@ -59,6 +64,10 @@ def made_corpus(*, category: str | None = None) -> Corpus:
         name="made", table=table, labels=LabelSpace(("C1", "C2")), names={}, edition=2020,
         fingerprint="made0000", notes=("3 images without a file, left out",),
     )  # fmt: skip
+
+
+def labels_of_made() -> LabelSpace:
+    return LabelSpace(("C1", "C2"))
 
 
 def save_ensemble(
@@ -135,6 +144,19 @@ def save_everything(workspace: Workspace, *, level: str = "concept") -> Path:
         "truth": np.array(SCORES["submission"]),
     }
     write_scores(run / "forecast_images.csv", image_ids=IDS[1:], scores=found)
+    full, part = Interval(0.5, 0.4, 0.6, 5), Interval(0.25, 0.125, 0.375, 5)
+    points = [
+        LearningPoint(share=0.5, n_images=3.0, f1=full, gain=None),
+        LearningPoint(share=1.0, n_images=6.0, f1=full, gain=part),
+    ]
+    write_points(run / "learning_curve.csv", points)
+    # Of a to e, which have C1: a and b right, c nothing, d both, e C2; f, without any, has C1.
+    sets = [["C1"], ["C1"], [], ["C1", "C2"], ["C2"], ["C1"]]
+    decided = labels_of_made().encode(sets).matrix.astype(np.float32)
+    nothing = np.full(6, np.nan)
+    Decided(
+        image_ids=IDS[1:], concepts=csr_array(decided), expected_f1=nothing, disagreement=nothing
+    ).save(run / "decided.csv", labels=labels_of_made())
     rungs = [
         {"name": "prior", "title": "", "state": "kept", "is_rule": False},
         {"name": "routed", "title": "best member: routed", "state": "kept", "is_rule": False},
@@ -285,7 +307,7 @@ def test_calibration_and_forecast_are_shown_where_the_run_has_them(workspace: Wo
     assert "- DRCT 40% against 50%\n" in text
 
 
-FIGURES = ("ladder", "sources", "members", "rules", "reliability", "forecast")
+FIGURES = ("ladder", "sources", "members", "rules", "reliability", "forecast", "learning")
 
 
 def test_the_figures_lie_beside_the_page_and_in_the_html_file(pages: tuple[Path, Path]) -> None:
@@ -323,6 +345,8 @@ def test_the_html_file_is_well_formed_and_needs_nothing_from_elsewhere(
     ("missing", "heading"),
     [
         ("members.csv", "What each member is worth"),
+        ("learning_curve.csv", "Would more labelled images help?"),
+        ("decided.csv", "Examples"),
         ("thresholds.json", "Thresholds"),
         ("reliability.csv", None),
         ("forecast_images.csv", None),
@@ -344,8 +368,11 @@ def test_a_run_of_an_earlier_version_has_fewer_parts(report: str) -> None:
         "From the category prior to the submission",
         "Every source, by category",
         "Decision rules",
+        "Concepts missed and invented",
         "How it was made",
     ]
+    assert "kept no `decided.csv`" in report
+    assert "run `python cli.py ensemble --submit` again" in report
 
 
 def test_rules_that_were_tried_stand_with_their_scores(report: str) -> None:
@@ -411,3 +438,117 @@ def test_known_near_duplicates_are_told(workspace: Workspace) -> None:
     text = write_report(corpus, workspace)[0].read_text(encoding="utf-8")
     assert "- near-duplicates across splits: train and valid: 1 pair (1 and 1 images)\n" in text
     assert "the submission on the 4 validation images that have no near-duplicate in train" in text
+
+
+def test_misses_and_inventions_are_counted_by_concept(workspace: Workspace) -> None:
+    save_everything(workspace)
+    text = markdown(workspace)
+    first = text[text.index("## Concepts missed") : text.index("## Examples")]
+    missed, invented = first.split("Concepts invented:")
+    # C1: true of a to e; decided of a, b, d and f, which has none. C2: decided of d and e in vain.
+    assert rows_of(missed, "concept")["C1"] == ["C1", "5", "3", "2", "1", "0.667"]  # 6 / (6 + 3)
+    assert "C2" not in rows_of(missed, "concept")
+    rows = rows_of(invented, "concept")
+    assert list(rows)[2:] == ["C2", "C1"]
+    assert rows["C2"] == ["C2", "0", "0", "0", "2", "0.000"]
+    assert "Of 2 concepts 0 were never decided" in first
+
+
+def test_concepts_that_were_never_decided_are_counted(workspace: Workspace) -> None:
+    run = save_everything(workspace)
+    lines = (run / "decided.csv").read_text().splitlines()
+    cleared = [",".join([*line.split(",")[:3], "", ""]) for line in lines[1:]]
+    (run / "decided.csv").write_text("\n".join([lines[0], *cleared]) + "\n")
+    text = markdown(workspace)
+    assert "No concept was invented." in text
+    expected = "Of 2 concepts 2 were never decided, of which 1 are true of a scored image (5 misses"
+    assert expected in text
+
+
+def test_each_category_has_its_best_and_its_worst_image_with_concepts_by_name(
+    workspace: Workspace,
+) -> None:
+    save_everything(workspace)
+    corpus = replace(made_corpus(), names={"C1": "Stripes; and more"})
+    text = as_markdown("made", report_sections(newest_ensemble(corpus, workspace)))
+    examples = text[text.index("## Examples") : text.index("## Thresholds")]
+    assert "Pictures were left out (`--no-images`)." in examples
+    # Both CT images have 1.0 and one concept right, so that a is either. Of the X-ray images c has
+    # 1.0 and d 0.5; of the ultrasound images f is left out, and e stands alone.
+    assert re.findall(r"\*\*(\w+), F1 ([\d.]+)\*\*: `(\w)`", examples) == [
+        ("Best", "1.000", "a"),
+        ("Best", "0.250", "e"),
+        ("Best", "1.000", "c"),
+        ("Worst", "0.500", "d"),
+    ]
+    assert examples.count("- **✓ right:** Stripes; and more\n") == 2  # of a and d
+    assert examples.count("- **− missed:** Stripes; and more\n") == 2  # of c and e
+    assert examples.count("- **\\+ invented:** C2") == 2  # of d and e
+
+
+def test_pictures_stand_in_the_page_and_lie_beside_it_until_they_are_left_out(
+    workspace: Workspace,
+) -> None:
+    save_everything(workspace)
+
+    def read(path: Path) -> npt.NDArray[np.uint8]:
+        if path.name == "c":
+            raise ImageError(f"{path}: cut short")
+        return np.full((300, 600, 3), 90, dtype=np.uint8)
+
+    page, html = write_report(made_corpus(), workspace, read=read)
+    names = sorted(path.name for path in workspace.reports.glob("*.jpg"))
+    expected = ["drct_best", "drus_best", "drxr_worst"]
+    assert names == [f"report_example_{name}.jpg" for name in expected]
+    with Image.open(workspace.reports / names[0]) as image:
+        assert image.size == (240, 120)
+    text = page.read_text(encoding="utf-8")
+    assert all(f"]({name})" in text for name in names)
+    assert "(no picture: c: cut short)" in text
+    assert "pass this page on only where they may be shown" in text
+    shown = html.read_text(encoding="utf-8")
+    assert shown.count('src="data:image/jpeg;base64,') == 3
+    ElementTree.fromstring(shown.removeprefix("<!DOCTYPE html>"))
+    before = [path.read_bytes() for path in sorted(workspace.reports.iterdir())]
+    write_report(made_corpus(), workspace, read=read)
+    assert [path.read_bytes() for path in sorted(workspace.reports.iterdir())] == before
+    page, html = write_report(made_corpus(), workspace)
+    assert not list(workspace.reports.glob("*.jpg"))
+    assert "data:image/jpeg" not in html.read_text(encoding="utf-8")
+    assert "`a`" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.1, 0.3, "**It still rises:**"),
+        (-0.1, 0.3, "**It is flat, as far as can be told:**"),
+        (-0.3, -0.1, "**It falls:**"),
+    ],
+)
+def test_the_end_of_the_learning_curve_is_told(
+    workspace: Workspace, low: float, high: float, said: str
+) -> None:
+    run = save_everything(workspace)
+    f1, gain = Interval(0.5, 0.4, 0.6, 5), Interval((low + high) / 2, low, high, 5)
+    points = [
+        LearningPoint(share=0.5, n_images=3.0, f1=f1, gain=None),
+        LearningPoint(share=1.0, n_images=6.0, f1=f1, gain=gain),
+    ]
+    write_points(run / "learning_curve.csv", points)
+    text = markdown(workspace)
+    assert said in text
+    assert f"from 50 % to all, brings {gain.signed()}" in text
+    assert rows_of(text, "share")["100 %"] == ["6", str(f1), gain.signed()]
+
+
+def test_the_scores_are_written_as_latex_too(pages: tuple[Path, Path]) -> None:
+    text = (pages[0].parent / "report.tex").read_text(encoding="ascii")
+    assert "`report.tex` beside this page" in pages[0].read_text(encoding="utf-8")
+    assert text.count("\\begin{table}") == text.count("\\end{table}") == 2
+    # prior: (0.5 + 1 + 0 + 0 + 0.25) / 5
+    assert "    prior & $0.3500$ & {[}$" in text
+    assert "    routed & $0.7500$ & {[}$" in text
+    assert re.search(
+        r"best member: routed & \$0\.7500\$ & .+ & \$\+0\.4000\$ & .+ & kept \\\\", text
+    )
