@@ -159,6 +159,11 @@ def unchanged(module: str) -> Mutant:
     return Mutant(module, 0, "unchanged", ast.parse(_path(module).read_text(encoding="utf-8")))
 
 
+def broken(module: str) -> Mutant:
+    """A module that cannot be imported: where this passes, the tests do not see mutants."""
+    return Mutant(module, 0, "broken", ast.parse("raise AssertionError"))
+
+
 class _Mutation(ast.NodeTransformer):
     """Makes the change of a number; where there are fewer, `change` stays None."""
 
@@ -362,6 +367,9 @@ def _run(mutant: Mutant, *, subject: Subject, limit_s: float) -> None:
         "no:xdist",
         "-p",
         "no:hypothesispytest",
+        # pytest would rewrite the module's own file, which is among the tests, and so import it
+        # as it stands on disk.
+        "--assert=plain",
         "-m",
         "not slow",
         *subject.tests,
@@ -413,6 +421,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for module, subject in subjects.items():
             if not survives(unchanged(module), subject=subject, limit_s=given.limit_s):
                 print(f"{name}: the tests fail without a change to {module}", file=sys.stderr)
+                return 2
+            if survives(broken(module), subject=subject, limit_s=given.limit_s):
+                print(f"{name}: the tests do not import the mutants of {module}", file=sys.stderr)
                 return 2
         found = [each for module in subjects for each in mutants(module)]
         every, equivalent = _not_equivalent(found)
