@@ -400,7 +400,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("groups", nargs="+", choices=sorted(GROUPS))
     parser.add_argument("--count", type=int, default=200, help="of each group, drawn by --seed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit-s", type=float, default=60.0)
+    parser.add_argument("--limit-s", type=float, default=120.0)
     parser.add_argument("--least", type=float, default=0.9)
     parser.add_argument("--out", type=Path, help="a JSON file of the survivors")
     given = parser.parse_args(arguments)
