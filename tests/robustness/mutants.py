@@ -380,7 +380,7 @@ def _run(mutant: Mutant, *, subject: Subject, limit_s: float) -> None:
 def _not_equivalent(found: Sequence[Mutant]) -> tuple[list[Mutant], int]:
     """Without those that are listed; the count of the others."""
     listed = {
-        line.split(" # ")[0].strip()
+        line.rpartition(" # ")[0].strip()  # the line itself may have a comment
         for line in _EQUIVALENT.read_text(encoding="utf-8").splitlines()
         if line.strip() and not line.startswith("#")
     }
