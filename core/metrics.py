@@ -444,5 +444,7 @@ def beats_by_margin(difference: Scores, *, margin: float) -> bool:
         difference: (N,) F1 of the images gained, NaN where an image is left out of the mean.
     """
     kept = difference[~np.isnan(difference)]
-    error = float(kept.std()) / np.sqrt(max(len(kept), 1))
-    return bool(kept.sum() > 0 and kept.mean() > margin * error)
+    if not kept.sum() > 0:  # none are kept, also
+        return False
+    error = float(kept.std()) / np.sqrt(len(kept))
+    return bool(kept.mean() > margin * error)

@@ -52,8 +52,6 @@ def reciprocals(n: int, *, missed: float) -> Floats64:
     Exact to 1e-12: the tail of m beyond is left out.
     """
     values = np.zeros(n)
-    if n < 2:
-        return values
     chance = _poisson(missed)
     m = np.arange(len(chance))
     values[1:] = (chance / (np.arange(1, n)[:, None] + m)).sum(axis=1)

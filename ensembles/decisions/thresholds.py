@@ -115,7 +115,7 @@ def tune_by_category(
     *,
     start: float,
     empty_truth: EmptyTruth,
-    caution: float = 2.0,
+    caution: float,
 ) -> dict[str, float]:
     """Thresholds of the categories that gain by one of their own.
 
@@ -143,8 +143,8 @@ def tune_by_concept(
     *,
     start: Floats,
     empty_truth: EmptyTruth,
-    caution: float = 2.0,
-    min_true: int = 5,
+    caution: float,
+    min_true: int,
     max_sweeps: int = 20,
 ) -> Floats:
     """Thresholds of the concepts that gain by one of their own, by coordinate ascent.

@@ -133,7 +133,7 @@ def best_concept_thresholds(
         moved = False
         for j in range(len(starts) - 1):
             here = slice(starts[j], starts[j + 1])
-            if true[here].sum() < min_true or starts[j] == starts[j + 1]:
+            if true[here].sum() < min_true:
                 continue
             old = thresholds[j]
             _turn(rows[here], probs[here], true[here], base, old, -1, n_hit, n_decided)

@@ -13,6 +13,7 @@ from core.labels import LabelSpace, Targets
 from core.metrics import (
     THRESHOLDS,
     Interval,
+    ScoredImages,
     beats_by_margin,
     best_threshold,
     bootstrap,
@@ -151,11 +152,43 @@ def test_recall_by_frequency_by_hand() -> None:
     assert math.isnan(found["2-20"][0])
 
 
+def test_the_buckets_begin_at_1_6_21_and_101_training_images() -> None:
+    n_train = np.array([0, 1, 5, 6, 20, 21, 100, 101, 5000])
+    space = LabelSpace(tuple(f"C{i}" for i in range(9)))
+    targets = space.encode([space.cuis])
+    found = recall_by_frequency(targets, space.encode([()]).matrix, n_train=n_train)
+    assert {name: pairs for name, (_, pairs) in found.items()} == {
+        **{"0": 1, "1-5": 2, "6-20": 2, "21-100": 2, "101+": 2}
+    }
+
+
 def test_every_true_pair_is_in_one_bucket() -> None:
     targets, decided, _, _ = random_case(3)
     n_train = np.arange(10) * 20
     buckets = recall_by_frequency(targets, decided, n_train=n_train)
     assert sum(pairs for _, pairs in buckets.values()) == targets.n_true.sum()
+
+
+@pytest.mark.parametrize("n_resamples", [1, 31, 32, 33, 100])
+def test_the_interval_is_that_of_a_plain_loop_over_resamples(n_resamples: int) -> None:
+    scores = np.array([0.1, 0.9, np.nan, 0.4, 0.6, 0.3])
+    parts = [[0.1, 0.6], [0.9], [0.4, 0.3]]  # of patients p, q, r
+    groups = ["p", "q", "q", "r", "p", "r"]
+    rng = np.random.default_rng(5)
+    means = []
+    for _ in range(n_resamples):
+        drawn = [score for number in rng.integers(3, size=3) for score in parts[number]]
+        means.append(sum(drawn) / len(drawn))
+    found = bootstrap(scores, groups=groups, n_resamples=n_resamples, seed=5)
+    expected = np.quantile(means, (0.025, 0.975))
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
+    assert found.value == pytest.approx(2.3 / 5)
+
+
+def test_2000_resamples_are_drawn_from_seed_0_unless_asked_otherwise() -> None:
+    scores = np.random.default_rng(0).random(30)
+    assert bootstrap(scores) == bootstrap(scores, n_resamples=2000, seed=0)
+    assert bootstrap(scores) != bootstrap(scores, n_resamples=2001, seed=0)
 
 
 def test_an_interval_holds_its_value_and_reads_as_one() -> None:
@@ -264,6 +297,35 @@ def plain_f1(probs: Probs, targets: Targets, rule: EmptyTruth) -> list[list[floa
                 row.append(2 * len(true & decided) / (n_true + len(decided)))
         scores.append(row)
     return scores
+
+
+def test_the_thresholds_are_the_even_hundredths_between_0_and_1() -> None:
+    expected = [hundredths / 100 for hundredths in range(2, 100, 2)]
+    np.testing.assert_allclose(THRESHOLDS, expected, rtol=1e-6)
+
+
+def test_images_without_a_pair_score_as_images_of_which_nothing_is_decided() -> None:
+    # Only the first of three images has pairs; the second misses a concept, the third has none.
+    targets = SPACE.encode([("C1",), ("C1",), ()])
+    found = f1_of_pairs_by_threshold(
+        np.array([0]),
+        np.array([0.01], dtype=np.float32),
+        true=np.array([True]),
+        targets=targets,
+        empty_truth="counted",
+    )
+    assert found.tolist() == [[0.0, 0.0, 1.0]] * 49  # 0.01 is below every threshold
+
+
+def test_more_images_than_are_looked_at_together_score_as_their_pairs() -> None:
+    probs, targets = drawn(6, n=2100, n_concepts=3)  # of 1,024 at once
+    rows, columns = np.nonzero(probs)
+    true = targets.matrix.toarray()[rows, columns]
+    found = f1_by_threshold(probs, targets, empty_truth="counted")
+    pairs = f1_of_pairs_by_threshold(
+        rows, probs[rows, columns], true=true, targets=targets, empty_truth="counted"
+    )
+    np.testing.assert_array_equal(found, pairs)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -400,6 +462,9 @@ def test_decided_at_takes_what_reaches_the_threshold_and_fills_what_is_empty() -
     filled = decided_at(probs, 0.5, nomissing=True).toarray()
     assert filled.tolist() == [[True, False, True], [False, True, False]]
     assert decided_at(probs[:, :0], 0.5, nomissing=True).shape == (2, 0)
+    low = np.array([[0.1, 0.3, 0.2], [0.4, 0.1, 0.0]], dtype=np.float32)
+    both = decided_at(low, 0.5, nomissing=True).toarray()
+    assert both.tolist() == [[False, True, False], [True, False, False]]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -420,3 +485,37 @@ def test_a_difference_wins_by_its_standard_errors() -> None:
     assert not beats_by_margin(difference, margin=2.0)
     assert not beats_by_margin(-difference, margin=0.0)
     assert not beats_by_margin(np.zeros(3), margin=0.0)
+    assert beats_by_margin(np.array([0.4, 0.5]), margin=0.0)
+
+
+def test_no_margin_lets_a_difference_win_that_is_not_above_0() -> None:
+    assert not beats_by_margin(np.array([-1.0, 1.0]), margin=-1.0)  # mean 0, error 0.7
+    assert not beats_by_margin(np.array([-1.0, 0.9]), margin=-1.0)
+
+
+def test_images_that_are_all_left_out_beat_nothing() -> None:
+    assert not beats_by_margin(np.array([np.nan, np.nan]), margin=0.0)
+    assert not beats_by_margin(np.array([]), margin=0.0)
+
+
+def images_of_three() -> ScoredImages:
+    return ScoredImages(
+        targets=SPACE.encode([("C1",), ("C2",), ("C3",)]),
+        labels=SPACE,
+        categories=["DRCT", "DRXR", ""],
+        groups=["p", "q", "r"],
+        folds=np.array([0, 1, 2]),
+        empty_truth="counted",
+    )
+
+
+@pytest.mark.parametrize("rows", [np.array([2, 0]), np.array([True, False, True])])
+def test_images_are_taken_by_number_or_by_mask(rows: npt.NDArray[np.int64]) -> None:
+    order = [2, 0] if rows[0] == 2 else [0, 2]
+    taken = images_of_three().take(rows)
+    assert len(taken) == 2
+    assert taken.categories == [["DRCT", "DRXR", ""][number] for number in order]
+    assert taken.groups == [["p", "q", "r"][number] for number in order]
+    assert taken.folds.tolist() == order
+    assert SPACE.decode(taken.targets.matrix) == [(SPACE.cuis[number],) for number in order]
+    assert taken.empty_truth == "counted"

@@ -124,8 +124,10 @@ def test_categories_of_other_images_are_refused() -> None:
 
 def test_images_are_judged_with_the_constant_concepts_counted_without_their_fold() -> None:
     probs, targets = simulated(100)
-    images = scored(targets, LABELS, categories=["DRCT"] * 100, folds=np.arange(100) % 4)
-    by_fold = {fold: {"DRCT": (LABELS.cuis[fold],)} for fold in range(4)}
+    folds = np.arange(100) % 4
+    folds[0] = 4  # a fold of one image
+    images = scored(targets, LABELS, categories=["DRCT"] * 100, folds=folds)
+    by_fold = {fold: {"DRCT": (LABELS.cuis[fold],)} for fold in range(5)}
     choice = choose_rule(
         probs,
         images,
@@ -135,6 +137,40 @@ def test_images_are_judged_with_the_constant_concepts_counted_without_their_fold
     )
     assert choice.rule.always == {"DRCT": LABELS.cuis[:1]}
     decided = choice.decided.toarray()
-    for fold in range(4):
+    for fold in range(5):
         assert decided[images.folds == fold, fold].all()
     assert not decided[:, :4].all()
+
+
+def test_the_fallback_is_the_exact_threshold_whatever_is_kept() -> None:
+    probs, targets = simulated(100, temperature=2.0)
+    choice = choose(probs, targets)
+    assert choice.fallback.kind == "thresholds"
+    assert choice.fallback.thresholds is not None
+    assert choice.fallback.thresholds.level == "global"
+    exact = choice.levels.tried["global"].global_
+    assert choice.fallback.thresholds.global_ == exact
+
+
+def test_concepts_that_cannot_be_decided_are_missed_and_certain_ones_say_nothing() -> None:
+    # Each image has two concepts outside the label space; the last has no other.
+    probs, targets = simulated(80)
+    truth = targets.matrix.toarray()
+    truth[-1] = False
+    rows, columns = np.nonzero(truth)
+    matrix = to_csr(rows.astype(np.int32), columns.astype(np.int32), shape=truth.shape)
+    others = Targets(matrix=matrix, n_outside=np.full(80, 2, dtype=np.int32))
+    choice = choose_rule(
+        np.maximum(probs, np.float32(0.01)),
+        scored(others, LABELS, categories=["DRCT"] * 80, folds=np.arange(80) % 4),
+        tuning=TUNING,
+        always={"DRCT": LABELS.cuis[:3]},
+    )
+    model = choice.calibrated_model
+    assert model is not None
+    assert model.rule.missed == 2.0
+    assert all(rule.missed == 2.0 for _, rule in model.by_fold)
+    certain = 3 * 80
+    before = model.reliability()["before"]
+    assert set(model.reliability()) == {"before", "after"}
+    assert before[:, -1].sum() == 30 * 80 - certain

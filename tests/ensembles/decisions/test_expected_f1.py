@@ -155,3 +155,24 @@ def test_chances_are_those_of_scipys_distribution_to_the_last_bit(mean: float) -
     m = np.arange(int(poisson.isf(1e-13, mean)) + 1 if mean > 0 else 1)
     shares = poisson.pmf(m, mean) / (np.arange(1, 30)[:, None] + m)
     np.testing.assert_array_equal(reciprocals(30, missed=mean)[1:], shares.sum(axis=1))
+
+
+def test_the_reciprocals_of_0_and_1_are_0_and_1() -> None:
+    assert reciprocals(0, missed=0.0).tolist() == []
+    assert reciprocals(1, missed=0.5).tolist() == [0.0]
+    assert reciprocals(2, missed=0.0).tolist() == [0.0, 1.0]
+
+
+def test_of_equal_sets_the_smaller_one_is_decided() -> None:
+    # p = 1, .5. {1}: .5*1 + .5*2/3 = 5/6. {1, 2}: .5*2/3 + .5*1 = 5/6.
+    assert decide(np.array([[1.0, 0.5]], dtype=np.float32)).decided.nnz == 1
+    # Under the rule that counts empty truths nothing scores 1/2, and so does the concept.
+    even = decide(np.array([[0.5]], dtype=np.float32), empty_truth="counted")
+    assert (even.decided.nnz, even.f1.tolist()) == (0, [0.5])
+
+
+def test_the_forecast_of_an_image_that_hardly_counts_is_its_own_expectation() -> None:
+    # It is part of the mean with probability .1, and then the concept is true.
+    found = decide(np.array([[0.1], [0.0]], dtype=np.float32))
+    assert found.counts == pytest.approx([0.1, 0.0])
+    assert found.forecast == pytest.approx(1.0)

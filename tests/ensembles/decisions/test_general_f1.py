@@ -5,10 +5,11 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.optimize import minimize
 
 from core.editions import EmptyTruth
-from ensembles.decisions.concept_counts import CountHead, fit_counts, poisson_binomial
-from ensembles.decisions.expected_f1 import maximise
+from ensembles.decisions.concept_counts import RIDGE, CountHead, fit_counts, poisson_binomial
+from ensembles.decisions.expected_f1 import Expected, maximise
 from ensembles.decisions.general_f1 import (
     expected_of,
     maximise_general,
@@ -192,3 +193,128 @@ def test_a_number_that_certain_concepts_rule_out_says_nothing() -> None:
     assert fit_counts(pmf, np.array([0, 0]), categories=["", ""]) == CountHead(
         by_category={"": 0.0}
     )
+
+
+def test_a_head_corrects_nothing_unless_told_to() -> None:
+    assert CountHead() == CountHead(power=1.0, shift=0.0, empty=0.0, by_category={})
+    assert RIDGE == (1.0, 1.0, 1.0, 20.0)
+
+
+def counted_images() -> tuple[Floats64, npt.NDArray[np.int64], list[str]]:
+    """PB of 30 images in two categories and their numbers; what two of them say is impossible."""
+    rng = np.random.default_rng(8)
+    probs = rng.uniform(0.1, 0.7, (30, 6)).astype(np.float32)
+    probs[::3, 4:] = 0.0
+    probs[5, 0] = 1.0
+    pmf = poisson_binomial(ranked(probs))
+    n_true = (rng.random(probs.shape) < probs).sum(axis=1)
+    n_true[5] = 0  # although one concept is certain
+    n_true[0] = 6  # of four that are possible
+    n_true[1] = 9  # counts as 6, the most that an image has
+    return pmf, n_true, ["DRCT", "DRXR", "DRXR"] * 10
+
+
+def objective(
+    values: Floats64, pmf: Floats64, n_true: npt.NDArray[np.int64], categories: list[str]
+) -> float:
+    """The penalised log likelihood, image by image as its definition has it."""
+    power, shift, empty, *own = values
+    by_category = dict(zip(["DRCT", "DRXR"], own, strict=True))
+    total = 0.0
+    for image, number, category in zip(pmf, n_true, categories, strict=True):
+        s = np.flatnonzero(image > 0)
+        seen = min(number, len(image) - 1)
+        if seen not in s:
+            continue
+        mean = sum(k * image[k] for k in s)
+        deviation = np.sqrt(sum((k - mean) ** 2 * image[k] for k in s))
+        z = (s - mean) / deviation
+        logits = power * np.log(image[s]) + (shift + by_category[category]) * z + empty * (s == 0)
+        total += logits[list(s).index(seen)] - np.log(np.exp(logits).sum())
+    ridge = np.array([1.0, 1.0, 1.0, 20.0, 20.0])
+    return float(total - 0.5 * (ridge * (values - [1, 0, 0, 0, 0]) ** 2).sum())
+
+
+def test_the_head_is_the_highest_of_its_penalised_likelihood() -> None:
+    pmf, n_true, categories = counted_images()
+    found = fit_counts(pmf, n_true, categories=categories)
+    best = minimize(
+        lambda values: -objective(values, pmf, n_true, categories),
+        np.array([1.0, 0, 0, 0, 0]),
+        method="BFGS",
+        options={"gtol": 1e-7},
+    ).x
+    assert best[0] > 0.05
+    own = [found.power, found.shift, found.empty, *found.by_category.values()]
+    assert list(found.by_category) == ["DRCT", "DRXR"]
+    assert own == pytest.approx(best, abs=2e-5)
+
+
+def test_the_power_does_not_fall_below_a_twentieth() -> None:
+    # Half of the images have no concept, half have all: wider than any power above 0 makes it.
+    pmf = poisson_binomial(ranked(np.full((400, 20), 0.5, dtype=np.float32)))
+    found = fit_counts(pmf, np.where(np.arange(400) % 2 == 0, 1, 20), categories=[""] * 400)
+    assert found.power == 0.05
+
+
+def test_images_without_pairs_have_no_concept_for_sure() -> None:
+    pmf = poisson_binomial(ranked(np.zeros((2, 3), dtype=np.float32)))
+    assert pmf.tolist() == [[1.0], [1.0]]
+    assert CountHead().distribution(pmf, ["", ""]).tolist() == [[1.0], [1.0]]
+
+
+def test_a_category_that_was_not_fitted_has_no_shift_of_its_own() -> None:
+    pmf = poisson_binomial(ranked(np.full((2, 4), 0.4, dtype=np.float32)))
+    head = CountHead(shift=0.5, by_category={"DRCT": 0.2})
+    found = head.distribution(pmf, ["DRCT", "DRUS"])
+    np.testing.assert_array_equal(found[0], CountHead(shift=0.7).distribution(pmf, ["", ""])[0])
+    np.testing.assert_array_equal(found[1], CountHead(shift=0.5).distribution(pmf, ["", ""])[1])
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-12)
+
+
+def test_numbers_that_hardly_occur_have_no_weight() -> None:
+    # twelve concepts of 1 in 100: 6 of them come with a chance of 9e-10, 12 of them with 1e-24
+    pmf = poisson_binomial(ranked(np.full((1, 12), 0.01, dtype=np.float32)))
+    [weights] = tilts(pmf, head=CountHead(), categories=[""])
+    assert weights[:7] == pytest.approx(np.ones(7))
+    assert weights[9:].tolist() == [0.0] * 4
+
+
+def general(probs: list[list[float]], *, empty_truth: EmptyTruth = "left out") -> Expected:
+    return maximise_general(
+        ranked(np.array(probs, dtype=np.float32)),
+        head=CountHead(),
+        categories=[""] * len(probs),
+        limit=100,
+        empty_truth=empty_truth,
+    )
+
+
+def test_of_equal_sets_the_smaller_one_is_decided() -> None:
+    # p = 1, .5. {1}: .5*1 + .5*2/3 = 5/6. {1, 2}: .5*2/3 + .5*1 = 5/6.
+    assert general([[1.0, 0.5]]).decided.nnz == 1
+    assert general([[0.5]], empty_truth="counted").decided.nnz == 0  # 1/2 either way
+
+
+CASES: tuple[tuple[EmptyTruth, list[float]], ...] = (
+    ("left out", [np.nan, np.nan]),
+    ("counted", [1.0, 1.0]),
+)
+
+
+def test_sets_of_an_image_that_can_have_no_concept_have_no_value_where_it_is_left_out() -> None:
+    # The second image has a concept of 1e-20: to the last bit it has none.
+    probs = np.array([[0.0, 0.0], [1e-20, 0.0], [1.0, 0.0]], dtype=np.float32)
+    for decided in (np.array([False, False]), np.array([True, True])):
+        for empty_truth, expected in CASES:
+            found = expected_of(
+                ranked(probs),
+                decided,
+                head=CountHead(),
+                categories=[""] * 3,
+                empty_truth=empty_truth,
+            )
+            if not decided.any() or empty_truth == "left out":
+                np.testing.assert_array_equal(found.f1[:2], expected)
+            assert found.f1[2] == float(decided.any())
+            assert found.counts.tolist() == ([0, 0, 1] if empty_truth == "left out" else [1, 1, 1])

@@ -198,6 +198,11 @@ def test_rules_that_cannot_be_followed_are_refused() -> None:
         replace(HALF, always={"CT": ("C1",)})
     with pytest.raises(ConfigError, match="floor: expected a number between 0 and 1; found 0"):
         replace(EXPECTED, floor=0.0)
+    with pytest.raises(ConfigError, match="floor: expected a number between 0 and 1; found 1"):
+        replace(EXPECTED, floor=1.0)
+    with pytest.raises(ConfigError, match=r"no fewer than 0 missed; found 1\.0 and -0\.5"):
+        replace(EXPECTED, missed=-0.5)
+    assert replace(HALF, always={"": ("C1",)}).always == {"": ("C1",)}  # of no category
     with pytest.raises(ConfigError, match="max_concepts: expected 1 or more; found 0"):
         replace(EXPECTED, max_concepts=0)
     with pytest.raises(ConfigError, match=r"found 0\.0 and 0\.0"):
@@ -227,3 +232,65 @@ def test_a_constant_concept_outside_the_label_space_is_refused() -> None:
 def test_every_rule_has_words_for_people_in_the_same_order() -> None:
     words = [name for name, rule in DECISION_RULES.items() if rule.calibrated]
     assert words == list(CALIBRATED_RULES)
+
+
+def test_what_is_not_said_of_a_rule_is_as_documented() -> None:
+    assert (
+        DecisionRule(
+            kind="expected-f1",
+            thresholds=None,
+            calibration=Calibration(temperature=1.0, bias=0.0),
+            factor=1.0,
+            head=CountHead(),
+            missed=0.0,
+            floor=0.005,
+            empty_truth="left out",
+            max_concepts=100,
+            nomissing=False,
+            always={},
+        )
+        == EXPECTED
+    )
+
+
+def test_only_a_rule_of_one_threshold_is_one_threshold() -> None:
+    assert HALF.is_one_threshold
+    assert not EXPECTED.is_one_threshold
+    assert not replace(EXPECTED, thresholds=HALF.thresholds).is_one_threshold
+    finer = Thresholds(global_=0.5, by_category={"DRCT": 0.4})
+    assert not replace(HALF, thresholds=finer).is_one_threshold
+
+
+def test_thresholds_that_a_kind_does_not_use_change_nothing() -> None:
+    useless = replace(EXPECTED, thresholds=Thresholds(global_=NEVER))
+    assert decided(useless) == decided(EXPECTED) != [(), ()]
+
+
+def test_200_concepts_of_an_image_are_considered_or_as_many_as_it_may_have() -> None:
+    labels = LabelSpace(tuple(f"C{number}" for number in range(250)))
+    probs = np.full((1, 250), 0.5, dtype=np.float32)
+    for most, considered in ((2, 200), (100, 200), (220, 220)):
+        rule = replace(EXPECTED, max_concepts=most)
+        assert len(rule.ranked(probs, categories=[""], labels=labels).rows) == considered
+
+
+def test_constant_concepts_are_certain_among_those_considered() -> None:
+    rule = replace(EXPECTED, always={"DRCT": ("C4",)})
+    pairs = rule.ranked(PROBS, categories=CATEGORIES, labels=LABELS)
+    certain = (pairs.rows == 0) & (pairs.columns == 3)
+    assert pairs.probs[certain].tolist() == [1.0]
+    assert (pairs.probs[~certain] < 1.0).all()
+
+
+def test_pairs_and_certain_probabilities_are_refused_of_other_images_too() -> None:
+    with pytest.raises(AlignmentError, match="2 x 4; expected 1 images x 4 concepts"):
+        EXPECTED.ranked(PROBS, categories=("",), labels=LABELS)
+    with pytest.raises(AlignmentError, match="2 x 4; expected 1 images x 4 concepts"):
+        EXPECTED.with_always(PROBS, categories=("",), labels=LABELS)
+
+
+@pytest.mark.parametrize("rule", [HALF, EXPECTED, replace(HALF, nomissing=True)])
+def test_no_images_get_no_concepts(rule: DecisionRule) -> None:
+    none = rule.decide(PROBS[:0], categories=(), labels=LABELS)
+    assert none.shape == (0, 4)
+    assert none.nnz == 0

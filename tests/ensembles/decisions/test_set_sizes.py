@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.editions import EmptyTruth
-from ensembles.decisions.set_sizes import fit_factor, ratio_sizes, top_sizes
+from ensembles.decisions.set_sizes import FACTORS, fit_factor, ratio_sizes, top_sizes
 from tests.ensembles.made_pairs import ranked
 
 
@@ -48,3 +48,27 @@ def test_the_factor_is_the_one_with_the_highest_score(empty_truth: EmptyTruth) -
     factor = fit_factor(pairs, true, n_true=np.full(20, 2), limit=9, empty_truth=empty_truth)
     assert top_sizes(pairs, factor=factor, limit=9).tolist() == [2] * 20
     assert factor == 0.8  # the nearest to 1 that rounds 3 to 2
+
+
+def test_factors_from_three_tenths_to_two_are_tried() -> None:
+    assert FACTORS.tolist() == [hundredths / 100 for hundredths in range(30, 205, 5)]
+
+
+def test_of_equal_ratios_the_fewer_concepts_are_decided() -> None:
+    # mass 1 + .25 + 1.75 = 3: 2*1/(1+3) = 1/2 and 2*1.25/(2+3) = 1/2
+    pairs = ranked(np.array([[1.0, 0.25]], dtype=np.float32))
+    assert ratio_sizes(pairs, limit=9, empty_truth="counted", missed=1.75).tolist() == [1]
+
+
+def factor_of(n_empty: int, n_true: int, empty_truth: EmptyTruth) -> float:
+    """The factor for images of one pair of .4, which gets a concept from a factor of 1.25 on."""
+    n = n_empty + n_true
+    pairs = ranked(np.full((n, 1), 0.4, dtype=np.float32))
+    true = np.arange(n) >= n_empty
+    return fit_factor(pairs, true, n_true=true.astype(np.int64), limit=9, empty_truth=empty_truth)
+
+
+def test_images_without_truth_ask_for_no_concept_where_they_count() -> None:
+    assert factor_of(10, 1, "counted") == 1.0  # 10 score 1 while none is decided
+    assert factor_of(3, 5, "counted") == 1.25  # 3 against 5
+    assert factor_of(10, 1, "left out") == 1.25  # 0 against 1

@@ -120,6 +120,53 @@ def chosen(
     )
 
 
+def test_settings_are_those_of_the_documentation() -> None:
+    assert Tuning() == Tuning(caution=2.0, min_true=5, margin=0.5, nomissing=False)
+
+
+def test_the_global_threshold_takes_every_gain() -> None:
+    # From .9 the first image scores 1, the second 0. From .5 the first has two wrong concepts and
+    # scores 2*1/(1+3) = .5, the second finds one of four: 2*1/(4+1) = .4. Less a standard error,
+    # 1 - 1 would be below .9 - sqrt(.25 + .16) = .26.
+    probs = np.array([[0.9, 0.5, 0.5], [0.5, 0.0, 0.0]], dtype=np.float32)
+    targets = LABELS.encode([("C1",), ("C1", "C7", "C8", "C9")])
+    found = tune_global(LabelledPairs.of(probs, targets), empty_truth="left out")
+    assert found == pytest.approx(0.7)
+
+
+def test_images_without_truth_weigh_on_the_global_threshold_only_where_they_count() -> None:
+    # One image is right, two have no truth: left out 1 against 0, counted 1 against 2.
+    probs = np.full((3, 1), 0.8, dtype=np.float32)
+    pairs = LabelledPairs.of(probs, LabelSpace(("C1",)).encode([("C1",), (), ()]))
+    assert tune_global(pairs, empty_truth="left out") == pytest.approx(0.8)
+    assert tune_global(pairs, empty_truth="counted") == NEVER
+    # three right ones against two: a set that is empty as it should be scores 1
+    probs = np.full((5, 1), 0.8, dtype=np.float32)
+    pairs = LabelledPairs.of(probs, LabelSpace(("C1",)).encode([("C1",)] * 3 + [()] * 2))
+    assert tune_global(pairs, empty_truth="counted") == pytest.approx(0.8)
+
+
+def test_a_category_with_a_pair_at_the_start_gains_nothing_by_that_pair() -> None:
+    probs = np.full((2, 1), 0.5, dtype=np.float32)
+    pairs = LabelledPairs.of(probs, LabelSpace(("C1",)).encode([("C1",), ("C1",)]))
+    for start, expected in ((0.5, {}), (0.6, {"DRCT": 0.5})):
+        own = tune_by_category(
+            pairs, ["DRCT", "DRCT"], start=start, empty_truth="left out", caution=0.0
+        )
+        assert own == pytest.approx(expected)
+
+
+def test_a_concept_needs_min_true_true_pairs() -> None:
+    probs = np.full((4, 1), 0.5, dtype=np.float32)
+    pairs = LabelledPairs.of(probs, LabelSpace(("C1",)).encode([("C1",)] * 4))
+    start = np.full(4, 0.6, dtype=np.float32)
+    for min_true, expected in ((4, 0.5), (5, np.nan)):
+        own = tune_by_concept(
+            pairs, start=start, empty_truth="left out", caution=0.0, min_true=min_true
+        )
+        np.testing.assert_allclose(own, [expected])
+
+
 def test_the_global_threshold_beats_a_fine_grid() -> None:
     probs, targets = simulated(200)
     best = tune_global(LabelledPairs.of(probs, targets), empty_truth="left out")
@@ -144,7 +191,10 @@ def test_a_category_whose_best_threshold_is_the_start_gets_none() -> None:
     probs, targets = simulated(300)
     pairs = LabelledPairs.of(probs, targets)
     start = tune_global(pairs, empty_truth="left out")
-    assert tune_by_category(pairs, ["DRCT"] * 300, start=start, empty_truth="left out") == {}
+    assert (
+        tune_by_category(pairs, ["DRCT"] * 300, start=start, empty_truth="left out", caution=2.0)
+        == {}
+    )
 
 
 def test_a_concept_with_shifted_probabilities_gets_its_own_threshold() -> None:
@@ -152,7 +202,7 @@ def test_a_concept_with_shifted_probabilities_gets_its_own_threshold() -> None:
     probs, targets = simulated(400, shift=shift)
     pairs = LabelledPairs.of(probs, targets)
     base = np.full(400, 0.4, dtype=np.float32)
-    own = tune_by_concept(pairs, start=base, empty_truth="left out", caution=2.0)
+    own = tune_by_concept(pairs, start=base, empty_truth="left out", caution=2.0, min_true=5)
     assert own[2] > 0.8
     before = score(probs, targets, 0.4)
     assert score(probs, targets, np.where(np.isnan(own), 0.4, own).astype(np.float32)) > before
@@ -165,7 +215,9 @@ def test_more_caution_leaves_fewer_concepts_with_their_own_threshold() -> None:
     counts = [
         int(
             np.isfinite(
-                tune_by_concept(pairs, start=base, empty_truth="left out", caution=caution)
+                tune_by_concept(
+                    pairs, start=base, empty_truth="left out", caution=caution, min_true=5
+                )
             ).sum()
         )
         for caution in (0.0, 1.0, 50.0)

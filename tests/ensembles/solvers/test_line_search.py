@@ -190,3 +190,99 @@ def test_the_order_of_the_images_changes_no_threshold() -> None:
         for p, t in ((probs, targets), (probs[shuffled], targets.rows(shuffled)))
     ]
     np.testing.assert_array_equal(found[0], found[1])
+
+
+def one_concept(
+    probs: list[float],
+    true: list[bool],
+    *,
+    n_true: list[int],
+    base: float,
+    caution: float,
+    when_empty: float = 0.0,
+) -> tuple[float, int]:
+    """Threshold of the only concept, of which every image has a pair, and the sweeps."""
+    found, sweeps = best_concept_thresholds(
+        np.array([0, len(probs)]),
+        np.arange(len(probs), dtype=np.int32),
+        np.array(probs, dtype=np.float32),
+        np.array(true),
+        np.array(n_true),
+        np.full(len(probs), base, dtype=np.float32),
+        caution,
+        0,
+        20,
+        when_empty,
+    )
+    return float(found[0]), sweeps
+
+
+def test_a_pair_at_the_base_is_decided_there() -> None:
+    # The first is right already, so one image gains: 1 - .8 * 1 = .2 for a threshold of .6. Were
+    # it not, two would: 2 - .8 * sqrt(2), and .7 would pay as well.
+    found, sweeps = one_concept([0.7, 0.6], [True, True], n_true=[1, 1], base=0.7, caution=0.8)
+    assert found == pytest.approx(0.6)
+    assert sweeps == 2  # the second moves nothing
+    assert np.isnan(one_concept([0.7], [True], n_true=[1], base=0.7, caution=0.0)[0])
+
+
+def test_a_gain_of_nothing_moves_no_threshold() -> None:
+    # A wrong concept more: 0 stays 0. Deciding it nowhere changes nothing either.
+    found, sweeps = one_concept([0.5], [False], n_true=[1], base=0.7, caution=0.0)
+    assert np.isnan(found)
+    assert sweeps == 1
+    # On an empty truth it costs 1, where such images count.
+    costly = one_concept([0.5], [False], n_true=[0], base=0.7, caution=0.0, when_empty=1.0)
+    assert np.isnan(costly[0])
+    dropped = one_concept([0.8], [False], n_true=[0], base=0.7, caution=0.0, when_empty=1.0)
+    assert dropped[0] == NEVER
+
+
+def test_of_equal_thresholds_the_highest_is_found() -> None:
+    # The second pair is wrong on an image of which nothing was right: 1 + 0 either way.
+    found, total = search_threshold(
+        np.array([0, 1], dtype=np.int32),
+        np.array([0.9, 0.5], dtype=np.float32),
+        np.array([True, False]),
+        np.array([1, 1]),
+        np.zeros(2),
+        0.0,
+        0.0,
+    )
+    assert (found, total) == (pytest.approx(0.7), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_between_neighbouring_numbers_there_is_only_the_higher_one(steps: int) -> None:
+    # Their middle is rounded to the even one of the two, once the lower and once the higher.
+    low = np.float32(0.5)
+    for _ in range(steps):
+        low = np.nextafter(low, np.float32(1))
+    high = np.nextafter(low, np.float32(1))
+    found, _ = search_threshold(
+        np.array([0, 1], dtype=np.int32),
+        np.array([high, low], dtype=np.float32),
+        np.array([True, False]),
+        np.array([1, 0]),
+        np.zeros(2),
+        0.0,
+        1.0,
+    )
+    assert found == float(high)
+
+
+def test_a_concept_without_pairs_is_passed_over() -> None:
+    # C1 and C3 have none, C2 and C4 one each that is right below the base.
+    found, _ = best_concept_thresholds(
+        np.array([0, 0, 1, 1, 2]),
+        np.array([0, 1], dtype=np.int32),
+        np.array([0.5, 0.4], dtype=np.float32),
+        np.array([True, True]),
+        np.array([1, 1]),
+        np.full(2, 0.7, dtype=np.float32),
+        0.0,
+        0,
+        20,
+        0.0,
+    )
+    np.testing.assert_allclose(found, [np.nan, 0.5, np.nan, 0.4])

@@ -1,5 +1,6 @@
 """Whether the evaluator would take a submission."""
 
+import stat
 import zipfile
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from ensembles.submission.check import (
     Fault,
     cell_reasons,
     check_submission,
+    first_lines,
     id_reasons,
     parse_submission,
     read_submission,
+    verdict_on,
     whole_faults,
 )
 
@@ -371,7 +374,7 @@ def test_a_quoted_comma_is_no_wrong_separator() -> None:
 
 def test_an_unknown_image_of_great_length_is_shown_in_part() -> None:
     [(_, why)] = id_reason("x" * 500, 2022)
-    assert len(why) < 100
+    assert why == f"image '{'x' * 60}' is not in the test set"
 
 
 def test_images_are_not_looked_for_where_they_are_not_known() -> None:
@@ -416,3 +419,105 @@ def test_missing_and_unknown_images_do_not_misplace_the_others() -> None:
 def test_what_was_not_looked_for_is_said() -> None:
     [said] = whole(["a"], None, 2026)
     assert said.startswith("warning f: unknown, missing and misplaced images were not looked for")
+
+
+def test_a_verdict_gives_the_reasons_to_refuse_first(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("img1|C1;c1\nimg2|C2;C2\nimg3|C3\n", encoding="utf-8")
+    verdict = verdict_on(path, edition=2022, expected_ids=IDS)
+    assert verdict.lines == (
+        f"{path}:2: concepts stand twice: ['C2']",
+        f"{path}:1: concepts that differ only in case count once",
+    )
+    assert verdict.sentence == f"{path}: 1 faults; the evaluator would refuse it"
+    assert not verdict.is_taken
+
+
+def test_a_verdict_says_against_which_images_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(GOOD[2022], encoding="utf-8")
+    all_there = verdict_on(path, edition=2022, expected_ids=IDS)
+    assert all_there.sentence == f"{path}: the 2022 evaluator would take it (all 3 images)"
+    assert (all_there.lines, all_there.is_taken) == ((), True)
+    unknown = verdict_on(path, edition=2022, expected_ids=None)
+    assert unknown.sentence.endswith("would take it (its images not compared)")
+    assert (len(unknown.lines), unknown.is_taken) == (1, True)
+
+
+def test_fifty_faults_are_shown_and_the_others_counted() -> None:
+    faults = [Fault(Path("f"), line, "blank line") for line in range(1, 1053)]
+    assert first_lines(faults[:50]) == [f"f:{line}: blank line" for line in range(1, 51)]
+    assert first_lines(faults) == [*first_lines(faults[:50]), "... and 1,002 more"]
+
+
+def test_after_a_hundred_thousand_faults_the_rest_is_not_looked_at() -> None:
+    def faults(n: int) -> list[Fault]:
+        data = b"\n" * n + b"x|C1\n"
+        read = parse_submission(data, path=Path("f"), rules=rules_of(2022), expected_ids=["x"])
+        return list(read.faults)
+
+    assert len(faults(100_000)) == 100_000
+    *_, last = faults(100_001)
+    said = "more than 100,000 faults before it; the rest was not looked at"
+    assert str(last) == f"f:100002: {said}"
+
+
+def test_a_file_of_more_than_a_gibibyte_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.txt"
+    with path.open("wb") as file:
+        file.truncate((1 << 30) + 1)  # no block of it is written
+    with pytest.raises(SubmissionError, match=r"1,073,741,825 bytes, more than 1,073,741,824"):
+        check_submission(path, edition=2020)
+
+
+def test_a_zip_is_unpacked_up_to_32_mebibytes(tmp_path: Path) -> None:
+    path = tmp_path / "run.zip"
+
+    def packed(n_bytes: int) -> Path:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("submission.csv", bytes(n_bytes))
+        return path
+
+    data, shown = read_submission(packed(32 << 20), rules_of(2025))
+    assert (len(data), shown) == (32 << 20, path / "submission.csv")
+    with pytest.raises(SubmissionError, match="33,554,433 bytes once unpacked"):
+        read_submission(packed((32 << 20) + 1), rules_of(2025))
+
+
+def test_a_zip_with_a_link_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("submission.csv")
+    link.create_system = 3
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "run.zip", "w") as archive:
+        archive.writestr(link, "/etc/hostname")
+    with pytest.raises(SubmissionError, match="and nothing else in the zip"):
+        read_submission(tmp_path / "run.zip", rules_of(2025))
+
+
+def test_lines_are_counted_from_the_first_byte(tmp_path: Path) -> None:
+    assert check(tmp_path, 2020, b"\n\xe9\n") == [("rejected", 2, "not UTF-8 (byte 0xe9)")]
+    [(how, line, why), *_] = check(tmp_path, 2020, "img1\t" + "C" * 140_000 + "\n")
+    assert (how, line, why[:16]) == ("rejected", 1, "cannot be read a")
+
+
+def test_an_empty_file_of_2026_lacks_its_header_on_line_1(tmp_path: Path) -> None:
+    [missing, _] = check(tmp_path, 2026, b"")
+    assert missing == ("rejected", 1, "expected the header ID,CUIs; found ''")
+    assert check(tmp_path, 2026, b"ID,CUIs\n", []) == []
+
+
+def test_faults_stand_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    text = "ID,CUIs\nimg1,C1;C1\nimg2,\n\nimg3,c3\n"
+    lines = [line for _, line, _ in check(tmp_path, 2026, text)]
+    assert lines == [2, 4, 5]
+
+
+def test_only_what_stands_twice_is_named() -> None:
+    [(_, why)] = reasons_of(["a", "C3;C1;C2;C1;C3;C3"], 2022)
+    assert why == "concepts stand twice: ['C1', 'C3']"
+
+
+def test_the_limit_of_concepts_does_not_hold_for_a_line_that_2026_drops() -> None:
+    assert reasons_of(["x_ID", many(101)], 2026) == []
+    assert [how for how, _ in reasons_of(["x_ID", "C1;C1"], 2026)] == ["rejected"]
+    assert reasons_of(["x_ID", "C1;C1", "x"], 2025) == []

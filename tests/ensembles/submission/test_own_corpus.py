@@ -104,3 +104,23 @@ def test_without_labels_there_is_no_score(tmp_path: Path) -> None:
         score_own(submitted(tmp_path), truth={}, edition=2025)
     with pytest.raises(CorpusError, match="no labelled test image has a concept, and 2020 scores"):
         score_own(submitted(tmp_path, 2020), truth={"b": ()}, edition=2020)
+
+
+def test_a_score_is_told_with_what_was_left_out(tmp_path: Path) -> None:
+    own = score_own(
+        submitted(tmp_path), truth={"c": ("C1", "C2")}, edition=2025, named="the hospital"
+    )
+    assert own.lines == [
+        f"F1 {2 / 3!r} over 1 test images of the hospital; 2 without labels left out"
+    ]
+    assert own.numbers == {"f1": 2 / 3, "n_images": 1}
+    truth = {"COVID-1": ("C1",), "b": (), "c": ("C1",)}
+    whole = score_own(submitted(tmp_path), truth=truth, edition=2025)
+    assert whole.lines == [f"F1 {(2 / 3 + 1 + 1) / 3!r} over 3 test images of the corpus"]
+
+
+def test_an_image_that_is_called_id_is_scored_where_it_has_labels(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("ID,C1\nc,C1\n", encoding="utf-8")
+    own = score_own(path, truth={"ID": ("C1",), "c": ("C2",)}, edition=2025)
+    assert (own.f1, own.n_images, own.n_unlabelled) == ((1.0 + 0.0) / 2, 2, 0)

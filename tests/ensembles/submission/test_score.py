@@ -267,3 +267,30 @@ def test_real_concept_lists_score_one_against_themselves(tmp_path: Path) -> None
     found = score_submission(truth, truth=truth, edition=2020)
     assert found.f1 == 1.0
     assert found.n_images == sum(bool(cell) for _, cell in rows)
+
+
+def test_a_score_is_told_with_the_secondary_one_where_there_is_one(tmp_path: Path) -> None:
+    truth: Lines = [("a", "C0040405;C1"), ("b", "C2")]
+    second = as_file(tmp_path / "second.csv", ",", [("ID", "CUIs"), *truth])
+    # primary 2*1/(1+2) and 1; secondary 1 for a, b left out
+    run: Lines = [("a", "C0040405"), ("b", "C2")]
+    alone = score(tmp_path, 2025, run, truth)
+    assert alone.lines == [f"F1 {(2 / 3 + 1) / 2!r} over 2 images (2025 rule)"]
+    assert alone.numbers == {"f1": (2 / 3 + 1) / 2, "n_images": 2}
+    both = score(tmp_path, 2025, run, truth, secondary_truth=second)
+    assert both.lines == [*alone.lines, "secondary F1 1.0 over 1 images"]
+    assert both.numbers == {**alone.numbers, "secondary_f1": 1.0, "n_secondary": 1}
+
+
+def test_what_is_odd_in_the_second_truth_is_told_too(tmp_path: Path) -> None:
+    second = as_file(
+        tmp_path / "second.csv", ",", [("ID", "CUIs"), ("a", "C0040405"), ("a", "C0024485")]
+    )
+    found = score(tmp_path, 2025, [("a", "C1")], [("a", "C1")], secondary_truth=second)
+    [warning] = found.warnings
+    assert "second.csv:3: image 'a' stands twice" in str(warning)
+
+
+def test_one_fault_is_not_the_first_of_several(tmp_path: Path) -> None:
+    with pytest.raises(SubmissionError, match=r"run\.csv:1: concepts stand twice: \['C1'\]$"):
+        score(tmp_path, 2020, [("a", "C1;C1")], [("a", "C1")])

@@ -50,7 +50,10 @@ def test_the_zip_holds_submission_csv_whatever_the_file_is_called(tmp_path: Path
     upload = write_submission(tmp_path / "best.csv", image_ids=IDS, concept_sets=SETS, edition=2025)
     assert upload.name == "best.zip"
     with zipfile.ZipFile(upload) as archive:
-        assert archive.namelist() == ["submission.csv"]
+        [member] = archive.infolist()
+        assert member.filename == "submission.csv"
+        assert member.date_time == (1980, 1, 1, 0, 0, 0)
+        assert member.external_attr == 0o644 << 16  # everybody may read it
         assert archive.read("submission.csv") == (tmp_path / "best.csv").read_bytes()
 
 
@@ -130,3 +133,21 @@ def test_the_zip_is_not_to_be_named(tmp_path: Path) -> None:
 def test_an_edition_without_public_evaluator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"edition 2024: .* 2025"):
         write_submission(tmp_path / "run.csv", image_ids=IDS, concept_sets=SETS, edition=2024)
+
+
+@pytest.mark.parametrize(
+    ("image_id", "concepts"), [("a\ud800", ("C1",)), ("a", ("C\ud800",)), ("a\ud800", ("\ud800",))]
+)
+def test_what_has_no_bytes_is_not_written(
+    image_id: str, concepts: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(SubmissionError, match=r"image 'a.*nothing was written"):
+        write_submission(
+            tmp_path / "run.txt", image_ids=[image_id], concept_sets=[concepts], edition=2020
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_that_would_be_read_as_an_empty_one_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(SubmissionError, match=r"image 'a': the concepts \[''\] would be read as"):
+        write_submission(tmp_path / "run.txt", image_ids=["a"], concept_sets=[("",)], edition=2020)

@@ -6,7 +6,8 @@ import pytest
 
 from core.editions import EDITIONS
 from core.errors import ConfigError, CorpusError
-from ensembles.submission.truth import Truth, read_truth
+from core.runs.workspace import Workspace
+from ensembles.submission.truth import Truth, expected_ids, read_truth
 
 
 def read(folder: Path, year: int, text: str | bytes) -> Truth:
@@ -106,3 +107,33 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_an_edition_without_public_evaluator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="edition 2024"):
         read_truth(tmp_path / "none.csv", edition=2024)
+
+
+def test_lines_are_counted_from_the_first_byte(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"truth\.csv:2: not UTF-8"):
+        read(tmp_path, 2020, b"\n\xe9\n")
+    with pytest.raises(CorpusError, match=r"truth\.csv:1: cannot be read as a table"):
+        read(tmp_path, 2020, "a\t" + "C" * 140_000 + "\n")
+
+
+def test_an_id_on_the_second_line_that_is_taken_for_a_header_is_told_of(tmp_path: Path) -> None:
+    [warning] = read(tmp_path, 2025, "ID,CUIs\nxIDy,C2\n").warnings
+    assert "truth.csv:2: image 'xIDy' has 'ID' in its name" in str(warning)
+
+
+def test_2026_wants_ids_without_the_blanks_around_them(tmp_path: Path) -> None:
+    text = "ID,CUIs\n a ,C1\n"
+    assert read(tmp_path, 2026, text).image_ids == ("a",)
+    assert read(tmp_path, 2025, text).image_ids == (" a ",)
+
+
+def test_the_images_to_submit_are_those_of_the_truth_else_of_the_prepared_test_split(
+    tmp_path: Path, prepared_once: Workspace
+) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text("b\tC1\na\tC2\n", encoding="utf-8")
+    assert expected_ids(path, edition=2020, workspace=None) == ("b", "a")
+    assert expected_ids(path, edition=2020, workspace=prepared_once) == ("b", "a")
+    of_test = tuple(f"test_{number:02d}" for number in range(8))
+    assert expected_ids(None, edition=2020, workspace=prepared_once) == of_test
+    assert expected_ids(None, edition=2020, workspace=None) is None
