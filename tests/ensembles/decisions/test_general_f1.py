@@ -238,12 +238,12 @@ def objective(
 def test_the_head_is_the_highest_of_its_penalised_likelihood() -> None:
     pmf, n_true, categories = counted_images()
     found = fit_counts(pmf, n_true, categories=categories)
-    best = minimize(
-        lambda values: -objective(values, pmf, n_true, categories),
-        np.array([1.0, 0, 0, 0, 0]),
-        method="BFGS",
-        options={"gtol": 1e-7},
-    ).x
+
+    def loss(values: Floats64) -> float:
+        return -objective(values, pmf, n_true, categories)
+
+    start = np.array([1.0, 0.0, 0.0, 0.0, 0.0])
+    best = minimize(loss, start, method="BFGS", options={"gtol": 1e-7}).x
     assert best[0] > 0.05
     own = [found.power, found.shift, found.empty, *found.by_category.values()]
     assert list(found.by_category) == ["DRCT", "DRXR"]

@@ -249,7 +249,8 @@ def test_of_equal_thresholds_the_highest_is_found() -> None:
         0.0,
         0.0,
     )
-    assert (found, total) == (pytest.approx(0.7), pytest.approx(1.0))
+    assert found == pytest.approx(0.7)
+    assert total == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("steps", [0, 1])
