@@ -89,6 +89,8 @@ def one_concept(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "together": together(library, column),
         "examples": [],
         "bins": [],
+        "thresholds": [],
+        "instead": [],
     }
     if judgement is None:
         rows = rows_with(library.truth, column)[:_SHOWN].tolist()

@@ -201,3 +201,25 @@ def test_files_to_compare_have_names_of_their_own(tmp_path: Path) -> None:
         named([tmp_path / "c.csv"])
     with pytest.raises(ConfigError, match="given twice"):
         named([*paths, paths[1]])
+
+
+def test_a_corpus_without_labels_and_decisions_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    library = made_library(tmp_path)
+    table = replace(library.corpus.table, concepts=(None,) * 6)
+    library = replace(library, corpus=replace(library.corpus, table=table), duplicates=None)
+    client = asks(State(library=library))
+    for address, text in (
+        ("/", "Nothing is decided here so far"),
+        ("/image?id=Image_0", "Neither labels nor decisions are known"),
+        ("/concepts", "<strong>0</strong> concepts over 0 labelled images"),
+        ("/concept?cui=C1", "of 0 labelled images"),
+        ("/categories", "Doubted"),
+        ("/category?name=DRCT", "3 images"),
+        ("/compare", "Nothing is decided here so far"),
+    ):
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        assert text in answer.text, address
+    assert "run `ensemble --submit` first" in client.get("/?error=missed").text.replace(
+        "&#39;", "'"
+    )
