@@ -72,7 +72,9 @@ def test_what_a_network_lists_is_not_decayed() -> None:
 
 
 def test_a_pattern_that_a_network_lists_covers_what_it_matches() -> None:
-    detector = detector_of("xcit_nano_12_p8_224")  # lists "pos_embed.*"
+    detector = detector_of("xcit_nano_12_p8_224")
+    if "pos_embed.*" not in detector.backbone.network.no_weight_decay():  # type: ignore[operator]
+        pytest.skip("this version of timm lists no pattern")
     found = by_name(detector, BackboneConfig(weight_decay=0.3))
     convolution = "backbone.network.pos_embed.token_projection.weight"
     assert found[convolution] == (1e-3, 0.0)

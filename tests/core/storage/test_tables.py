@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from core.editions import EDITIONS
 from core.errors import LabelSpaceError, PredictionsError, SubmissionError
@@ -154,7 +156,11 @@ def by_csv(path: Path) -> list[list[str]]:
 
 
 def by_pandas(path: Path) -> list[list[str]]:
-    found = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, na_filter=False)
+    engine: Literal["c", "python"] = "c" if Version(pd.__version__) >= Version("3.1") else "python"
+    # Before 3.1 that of C ends a cell at a NUL.
+    found = pd.read_csv(
+        path, header=None, dtype=str, keep_default_na=False, na_filter=False, engine=engine
+    )
     return [[str(cell) for cell in row] for row in found.to_numpy().tolist()]
 
 
