@@ -83,13 +83,17 @@ GROUPS: dict[str, tuple[Subject, ...]] = {
         Subject(
             module=f"ensembles.submission.{name}",
             tests=(
+                f"tests/{_SUBMISSION}/test_{test}.py",
                 f"tests/{_SUBMISSION}",
                 "tests/ensembles/test_official_reference.py",
                 f"{_SUBMISSION}/{name}.py",
             ),
             compiled=True,
         )
-        for name in ("apart", "check", "own_corpus", "paper", "score", "truth", "write")
+        for name, test in (
+            *((each, each) for each in ("apart", "check", "own_corpus", "score", "truth")),
+            *((each, f"submission_{each}") for each in ("paper", "write")),
+        )
     ),
 }
 
