@@ -110,7 +110,7 @@ def score_own(
         raise CorpusError(
             "no test image has labels to score by; give them concepts in the manifest"
         )
-    rules = replace(rules_of(edition), strict=False, secondary=False, id_marks_header=False)
+    rules = replace(rules_of(edition), strict=False, id_marks_header=False)
     data, shown = read_submission(path, rules)
     if data.startswith(",".join(_HEADER).encode()):
         raise SubmissionError(f"{shown}: the list for people; score the submission beside it")

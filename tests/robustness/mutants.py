@@ -57,6 +57,26 @@ def _decisions(name: str, *tests: str, compiled: bool = False) -> Subject:
     return Subject(module=f"ensembles.decisions.{name}", tests=(*tests, own), compiled=compiled)
 
 
+_SUBMISSION_TESTS = {
+    **{name: name for name in ("apart", "check", "own_corpus", "score", "truth")},
+    **{name: f"submission_{name}" for name in ("paper", "write")},
+}
+
+
+def _submission(name: str) -> Subject:
+    own = _SUBMISSION_TESTS[name]
+    tests = sorted(_SUBMISSION_TESTS.values(), key=lambda test: test != own)  # its own first
+    return Subject(
+        module=f"ensembles.submission.{name}",
+        tests=(
+            *(f"tests/{_SUBMISSION}/test_{test}.py" for test in tests),
+            "tests/ensembles/test_official_reference.py",
+            f"{_SUBMISSION}/{name}.py",
+        ),
+        compiled=True,
+    )
+
+
 GROUPS: dict[str, tuple[Subject, ...]] = {
     "metrics": (
         Subject(module="core.metrics", tests=("tests/core/test_metrics.py", "core/metrics.py")),
@@ -79,18 +99,7 @@ GROUPS: dict[str, tuple[Subject, ...]] = {
         _decisions("rule", "rule", "expected_f1", "set_sizes"),
         _decisions("set_sizes", "set_sizes", "rule"),
     ),
-    "submission": tuple(
-        Subject(
-            module=f"ensembles.submission.{name}",
-            tests=(
-                f"tests/{_SUBMISSION}",
-                "tests/ensembles/test_official_reference.py",
-                f"{_SUBMISSION}/{name}.py",
-            ),
-            compiled=True,
-        )
-        for name in ("apart", "check", "own_corpus", "paper", "score", "truth", "write")
-    ),
+    "submission": tuple(map(_submission, _SUBMISSION_TESTS)),
 }
 
 _NEIGHBOURS: dict[type[ast.AST], type[ast.AST]] = {

@@ -124,3 +124,10 @@ def test_an_image_that_is_called_id_is_scored_where_it_has_labels(tmp_path: Path
     path.write_text("ID,C1\nc,C1\n", encoding="utf-8")
     own = score_own(path, truth={"ID": ("C1",), "c": ("C2",)}, edition=2025)
     assert (own.f1, own.n_images, own.n_unlabelled) == ((1.0 + 0.0) / 2, 2, 0)
+
+
+def test_the_strict_form_of_2026_is_not_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("c,c1\nb,C2\n", encoding="utf-8")  # no header, no capital
+    own = score_own(path, truth={"b": ("C2",), "c": ("C1",)}, edition=2026)
+    assert (own.f1, own.n_images) == (1.0, 2)
