@@ -62,6 +62,7 @@ class Library:
         categories: N categories, guessed ones among them.
         guessed: (N,) whether the category is a guess.
         doubts: by row, of images whose category is doubted.
+        looked_for_doubts: whether `fuse` held categories against features.
         duplicates: by row, rows and similarities of near-duplicates; None where they were not
             looked for.
     """
@@ -72,6 +73,7 @@ class Library:
     guessed: Bools
     doubts: Mapping[int, Doubt]
     duplicates: Mapping[int, Sequence[tuple[int, float]]] | None
+    looked_for_doubts: bool = True
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Library":
@@ -102,6 +104,7 @@ class Library:
             & np.array([bool(name) for name in categories], dtype=np.bool_),
             doubts=_doubts(workspace, corpus, row_of),
             duplicates=duplicates,
+            looked_for_doubts=any(workspace.fusion.glob("category-*")),
         )
 
     def __len__(self) -> int:

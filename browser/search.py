@@ -245,6 +245,8 @@ def _of_kind(kind: str, library: Library, known: Known) -> Bools:
         return ~library.labelled
     rows: list[int] = []
     if kind == "doubted":
+        if not library.looked_for_doubts:
+            raise QueryError("kind=doubted: nobody looked for them; run `fuse` first")
         rows = list(library.doubts)
     elif kind == "marked":
         rows = list(known.marked)

@@ -66,8 +66,9 @@ class State:
         titles = {name: name for name in self.submissions}
         for name, folder in self.runs.items():
             meta = read_meta(folder)
+            made = str(meta.get("made", ""))[:16].replace("T", " ")
             said = f"{meta.get('stacker', '?')}, {meta.get('decision', '?')}"
-            titles[name] = f"{name}: {said} ({str(meta.get('made', ''))[:16].replace('T', ' ')})"
+            titles[name] = f"{made} {said} ({name})"
         return titles
 
     @property

@@ -31,8 +31,9 @@ ROWS: dict[str, tuple[str, str]] = {
 }
 
 FAMILIES = {
-    "Apache": "Apache", "LLVM": "LLVM", "0BSD": "0BSD", "ISC": "ISC", "BSD": "BSD", "MIT-CMU": "MIT-CMU",
-    "MIT": "MIT", "Zlib": "Zlib", "CC0": "CC0", "BSL": "BSL", "HPND": "MIT-CMU", "MPL": "MPL",
+    "Apache": "Apache", "LLVM": "LLVM", "0BSD": "0BSD", "ISC": "ISC", "BSD": "BSD",
+    "MIT-CMU": "MIT-CMU", "MIT": "MIT", "Zlib": "Zlib", "CC0": "CC0", "BSL": "BSL",
+    "HPND": "MIT-CMU", "MPL": "MPL",
     "Mozilla": "MPL", "PSF": "PSF", "Python Software Foundation": "PSF", "LGPL": "LGPL",
     "AGPL": "AGPL", "GPL": "GPL",
 }  # fmt: skip

@@ -104,7 +104,7 @@ def new_app(state: State) -> Starlette:
             return refused(str(error), 400)
         back = given.get("back", "")
         place = back if back.startswith("/image?") else Query().url("/image", id=given["id"])
-        return Response(status_code=303, headers={"location": place})
+        return Response(status_code=303, headers={"location": f"{place}#review"})
 
     def review(request: Request) -> Response:
         table = state.library.corpus.table

@@ -6,7 +6,17 @@ from typing import Any
 
 from browser.judgements import Judgement
 from browser.library import Library
-from browser.search import ERRORS, KINDS, ORDERS, ROLES, Query, QueryError, complete, find
+from browser.search import (
+    ERRORS,
+    KINDS,
+    ORDERS,
+    ROLES,
+    Known,
+    Query,
+    QueryError,
+    complete,
+    find,
+)
 from browser.state import State
 from core.images import SPLITS
 
@@ -105,11 +115,35 @@ def images(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "splits": SPLITS,
         "roles": ROLES,
         "errors": ERRORS,
-        "kinds": KINDS,
+        "kinds": _kinds(state.library),
+        "more": {row: _ordered_by(row, query, known) for row in shown},
         "orders": ORDERS,
         "judgement": known.judgement,
         "mean_f1": mean_f1(known.judgement, rows) if known.judgement is not None else None,
     }
+
+
+def _kinds(library: Library) -> list[tuple[str, str]]:
+    """Kinds in words, with those that nobody looked for."""
+    missing = {"duplicates"} if library.duplicates is None else set()
+    missing |= set() if library.looked_for_doubts else {"doubted"}
+    return [
+        (kind, f"{words} (not looked for)" if kind in missing else words)
+        for kind, words in KINDS.items()
+    ]
+
+
+def _ordered_by(row: int, query: Query, known: Known) -> str:
+    """The value that an image stands in its place for, where a tile does not show it anyway."""
+    if query.order == "far" and known.similarity is not None:
+        return f"similarity {known.similarity[row]:.2f}"
+    if known.judgement is None:
+        return ""
+    if query.order in ("unsure", "sure", "surprising"):
+        return f"expected F1 {known.judgement.expected_f1[row]:.2f}"
+    if query.order == "disagreement":
+        return f"members differ by {known.judgement.disagreement[row]:.2f}"
+    return ""
 
 
 def mean_f1(judgement: Judgement, rows: Any) -> tuple[float, int] | None:

@@ -14,6 +14,7 @@ from browser.search import Query, find
 from browser.state import State
 
 _MOST_NEAR = 8
+_OWN = ("readable", "valid_half")  # columns that `prepare` adds for later stages
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,12 +88,18 @@ async function show(button) {
   heat.hidden = true;
   if (pressed) { caption.textContent = ""; return; }
   button.setAttribute("aria-busy", "true");
-  caption.textContent = "The map is being computed; the first one takes seconds.";
+  const name = button.dataset.name;
+  const began = Date.now();
+  const tell = () => {
+    const seconds = Math.round((Date.now() - began) / 1000);
+    caption.textContent = "The map is being computed (" + seconds + " s); the first one reads the network, which may take a minute.";
+  };
+  tell();
+  const clock = setInterval(tell, 1000);
   const address = "/heat/" + viewer.dataset.row + ".png?cui=" + encodeURIComponent(button.dataset.cui);
-  const answer = await fetch(address);
+  const answer = await fetch(address).finally(() => clearInterval(clock));
   button.removeAttribute("aria-busy");
   if (!answer.ok) { caption.textContent = await answer.text(); return; }
-  const name = button.textContent.replace("where is ", "").replace("where", "").trim();
   const bytes = new Uint8Array(await answer.arrayBuffer());
   let text = "";
   for (const byte of bytes) text += String.fromCharCode(byte);
@@ -101,7 +107,7 @@ async function show(button) {
   heat.alt = "Heat map of " + name;
   heat.hidden = false;
   button.setAttribute("aria-pressed", "true");
-  caption.textContent = "Places that speak for it, by one detector (it says " + Number(answer.headers.get("x-probability")).toFixed(2) + "): evidence, no proof, and not the ensemble's. Choose again to hide.";
+  caption.textContent = "Bright places speak for " + name + ", by one detector (it says " + Number(answer.headers.get("x-probability")).toFixed(2) + "): evidence, no proof, and not the ensemble's. Choose again to hide.";
 }
 
 function nextMap() {

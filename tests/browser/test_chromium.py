@@ -94,7 +94,15 @@ def texts(page: Any, selector: str) -> list[str]:
 
 
 def click(page: Any, selector: str) -> None:
-    page.find_element("css selector", selector).click()
+    """Click, and wait for the page where that leads to another one."""
+    before = page.current_url
+    found = page.find_element("css selector", selector)
+    leads = found.tag_name == "a"
+    found.click()
+    if leads:
+        wait(page, lambda: page.current_url != before)
+    ready = "return document.readyState === 'complete'"
+    wait(page, lambda: page.execute_script(ready))
 
 
 def wait(page: Any, true: Callable[[], object]) -> None:
@@ -127,7 +135,7 @@ def test_a_stranger_clicks_through_every_page(page: Any) -> None:
     click(page, "a.tile")
     assert texts(page, "h1") == ["valid_08"]
     wait(page, lambda: loaded(page))
-    assert "Nearest training images" in texts(page, "h2")
+    assert "Nearest labelled images" in texts(page, "h2")
     click(page, ".concepts a")
     assert "Calibration" in texts(page, "h2")
     for word, title in (
@@ -216,7 +224,7 @@ def test_a_heat_map_or_why_there_is_none_appears(page: Any) -> None:
     click(page, ".where")
     caption = "[data-heat-caption]"
     wait(page, lambda: "being computed" not in texts(page, caption)[0])
-    assert re.search(r"evidence, no proof|heat map:", texts(page, caption)[0])
+    assert re.search(r"speak for .*evidence, no proof|heat map:", texts(page, caption)[0])
 
 
 def test_two_ensembles_are_compared(page: Any) -> None:

@@ -1,5 +1,6 @@
 """The nearest training images, against plain sums."""
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -42,8 +43,10 @@ def test_nearest_images_are_labelled_and_of_other_groups(
 
 
 def test_distances_of_all_images_are_those_of_each_and_are_kept(
-    features: NearestTraining, monkeypatch: pytest.MonkeyPatch
+    features: NearestTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    library = replace(features.library, workspace=Workspace(tmp_path))
+    features = replace(features, library=library)
     monkeypatch.setattr(nearest, "_BLOCK", 7)
     monkeypatch.setattr(nearest, "_AT_ONCE", 11)
     shares: list[float] = []
@@ -61,17 +64,7 @@ def test_a_stopped_computation_leaves_nothing(whole: Workspace, tmp_path: Path) 
     library = Library.open(whole)
     found = NearestTraining.open(library)
     assert found is not None
-    moved = Library(
-        corpus=library.corpus,
-        workspace=Workspace(tmp_path),
-        categories=library.categories,
-        guessed=library.guessed,
-        doubts={},
-        duplicates=None,
-    )
-    found = NearestTraining(
-        library=moved, source=found.source, values=found.values, rows=found.rows, norms=found.norms
-    )
+    found = replace(found, library=replace(library, workspace=Workspace(tmp_path)))
     stop = Event()
     stop.set()
     assert found.similarities(stop=stop, told=lambda _: None) is None

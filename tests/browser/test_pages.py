@@ -50,7 +50,7 @@ def state(whole: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ("/?concept=C1&role=missed&order=worst", ["was missed"]),
         ("/?order=far", ["64"]),
         ("/?kind=doubted", ["images"]),
-        ("/image?id=train_00", ["train_00", "What each member says", "Nearest training images"]),
+        ("/image?id=train_00", ["train_00", "What each member says", "Nearest labelled images"]),
         ("/image?id=test_03", ["Its labels are not known", "Decided"]),
         ("/image?id=train_01&concept=C1&order=worst", ["of 28", 'rel="next"']),
         ("/concepts", ["Missed", "stripes"]),
@@ -150,12 +150,12 @@ def test_images_are_marked_and_exported(state: State) -> None:
     back = "/image?concept=C1&id=train_00"
     form = {"id": "train_00", "mark": "label", "note": "=1+1", "back": back}
     answer = client.post("/mark", data=form)
-    assert (answer.status_code, answer.headers["location"]) == (303, back)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{back}#review")
     assert "label doubtful" in client.get("/?kind=marked").text
     lines = client.get("/review.csv").text.splitlines()
     assert lines[1].startswith("train_00,label,'=1+1,")
     away = client.post("/mark", data={**form, "mark": "", "back": "https://evil.example/"})
-    assert away.headers["location"] == "/image?id=train_00"
+    assert away.headers["location"] == "/image?id=train_00#review"
     assert "<strong>1</strong>" not in client.get("/?kind=marked").text
     assert client.post("/mark", data={**form, "id": "other"}).status_code == 404
     assert client.post("/mark", data={**form, "mark": "bad"}).status_code == 400

@@ -32,7 +32,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     with np.load(tmp_path / "two.npz") as two:
         assert set(one) == set(two.files)
         for name, value in one.items():
-            np.testing.assert_allclose(two[name], value, rtol=0, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(two[name], value, rtol=0, atol=3e-5, err_msg=name)
 
 
 SETTINGS = (
