@@ -85,7 +85,11 @@ def one_image(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "group": table.groups[row],
         "group_size": int(library.group_sizes[row]),
         "fold": int(table.folds[row]),
-        "metadata": {name: values[row] for name, values in table.metadata.items() if values[row]},
+        "metadata": {
+            name: values[row]
+            for name, values in table.metadata.items()
+            if values[row] and name not in _OWN
+        },
         "mark": state.review.marks.get(library.image_ids[row]),
         "before": before,
         "after": after,
