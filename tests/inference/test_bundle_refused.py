@@ -156,6 +156,12 @@ def part(graph: Any, kind: str) -> Any:
         (lambda g: network(g).update(backbone="x"), "timm has no network 'x'"),
         (lambda g: network(g).update(size=10**6), "images of 1000000 pixels"),
         (lambda g: g["candidates"].update(floor="a"), "floor: expected a number"),
+        (lambda g: g["parts"].append(g["parts"][0]), "stands twice"),
+        (lambda g: g["members"][0].update(category="EYE"), "no category 'EYE'"),
+        (lambda g: g["members"].append(g["members"][0]), "a member stands twice"),
+        (lambda g: g["guesses"][0]["models"].pop(), "more views than models"),
+        (lambda g: network(g).update(n_features=7), "gives 256 features|expected|do not fit"),
+        (lambda g: part(g, "retrieval").update(k=[0] * 3), "k or temperature below|as many"),
     ],
 )  # fmt: skip
 def test_a_graph_that_does_not_hold_is_refused(
