@@ -287,3 +287,20 @@ def test_a_concept_without_pairs_is_passed_over() -> None:
         0.0,
     )
     np.testing.assert_allclose(found, [np.nan, 0.5, np.nan, 0.4])
+
+
+def test_deciding_nothing_costs_its_error_as_well() -> None:
+    # One image of three concepts scored .5. Nothing scores 0: -.5 - 2 * .5 = -1.5. One that is
+    # right scores 2*1/(1+3) = .5 again: no change.
+    rows, probs = np.array([0], dtype=np.int32), np.array([0.9], dtype=np.float32)
+    for n_pairs, expected in ((1, (0.9, 0.0)), (0, (NEVER, -1.5))):
+        found = search_threshold(
+            rows[:n_pairs],
+            probs[:n_pairs],
+            np.array([True])[:n_pairs],
+            np.array([3]),
+            np.array([0.5]),
+            2.0,
+            0.0,
+        )
+        assert found == pytest.approx(expected)
