@@ -211,7 +211,10 @@ def test_nothing_but_radfuse_stands_at_the_top_of_site_packages(wheel: Path) -> 
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"radfuse"}
     inside = {name.removeprefix("radfuse/") for name in names if name.startswith("radfuse/")}
-    assert inside == {"__init__.py", "cli.py", "py.typed", *MODULES}
+    pages = [p for name in ("templates", "static") for p in (ROOT / "browser" / name).iterdir()]
+    beside = {path.relative_to(ROOT).as_posix() for path in pages}
+    assert len(beside) > 10
+    assert inside == {"__init__.py", "cli.py", "py.typed", *MODULES, *beside}
 
 
 @pytest.mark.slow
