@@ -154,7 +154,7 @@ def test_fifteen_concepts_are_decided_as_the_best_of_all_subsets() -> None:
 @pytest.mark.parametrize(
     "mean",
     [
-        *(0.0, 1e-9, 1e-3, 0.2, 0.7, 1.0, 3.3, 25.0, 400.0),
+        *(0.0, 1e-14, 1e-9, 1e-3, 0.2, 0.7, 1.0, 3.3, 25.0, 400.0),
         *(4.4732496453845775e-07, 8.491008693709254, 150.05245275915757),
     ],
 )
