@@ -72,6 +72,7 @@ def factor_of(n_empty: int, n_true: int, empty_truth: EmptyTruth) -> float:
 def test_images_without_truth_ask_for_no_concept_where_they_count() -> None:
     assert factor_of(10, 1, "counted") == 1.0  # 10 score 1 while none is decided
     assert factor_of(3, 5, "counted") == 1.25  # 3 against 5
+    assert factor_of(5, 4, "counted") == 1.0  # 5 against 4
     assert factor_of(10, 1, "left out") == 1.25  # 0 against 1
 
 
