@@ -1,5 +1,6 @@
 from itertools import product
 
+import numba
 import numpy as np
 import pytest
 
@@ -71,4 +72,17 @@ def factor_of(n_empty: int, n_true: int, empty_truth: EmptyTruth) -> float:
 def test_images_without_truth_ask_for_no_concept_where_they_count() -> None:
     assert factor_of(10, 1, "counted") == 1.0  # 10 score 1 while none is decided
     assert factor_of(3, 5, "counted") == 1.25  # 3 against 5
+    assert factor_of(5, 4, "counted") == 1.0  # 5 against 4
     assert factor_of(10, 1, "left out") == 1.25  # 0 against 1
+
+
+@pytest.mark.parametrize("empty_truth", ["left out", "counted"])
+def test_images_are_decided_alike_on_one_core_and_on_three(
+    empty_truth: EmptyTruth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probs = (np.random.default_rng(1).random((300, 3)) ** 2).astype(np.float32)
+    found = []
+    for n_cores in (1, 3):
+        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_cores)
+        found.append(ratio_sizes(ranked(probs), limit=9, empty_truth=empty_truth).tolist())
+    assert found[0] == found[1]
