@@ -6,13 +6,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from browser.judgements import Judgement
+from browser.judgements import Judgement, interval_of
 from browser.library import Bools, Library, Rows
-from core.metrics import Interval, Scores, bootstrap
+from core.metrics import Interval, Scores
 
 Counts = npt.NDArray[np.int64]
-
-_RESAMPLES = 500  # of groups, for the interval of the gain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +61,7 @@ class Comparison:
     @cached_property
     def interval(self) -> Interval | None:
         """The mean gain with its 95 % interval over groups, paired; None if nothing is judged."""
-        if np.isnan(self.gain).all():
-            return None
-        there = np.flatnonzero(~np.isnan(self.gain))
-        groups = [self.library.corpus.table.groups[row] for row in there.tolist()]
-        return bootstrap(self.gain[there], groups=groups, n_resamples=_RESAMPLES)
+        return interval_of(self.gain, self.library)
 
     def mean_of(self, judgement: Judgement) -> float:
         """The mean F1 of one of them over the images that both are judged on."""

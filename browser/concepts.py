@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from browser.judgements import Judgement
-from browser.library import Bools, Library, Rows
+from browser.library import Bools, Library, Rows, rows_with
 from core.categories import CATEGORIES
 from core.images import SPLITS
 from core.metrics import Interval, group_numbers
@@ -97,23 +97,16 @@ def _sums(matrix: csr_array, images: Bools) -> Counts:
     return np.bincount(kept, minlength=matrix.shape[1])
 
 
-def rows_with(matrix: csr_array, column: int) -> Rows:
-    """Rows in which a column is set."""
-    at = np.flatnonzero(matrix.indices == column)
-    return np.searchsorted(matrix.indptr, at, side="right") - 1
-
-
 def by_category(library: Library, column: int) -> list[tuple[str, list[int], int]]:
     """Images that have a concept: category, number in each of `SPLITS`, all labelled ones of it."""
     rows = rows_with(library.truth, column)
     found = []
-    for code, name in enumerate([*map(str, CATEGORIES), ""]):
-        code = code if name else -1
-        own = rows[library.category_codes[rows] == code]
-        counts = [int((library.split_codes[own] == s).sum()) for s in range(len(SPLITS))]
-        n = int(((library.category_codes == code) & library.labelled).sum())
-        if n:
-            found.append((name, counts, n))
+    for name in (*map(str, CATEGORIES), "none"):
+        of_category = library.is_category(name)
+        if n := int((of_category & library.labelled).sum()):
+            own = library.split_codes[rows[of_category[rows]]]
+            counts = [int((own == s).sum()) for s in range(len(SPLITS))]
+            found.append(("" if name == "none" else name, counts, n))
     return found
 
 

@@ -5,7 +5,6 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from core.progress import say
 from inference.serve.asgi import App, Message, Send
 from inference.serve.limits import Doors, host_name
 
@@ -46,7 +45,7 @@ class BrowserGuard:
 
     def __init__(self, app: App, *, doors: Doors, port: int) -> None:
         """Before an application; the key is the token of `doors`, "" where none is asked for."""
-        self.app, self.doors, self.key = app, doors, doors.token
+        self.app, self.names, self.key = app, doors.names, doors.token
         self.cookie = f"radfuse-{port}"  # cookies of all ports of a host are in one jar
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
@@ -77,7 +76,7 @@ class BrowserGuard:
 
     def _check_host(self, headers: list[tuple[bytes, bytes]]) -> None:
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or host_name(hosts[0]) not in self.doors.names:
+        if len(hosts) != 1 or host_name(hosts[0]) not in self.names:
             raise Refused(421, "not a name of this server; see `browse --help`, --allowed-host")
 
     def _check_key(self, scope: Any, headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -119,7 +118,7 @@ class BrowserGuard:
             raise Refused(403, "a change has to come from these pages")
         if origin is not None:
             netloc = urlsplit(origin.decode("latin-1")).netloc
-            if host_name(netloc) not in self.doors.names:
+            if host_name(netloc) not in self.names:
                 raise Refused(403, "a change has to come from these pages")
         try:
             length = int(given.get(b"content-length", b"-1"))
@@ -138,8 +137,3 @@ async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[byte
     further = [*headers, length, *_HEADERS, (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": status, "headers": further})
     await send({"type": "http.response.body", "body": body})
-
-
-def tell_failure(path: str, error: Exception) -> None:
-    """Say that a page failed, without what was asked of it."""
-    say(f"{path}: {type(error).__name__}; the page was not made")

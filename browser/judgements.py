@@ -1,6 +1,6 @@
 """What was decided of images, held against what is true: right, missed, invented."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -9,13 +9,14 @@ from scipy.sparse import csr_array
 
 from browser.library import Bools, Library, Rows
 from core.categories import CATEGORIES
-from core.editions import empty_truth_rule, rules_of
-from core.errors import SubmissionError
+from core.editions import empty_truth_rule
 from core.metrics import Interval, Scores, bootstrap, f1_of_counts
-from core.runs.decided import DECIDED, DECIDED_TEST, Decided
+from core.runs.decided import DECIDED, DECIDED_TEST, Decided, SetOutcome, stored
 from core.runs.ensemble import EnsembleRun, read_run
 from core.storage.folders import asked
-from ensembles.submission.check import parse_submission, read_submission
+from ensembles.submission.own_corpus import read_decided
+
+_RESAMPLES = 500  # of groups, for intervals of means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +45,17 @@ class Judgement:
     @cached_property
     def scores(self) -> dict[str, Interval | None]:
         """Mean F1 with its interval by category, `none` for images without one."""
-        groups = self.library.corpus.table.groups
-        found: dict[str, Interval | None] = {}
-        for name in (*map(str, CATEGORIES), "none"):
-            here = np.where(self.library.is_category(name), self.f1, np.nan)
-            there = np.flatnonzero(~np.isnan(here))
-            found[name] = None
-            if len(there):
-                own = [groups[row] for row in there.tolist()]
-                found[name] = bootstrap(here[there], groups=own, n_resamples=500)
-        return found
+        return {
+            name: interval_of(
+                np.where(self.library.is_category(name), self.f1, np.nan), self.library
+            )
+            for name in (*map(str, CATEGORIES), "none")
+        }
 
     @cached_property
     def is_decided(self) -> csr_array:
         """(N, L) boolean: the decided concepts."""
-        ones = np.ones(self.decided.nnz, dtype=np.bool_)
-        return csr_array(
-            (ones, self.decided.indices, self.decided.indptr), shape=self.decided.shape
-        )
+        return stored(self.decided)
 
     @cached_property
     def judged(self) -> Bools:
@@ -69,19 +63,26 @@ class Judgement:
         return self.known & self.library.labelled
 
     @cached_property
+    def _outcome(self) -> SetOutcome:
+        """Of judged images; rows of the others are empty."""
+        return SetOutcome(
+            true=_of(self.library.truth, self.judged), decided=_of(self.is_decided, self.judged)
+        )
+
+    @property
     def right(self) -> csr_array:
         """(N, L) boolean: decided and true, of judged images."""
-        return _of(self.is_decided.multiply(self.library.truth), self.judged)
+        return self._outcome.right
 
-    @cached_property
+    @property
     def missed(self) -> csr_array:
         """(N, L) boolean: true and not decided, of judged images."""
-        return _of(self.library.truth > self.is_decided, self.judged)
+        return self._outcome.missed
 
-    @cached_property
+    @property
     def invented(self) -> csr_array:
         """(N, L) boolean: decided and not true, of judged images."""
-        return _of(self.is_decided > self.library.truth, self.judged)
+        return self._outcome.invented
 
     @cached_property
     def counts(self) -> dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
@@ -111,10 +112,24 @@ class Judgement:
         return np.where(self.judged, found, np.nan)
 
 
+def interval_of(scores: Scores, library: Library) -> Interval | None:
+    """The mean of images' scores with its interval over groups; None where all are NaN.
+
+    Only groups of scored images are numbered, which takes most of the time.
+
+    Args:
+        scores: (N,), NaN where an image is left out.
+    """
+    there = np.flatnonzero(~np.isnan(scores))
+    if not len(there):
+        return None
+    groups = [library.corpus.table.groups[row] for row in there.tolist()]
+    return bootstrap(scores[there], groups=groups, n_resamples=_RESAMPLES)
+
+
 def _of(matrix: csr_array, images: Bools) -> csr_array:
     """The matrix without the rows of other images."""
-    keep = csr_array(images.astype(np.bool_)[:, None])
-    found = csr_array(csr_array(matrix).multiply(keep))
+    found = csr_array(matrix.multiply(csr_array(images[:, None])))
     found.sort_indices()
     return found
 
@@ -181,17 +196,11 @@ def judgement_of_submission(path: Path, library: Library, *, name: str) -> Judge
     Raises:
         SubmissionError: the file is none of the corpus' edition.
     """
-    rules = replace(
-        rules_of(library.corpus.edition), strict=False, secondary=False, id_marks_header=False
-    )
-    data, shown = read_submission(path, rules)
-    submission = parse_submission(data, path=shown, rules=rules, expected_ids=None)
-    if rejected := submission.rejected:
-        raise SubmissionError(str(rejected[0]))
+    predicted, _ = read_decided(path, edition=library.corpus.edition)
     row_of = library.row_of
     known = np.zeros(len(library), dtype=np.bool_)
     own: dict[int, list[str]] = {}
-    for image_id, concepts in submission.predicted.items():
+    for image_id, concepts in predicted.items():
         if (row := row_of.get(image_id)) is not None:
             known[row] = True
             own[row] = [cui for cui in concepts if cui in library.labels]

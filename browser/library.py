@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +13,9 @@ from core.errors import ConceptError
 from core.images import SPLITS
 from core.labels import LabelSpace, Targets
 from core.progress import say
-from core.runs.fused import find_guesses
+from core.runs.fused import Doubt, find_doubts, find_guesses, with_guesses
 from core.runs.leakage import known_duplicates
 from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import read_meta
-from core.storage.tables import meant_as_written, read_rows
 
 Rows = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
@@ -37,21 +34,6 @@ CATEGORY_NAMES: Mapping[str, str] = {
 """Categories in words."""
 
 
-@dataclass(frozen=True)
-class Doubt:
-    """A category that the pooled features contradict.
-
-    Attributes:
-        given: the category of the image.
-        guess: what its features say.
-        certainty: probability of the guess, in [0, 1].
-    """
-
-    given: str
-    guess: str
-    certainty: float
-
-
 @dataclass(frozen=True, kw_only=True)
 class Library:
     """N images with L concepts, as arrays that searches run over.
@@ -61,8 +43,7 @@ class Library:
         workspace: that it lies in.
         categories: N categories, guessed ones among them.
         guessed: (N,) whether the category is a guess.
-        doubts: by row, of images whose category is doubted.
-        looked_for_doubts: whether `fuse` held categories against features.
+        doubts: by row, of images whose category is doubted; None where nobody looked.
         duplicates: by row, rows and similarities of near-duplicates; None where they were not
             looked for.
     """
@@ -71,9 +52,8 @@ class Library:
     workspace: Workspace
     categories: tuple[str, ...]
     guessed: Bools
-    doubts: Mapping[int, Doubt]
+    doubts: Mapping[int, Doubt] | None
     duplicates: Mapping[int, Sequence[tuple[int, float]]] | None
-    looked_for_doubts: bool = True
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Library":
@@ -84,10 +64,8 @@ class Library:
         """
         corpus = workspace.open_corpus()
         table = corpus.table
-        guesses = find_guesses(workspace, corpus)
-        known = list(zip(table.image_ids, table.categories, strict=True))
-        categories = tuple(own or guesses.get(image_id, UNKNOWN) for image_id, own in known)
-        row_of = {image_id: row for row, image_id in enumerate(table.image_ids)}
+        categories = with_guesses(table, find_guesses(workspace, corpus)).categories
+        row_of = table.row_of
         found = known_duplicates(corpus, workspace)
         duplicates: dict[int, list[tuple[int, float]]] | None = None if found is None else {}
         for pair in found or ():
@@ -100,11 +78,10 @@ class Library:
             corpus=corpus,
             workspace=workspace,
             categories=categories,
-            guessed=np.array([not own for _, own in known], dtype=np.bool_)
-            & np.array([bool(name) for name in categories], dtype=np.bool_),
-            doubts=_doubts(workspace, corpus, row_of),
+            guessed=np.array(categories, dtype=np.str_)
+            != np.array(table.categories, dtype=np.str_),
+            doubts=_doubts(workspace, corpus),
             duplicates=duplicates,
-            looked_for_doubts=any(workspace.fusion.glob("category-*")),
         )
 
     def __len__(self) -> int:
@@ -120,10 +97,10 @@ class Library:
         """The L concepts."""
         return self.corpus.labels
 
-    @cached_property
+    @property
     def row_of(self) -> Mapping[str, int]:
         """Row of each image, by id."""
-        return {image_id: row for row, image_id in enumerate(self.image_ids)}
+        return self.corpus.table.row_of
 
     @cached_property
     def labelled(self) -> Bools:
@@ -191,31 +168,20 @@ class Library:
         return [(cui, f"{names.get(cui, '')} {cui}".strip().lower()) for cui in self.labels.cuis]
 
 
-def _doubts(workspace: Workspace, corpus: Corpus, row_of: Mapping[str, int]) -> dict[int, Doubt]:
-    """Of the newest guess of each view; a damaged list is said and passed over."""
-    doubts: dict[int, Doubt] = {}
-    known = {corpus.fingerprint, *(f"{corpus.fingerprint}-{k + 1}" for k in range(corpus.n_folds))}
-    for folder in sorted(workspace.fusion.glob("category-*")):
-        path = folder / "doubted.csv"
-        try:
-            if read_meta(folder).get("corpus") not in known or not path.is_file():
-                continue
-            doubts |= _read_doubts(path, row_of)
-        except ConceptError as error:
-            say(f"passed over: {error}")
-    return doubts
+def _doubts(workspace: Workspace, corpus: Corpus) -> dict[int, Doubt] | None:
+    """Doubts by row; damaged lists are said and passed over."""
+    try:
+        found = find_doubts(workspace, corpus)
+    except ConceptError as error:
+        say(f"passed over: {error}")
+        return {}
+    row_of = corpus.table.row_of
+    return (
+        None if found is None else {row_of[i]: doubt for i, doubt in found.items() if i in row_of}
+    )
 
 
-def _read_doubts(path: Path, row_of: Mapping[str, int]) -> dict[int, Doubt]:
-    with meant_as_written(path):
-        header, *rows = read_rows(path)
-        at = {name: header.index(name) for name in header}
-        return {
-            row_of[line[at["image_id"]].removeprefix("'")]: Doubt(
-                given=line[at["given"]],
-                guess=line[at["guess"]],
-                certainty=float(line[at[line[at["guess"]]]]),
-            )
-            for line in rows
-            if line[at["image_id"]].removeprefix("'") in row_of
-        }
+def rows_with(matrix: csr_array, column: int) -> Rows:
+    """Rows in which a column is set."""
+    at = np.flatnonzero(matrix.indices == column)
+    return np.searchsorted(matrix.indptr, at, side="right") - 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 
@@ -12,6 +13,7 @@ from browser.library import Library, Rows
 from core.config import fingerprint
 from core.embeddings import Embeddings
 from core.errors import ConceptError
+from core.images import SPLITS
 from core.metrics import group_numbers
 from core.progress import say
 from core.runs.detectors import GLOBAL, find_runs
@@ -82,23 +84,24 @@ class NearestTraining:
         if not len(at):
             return []
         cosines = self.values @ self.values[at[0]] / (self.norms * self.norms[at[0]])
-        groups = self.library.corpus.table.groups
-        own = groups[row]
-        allowed = self._learnt_from.copy()
-        allowed[at] = False
-        if own:
-            same = [k for k, other in enumerate(self.rows.tolist()) if groups[other] == own]
-            allowed[same] = False
+        allowed = self._learnt_from & (self._groups != self._groups[at[0]])
         cosines = np.where(allowed, cosines, -2.0)
         first = np.argsort(-cosines, kind="stable")[:most]
         return [(int(self.rows[k]), float(cosines[k])) for k in first.tolist() if cosines[k] > -2]
 
-    @property
+    @cached_property
     def _learnt_from(self) -> npt.NDArray[np.bool_]:
-        table = self.library.corpus.table
-        splits = np.array(table.splits, dtype=np.str_)
-        learnt = splits == "train" if not self.library.corpus.crossfit else splits != "test"
+        """(n,) whether detectors learn from the image."""
+        splits = self.library.split_codes
+        train, test = SPLITS.index("train"), SPLITS.index("test")
+        learnt = splits != test if self.library.corpus.crossfit else splits == train
         return np.asarray((learnt & self.library.labelled)[self.rows])
+
+    @cached_property
+    def _groups(self) -> npt.NDArray[np.intp]:
+        """(n,) number of each image's group; one without a name is a group by itself."""
+        groups = self.library.corpus.table.groups
+        return group_numbers([groups[row] for row in self.rows.tolist()])
 
     @property
     def costs(self) -> float:
@@ -137,8 +140,7 @@ class NearestTraining:
     def _nearest(self, *, stop: Event, told: Callable[[float], None]) -> Floats | None:
         """(n,) the highest cosine of each image with features; None where it was stopped."""
         learnt = np.flatnonzero(self._learnt_from)
-        groups = np.array(self.library.corpus.table.groups, dtype=object)[self.rows].tolist()
-        numbers = group_numbers(groups)  # a group without a name is one of its own
+        numbers = self._groups
         n = len(self.rows)
         best = np.full(n, np.nan, dtype=np.float32)
         for first in range(0, n, _BLOCK):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from browser.judgements import Judgement
-from browser.library import Bools, Library, Rows
+from browser.library import Bools, Library, Rows, rows_with
 from core.categories import CATEGORIES
 from core.errors import LabelSpaceError
 from core.images import SPLITS
@@ -219,8 +219,7 @@ def _with_concept(query: Query, library: Library, judgement: Judgement | None) -
             "invented": decided.invented,
         }[role]
     found = np.zeros(len(library), dtype=np.bool_)
-    at = np.flatnonzero(matrix.indices == column)
-    found[np.searchsorted(matrix.indptr, at, side="right") - 1] = True
+    found[rows_with(matrix, column)] = True
     return found
 
 
@@ -245,7 +244,7 @@ def _of_kind(kind: str, library: Library, known: Known) -> Bools:
         return ~library.labelled
     rows: list[int] = []
     if kind == "doubted":
-        if not library.looked_for_doubts:
+        if library.doubts is None:
             raise QueryError("kind=doubted: nobody looked for them; run `fuse` first")
         rows = list(library.doubts)
     elif kind == "marked":

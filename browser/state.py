@@ -21,7 +21,7 @@ from browser.review import Review
 from browser.search import Known, Query, QueryError
 from core.errors import ConceptError
 from core.progress import say
-from core.runs.detectors import find_detectors
+from core.runs.detectors import DetectorRun, find_detectors
 from core.storage.folders import read_meta
 
 if TYPE_CHECKING:
@@ -184,22 +184,22 @@ class State:
         """How much of the distances is computed, in [0, 1]; None where nothing computes them."""
         return self._share
 
-    def compute_distances(self, *, always: bool = False) -> Thread | None:
+    def compute_distances(self, *, always: bool = False) -> Thread:
         """Start to compute all distances, where that takes seconds or `always` is set."""
-        if self.neighbours is None or not (always or self.neighbours.is_quick):
-            return None
-        self._share = 0.0
-        thread = Thread(target=self._compute_distances, name="distances", daemon=True)
+        thread = Thread(
+            target=self._compute_distances, args=(always,), name="distances", daemon=True
+        )
         thread.start()
         return thread
 
-    def _compute_distances(self) -> None:
-        assert self.neighbours is not None
-
+    def _compute_distances(self, always: bool) -> None:
         def tell(share: float) -> None:
             self._share = share
 
         try:
+            if self.neighbours is None or not (always or self.neighbours.is_quick):
+                return
+            tell(0.0)
             self._similarity = self.neighbours.similarities(stop=self._stop, told=tell)
         except (ConceptError, OSError) as error:
             say(f"distances from train: {error}")
@@ -210,10 +210,10 @@ class State:
         self._stop.set()
 
     @cached_property
-    def heat_detector(self) -> str:
-        """The detector that heat maps are of; "" where there is none."""
+    def heat_detector(self) -> DetectorRun | None:
+        """The detector that heat maps are of; None where there is none."""
         found = find_detectors(self.library.workspace, self.library.corpus.fingerprint)
-        return found[0].name if found else ""
+        return found[0] if found else None
 
     def heat_map(self, row: int, cui: str) -> tuple[bytes, float]:
         """A map over an image as PNG, and the probability that the detector gives the concept.
@@ -242,9 +242,11 @@ class State:
     def _mapper(self) -> "HeatMapper":
         from inference.heatmaps import HeatMapper
 
-        found = find_detectors(self.library.workspace, self.library.corpus.fingerprint)
-        if not found:
+        if self.heat_detector is None:
             raise QueryError("heat map: no detector was trained; run `train-backbone` first")
         return HeatMapper.of(
-            self.library.workspace, self.library.corpus, detector=found[0], device=self.device
+            self.library.workspace,
+            self.library.corpus,
+            detector=self.heat_detector,
+            device=self.device,
         )

@@ -71,7 +71,7 @@ class ImageTable:
         lengths |= {name: len(values) for name, values in self.metadata.items()}
         if len(set(lengths.values())) > 1:
             raise CorpusError(f"columns of the image table differ in length: {lengths}")
-        if len(self._row_of) < len(self.image_ids):
+        if len(self.row_of) < len(self.image_ids):
             self._refuse_repeated_ids()
         for name, values, known in (
             ("category", self.categories, {*CATEGORIES, UNKNOWN}),
@@ -100,7 +100,8 @@ class ImageTable:
         return len(self.image_ids)
 
     @cached_property
-    def _row_of(self) -> dict[str, int]:
+    def row_of(self) -> dict[str, int]:
+        """Row of each image, by id."""
         return {image_id: row for row, image_id in enumerate(self.image_ids)}
 
     @property
@@ -114,12 +115,12 @@ class ImageTable:
         Raises:
             AlignmentError: an id is not in the table.
         """
-        if missing := [i for i in image_ids if i not in self._row_of]:
+        if missing := [i for i in image_ids if i not in self.row_of]:
             raise AlignmentError(
                 f"{len(missing)} of {len(image_ids)} images are not in the image table:"
                 f" {first_few(missing)}"
             )
-        return np.array([self._row_of[i] for i in image_ids], dtype=np.intp)
+        return np.array([self.row_of[i] for i in image_ids], dtype=np.intp)
 
     def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "ImageTable":
         """The table of some rows, by number or by mask, in the order given."""

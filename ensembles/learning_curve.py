@@ -19,14 +19,13 @@ from core.metrics import (
 from core.progress import progress
 from core.runs.learning import LearningPoint
 from core.runs.workspace import Corpus
-from ensembles.compiled import n_cores
 from ensembles.config import EnsembleConfig
 from ensembles.members import Member
-from ensembles.pairs import Bools, Floats
+from ensembles.pairs import Bools
 from ensembles.second_stage import SecondStage, candidates_of, quick_stacker
 from ensembles.stacking.candidates import Candidates
+from ensembles.stacking.crossfit import cross_fit
 from ensembles.stacking.registry import STACKERS
-from ensembles.stacking.stacker import Stacker
 
 SHARES = (0.1, 0.25, 0.5)
 """Of the groups of each fold; all of them are the stacker's own score, which is known."""
@@ -141,16 +140,7 @@ def _can_learn(pairs: Candidates, true: Bools, images: ScoredImages, *, drawn: M
 
 def _scores(name: str, pairs: Candidates, true: Bools, images: ScoredImages, drawn: Mask) -> Scores:
     """(N,) F1 of every image by what drawn images of other folds taught."""
-
-    def fit(others: Mask) -> Stacker:
-        chosen = (others & drawn)[pairs.rows]
-        return STACKERS[name]().fit(pairs.take(chosen), true[chosen])
-
-    def predict(stacker: Stacker, held_out: Mask) -> Floats:
-        return stacker.predict(pairs.take(held_out[pairs.rows]))
-
-    found = cross_fitted(fit, predict, folds=images.folds, n_threads=n_cores())
-    probs = in_order([(held_out[pairs.rows], own) for held_out, own in found])
+    probs = cross_fit(STACKERS[name], pairs, targets=true, folds=images.folds, among=drawn)
     scores = f1_of_pairs_by_threshold(
         pairs.rows, probs, true=true, targets=images.targets, empty_truth=images.empty_truth
     )

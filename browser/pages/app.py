@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from browser.guard import tell_failure
 from browser.library import CATEGORY_NAMES
 from browser.pages import compared, concept, grid, image
 from browser.review import MARKS
@@ -22,6 +21,7 @@ from browser.state import State
 from core.categories import CATEGORIES
 from core.errors import ConceptError, ImageError
 from core.images import SPLITS
+from core.progress import say
 from core.storage.text import visible
 
 _HOME = Path(__file__).parents[1]
@@ -128,7 +128,7 @@ def new_app(state: State) -> Starlette:
         return refused("there is nothing here", 404)
 
     async def failed(request: Request, error: Exception) -> Response:
-        tell_failure(request.url.path, error)
+        say(f"{request.url.path}: {type(error).__name__}; the page was not made")
         return refused("this page could not be made; the terminal says more", 500)
 
     routes = [Route(path, page(*given)) for path, given in _PAGES.items()]
@@ -173,7 +173,6 @@ def _templates(state: State) -> Environment:
         "state": state,
         "corpus": state.library.corpus,
         "category_names": CATEGORY_NAMES,
-        "all_categories": [str(name) for name in CATEGORIES],
         "marks": MARKS,
         "name_of": state.library.name_of,
         "no_query": Query(),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from browser.pages.grid import PER_PAGE, page_number, tile
+from browser.pages.grid import ResultPage, tile
 from browser.search import Query, QueryError
 from browser.state import State
 
@@ -29,10 +29,9 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     comparison = state.comparison(first, second)
     if comparison.interval is None and "show" not in given:
         show = "changed"
-    rows = comparison.images(show)
-    n_pages = max(1, -(-len(rows) // PER_PAGE))
-    page = page_number(given.get("page", "1"), n_pages)
-    shown = rows[(page - 1) * PER_PAGE : page * PER_PAGE].tolist()
+    found = {name: comparison.images(name) for name in SHOWN}
+    rows = found[show]
+    window = ResultPage.of(given, n=len(rows))
     counts = comparison.by_concept
     balance = (
         counts["hits gained"]
@@ -56,13 +55,12 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
                 int(comparison.added[row]),
                 int(comparison.dropped[row]),
             )
-            for row in shown
+            for row in rows[window.shown].tolist()
         ],
         "n_found": len(rows),
-        "n_of": {name: len(comparison.images(name)) for name in SHOWN},
+        "n_of": {name: len(own) for name, own in found.items()},
         "n_both": int(comparison.both.sum()),
-        "page": page,
-        "n_pages": n_pages,
+        "window": window,
         "means": (comparison.mean_of(comparison.first), comparison.mean_of(comparison.second))
         if comparison.interval
         else None,

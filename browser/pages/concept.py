@@ -12,13 +12,12 @@ from browser.concepts import (
     count_concepts,
     f1_interval,
     instead,
-    rows_with,
     threshold_of,
     together,
 )
 from browser.judgements import Judgement
-from browser.library import Bools
-from browser.pages.grid import mean_f1, page_number, tile, with_cui
+from browser.library import Bools, rows_with
+from browser.pages.grid import ResultPage, tile, with_cui
 from browser.search import Query, QueryError
 from browser.state import State
 from core.categories import CATEGORIES
@@ -49,9 +48,7 @@ def table(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         names = library.searchable_names
         fit = [all(word in names[c][1] for word in words) for c in columns.tolist()]
         columns = columns[np.array(fit, dtype=np.bool_)]
-    n_pages = max(1, -(-len(columns) // _PER_PAGE))
-    page = page_number(given.get("page", "1"), n_pages)
-    shown = columns[(page - 1) * _PER_PAGE : page * _PER_PAGE].tolist()
+    window = ResultPage.of(given, n=len(columns), each=_PER_PAGE)
     return {
         "query": query,
         "order": order,
@@ -60,12 +57,10 @@ def table(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "judgement": judgement,
         "counts": counts,
         "f1": counts.f1,
-        "columns": shown,
+        "columns": columns[window.shown].tolist(),
         "cuis": library.labels.cuis,
         "n_found": len(columns),
-        "first": (page - 1) * _PER_PAGE,
-        "page": page,
-        "n_pages": n_pages,
+        "window": window,
     }
 
 
@@ -135,8 +130,7 @@ def _said(state: State, judgement: Judgement, column: int) -> tuple[Any, Bools]:
     if found is not None:
         rows, matrix = found
         probs[rows] = 0.0
-        at = np.flatnonzero(matrix.indices == column)
-        probs[rows[np.searchsorted(matrix.indptr, at, side="right") - 1]] = matrix.data[at]
+        probs[rows[rows_with(matrix, column)]] = matrix.data[matrix.indices == column]
     return probs, true
 
 
@@ -146,12 +140,12 @@ def categories(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     query = Query.of({"run": given.get("run", "")})
     judgement = state.judgement(query.run)
     lines = []
-    for code, name in enumerate([*_NAMES, "none"]):
-        images = library.category_codes == (code if name != "none" else -1)
+    for name in (*_NAMES, "none"):
+        images = library.is_category(name)
         if not images.any():
             continue
         counts = [int((library.split_codes[images] == s).sum()) for s in range(len(SPLITS))]
-        doubted = sum(bool(images[row]) for row in library.doubts)
+        doubted = sum(bool(images[row]) for row in library.doubts or ())
         lines.append((name, counts, doubted, judgement.scores[name] if judgement else None))
     return {"query": query, "judgement": judgement, "lines": lines, "splits": SPLITS}
 
@@ -194,7 +188,6 @@ def one_category(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         ],
         "score": judgement.scores[name] if judgement is not None else None,
         "lists": shown,
-        "doubted": [row for row in library.doubts if images[row]],
+        "doubted": [row for row in library.doubts or () if images[row]],
         "tiles": [tile(row, state, judgement=judgement) for row in worst],
-        "mean": mean_f1(judgement, rows) if judgement is not None else None,
     }

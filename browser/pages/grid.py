@@ -52,6 +52,44 @@ class Tile:
     is_guess: bool
 
 
+@dataclass(frozen=True)
+class ResultPage:
+    """A page of results.
+
+    Attributes:
+        page: its number, from 1.
+        n_pages: of all results, at least 1.
+        each: results on a page.
+    """
+
+    page: int
+    n_pages: int
+    each: int
+
+    @classmethod
+    def of(cls, given: Mapping[str, str], *, n: int, each: int = PER_PAGE) -> "ResultPage":
+        """The page that an address asks for, or the nearest one that is there.
+
+        Raises:
+            QueryError: it is no number.
+        """
+        text = given.get("page", "1")
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise QueryError(f"page={text}: expected a number")
+        n_pages = max(1, -(-n // each))
+        return cls(page=min(max(int(text), 1), n_pages), n_pages=n_pages, each=each)
+
+    @property
+    def first(self) -> int:
+        """Place of its first result among all, from 0."""
+        return (self.page - 1) * self.each
+
+    @property
+    def shown(self) -> slice:
+        """Its results among all."""
+        return slice(self.first, self.first + self.each)
+
+
 def tile(row: int, state: State, *, judgement: Judgement | None) -> Tile:
     """An image as a grid shows it."""
     library = state.library
@@ -101,17 +139,13 @@ def images(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     query = Query.of(with_cui(given, state.library))
     known = state.known(query)
     rows = find(query, state.library, known=known)
-    n_pages = max(1, -(-len(rows) // PER_PAGE))
-    page = page_number(given.get("page", "1"), n_pages)
-    first = (page - 1) * PER_PAGE
-    shown = rows[first : first + PER_PAGE].tolist()
+    window = ResultPage.of(given, n=len(rows))
+    shown = rows[window.shown].tolist()
     return {
         "query": query,
         "tiles": [tile(row, state, judgement=known.judgement) for row in shown],
-        "first": first,
         "n_found": len(rows),
-        "page": page,
-        "n_pages": n_pages,
+        "window": window,
         "splits": SPLITS,
         "roles": ROLES,
         "errors": ERRORS,
@@ -126,7 +160,7 @@ def images(state: State, given: Mapping[str, str]) -> dict[str, Any]:
 def _kinds(library: Library) -> list[tuple[str, str]]:
     """Kinds in words, with those that nobody looked for."""
     missing = {"duplicates"} if library.duplicates is None else set()
-    missing |= set() if library.looked_for_doubts else {"doubted"}
+    missing |= {"doubted"} if library.doubts is None else set()
     return [
         (kind, f"{words} (not looked for)" if kind in missing else words)
         for kind, words in KINDS.items()
@@ -151,14 +185,3 @@ def mean_f1(judgement: Judgement, rows: Any) -> tuple[float, int] | None:
     values = judgement.f1[rows]
     values = values[values == values]
     return (float(values.mean()), len(values)) if len(values) else None
-
-
-def page_number(text: str, n_pages: int) -> int:
-    """A page that is there.
-
-    Raises:
-        QueryError: it is no number.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise QueryError(f"page={text}: expected a number")
-    return min(max(int(text), 1), n_pages)

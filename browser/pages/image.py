@@ -81,7 +81,7 @@ def one_image(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "near": [_near(other, value, shown, state, judgement) for other, value in near],
         "near_by": state.neighbours.source if state.neighbours else "",
         "copies": [_near(other, value, shown, state, judgement) for other, value in copies],
-        "doubt": library.doubts.get(row),
+        "doubt": (library.doubts or {}).get(row),
         "group": table.groups[row],
         "group_size": int(library.group_sizes[row]),
         "fold": int(table.folds[row]),
@@ -95,7 +95,7 @@ def one_image(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "after": after,
         "at": at,
         "n_found": n_found,
-        "heat": state.heat_detector if state.shows_images else "",
+        "heat": state.heat_detector.name if state.shows_images and state.heat_detector else "",
     }
 
 
@@ -122,18 +122,18 @@ def _concepts(
     decided = _columns(judgement.is_decided, row) if judgement is not None else []
     probs = dict(zip(decided, _values(judgement, row), strict=True)) if judgement else {}
     is_judged = judgement is not None and bool(judgement.judged[row])
+    are_true, are_decided = set(true), set(decided)
     shown = [
         ShownConcept(
             cui=cuis[column],
             name=library.name_of(cuis[column]),
-            kind=_kind(column in set(true), column in set(decided), is_judged=is_judged),
+            kind=_kind(column in are_true, column in are_decided, is_judged=is_judged),
             prob=probs.get(column, float("nan")),
             is_known=True,
             bars=tuple(float(each[column]) for each in found.values()),
         )
         for column in worth_showing(ranking, true=true, decided=decided)
     ]
-    known = set(cuis)
     shown += [
         ShownConcept(
             cui=cui,
@@ -144,7 +144,7 @@ def _concepts(
             bars=(float("nan"),) * len(found),
         )
         for cui in library.corpus.table.concepts[row] or ()
-        if cui not in known
+        if cui not in library.labels
     ]
     return shown, list(found)
 

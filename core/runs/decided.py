@@ -13,6 +13,7 @@ submission. A line an image:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,11 @@ class Decided:
         if len(lengths) > 1:
             raise AlignmentError(f"decided images: columns of different lengths {sorted(lengths)}")
 
+    @property
+    def sets(self) -> csr_array:
+        """(N, L) boolean: the decided concepts."""
+        return stored(self.concepts)
+
     def save(self, path: Path, *, labels: LabelSpace) -> None:
         """Write the table; `load` gives it back to six digits.
 
@@ -105,3 +111,36 @@ class Decided:
                 expected_f1=np.array([float(value or "nan") for value in expected]),
                 disagreement=np.array([float(value or "nan") for value in apart]),
             )
+
+
+def stored(matrix: csr_array) -> csr_array:
+    """Boolean, of the same shape: the cells that are stored, also those whose value is 0."""
+    ones = np.ones(matrix.nnz, dtype=np.bool_)
+    return csr_array((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetOutcome:
+    """Decided concepts of N images held against true ones.
+
+    Attributes:
+        true, decided: (N, L) boolean CSR.
+    """
+
+    true: csr_array
+    decided: csr_array
+
+    @cached_property
+    def right(self) -> csr_array:
+        """(N, L) boolean: true and decided."""
+        return csr_array(self.true.multiply(self.decided))
+
+    @cached_property
+    def missed(self) -> csr_array:
+        """(N, L) boolean: true and not decided."""
+        return csr_array(self.true > self.decided)
+
+    @cached_property
+    def invented(self) -> csr_array:
+        """(N, L) boolean: decided and not true."""
+        return csr_array(self.decided > self.true)

@@ -1,6 +1,6 @@
 """What `fuse` made, as it lies on disk: names, folders, guesses, the newest run of a strategy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,9 @@ def newest_fused_members(workspace: Workspace, corpus_fingerprint: str) -> dict[
     }
 
 
+DOUBTED = "doubted.csv"
+"""Images whose category is doubted, for somebody to look at, in the folder of the guess."""
+
 GUESSED = "guessed.csv"
 """Images without a category and what their features say of it, in the folder of the guess."""
 
@@ -154,21 +157,63 @@ def find_guesses(workspace: Workspace, corpus: Corpus) -> dict[str, str]:
     Of a cross-fitted corpus each view has a guess, and a labelled image that of the view that holds
     it out. Empty where nothing was guessed, as before `fuse`.
     """
-    folders = [f for f in workspace.fusion.glob("category-*") if f.is_dir()]
-    metas = {folder: read_meta(folder) for folder in folders}
     guesses: dict[str, str] = {}
-    for view in corpus.views if folders else ():  # a view takes as long as reading the corpus
-        own = [f for f in folders if metas[f].get("corpus") == view.fingerprint]
-        if not own:
-            continue
+    for view, newest in _newest_guesses(workspace, corpus):
         learnt = frozenset(view.table.of(split="train").image_ids) if corpus.crossfit else ()
-        newest = max(own, key=lambda folder: (asked(metas[folder]), folder))
         read_whole(newest)
         with meant_as_written(newest / GUESSED):
             header, *rows = read_rows(newest / GUESSED)
             at, guess = header.index("image_id"), header.index("guess")
             guesses |= {row[at]: row[guess] for row in rows if row[at] not in learnt}
     return guesses
+
+
+def _newest_guesses(workspace: Workspace, corpus: Corpus) -> Iterator[tuple[Corpus, Path]]:
+    """The folder of the newest guess of each view of the corpus that has one."""
+    folders = [f for f in workspace.fusion.glob("category-*") if f.is_dir()]
+    metas = {folder: read_meta(folder) for folder in folders}
+    for view in corpus.views if folders else ():  # a view takes as long as reading the corpus
+        own = [f for f in folders if metas[f].get("corpus") == view.fingerprint]
+        if own:
+            yield view, max(own, key=lambda folder: (asked(metas[folder]), folder))
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A category that the pooled features contradict.
+
+    Attributes:
+        given: the category of the image.
+        guess: what its features say.
+        certainty: probability of the guess, in [0, 1].
+    """
+
+    given: str
+    guess: str
+    certainty: float
+
+
+def find_doubts(workspace: Workspace, corpus: Corpus) -> dict[str, Doubt] | None:
+    """Image id to the doubt, of images whose category the newest guess of a view doubts.
+
+    None where nothing was guessed, and nobody knows.
+
+    Raises:
+        PredictionsError: a list is not as it was written.
+    """
+    doubts: dict[str, Doubt] | None = None
+    for _, newest in _newest_guesses(workspace, corpus):
+        doubts = doubts or {}
+        with meant_as_written(newest / DOUBTED):
+            header, *rows = read_rows(newest / DOUBTED)
+            for line in rows:
+                row = dict(zip(header, line, strict=True))
+                name = row["image_id"]
+                if name not in corpus.table.row_of:
+                    name = name.removeprefix("'")  # as it stands in tables for people
+                certainty = float(row[row["guess"]])
+                doubts[name] = Doubt(given=row["given"], guess=row["guess"], certainty=certainty)
+    return doubts
 
 
 def _age(run: FusedSource) -> tuple[tuple[int, str], Path]:

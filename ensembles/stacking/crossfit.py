@@ -18,6 +18,7 @@ def cross_fit(
     *,
     targets: npt.NDArray[np.bool_],
     folds: Folds,
+    among: Mask | None = None,
 ) -> npt.NDArray[np.float32]:
     """(n,) probability of each candidate pair by a stacker fitted without the pair's fold.
 
@@ -27,13 +28,14 @@ def cross_fit(
         make_stacker: gives a fresh stacker; called once a fold.
         targets: (n,) whether each pair is true.
         folds: (N,) fold of each image, as `prepare` assigned them.
+        among: (N,) the images that stackers may be fitted on; None for all.
 
     Raises:
         AlignmentError: an image has no fold, or all share one.
     """
 
     def fit(images: Mask) -> Stacker:
-        chosen = images[candidates.rows]
+        chosen = (images if among is None else images & among)[candidates.rows]
         return make_stacker().fit(candidates.take(chosen), targets[chosen])
 
     def predict(stacker: Stacker, images: Mask) -> npt.NDArray[np.float32]:

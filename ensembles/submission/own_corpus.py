@@ -86,6 +86,25 @@ def write_concepts(
         write_rows(draft, table, for_people=True)
 
 
+def read_decided(path: Path, *, edition: int) -> tuple[Mapping[str, Sequence[str]], Path]:
+    """Concepts by image of a submission in the edition's format, and the path to name in messages.
+
+    No id is taken for a header, and any order will do.
+
+    Raises:
+        ConfigError: no such edition.
+        SubmissionError: a fault of the file, or it is the list for people.
+    """
+    rules = replace(rules_of(edition), strict=False, id_marks_header=False)
+    data, shown = read_submission(path, rules)
+    if data.startswith(",".join(_HEADER).encode()):
+        raise SubmissionError(f"{shown}: the list for people; score the submission beside it")
+    submission = parse_submission(data, path=shown, rules=rules, expected_ids=None)
+    if rejected := submission.rejected:
+        raise SubmissionError(str(rejected[0]))
+    return submission.predicted, shown
+
+
 def score_own(
     path: Path, *, truth: Mapping[str, Collection[str]], edition: int, named: str = "the corpus"
 ) -> OwnScore:
@@ -110,14 +129,9 @@ def score_own(
         raise CorpusError(
             "no test image has labels to score by; give them concepts in the manifest"
         )
-    rules = replace(rules_of(edition), strict=False, id_marks_header=False)
-    data, shown = read_submission(path, rules)
-    if data.startswith(",".join(_HEADER).encode()):
-        raise SubmissionError(f"{shown}: the list for people; score the submission beside it")
-    submission = parse_submission(data, path=shown, rules=rules, expected_ids=None)
-    if rejected := submission.rejected:
-        raise SubmissionError(str(rejected[0]))
-    decided = {i.lstrip(BYTE_ORDER_MARK): upper_cased(c) for i, c in submission.predicted.items()}
+    predicted, shown = read_decided(path, edition=edition)
+    rules = rules_of(edition)
+    decided = {i.lstrip(BYTE_ORDER_MARK): upper_cased(c) for i, c in predicted.items()}
     if "ID" not in truth:
         decided.pop("ID", None)  # the header
     if missing := [image_id for image_id in truth if image_id not in decided]:

@@ -23,7 +23,7 @@ from core.embeddings import Embeddings
 from core.errors import MissingStageError
 from core.images import ImageTable
 from core.progress import say
-from core.runs.fused import GUESSED
+from core.runs.fused import DOUBTED, GUESSED
 from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import load_array, save_array
 from core.storage.folders import TURN, is_whole, new_folder, next_turn, read_meta, read_whole
@@ -195,11 +195,8 @@ def _fit_temperature(logits: Floats, column: npt.NDArray[np.integer]) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-8, 4), method="bounded").x))
 
 
-DOUBTED = 0.01
+_DOUBTED_UNDER = 0.01
 """A given category that the features find less likely than this is doubted."""
-
-DOUBTED_LIST = "doubted.csv"
-"""Images whose category is doubted, for somebody to look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +273,7 @@ def _fit(home: Path, embeddings: Embeddings, table: ImageTable, corpus: str) -> 
     posterior[in_train] = of_train
     unknown = np.array(table.categories, dtype=np.str_) == UNKNOWN
     own = _of_given(posterior, table)
-    doubted = ~unknown & (own < DOUBTED)
+    doubted = ~unknown & (own < _DOUBTED_UNDER)
     meta = {
         "corpus": corpus,
         "accuracy": model.accuracy,
@@ -291,7 +288,7 @@ def _fit(home: Path, embeddings: Embeddings, table: ImageTable, corpus: str) -> 
         model.save(draft)
         save_array(draft / "posterior.npy", posterior)
         _list(draft / GUESSED, table, posterior, unknown)
-        _list(draft / DOUBTED_LIST, table, posterior, doubted)
+        _list(draft / DOUBTED, table, posterior, doubted)
 
 
 def _of_given(posterior: Floats, table: ImageTable) -> Floats:
@@ -310,7 +307,7 @@ def _list(path: Path, table: ImageTable, posterior: Floats, chosen: npt.NDArray[
         values = [f"{p:.4f}" for p in posterior[row]]
         of_image = [table.image_ids[row], table.splits[row], table.categories[row]]
         lines.append([*of_image, guess, *values])
-    write_rows(path, lines, for_people=path.name == DOUBTED_LIST)
+    write_rows(path, lines, for_people=path.name == DOUBTED)
 
 
 def _tell(home: Path, n_guessed: int, n_doubted: int, *, accuracy: float) -> None:
@@ -324,8 +321,8 @@ def _tell(home: Path, n_guessed: int, n_doubted: int, *, accuracy: float) -> Non
         one = n_doubted == 1
         look, own = ("image looks", "its own") if one else ("images look", "their own")
         say(
-            f"{n_doubted:,} {look} like another category than {own} (under {DOUBTED:.0%} by"
-            f" their features); worth a look: {home / DOUBTED_LIST}"
+            f"{n_doubted:,} {look} like another category than {own} (under {_DOUBTED_UNDER:.0%} by"
+            f" their features); worth a look: {home / DOUBTED}"
         )
 
 

@@ -94,8 +94,9 @@ def _ends(judged: JudgedImages, category: str) -> dict[str, int]:
     ]
     if not rows:
         return {}
+    found = judged.outcome
     n_right, n_missed, n_invented = (
-        np.diff(kind.indptr) for kind in (judged.right, judged.missed, judged.invented)
+        np.diff(kind.indptr) for kind in (found.right, found.missed, found.invented)
     )
     n_wrong = n_missed + n_invented + judged.targets.n_outside
     ids, f1 = judged.images.image_ids, judged.f1
@@ -123,10 +124,11 @@ def _thumbnail(path: Path, read: Reader) -> bytes | str:
 
 def _concepts(judged: JudgedImages, row: int, names: Mapping[str, str]) -> str:
     """A line each of right, missed and invented concepts, by name."""
+    outcome = judged.outcome
     found = {
-        "right": judged.cuis(judged.right, row),
-        "missed": [*judged.cuis(judged.missed, row), *judged.outside(row)],
-        "invented": judged.cuis(judged.invented, row),
+        "right": judged.cuis(outcome.right, row),
+        "missed": [*judged.cuis(outcome.missed, row), *judged.outside(row)],
+        "invented": judged.cuis(outcome.invented, row),
     }
     return "\n".join(
         f"- **{plain(_SIGNS[kind])} {kind}:** {_named(cuis, names)}" for kind, cuis in found.items()

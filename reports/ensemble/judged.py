@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from core.images import ImageTable
 from core.labels import LabelSpace, Targets
 from core.metrics import Scores
-from core.runs.decided import DECIDED, Decided
+from core.runs.decided import DECIDED, Decided, SetOutcome
 from core.runs.ensemble import EnsembleRun
 
 Counts = npt.NDArray[np.int64]
@@ -50,36 +50,24 @@ class JudgedImages:
         rows = [row_of.get(image_id, -1) for image_id in run.record.image_ids]
         if -1 in rows or not run.scored.labelled.all():
             return None
-        own = found.concepts
-        ones = np.ones(own.nnz, dtype=np.bool_)  # a probability may be 0
-        decided = csr_array((ones, own.indices, own.indptr), shape=own.shape)
         return cls(
             images=run.scored,
             labels=run.corpus.labels,
             targets=run.scored.targets(run.corpus.labels),
-            decided=csr_array(decided[np.array(rows, dtype=np.intp)]),
+            decided=csr_array(found.sets[np.array(rows, dtype=np.intp)]),
             f1=run.rungs[-1].image_f1,
         )
 
     @cached_property
-    def right(self) -> csr_array:
-        """(N, L) boolean: true and decided."""
-        return csr_array(self.targets.matrix.multiply(self.decided))
-
-    @cached_property
-    def missed(self) -> csr_array:
-        """(N, L) boolean: true and not decided."""
-        return csr_array(self.targets.matrix > self.decided)
-
-    @cached_property
-    def invented(self) -> csr_array:
-        """(N, L) boolean: decided and not true."""
-        return csr_array(self.decided > self.targets.matrix)
+    def outcome(self) -> SetOutcome:
+        """The decided sets held against the true ones."""
+        return SetOutcome(true=self.targets.matrix, decided=self.decided)
 
     @cached_property
     def by_concept(self) -> "tuple[Counts, Counts, Counts]":
         """(L,) each: images in which a concept is right, missed, invented."""
-        right, missed, invented = map(_columns, (self.right, self.missed, self.invented))
+        own = self.outcome
+        right, missed, invented = map(_columns, (own.right, own.missed, own.invented))
         return right, missed, invented
 
     def cuis(self, kind: csr_array, row: int) -> list[str]:

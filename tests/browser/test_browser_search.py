@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from browser.judgements import Judgement
-from browser.library import Doubt, Library
+from browser.library import Library
 from browser.search import ERRORS, KINDS, ORDERS, ROLES, Known, Query, QueryError, complete, find
+from core.runs.fused import Doubt
 
 
 def found(library: Library, known: Known, **given: str) -> list[int]:

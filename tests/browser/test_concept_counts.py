@@ -9,11 +9,10 @@ from browser.concepts import (
     count_concepts,
     f1_interval,
     instead,
-    rows_with,
     together,
 )
 from browser.judgements import Judgement
-from browser.library import Library
+from browser.library import Library, rows_with
 from tests.browser.conftest import judged
 
 

@@ -9,11 +9,12 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
-from browser.library import Doubt, Library
+from browser.library import Library
 from browser.pages.app import new_app
 from browser.run import named
 from browser.state import State
 from core.errors import ConfigError
+from core.runs.fused import Doubt
 from core.runs.workspace import Workspace
 from tests.browser.conftest import judged, made_library
 
@@ -35,7 +36,6 @@ def made_state(library: Library) -> State:
 def state(whole: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
     found = State(library=Library.open(whole))
     thread = found.compute_distances()
-    assert thread is not None
     thread.join()
     yield found
     found.close()

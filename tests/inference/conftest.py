@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightgbm
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from fusion.config import FuseConfig
 from fusion.fuse import fuse
 from inference.archive.units import UnitSizes
 from inference.bundle.bundle import write_bundle
+from inference.bundle.checks import bare_forest
 from inference.images import NewImage
 from inference.place import EnsemblePlace
 from inference.predict import predict_places
@@ -115,3 +118,16 @@ def undisturbed(predict: Predict, tmp_path_factory: pytest.TempPathFactory) -> P
     out = tmp_path_factory.mktemp("undisturbed") / "decided.csv"
     assert predict(out)
     return out
+
+
+@pytest.fixture
+def forest(tmp_path: Path) -> Path:
+    """A forest of three features in a bundle's place for it, to be changed."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2000, 3))
+    settings = {"objective": "binary", "verbosity": -1, "num_threads": 1, "num_leaves": 5}
+    data = lightgbm.Dataset(features, (features[:, 0] > 0).astype(float))
+    path = tmp_path / "stacker" / "lightgbm.txt"
+    path.parent.mkdir()
+    path.write_text(bare_forest(lightgbm.train(settings, data, 3).model_to_string()))
+    return path

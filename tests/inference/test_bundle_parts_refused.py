@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-import lightgbm
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 
 from core.errors import BundleError
 from ensembles.stacking.candidates import SHARED_FEATURES
-from inference.bundle.checks import bare_forest, check_forest, check_stacker
+from inference.bundle.checks import check_forest, check_stacker
 from inference.bundle.tensors import BundleFiles, TensorFile
 from inference.bundle.typed import typed
 
@@ -178,15 +177,9 @@ def test_weights_that_fit_are_taken(tmp_path: Path) -> None:
     check_stacker(stacker(tmp_path, LOGISTIC), members=MEMBERS, n_concepts=3)
 
 
-def test_a_forest_has_the_numbers_that_it_names(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(2000, 3))
-    settings = {"objective": "binary", "verbosity": -1, "num_threads": 1, "num_leaves": 5}
-    data = lightgbm.Dataset(features, (features[:, 0] > 0).astype(float))
-    text = bare_forest(lightgbm.train(settings, data, 3).model_to_string())
-    path = tmp_path / "stacker" / "lightgbm.txt"
-    path.parent.mkdir()
-    files = BundleFiles(tmp_path, {"stacker/lightgbm.txt"}, shown=Path("b"))
+def test_a_forest_has_the_numbers_that_it_names(forest: Path) -> None:
+    files = BundleFiles(forest.parents[1], {"stacker/lightgbm.txt"}, shown=Path("b"))
+    path, text = forest, forest.read_text()
     values = re.search(r"leaf_value=(\S+) (\S+)", text)
     assert values is not None
     first, second = values[1], values[2]

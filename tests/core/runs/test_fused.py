@@ -1,11 +1,14 @@
 """Fusion runs as later stages find them."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from core.predictions import Predictions
-from core.runs.fused import find_fused_sources
-from core.runs.workspace import Workspace
-from core.storage.folders import mark_used
+from core.runs.fused import Doubt, find_doubts, find_fused_sources
+from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import mark_used, new_folder
+from core.storage.tables import write_rows
 from tests.conftest import SaveRun
 
 
@@ -66,3 +69,20 @@ def test_a_run_gives_its_predictions_and_those_that_do_without_the_category(
     without_category = run.without_category("valid")
     assert isinstance(without_category, Predictions)
     np.testing.assert_array_equal(without_category.probs[::-1], valid.probs)
+
+
+def test_doubts_are_those_of_the_newest_guess_under_the_ids_of_the_corpus(
+    workspace: Workspace, generated: Corpus
+) -> None:
+    ids = ("=1+1", *generated.table.image_ids[1:])
+    corpus = replace(generated, table=replace(generated.table, image_ids=ids))
+    assert find_doubts(workspace, corpus) is None
+    header = ["image_id", "split", "given", "guess", "DRCT", "DRXR"]
+    for turn, image_id in ((2, "=1+1"), (1, ids[1])):
+        meta = {"corpus": corpus.fingerprint, "turn": turn}
+        with new_folder(workspace.fusion / f"category-0000000{turn}", meta) as draft:
+            rows = [header, [image_id, "train", "DRXR", "DRCT", "0.9990", "0.0010"]]
+            write_rows(draft / "doubted.csv", rows, for_people=True)
+    assert find_doubts(workspace, corpus) == {
+        "=1+1": Doubt(given="DRXR", guess="DRCT", certainty=0.999)
+    }
