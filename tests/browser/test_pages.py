@@ -234,6 +234,19 @@ def test_colours_of_heat_maps_have_a_legend(state: State) -> None:
     assert "strongest place" in answers(asks(state), "/image?id=train_00")
 
 
+@pytest.mark.parametrize(
+    ("size", "shape"), [((300, 100), (448, 149)), ((60, 1800), (15, 448)), ((7, 7), (448, 448))]
+)
+def test_a_layer_of_colours_has_the_shape_of_its_image(
+    library: Library, tmp_path: Path, size: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    path = tmp_path / "wide.png"
+    Image.new("L", size).save(path)
+    table = replace(library.corpus.table, paths=(str(path),) * 6)
+    library = replace(library, corpus=replace(library.corpus, table=table))
+    assert made_state(library).pictures.shape(0, longest=448) == shape
+
+
 def test_a_comparison_is_sorted_narrowed_and_tells_what_changed(library: Library) -> None:
     state = made_state(library)
     state.submissions = {"made": Path("made"), "other": Path("other")}
