@@ -16,7 +16,6 @@ from starlette.routing import Route
 
 from browser.library import CATEGORY_NAMES
 from browser.pages import compared, concept, grid, image
-from browser.pages.refused import refusal
 from browser.review import MARKS
 from browser.search import Query, QueryError, complete
 from browser.state import State
@@ -63,7 +62,9 @@ def new_app(state: State) -> Starlette:
             try:
                 return html(template, view(state, request.query_params))
             except QueryError as error:
-                values = refusal(state, request.query_params, error, path=request.url.path)
+                values = grid.refusal(
+                    state, request.query_params, error=error, path=request.url.path
+                )
                 return html("refused.html", values, status=400)
             except LookupError:
                 return refused("there is nothing of this name here", 404)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from browser.judgements import Judgement
 from browser.library import Library
@@ -173,6 +174,33 @@ def form(state: State) -> dict[str, Any]:
         "kinds": _kinds(state.library),
         "orders": ORDERS,
     }
+
+
+def refusal(
+    state: State, given: Mapping[str, str], *, error: QueryError, path: str
+) -> dict[str, Any]:
+    """Values of the page in place of one that an address does not mean.
+
+    It has a link with each concept that fits, and the form as it was filled.
+
+    Args:
+        state: that is looked at.
+        given: the address' values.
+        error: why they mean nothing.
+        path: of the page that was asked for.
+    """
+    field = "cui" if path == "/concept" else "concept"
+    kept = {name: value for name, value in given.items() if value and name != "page"}
+    candidates = error.candidates if isinstance(error, ConceptUnclearError) else ()
+    found: dict[str, Any] = {
+        "text": str(error),
+        "candidates": [(cui, f"{path}?{urlencode(kept | {field: cui})}") for cui in candidates],
+        "has_form": path == "/",
+        "kept": "",
+    }
+    if not found["has_form"]:
+        return found
+    return found | form(state) | {"query": Query.as_given(given)}
 
 
 def _kinds(library: Library) -> list[tuple[str, str]]:

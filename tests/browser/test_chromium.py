@@ -90,26 +90,46 @@ def page(driver: Any, address: str) -> Iterator[Any]:
     assert [e for e in driver.get_log("browser") if "heat/" not in e["message"]] == []
 
 
+_READY = "return document.readyState === 'complete'"
+
+
 def texts(page: Any, selector: str) -> list[str]:
-    return [each.text for each in page.find_elements("css selector", selector)]
+    """Of all that fit, at one moment: a page may be giving way to the next one."""
+    found: list[str] = page.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText.trim())",
+        selector,
+    )
+    return found
 
 
 def click(page: Any, selector: str) -> None:
     """Click, and wait for the page where that leads to another one."""
-    before = page.current_url
     found = page.find_element("css selector", selector)
-    leads = found.tag_name == "a"
-    found.click()
-    if leads:
-        wait(page, lambda: page.current_url != before)
-    ready = "return document.readyState === 'complete'"
-    wait(page, lambda: page.execute_script(ready))
+    if found.tag_name == "a":
+        _go(page, found)
+    else:
+        found.click()
+    wait(page, lambda: page.execute_script(_READY))
+
+
+def follow(page: Any, word: str) -> None:
+    """Click on the link of this text, and wait for its page."""
+    _go(page, page.find_element("link text", word))
+
+
+def _go(page: Any, link: Any) -> None:
+    before = page.current_url
+    link.click()
+    wait(page, lambda: page.current_url != before)
+    wait(page, lambda: page.execute_script(_READY))
 
 
 def wait(page: Any, true: Callable[[], object]) -> None:
+    from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(page, 60).until(lambda _: true())
+    passing = (JavascriptException, StaleElementReferenceException)  # a page that gives way
+    WebDriverWait(page, 60, ignored_exceptions=passing).until(lambda _: true())
 
 
 def press(page: Any, *keys: str) -> None:
@@ -143,17 +163,17 @@ def test_a_stranger_clicks_through_every_page(page: Any) -> None:
         ("Concepts", "Concepts"), ("Categories", "Categories"),
         ("Compare", "Compare two ensembles or submissions"), ("Help", "Help"), ("Images", "Images"),
     ):  # fmt: skip
-        page.find_element("link text", word).click()
+        follow(page, word)
         assert page.find_element("css selector", "h1").get_attribute("textContent") == title
-    page.find_element("link text", "Categories").click()
-    page.find_element("link text", "CT").click()
+    follow(page, "Categories")
+    follow(page, "CT")
     assert {"Concepts", "Lowest F1"} <= {*texts(page, "h2")}
 
 
 def test_the_concepts_most_often_missed_in_ct_are_three_steps_away(page: Any) -> None:
     from selenium.webdriver.support.ui import Select
 
-    page.find_element("link text", "Concepts").click()
+    follow(page, "Concepts")
     Select(page.find_element("name", "category")).select_by_value("DRCT")
     Select(page.find_element("name", "order")).select_by_value("missed")
     click(page, ".filters button")
@@ -176,7 +196,7 @@ def test_a_concept_is_completed_by_its_name(page: Any) -> None:
     option = page.find_element("css selector", "#completions option")
     assert option.get_attribute("value") == "stripes (C3)"
     field.send_keys("\n")
-    assert "where stripes is true" in texts(page, ".found")[0]
+    wait(page, lambda: "where stripes is true" in "".join(texts(page, ".found")))
     assert page.find_element("name", "concept").get_attribute("value") == "stripes (C3)"
     click(page, ".filters button")  # what the field shows is taken again
     assert "where stripes is true" in texts(page, ".found")[0]
@@ -238,7 +258,7 @@ def test_an_image_is_marked_by_keys_and_found_again(page: Any) -> None:
 
     Select(page.find_element("name", "mark")).select_by_visible_text("label doubtful")
     page.find_element("name", "note").send_keys("two sides\n")
-    wait(page, lambda: "Marked (1)" in texts(page, "nav a"))
+    wait(page, lambda: "Marked (1)" in texts(page, "nav a") and page.execute_script(_READY))
     page.find_element("link text", "Marked (1)").click()
     assert "label doubtful" in texts(page, ".tile")[0]
     assert texts(page, ".change") == ["two sides"]
@@ -265,14 +285,14 @@ def test_a_heat_map_or_why_there_is_none_appears(page: Any) -> None:
 
 
 def test_two_ensembles_are_compared(page: Any) -> None:
-    page.find_element("link text", "Compare").click()
+    follow(page, "Compare")
     facts = texts(page, ".facts")[0]
     assert re.search(r"F1 of the first 0\.\d+, of the second 0\.\d+, on the 56 labelled", facts)
     page.find_element("css selector", ".differ summary").click()
     assert {"floor", "top", "most"} <= {*texts(page, ".differ th")}
     click(page, "#categories + .scroll tbody a")
     assert "Images that changed in" in texts(page, "#images")[0]
-    page.find_element("link text", "swap").click()
+    follow(page, "swap")
     wait(page, lambda: texts(page, ".facts")[0] != facts)
 
 

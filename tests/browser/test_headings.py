@@ -9,11 +9,15 @@ COLUMNS = (
     SortColumn(key="name", words="Name", falls=False),
     SortColumn(key="n", words="Number", kind="right"),
 )
-LINES = [{"name": "b", "n": 1.0}, {"name": "a", "n": float("nan")}, {"name": "c", "n": 3.0}]
+LINES: list[dict[str, float | str]] = [
+    {"name": "b", "n": 1.0},
+    {"name": "a", "n": float("nan")},
+    {"name": "c", "n": 3.0},
+]
 
 
 def sorted_names(order: str) -> str:
-    found = in_order(LINES, COLUMNS, order=order, value=lambda line, key: line[key])  # type: ignore[return-value]
+    found = in_order(LINES, COLUMNS, order=order, value=lambda line, key: line[key])
     return "".join(str(line["name"]) for line in found)
 
 
