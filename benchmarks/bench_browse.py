@@ -3,9 +3,10 @@
 A corpus of generated images (concepts as frequent as a Zipf law has them, ten an image) and two
 ensembles that decided them with errors lie in a workspace; `browse` runs in a process of its own,
 and each page is asked for over HTTP, once as soon as it answers (what the page needs is then read)
-and nine times more, in turn with the others.
+and nine times more, in turn with the others. With N_FEATURES there are pooled features of all
+images as well, drawn ones, and the nearest images are asked for as soon as they are there.
 
-    python -m benchmarks.bench_browse [N_IMAGES [N_CONCEPTS]]       # 130,000 and 3,047
+    python -m benchmarks.bench_browse [N_IMAGES [N_CONCEPTS [N_FEATURES]]]  # 130,000, 3,047 and 0
 """
 
 import http.client
@@ -33,9 +34,9 @@ from core.runs.decided import DECIDED, Decided
 from core.runs.ensemble import EnsembleRecord
 from core.runs.workspace import Workspace
 from core.storage.folders import new_folder, write_json
-from core.storage.tables import write_rows
+from core.storage.tables import write_lines, write_rows
 
-N_RUNS = 9
+N_RUNS, _BLOCK = 9, 5_000
 PACKAGES = ("numpy", "scipy", "jinja2", "starlette", "uvicorn")
 
 _PAGES = {
@@ -57,8 +58,8 @@ _PAGES = {
 }
 
 
-def make_workspace(root: Path, *, n_images: int, n_concepts: int) -> Workspace:
-    """A prepared corpus and two ensembles of generated images."""
+def make_workspace(root: Path, *, n_images: int, n_concepts: int, n_features: int = 0) -> Workspace:
+    """A prepared corpus and two ensembles of generated images, with pooled features if any."""
     rng = np.random.default_rng(0)
     labels = LabelSpace(tuple(f"C{k:07d}" for k in range(n_concepts)))
     weights = 1 / np.arange(1, n_concepts + 1)
@@ -93,7 +94,32 @@ def make_workspace(root: Path, *, n_images: int, n_concepts: int) -> Workspace:
         write_rows(draft / "names.csv", [(c, f"concept {c[-5:]}") for c in cuis])
     for seed in (1, 2):
         _decide(workspace, labels, ids[: n_images - n_test], truth, seed=seed)
+    if n_features:
+        _pool(workspace, ids, n_features=n_features)
     return workspace
+
+
+def _pool(workspace: Workspace, ids: tuple[str, ...], *, n_features: int) -> None:
+    """Drawn features of all images, and a global detector that learnt from them."""
+    rng = np.random.default_rng(3)
+    name = "drawn-224px-00000000"
+    with new_folder(workspace.embeddings / name, {"source": "drawn 224 px"}) as draft:
+        write_lines(draft / "image_ids.txt", ids)
+        shape = (len(ids), n_features)
+        values = np.lib.format.open_memmap(
+            draft / "values.npy", mode="w+", dtype=np.float32, shape=shape
+        )
+        for first in range(0, len(ids), _BLOCK):
+            block = values[first : first + _BLOCK]
+            rng.standard_normal(out=block, dtype=np.float32)
+        values.flush()
+        del values
+    meta = {
+        "corpus": "gen00000", "category": "global", "preset": "quick", "embeddings": [name],
+        "regime": "frozen",
+    }  # fmt: skip
+    with new_folder(workspace.backbones / "global" / "quick-00000000", meta) as draft:
+        write_json(draft / "config.json", {})
 
 
 def _decide(
@@ -146,10 +172,22 @@ def _memory_mb(pid: int, name: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
-def main(n_images: int, n_concepts: int) -> None:
+def _wait_for_features(connection: http.client.HTTPConnection, cookie: str) -> float:
+    """Seconds until an image has its nearest ones beside it."""
+    began = time.perf_counter()
+    while True:
+        connection.request("GET", _PAGES["an image"], headers={"cookie": cookie})
+        if b"Nearest labelled images" in connection.getresponse().read():
+            return time.perf_counter() - began
+        time.sleep(0.02)
+
+
+def main(n_images: int, n_concepts: int, n_features: int) -> None:
     """Make, start, ask, print."""
     with tempfile.TemporaryDirectory() as folder:
-        workspace = make_workspace(Path(folder) / "ws", n_images=n_images, n_concepts=n_concepts)
+        workspace = make_workspace(
+            Path(folder) / "ws", n_images=n_images, n_concepts=n_concepts, n_features=n_features
+        )
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "RADFUSE_TOKEN": "k" * 20}
         starts = []
         for _ in range(3):
@@ -167,13 +205,14 @@ def main(n_images: int, n_concepts: int) -> None:
         before = _memory_mb(process.pid, "VmRSS")
         connection = http.client.HTTPConnection(address.hostname or "", address.port or 0)
         cookie = f"radfuse-{address.port}={'k' * 20}"
+        waited = _wait_for_features(connection, cookie) if n_features else 0.0
         pages = {name: at.format(cui="C0000020") for name, at in _PAGES.items()}
         first = {name: _ask(connection, at, cookie) for name, at in pages.items()}
         times: dict[str, list[float]] = {name: [] for name in pages}
         for _ in range(N_RUNS):
             for name, at in pages.items():
                 times[name].append(_ask(connection, at, cookie)[0])
-        after, peak = (_memory_mb(process.pid, name) for name in ("VmRSS", "VmHWM"))
+        after, own, peak = (_memory_mb(process.pid, name) for name in ("VmRSS", "RssAnon", "VmHWM"))
         process.terminate()
         process.wait()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
@@ -184,6 +223,11 @@ def main(n_images: int, n_concepts: int) -> None:
         f"start: {middle:.2f} s ({low:.2f} to {high:.2f}, 3 runs); memory {before:,.0f} MB at the"
     )
     print(f"start, {after:,.0f} MB after all pages, at most {peak:,.0f} MB\n")
+    if n_features:
+        print(
+            f"{n_features:,} features an image: the nearest images are there {waited:.2f} s after"
+        )
+        print(f"the start; without pages of files on disk, {own:,.0f} MB after all pages\n")
     print("| page | first, ms | median of 9, ms | range | kB |\n| :-- | --: | --: | --: | --: |")
     for name, taken in times.items():
         ms = sorted(1000 * t for t in taken)
@@ -194,4 +238,4 @@ def main(n_images: int, n_concepts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(text) for text in (*sys.argv[1:3], *("130000", "3047")[len(sys.argv) - 1 :])))
+    main(*(int(text) for text in (*sys.argv[1:4], *("130000", "3047", "0")[len(sys.argv) - 1 :])))

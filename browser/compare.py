@@ -5,12 +5,56 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from browser.judgements import Judgement, interval_of
-from browser.library import Bools, Library, Rows
+from browser.library import Bools, Library, Rows, rows_with
+from core.categories import CATEGORIES
 from core.metrics import Interval, Scores
+from core.storage.documents import read_object
 
 Counts = npt.NDArray[np.int64]
+
+
+_EQUAL = 1e-12  # F1 that differs by less is the same
+
+
+@dataclass(frozen=True)
+class ConceptChange:
+    """A concept that one of two decided on an image and the other did not.
+
+    Attributes:
+        cui: its id.
+        is_added: whether it was the second that decided it.
+        is_good: whether the second is right about it; None where the labels are not known.
+    """
+
+    cui: str
+    is_added: bool
+    is_good: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryChange:
+    """What changed in a category.
+
+    Attributes:
+        name: of `CATEGORIES`, or `none`.
+        means: mean F1 of the first and of the second, on the images that both are judged on; NaN
+            without any.
+        interval: the mean gain over these with its 95 % interval, paired; None without any.
+        n_better, n_worse: of these, those whose F1 rose or fell.
+        n_changed: images whose sets differ.
+        n_both: images that both decided.
+    """
+
+    name: str
+    means: tuple[float, ...]
+    interval: Interval | None
+    n_better: int
+    n_worse: int
+    n_changed: int
+    n_both: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +79,86 @@ class Comparison:
         return self.first.known & self.second.known
 
     @cached_property
+    def added_sets(self) -> csr_array:
+        """(N, L) boolean: concepts that the second decided and the first did not."""
+        return _only(self.second.is_decided, self.first.is_decided)
+
+    @cached_property
+    def dropped_sets(self) -> csr_array:
+        """(N, L) boolean: concepts that the first decided and the second did not."""
+        return _only(self.first.is_decided, self.second.is_decided)
+
+    @cached_property
     def added(self) -> Counts:
-        """(N,) concepts that the second decided and the first did not."""
-        return self._differences(self.second, self.first)
+        """(N,) number of concepts that the second decided and the first did not."""
+        return self._numbers(self.added_sets)
 
     @cached_property
     def dropped(self) -> Counts:
-        """(N,) concepts that the first decided and the second did not."""
-        return self._differences(self.first, self.second)
+        """(N,) number of concepts that the first decided and the second did not."""
+        return self._numbers(self.dropped_sets)
 
-    def _differences(self, one: Judgement, other: Judgement) -> Counts:
-        only = (one.is_decided > other.is_decided).tocsr()
-        return np.where(self.both, np.diff(only.indptr), 0).astype(np.int64)
+    def _numbers(self, sets: csr_array) -> Counts:
+        return np.where(self.both, np.diff(sets.indptr), 0).astype(np.int64)
+
+    @cached_property
+    def settings(self) -> list[tuple[str, str, str]]:
+        """What two ensembles differ in: name, of the first, of the second; of submissions nothing.
+
+        Raises:
+            PredictionsError: a config is damaged.
+        """
+        one, other = (_settings(each) for each in (self.first, self.second))
+        names = dict.fromkeys([*one, *other]) if one and other else {}
+        return [
+            (name, one.get(name, "–"), other.get(name, "–"))
+            for name in names
+            if one.get(name) != other.get(name)
+        ]
+
+    def changes(self, row: int) -> list[ConceptChange]:
+        """What changed on an image: added concepts, then dropped ones."""
+        library = self.library
+        true = set(_columns(library.truth, row)) if library.labelled[row] else None
+        found = []
+        for is_added, sets in ((True, self.added_sets), (False, self.dropped_sets)):
+            for column in _columns(sets, row):
+                good = None if true is None else (column in true) == is_added
+                found.append(ConceptChange(library.labels.cuis[column], is_added, good))
+        return found
+
+    def with_change_of(self, column: int) -> Bools:
+        """(N,) images on which a concept was added or dropped."""
+        found = np.zeros(len(self.library), dtype=np.bool_)
+        for sets in (self.added_sets, self.dropped_sets):
+            found[rows_with(sets, column)] = True
+        return found & self.both
+
+    @cached_property
+    def by_category(self) -> list[CategoryChange]:
+        """What changed in each category of which an image was decided by both."""
+        found = []
+        for name in (*map(str, CATEGORIES), "none"):
+            images = self.library.is_category(name)
+            if not (images & self.both).any():
+                continue
+            own = images & ~np.isnan(self.gain)
+            gain = np.nan_to_num(np.where(own, self.gain, 0.0))
+            found.append(
+                CategoryChange(
+                    name=name,
+                    means=tuple(
+                        float(np.mean(each.f1[own])) if own.any() else float("nan")
+                        for each in (self.first, self.second)
+                    ),
+                    interval=interval_of(np.where(own, self.gain, np.nan), self.library),
+                    n_better=int((gain > _EQUAL).sum()),
+                    n_worse=int((gain < -_EQUAL).sum()),
+                    n_changed=int((images & self.changed).sum()),
+                    n_both=int((images & self.both).sum()),
+                )
+            )
+        return found
 
     @cached_property
     def changed(self) -> Bools:
@@ -73,7 +185,7 @@ class Comparison:
             rows = np.flatnonzero(self.changed)
             return rows[np.argsort(-(self.added + self.dropped)[rows], kind="stable")]
         sign = 1.0 if kind == "better" else -1.0
-        rows = np.flatnonzero(np.nan_to_num(self.gain) * sign > 1e-12)
+        rows = np.flatnonzero(np.nan_to_num(self.gain) * sign > _EQUAL)
         return rows[np.argsort(-self.gain[rows] * sign, kind="stable")]
 
     @cached_property
@@ -90,7 +202,33 @@ class Comparison:
         }
 
     @staticmethod
-    def _counted(one: object, other: object, images: Bools) -> Counts:
-        only = (one > other).tocsr()  # type: ignore[operator]
+    def _counted(one: csr_array, other: csr_array, images: Bools) -> Counts:
+        only = _only(one, other)
         kept = only.indices[np.repeat(images, np.diff(only.indptr))]
         return np.bincount(kept, minlength=only.shape[1])
+
+
+def _settings(judgement: Judgement) -> dict[str, str]:
+    """How an ensemble was made, by name, in words; of a submission nothing is known."""
+    if judgement.run is None:
+        return {}
+    meta = judgement.run.meta
+    found = {"made by": str(meta.get("stacker", "")), "decided by": str(meta.get("decision", ""))}
+    found |= {
+        name: ", ".join(value) if isinstance(value, list) else str(value).lower()
+        for name, value in read_object(judgement.run.folder / "config.json").items()
+    }
+    members = meta.get("members") or {}
+    # Runs are known by their folder; the time says only when one of the name was made.
+    return found | {
+        f"member {name}": str(run).partition(" ")[0] or "yes" for name, run in members.items()
+    }
+
+
+def _only(one: csr_array, other: csr_array) -> csr_array:
+    """Boolean: what is set in one matrix and not in the other."""
+    return (one > other).tocsr()
+
+
+def _columns(matrix: csr_array, row: int) -> list[int]:
+    return [int(c) for c in matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]]

@@ -18,13 +18,14 @@ Counts = npt.NDArray[np.int64]
 
 ORDERS = {
     "true": "most frequent first",
+    "right": "most often right first",
     "missed": "most often missed first",
     "invented": "most often invented first",
     "lowest": "lowest F1 first",
-    "highest": "highest F1 first",
+    "-lowest": "highest F1 first",
     "name": "by name",
 }
-"""How concepts may be ordered, in words."""
+"""How concepts may be ordered, in words; each also the other way round, with `-` before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +53,24 @@ class ConceptCounts:
         return np.where(total > 0, 2 * self.right / np.maximum(total, 1), np.nan)
 
     def ordered(self, order: str, library: Library) -> Rows:
-        """Columns of the concepts that occur or are decided, in an order of `ORDERS`."""
+        """Columns of the concepts that occur or are decided, in an order of `ORDERS`.
+
+        Concepts without F1 come last; equal ones are in order of frequency.
+        """
         there = np.flatnonzero(self.true + self.invented > 0)
-        if order == "name":
+        sign = -1 if order.startswith("-") else 1
+        key = order.removeprefix("-")
+        if key == "name":
             names = [library.name_of(library.labels.cuis[c]).lower() for c in there.tolist()]
-            return there[np.argsort(np.array(names, dtype=np.str_), kind="stable")]
+            return there[np.argsort(np.array(names, dtype=np.str_), kind="stable")][::sign]
         values = {
             "true": -self.true,
+            "right": -self.right,
             "missed": -self.missed,
             "invented": -self.invented,
             "lowest": self.f1,
-            "highest": -self.f1,
-        }[order]
-        return there[np.lexsort((-self.true[there], values[there]))]
+        }[key]
+        return there[np.lexsort((-self.true[there], sign * values[there]))]
 
 
 def count_concepts(

@@ -161,6 +161,11 @@ class Library:
         """The preferred name of a concept, or the CUI where none is known."""
         return self.corpus.names.get(cui) or cui
 
+    def titled(self, cui: str) -> str:
+        """The name with the CUI behind it, as a field for concepts shows and takes it."""
+        name = self.name_of(cui)
+        return cui if name == cui else f"{name} ({cui})"
+
     @cached_property
     def searchable_names(self) -> Sequence[tuple[str, str]]:
         """CUI and `name cui` in small letters of each concept of the label space, in its order."""

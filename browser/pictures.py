@@ -51,6 +51,16 @@ class Pictures:
                 self._n_bytes -= len(self._kept.popitem(last=False)[1])
         return made
 
+    def shape(self, row: int, *, longest: int) -> tuple[int, int]:
+        """Width and height of an image whose longest side has so many pixels.
+
+        Raises:
+            ImageError: as `jpeg`.
+        """
+        with Image.open(BytesIO(self.jpeg(row, "large"))) as image:
+            scale = longest / max(image.size)
+            return max(1, round(image.width * scale)), max(1, round(image.height * scale))
+
     def _make(self, row: int, longest: int) -> bytes:
         from corpus.images.decode import read_picture  # with numba, which takes half a second
 

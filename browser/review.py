@@ -20,6 +20,7 @@ MARKS: Mapping[str, str] = {
 """Marks, in words."""
 
 _HEADER = ("image_id", "mark", "note", "marked")
+_HEADER_FOR_PEOPLE = ("image_id", "mark", "note", "marked_at_utc")
 _LONGEST = 2000  # characters of a note
 
 
@@ -84,15 +85,16 @@ class Review:
             self.marks = marks
 
     def as_csv(self, columns: Mapping[str, Mapping[str, str]]) -> str:
-        """The marks as a table for people.
+        """The marks as a table for people: marks in words, a CUI or a name as it is.
 
         Args:
             columns: further columns, by name, of images by id.
         """
-        lines = [csv_row((*_HEADER, *columns))]
+        lines = [csv_row((*_HEADER_FOR_PEOPLE, *columns))]
         for image_id, mark in self.marks.items():
             further = [values.get(image_id, "") for values in columns.values()]
-            cells = (image_id, mark.mark, mark.note, mark.marked, *further)
+            marked = mark.marked[:19].replace("T", " ")
+            cells = (image_id, MARKS.get(mark.mark, mark.mark), mark.note, marked, *further)
             lines.append(csv_row(cells, for_people=True))
         return "".join(lines)
 

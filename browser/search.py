@@ -1,6 +1,6 @@
 """What is looked for, as it stands in an address, and the images that fit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from urllib.parse import urlencode
 
@@ -62,6 +62,19 @@ class QueryError(ValueError):
     """An address that means nothing; the message is one line."""
 
 
+class ConceptUnclearError(QueryError):
+    """A concept was typed of which none or several fit.
+
+    Attributes:
+        candidates: CUIs of the first that fit.
+    """
+
+    def __init__(self, text: str, *, candidates: Sequence[str]) -> None:
+        """With one line."""
+        super().__init__(text)
+        self.candidates = tuple(candidates)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """What is looked for; an empty field asks for nothing.
@@ -71,7 +84,7 @@ class Query:
         split: one of `SPLITS`.
         category: one of `CATEGORIES`, or `none`.
         concept: a CUI.
-        role: what the concept is, one of `ROLES`.
+        role: what the concept is, one of `ROLES`; without a concept, what any one is.
         error: one of `ERRORS`.
         kind: one of `KINDS`.
         group: the images of a group.
@@ -100,7 +113,7 @@ class Query:
         Raises:
             QueryError: a value is none of those that are known.
         """
-        query = cls(**{f.name: given.get(f.name, "").strip()[:300] for f in fields(cls)})
+        query = cls.as_given(given)
         for name, known in (
             ("split", SPLITS),
             ("category", (*map(str, CATEGORIES), "none")),
@@ -112,9 +125,17 @@ class Query:
             value = getattr(query, name)
             if value and value not in known:
                 raise QueryError(f"{name}={value}: expected one of {', '.join(known)}")
-        for name in ("low", "high"):
-            _percent(name, getattr(query, name))
+        low, high = (_percent(name, getattr(query, name)) for name in ("low", "high"))
+        if query.low and query.high and low > high:
+            raise QueryError(
+                f"expected F1 from {query.low} to {query.high} percent: no number is in between"
+            )
         return query
+
+    @classmethod
+    def as_given(cls, given: Mapping[str, str]) -> "Query":
+        """The same whatever the values mean, for a form that is shown again."""
+        return cls(**{f.name: given.get(f.name, "").strip()[:300] for f in fields(cls)})
 
     def changed(self, **changes: str) -> "Query":
         """The same with other values."""
@@ -133,7 +154,7 @@ class Query:
     @property
     def is_search(self) -> bool:
         """Whether it leaves any image out."""
-        return bool(set(self.given) - {"order", "run", "role"})
+        return bool(set(self.given) - {"order", "run"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +188,7 @@ def find(query: Query, library: Library, *, known: Known) -> Rows:
         keep &= library.is_category(query.category)
     if query.group:
         keep &= np.array(library.corpus.table.groups, dtype=np.str_) == query.group
-    if query.concept:
+    if query.concept or query.role:
         keep &= _with_concept(query, library, known.judgement)
     if query.error:
         keep &= _with_error(query.error, _decided(known.judgement, f"error={query.error}"))
@@ -204,14 +225,19 @@ def _decided(judgement: Judgement | None, asked: str) -> Judgement:
 
 
 def _with_concept(query: Query, library: Library, judgement: Judgement | None) -> Bools:
+    """(N,) whether the concept, or without one any concept, is what it should be of an image."""
+    role = query.role or "true"
+    decided = None if role == "true" else _decided(judgement, f"role={role}")
+    if not query.concept:
+        if decided is not None:
+            return np.asarray(decided.counts[role] > 0)
+        return np.asarray(np.diff(library.truth.indptr) + library.n_outside > 0)
     try:
         column = int(library.labels.columns([query.concept])[0])
     except LabelSpaceError:
         raise QueryError(f"concept={query.concept}: not a concept of this corpus") from None
-    role = query.role or "true"
     matrix = library.truth
-    if role != "true":
-        decided = _decided(judgement, f"role={role}")
+    if decided is not None:
         matrix = {
             "decided": decided.is_decided,
             "right": decided.right,

@@ -216,7 +216,7 @@ class State:
         return found[0] if found else None
 
     def heat_map(self, row: int, cui: str) -> tuple[bytes, float]:
-        """A map over an image as PNG, and the probability that the detector gives the concept.
+        """A map as PNG of the image's shape, and the probability that the detector gives.
 
         Raises:
             QueryError: there is no detector, or it does not know the concept, or the image or the
@@ -227,6 +227,7 @@ class State:
                 raise QueryError(self._heat_error)
             try:
                 maps = self._mapper.maps_of(self.library.image_ids[row], concepts=[cui])
+                width, height = self.pictures.shape(row, longest=_HEAT_SIDE)
             except ConceptError as error:
                 raise QueryError(f"heat map: {error}") from None
             except ModuleNotFoundError as error:
@@ -234,8 +235,7 @@ class State:
                 raise QueryError(self._heat_error) from None
         from inference.heat.paint import colour_layer
 
-        heat = maps.maps[0]
-        layer = colour_layer(heat, width=_HEAT_SIDE, height=_HEAT_SIDE)
+        layer = colour_layer(maps.maps[0], width=width, height=height)
         return layer, float(maps.probabilities[0])
 
     @cached_property

@@ -150,6 +150,11 @@ class TimmEncoder:
 @lru_cache(maxsize=64)
 def _stated(text: str) -> Stated:
     own, architecture, arguments = _configured(text)
+    if not own:  # of a blueprint of before, or written by hand
+        raise ConfigError(
+            f"backbone: the blueprint of {architecture} does not say how images are scaled;"
+            ' expected "images": {"mean": [...], "std": [...]} in it'
+        )
     grey = arguments.get("in_chans", own.get("input_size", (3,))[0]) == 1
     if grey:  # as timm does for them, which however warns
         own = {**own, **{k: (sum(own[k]) / len(own[k]),) for k in ("mean", "std") if own.get(k)}}

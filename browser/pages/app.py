@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.applications import Starlette
@@ -23,6 +24,7 @@ from core.errors import ConceptError, ImageError
 from core.images import SPLITS
 from core.progress import say
 from core.storage.text import visible
+from inference.heat.paint import colour_layer
 
 _HOME = Path(__file__).parents[1]
 _STATIC = {"style.css": "text/css", "browse.js": "text/javascript"}
@@ -51,15 +53,19 @@ def new_app(state: State) -> Starlette:
         text = templates.get_template(name).render(values)
         return Response(text, status_code=status, media_type="text/html")
 
-    def refused(text: str, status: int) -> Response:
-        return html("refused.html", {"text": text}, status=status)
+    def refused(text: str, status: int, *, kept: str = "") -> Response:
+        values = {"text": text, "candidates": [], "has_form": False, "kept": kept}
+        return html("refused.html", values, status=status)
 
     def page(template: str, view: Page) -> Callable[[Request], Response]:
         def show(request: Request) -> Response:
             try:
                 return html(template, view(state, request.query_params))
             except QueryError as error:
-                return refused(str(error), 400)
+                values = grid.refusal(
+                    state, request.query_params, error=error, path=request.url.path
+                )
+                return html("refused.html", values, status=400)
             except LookupError:
                 return refused("there is nothing of this name here", 404)
 
@@ -88,6 +94,12 @@ def new_app(state: State) -> Starlette:
         told = {"cache-control": "private, max-age=3600", "x-probability": f"{prob:.4f}"}
         return Response(layer, media_type="image/png", headers=told)
 
+    def scale(request: Request) -> Response:
+        rising = np.linspace(0, 1, 256, dtype=np.float32)[None]
+        kept = {"cache-control": "private, max-age=3600"}
+        layer = colour_layer(rising, width=256, height=8)
+        return Response(layer, media_type="image/png", headers=kept)
+
     def completion(request: Request) -> Response:
         found = complete(request.query_params.get("q", "")[:200], state.library)
         body = json.dumps([{"cui": cui, "name": visible(name)} for cui, name in found])
@@ -101,7 +113,7 @@ def new_app(state: State) -> Starlette:
         try:
             state.review.set(given["id"], mark=given.get("mark", ""), note=given.get("note", ""))
         except ConceptError as error:
-            return refused(str(error), 400)
+            return refused(str(error), 400, kept=given.get("note", ""))
         back = given.get("back", "")
         place = back if back.startswith("/image?") else Query().url("/image", id=given["id"])
         return Response(status_code=303, headers={"location": f"{place}#review"})
@@ -113,7 +125,11 @@ def new_app(state: State) -> Starlette:
         columns = {
             "split": {name: table.splits[row_of[name]] for name in known},
             "category": {name: state.library.categories[row_of[name]] for name in known},
-            "concepts": {name: ";".join(table.concepts[row_of[name]] or ()) for name in known},
+            "true_cuis": {name: ";".join(table.concepts[row_of[name]] or ()) for name in known},
+            "true_concepts": {
+                name: "; ".join(map(state.library.name_of, table.concepts[row_of[name]] or ()))
+                for name in known
+            },
         }
         attached = {"content-disposition": 'attachment; filename="review.csv"'}
         return Response(state.review.as_csv(columns), media_type="text/csv", headers=attached)
@@ -135,6 +151,7 @@ def new_app(state: State) -> Starlette:
     routes += [
         Route("/picture/{size}/{row:int}.jpg", picture),
         Route("/heat/{row:int}.png", heat),
+        Route("/heat/scale.png", scale),
         Route("/complete", completion),
         Route("/mark", mark, methods=["POST"]),
         Route("/review.csv", review),
@@ -175,6 +192,7 @@ def _templates(state: State) -> Environment:
         "category_names": CATEGORY_NAMES,
         "marks": MARKS,
         "name_of": state.library.name_of,
+        "titled": state.library.titled,
         "no_query": Query(),
         "category_options": [
             *((str(name), f"{CATEGORY_NAMES[name]} ({name})") for name in CATEGORIES),

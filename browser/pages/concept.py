@@ -1,12 +1,16 @@
 """The pages of concepts and of categories."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from browser.concepts import (
     ORDERS,
+    ConceptCounts,
     by_category,
     calibration,
     count_concepts,
@@ -16,26 +20,72 @@ from browser.concepts import (
     together,
 )
 from browser.judgements import Judgement
-from browser.library import Bools, rows_with
+from browser.library import CATEGORY_NAMES, Bools, Library, rows_with
 from browser.pages.grid import ResultPage, tile, with_cui
+from browser.pages.headings import Heading, SortColumn, checked_order, headings, in_order
 from browser.search import Query, QueryError
 from browser.state import State
 from core.categories import CATEGORIES
 from core.images import SPLITS
+from core.metrics import Interval
 
-_PER_PAGE, _SHOWN = 100, 12
+_PER_PAGE, _SHOWN, _IN_CATEGORY = 100, 8, 25
 _NAMES = tuple(map(str, CATEGORIES))
+
+_SORTS = (
+    SortColumn(key="name", words="Concept", falls=False, kind="words"),
+    SortColumn(key="true", words="True"),
+    SortColumn(key="right", words="✓ Right", kind="right"),
+    SortColumn(key="missed", words="− Missed", kind="missed"),
+    SortColumn(key="invented", words="+ Invented", kind="invented"),
+    SortColumn(key="lowest", words="F1", falls=False),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptTable:
+    """A table of concepts, sorted by a click on its headings.
+
+    Attributes:
+        library: with L concepts.
+        counts: of all of them.
+        is_decided: whether anything was decided, so that more than true ones are counted.
+        columns: of the concepts that are shown, in their order.
+        order: that they are in.
+        link: gives the address of the page in another order.
+    """
+
+    library: Library
+    counts: ConceptCounts
+    is_decided: bool
+    columns: Sequence[int]
+    order: str
+    link: Callable[[str], str]
+
+    @property
+    def cuis(self) -> Sequence[str]:
+        """L CUIs."""
+        return self.library.labels.cuis
+
+    @cached_property
+    def f1(self) -> npt.NDArray[np.float64]:
+        """(L,) F1."""
+        return self.counts.f1
+
+    @property
+    def headings(self) -> list[Heading]:
+        """Of its columns."""
+        own = _SORTS if self.is_decided else _SORTS[:2]
+        return headings(own, order=self.order, link=self.link)
 
 
 def table(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     """Values of the page of all concepts: how often each is true, right, missed, invented."""
     library = state.library
-    values = {name: value for name, value in given.items() if name != "order"}
+    values = {name: value for name, value in given.items() if name not in ("order", "role")}
     query = Query.of(values)
     judgement = state.judgement(query.run)
-    order = given.get("order", "") or "true"
-    if order not in ORDERS:
-        raise QueryError(f"order={order}: expected one of {', '.join(ORDERS)}")
+    order = checked_order(given.get("order", "") or "true", ORDERS, name="order")
     images = np.ones(len(library), dtype=np.bool_)
     if query.category:
         images &= library.is_category(query.category)
@@ -52,13 +102,16 @@ def table(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     return {
         "query": query,
         "order": order,
-        "orders": ORDERS,
-        "splits": SPLITS,
+        "orders": ORDERS | ({} if order in ORDERS else {order: "the other way round"}),
         "judgement": judgement,
-        "counts": counts,
-        "f1": counts.f1,
-        "columns": columns[window.shown].tolist(),
-        "cuis": library.labels.cuis,
+        "table": ConceptTable(
+            library=library,
+            counts=counts,
+            is_decided=judgement is not None,
+            columns=columns[window.shown].tolist(),
+            order=order,
+            link=lambda to: query.url("/concepts", order=to),
+        ),
         "n_found": len(columns),
         "window": window,
     }
@@ -79,6 +132,9 @@ def one_concept(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "judgement": judgement,
         "splits": SPLITS,
         "by_category": of_categories,
+        "are_labelled": [
+            bool(library.labelled[library.split_codes == code].any()) for code in range(len(SPLITS))
+        ],
         "n_true": int(sum(sum(counts) for _, counts, _ in of_categories)),
         "n_labelled": int(library.labelled.sum()),
         "together": together(library, column),
@@ -134,6 +190,32 @@ def _said(state: State, judgement: Judgement, column: int) -> tuple[Any, Bools]:
     return probs, true
 
 
+@dataclass(frozen=True, kw_only=True)
+class CategoryLine:
+    """A category in the table of all.
+
+    Attributes:
+        name: of `CATEGORIES`, or `none`.
+        counts: images by split.
+        doubted: images whose category is doubted.
+        score: mean F1 with its interval; None where nothing is judged.
+    """
+
+    name: str
+    counts: Sequence[int]
+    doubted: int
+    score: Interval | None
+
+    def value(self, key: str) -> float | str:
+        """What the line is sorted by."""
+        if key in SPLITS:
+            return self.counts[SPLITS.index(key)]
+        f1 = self.score.value if self.score else float("nan")
+        name = CATEGORY_NAMES.get(self.name, "~").lower()  # no category comes last
+        values: dict[str, float | str] = {"category": name, "doubted": self.doubted, "f1": f1}
+        return values[key]
+
+
 def categories(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     """Values of the page of all categories."""
     library = state.library
@@ -146,8 +228,24 @@ def categories(state: State, given: Mapping[str, str]) -> dict[str, Any]:
             continue
         counts = [int((library.split_codes[images] == s).sum()) for s in range(len(SPLITS))]
         doubted = sum(bool(images[row]) for row in library.doubts or ())
-        lines.append((name, counts, doubted, judgement.scores[name] if judgement else None))
-    return {"query": query, "judgement": judgement, "lines": lines, "splits": SPLITS}
+        score = judgement.scores[name] if judgement else None
+        lines.append(CategoryLine(name=name, counts=counts, doubted=doubted, score=score))
+    columns = [
+        SortColumn(key="category", words="Category", falls=False),
+        *(SortColumn(key=split, words=split) for split in SPLITS),
+        SortColumn(key="doubted", words="Doubted"),
+        *([SortColumn(key="f1", words="Mean F1", falls=False)] if judgement else []),
+    ]
+    order = given.get("order", "") or "category"
+    checked_order(order, [column.key for column in columns], name="order")
+    return {
+        "query": query,
+        "judgement": judgement,
+        "lines": in_order(lines, columns, order=order, value=CategoryLine.value),
+        "headings": headings(
+            columns, order=order, link=lambda to: query.url("/categories", order=to)
+        ),
+    }
 
 
 def one_category(state: State, given: Mapping[str, str]) -> dict[str, Any]:
@@ -165,29 +263,28 @@ def one_category(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     if judgement is not None:
         own = rows[~np.isnan(judgement.f1[rows])]
         worst = own[np.argsort(judgement.f1[own], kind="stable")][:_SHOWN].tolist()
-    shown = {
-        title: [
-            (library.labels.cuis[c], int(values[c]))
-            for c in counts.ordered(order, library)[:10].tolist()
-            if values[c]
-        ]
-        for title, order, values in (
-            ("Most frequent", "true", counts.true),
-            ("Most often missed", "missed", counts.missed),
-            ("Most often invented", "invented", counts.invented),
-        )
-    }
+    order = given.get("order", "") or ("missed" if judgement is not None else "true")
+    checked_order(order, ORDERS, name="order")
+    columns = counts.ordered(order, library)
     return {
         "query": query,
         "name": name,
         "judgement": judgement,
         "n_images": len(rows),
-        "counts": counts,
         "splits": [
             (split, int((library.split_codes[rows] == s).sum())) for s, split in enumerate(SPLITS)
         ],
         "score": judgement.scores[name] if judgement is not None else None,
-        "lists": shown,
+        "order": order,
+        "n_concepts": len(columns),
+        "table": ConceptTable(
+            library=library,
+            counts=counts,
+            is_decided=judgement is not None,
+            columns=columns[:_IN_CATEGORY].tolist(),
+            order=order,
+            link=lambda to: Query(run=query.run).url("/category", name=name, order=to),
+        ),
         "doubted": [row for row in library.doubts or () if images[row]],
         "tiles": [tile(row, state, judgement=judgement) for row in worst],
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from browser.judgements import Judgement
 from browser.library import Library
@@ -11,6 +12,7 @@ from browser.search import (
     KINDS,
     ORDERS,
     ROLES,
+    ConceptUnclearError,
     Known,
     Query,
     QueryError,
@@ -18,9 +20,8 @@ from browser.search import (
     find,
 )
 from browser.state import State
-from core.images import SPLITS
 
-PER_PAGE = 48
+PER_PAGE, _CANDIDATES = 48, 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Tile:
         f1: of the decided set, NaN where it is not known.
         expected: expected F1, NaN where it is not known.
         mark: for review, "" without.
+        note: that was written with the mark.
         is_guess: whether the category is a guess.
     """
 
@@ -49,6 +51,7 @@ class Tile:
     f1: float
     expected: float
     mark: str
+    note: str
     is_guess: bool
 
 
@@ -107,29 +110,39 @@ def tile(row: int, state: State, *, judgement: Judgement | None) -> Tile:
         f1=float(judgement.f1[row]) if judgement is not None else float("nan"),
         expected=float(judgement.expected_f1[row]) if judgement is not None else float("nan"),
         mark=mark.mark if mark else "",
+        note=mark.note if mark else "",
         is_guess=bool(library.guessed[row]),
     )
 
 
 def with_cui(given: Mapping[str, str], library: Library) -> dict[str, str]:
-    """An address' values with a CUI in place of a concept's name, as it was typed.
+    """An address' values with a CUI in place of a concept as it was typed.
+
+    That is its name, `name (CUI)` as fields show it, or words of which no other concept has all.
 
     Raises:
-        QueryError: no concept, or more than one, fits.
+        ConceptUnclearError: no concept, or more than one, fits.
     """
     values = dict(given)
     typed = values.get("concept", "").strip()
     if not typed or typed in library.labels:
         return values
-    found = complete(typed, library, most=6)
+    _, _, last = typed.removesuffix(")").rpartition("(")
+    if typed.endswith(")") and last in library.labels:
+        return values | {"concept": last}
+    found = complete(typed, library, most=_CANDIDATES + 1)
     same = [cui for cui, name in found if name.lower() == typed.lower()]
     if not same and len(found) == 1:
         same = [found[0][0]]
     if len(same) != 1:
-        near = ", ".join(f"{name} ({cui})" for cui, name in found[:5])
-        raise QueryError(
-            f"concept={typed}: "
-            + (f"several fit: {near}" if found else "no concept of this corpus fits")
+        told = f"concept {typed!r}: no concept of this corpus fits"
+        if found:
+            told = f"{len(found)} concepts fit {typed!r}:"
+        if len(found) > _CANDIDATES:
+            told = f"More than {_CANDIDATES} concepts fit {typed!r}; the first are:"
+        raise ConceptUnclearError(
+            told,
+            candidates=[cui for cui, _ in found[:_CANDIDATES]],
         )
     return values | {"concept": same[0]}
 
@@ -141,20 +154,53 @@ def images(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     rows = find(query, state.library, known=known)
     window = ResultPage.of(given, n=len(rows))
     shown = rows[window.shown].tolist()
-    return {
+    return form(state) | {
         "query": query,
         "tiles": [tile(row, state, judgement=known.judgement) for row in shown],
         "n_found": len(rows),
         "window": window,
-        "splits": SPLITS,
-        "roles": ROLES,
-        "errors": ERRORS,
-        "kinds": _kinds(state.library),
         "more": {row: _ordered_by(row, query, known) for row in shown},
-        "orders": ORDERS,
         "judgement": known.judgement,
         "mean_f1": mean_f1(known.judgement, rows) if known.judgement is not None else None,
     }
+
+
+def form(state: State) -> dict[str, Any]:
+    """What may be chosen in the form."""
+    return {
+        "is_decided": bool(state.run_names),
+        "roles": ROLES,
+        "errors": ERRORS,
+        "kinds": _kinds(state.library),
+        "orders": ORDERS,
+    }
+
+
+def refusal(
+    state: State, given: Mapping[str, str], *, error: QueryError, path: str
+) -> dict[str, Any]:
+    """Values of the page in place of one that an address does not mean.
+
+    It has a link with each concept that fits, and the form as it was filled.
+
+    Args:
+        state: that is looked at.
+        given: the address' values.
+        error: why they mean nothing.
+        path: of the page that was asked for.
+    """
+    field = "cui" if path == "/concept" else "concept"
+    kept = {name: value for name, value in given.items() if value and name != "page"}
+    candidates = error.candidates if isinstance(error, ConceptUnclearError) else ()
+    found: dict[str, Any] = {
+        "text": str(error),
+        "candidates": [(cui, f"{path}?{urlencode(kept | {field: cui})}") for cui in candidates],
+        "has_form": path == "/",
+        "kept": "",
+    }
+    if not found["has_form"]:
+        return found
+    return found | form(state) | {"query": Query.as_given(given)}
 
 
 def _kinds(library: Library) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """The page of one image: what is true and decided, what each member says, what is near."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,8 @@ class ShownConcept:
         cui, name: its id and name.
         kind: `right`, `missed`, `invented`, `decided` or `true` where nothing can be compared, or
             `other`.
-        prob: calibrated probability of a decided one, NaN where it is not known.
+        number: probability, calibrated of a decided one, else that of the ensemble before
+            calibration, or the mean of the members; NaN where it is not known.
         is_known: whether it is in the label space, and so has a page.
         bars: what each member says, NaN where it does not cover the concept.
     """
@@ -33,7 +34,7 @@ class ShownConcept:
     cui: str
     name: str
     kind: str
-    prob: float
+    number: float
     is_known: bool
     bars: tuple[float, ...] = ()
 
@@ -72,6 +73,7 @@ def one_image(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "tile": tile(row, state, judgement=judgement),
         "concepts": concepts,
         "members": names,
+        "numbers": _numbers(names, judgement),
         "judgement": judgement,
         "is_judged": judgement is not None and bool(judgement.judged[row]),
         "is_decided": judgement is not None and bool(judgement.known[row]),
@@ -128,7 +130,7 @@ def _concepts(
             cui=cuis[column],
             name=library.name_of(cuis[column]),
             kind=_kind(column in are_true, column in are_decided, is_judged=is_judged),
-            prob=probs.get(column, float("nan")),
+            number=probs.get(column, float(ranking[column]) if found else float("nan")),
             is_known=True,
             bars=tuple(float(each[column]) for each in found.values()),
         )
@@ -139,7 +141,7 @@ def _concepts(
             cui=cui,
             name=library.name_of(cui),
             kind="missed" if is_judged else "true",
-            prob=float("nan"),
+            number=float("nan"),
             is_known=False,
             bars=(float("nan"),) * len(found),
         )
@@ -147,6 +149,17 @@ def _concepts(
         if cui not in library.labels
     ]
     return shown, list(found)
+
+
+def _numbers(members: Sequence[str], judgement: Judgement | None) -> dict[str, str]:
+    """What the number beside a concept is, by kind; "" where there is none."""
+    decided = "calibrated probability" if judgement is not None and judgement.has_probs else ""
+    others = ""
+    if members:
+        others = "the ensemble's" if members[0] == STACKED else "the members' mean"
+        others += " probability before calibration"
+    kinds = ("right", "invented", "decided")
+    return dict.fromkeys(kinds, decided) | dict.fromkeys(("missed", "true"), others)
 
 
 def _kind(is_true: bool, is_decided: bool, *, is_judged: bool) -> str:

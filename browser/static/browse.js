@@ -69,8 +69,7 @@ if (field) {
     const found = await answer.json();
     list.replaceChildren(...found.map(({ cui, name }) => {
       const option = document.createElement("option");
-      option.value = cui;
-      option.textContent = name === cui ? cui : name + " (" + cui + ")";
+      option.value = name === cui ? cui : name + " (" + cui + ")";
       return option;
     }));
   });
@@ -85,7 +84,9 @@ async function show(button) {
   const caption = viewer.querySelector("[data-heat-caption]");
   const pressed = button.getAttribute("aria-pressed") === "true";
   for (const each of buttons) each.setAttribute("aria-pressed", "false");
-  heat.hidden = true;
+  const scale = viewer.querySelector("[data-scale]");
+  const shown = (is) => { heat.hidden = scale.hidden = !is; viewer.classList.toggle("heated", is); };
+  shown(false);
   if (pressed) { caption.textContent = ""; return; }
   button.setAttribute("aria-busy", "true");
   const name = button.dataset.name;
@@ -105,9 +106,9 @@ async function show(button) {
   for (const byte of bytes) text += String.fromCharCode(byte);
   heat.src = "data:image/png;base64," + btoa(text);
   heat.alt = "Heat map of " + name;
-  heat.hidden = false;
+  shown(true);
   button.setAttribute("aria-pressed", "true");
-  caption.textContent = "Bright places speak for " + name + ", by one detector (it says " + Number(answer.headers.get("x-probability")).toFixed(2) + "): evidence, no proof, and not the ensemble's. Choose again to hide.";
+  caption.textContent = "Yellow places speak most for " + name + ", by one detector (it says " + Number(answer.headers.get("x-probability")).toFixed(2) + "): evidence, no proof, and not the ensemble's. Choose again to hide.";
 }
 
 function nextMap() {

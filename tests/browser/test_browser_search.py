@@ -39,6 +39,11 @@ def test_nothing_asked_for_is_every_image_in_order(library: Library) -> None:
         ({"concept": "C2", "role": "right"}, [0, 2]),
         ({"concept": "C1", "role": "missed"}, [1]),
         ({"concept": "C3", "role": "invented"}, [3]),
+        ({"role": "true"}, [0, 1, 2]),  # without a concept: of any concept
+        ({"role": "decided"}, [0, 1, 2, 3, 4]),
+        ({"role": "right"}, [0, 2]),
+        ({"role": "missed"}, [1, 2]),
+        ({"role": "invented", "split": "valid"}, [3]),
         ({"error": "missed"}, [1, 2]),
         ({"error": "invented"}, [1, 3]),
         ({"error": "perfect"}, [0]),
@@ -97,6 +102,7 @@ def test_every_word_of_a_choice_is_known_to_a_search(library: Library, known: Kn
         ({"order": "random"}, "order=random: expected one of table"),
         ({"low": "1e999"}, "low=1e999: expected percent"),
         ({"high": "nan"}, "high=nan: expected percent"),
+        ({"low": "70", "high": "30"}, "from 70 to 30 percent: no number is in between"),
     ],
 )
 def test_strange_values_are_refused(given: dict[str, str], line: str) -> None:
@@ -104,11 +110,19 @@ def test_strange_values_are_refused(given: dict[str, str], line: str) -> None:
         Query.of(given)
 
 
+def test_bounds_may_be_equal_and_a_form_may_be_shown_again_as_it_was_filled() -> None:
+    assert Query.of({"low": "50", "high": "50"}).low == "50"
+    assert Query.of({"low": "50"}).high == ""  # no bound is no bound of 0
+    given = {"split": "dev", "low": "70", "high": "30", "concept": "lung"}
+    assert Query.as_given(given).given == given
+
+
 def test_what_is_not_known_is_said(library: Library) -> None:
     for given, line in (
         ({"concept": "C9"}, "not a concept of this corpus"),
         ({"error": "missed"}, "run `ensemble --submit` first"),
         ({"concept": "C1", "role": "missed"}, "nothing was decided"),
+        ({"role": "missed"}, "role=missed: nothing was decided"),
         ({"low": "3"}, "nothing was decided"),
         ({"order": "far"}, "distances are not known"),
         ({"order": "worst"}, "nothing was decided"),

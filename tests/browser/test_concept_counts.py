@@ -42,7 +42,11 @@ def test_without_decisions_only_the_truth_is_counted(library: Library) -> None:
         ("missed", [0, 2, 1]),
         ("invented", [1, 2, 0]),
         ("lowest", [2, 0, 1]),
-        ("highest", [1, 0, 2]),
+        ("-lowest", [1, 0, 2]),
+        ("right", [1, 0, 2]),
+        ("-true", [2, 0, 1]),
+        ("-missed", [1, 0, 2]),
+        ("-name", [1, 0, 2]),
         ("name", [2, 0, 1]),  # C3 has no name; Chest, Lung nodule
     ],
 )

@@ -3,19 +3,26 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from browser.library import Library
+from browser.pages import image
 from browser.pages.app import new_app
 from browser.run import named
+from browser.search import complete
 from browser.state import State
 from core.errors import ConfigError
 from core.runs.fused import Doubt
 from core.runs.workspace import Workspace
+from inference.heat.paint import colours
 from tests.browser.conftest import judged, made_library
 
 EVIL = "<img src=x onerror=alert(1)>\"'&{{7*7}}"
@@ -58,7 +65,10 @@ def state(whole: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ("/concept?cui=C3", ["stripes", "Calibration", "On the same images"]),
         ("/concept?cui=stripes", ["stripes"]),
         ("/categories", ["CT", "X-ray", "Doubted"]),
-        ("/category?name=DRCT", ["Most frequent", "Lowest F1"]),
+        ("/category?name=DRCT", ["− Missed", "Lowest F1"]),
+        ("/category?name=DRCT&order=-name", ['aria-sort="descending"']),
+        ("/categories?order=f1", ['aria-sort="ascending"']),
+        ("/?role=missed", ["where any concept was missed"]),
         ("/compare", ["Make another"]),
         ("/help", ["Keys"]),
     ],
@@ -87,6 +97,10 @@ def test_every_page_shows_what_it_is_for(state: State, address: str, texts: list
         ("/concept?cui=C99", 400, "no concept of this corpus fits"),
         ("/category?name=MRI", 400, "expected one of DRAN"),
         ("/concepts?order=x", 400, "order=x"),
+        ("/concepts?order=--lowest", 400, "order=--lowest"),
+        ("/categories?order=x", 400, "expected one of category, train"),
+        ("/category?name=DRCT&order=x", 400, "order=x"),
+        ("/?low=70&high=30", 400, "no number is in between"),
         ("/elsewhere", 404, "nothing here"),
         ("/static/../run.py", 404, ""),
         ("/static/..%2frun.py", 404, ""),
@@ -104,6 +118,163 @@ def test_what_is_not_there_is_said_in_a_line(
     assert text in answer.text
     assert "Traceback" not in answer.text
     assert "import" not in answer.text
+
+
+def answers(client: TestClient, address: str) -> str:
+    """The page, as text of a browser."""
+    answer = client.get(address)
+    assert answer.status_code == 200, answer.text
+    return unescape(answer.text)
+
+
+def test_a_form_that_is_refused_is_shown_again_as_it_was_filled(state: State) -> None:
+    client = asks(state)
+    form = "role=missed&category=DRCT&order=worst&text=train&low=5"
+    for concept, line in (
+        ("zzz", "no concept of this corpus fits"),
+        ("c", "concepts fit 'c'"),
+        ("stripes", "no number is in between"),
+    ):
+        high = "&high=1" if concept == "stripes" else ""
+        answer = client.get(f"/?concept={concept}&{form}{high}")
+        text = unescape(answer.text)
+        assert answer.status_code == 400
+        assert line in text
+        assert f'name="concept" value="{concept}"' in text
+        for chosen in ("missed", "DRCT", "worst"):
+            assert f'<option value="{chosen}" selected>' in text
+        assert 'name="text" value="train"' in text
+        assert 'name="low" type="number" min="0" max="100" value="5"' in text
+
+
+def test_concepts_that_fit_are_links_that_keep_the_rest_of_the_query(state: State) -> None:
+    client = asks(state)
+    fit = complete("c", state.library)
+    assert len(fit) > 1
+    form = "role=decided&category=DRCT&order=worst"
+    text = unescape(client.get(f"/?concept=c&{form}&page=3").text)
+    links = re.findall(r'<li><a href="([^"]+)">([^<]+)</a>', text)
+    assert [name for _, name in links] == [name for _, name in fit]
+    for (address, name), (cui, _) in zip(links, fit, strict=True):
+        assert address == f"/?concept={cui}&{form}"
+        assert f"where {name} is decided" in answers(client, address)
+    of_pages = unescape(client.get("/concept?cui=c").text)
+    assert f'href="/concept?cui={fit[0][0]}"' in of_pages
+    of_image = unescape(client.get("/image?id=train_00&concept=c").text)
+    assert f'href="/image?id=train_00&concept={fit[0][0]}"' in of_image
+
+
+def test_the_concept_field_shows_a_name_and_takes_what_it_shows(state: State) -> None:
+    client = asks(state)
+    text = answers(client, "/?concept=C3")
+    assert 'name="concept" value="stripes (C3)"' in text
+    assert answers(client, "/?concept=stripes+(C3)").replace("stripes+(C3)", "C3") == text
+
+
+def test_headings_sort_on_the_server_and_keep_the_query(state: State) -> None:
+    client = asks(state)
+    text = answers(client, "/concepts?category=DRCT&split=train&order=missed")
+    assert (
+        'aria-sort="descending"><a href="/concepts?split=train&category=DRCT&order=-missed">'
+        in (text)
+    )
+    missed = [int(n) for n in re.findall(r"role=missed[^>]*>(\d+)</a>", text)]
+    turned = answers(client, "/concepts?category=DRCT&split=train&order=-missed")
+    assert missed == sorted(missed, reverse=True)
+    assert len(set(missed)) > 1
+    backwards = [int(n) for n in re.findall(r"role=missed[^>]*>(\d+)</a>", turned)]
+    assert backwards == sorted(missed)
+    assert 'value="-missed" selected' in turned  # the form keeps it
+    names = re.findall(r'/concept\?cui=[^"]*">([^<]+)<', answers(client, "/concepts?order=name"))
+    assert names == sorted(names, key=str.lower)
+    names = re.findall(r'/category\?name=[^"]*">([^<]+)<', answers(client, "/categories"))
+    turned = answers(client, "/categories?order=-category")
+    assert names == ["CT", "X-ray"]
+    assert re.findall(r'/category\?name=[^"]*">([^<]+)<', turned) == ["X-ray", "CT"]
+
+
+def test_the_menu_tells_which_page_is_open(state: State) -> None:
+    client = asks(state)
+    for address, word in (
+        ("/", "Images"), ("/?kind=marked", "Marked (0)"), ("/concepts", "Concepts"),
+        ("/category?name=DRCT", "Categories"), ("/?concept=zzz", "Images"),
+    ):  # fmt: skip
+        open_ = re.findall(r'aria-current="page">([^<]+)<', client.get(address).text)
+        assert open_ == [word], address
+
+
+def test_missed_concepts_have_what_the_ensemble_said_of_them(state: State) -> None:
+    judgement = state.judgement()
+    source = state.stacked(judgement.name) if judgement is not None else None
+    assert judgement is not None
+    assert source is not None
+    checked = 0
+    for row in np.flatnonzero(judgement.counts["missed"] > 0).tolist():
+        image_id = state.library.image_ids[row]
+        said = source.of_image(image_id, state.library, split=state.library.corpus.scored)
+        assert said is not None
+        values = image.one_image(state, {"id": image_id})
+        assert values["numbers"]["missed"] == "the ensemble's probability before calibration"
+        assert values["numbers"]["right"] == "calibrated probability"
+        for concept in values["concepts"]:
+            if concept.kind == "missed":
+                column = state.library.labels.columns([concept.cui])[0]
+                assert concept.number == pytest.approx(float(said[column]))
+                checked += 1
+    assert checked
+    assert "with the ensemble's probability before calibration" in answers(
+        asks(state), f"/image?id={image_id}"
+    )
+
+
+def test_colours_of_heat_maps_have_a_legend(state: State) -> None:
+    answer = asks(state).get("/heat/scale.png")
+    shown = np.asarray(Image.open(BytesIO(answer.content)))
+    assert (shown[0] == colours()).all()
+    assert "strongest place" in answers(asks(state), "/image?id=train_00")
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [((300, 100), (448, 149)), ((60, 1800), (15, 448)), ((7, 7), (448, 448))]
+)
+def test_a_layer_of_colours_has_the_shape_of_its_image(
+    library: Library, tmp_path: Path, size: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    path = tmp_path / "wide.png"
+    Image.new("L", size).save(path)
+    table = replace(library.corpus.table, paths=(str(path),) * 6)
+    library = replace(library, corpus=replace(library.corpus, table=table))
+    assert made_state(library).pictures.shape(0, longest=448) == shape
+
+
+def test_a_comparison_is_sorted_narrowed_and_tells_what_changed(library: Library) -> None:
+    state = made_state(library)
+    state.submissions = {"made": Path("made"), "other": Path("other")}
+    second = judged(library, (("C1",), ("C1",), ("C2", "C3"), (), ("C1",), ("C2",)))
+    state._judgements["other"] = replace(second, name="other")
+    client = asks(state)
+    text = answers(client, "/compare?first=made&second=other&show=changed")
+    # F1 1, 0, 2/3, 0 against 2/3, 1, 1, 1: 5/12 and 11/12.
+    assert "F1 of the first <strong>0.417</strong>, of the second <strong>0.917</strong>" in text
+    assert "<strong>5</strong> of 6 images decided otherwise" in text
+    assert "✓ 2 true (hits gained)" in text
+    assert "− 1 true (hits lost)" in text
+    assert "✓ 2 not true (inventions taken back)" in text
+    assert 'class="right">added C3' in text
+    assert 'class="missed">dropped Lung nodule' in text
+    of_ct = answers(client, "/compare?first=made&second=other&show=changed&category=DRCT")
+    assert "changed in CT: 2" in of_ct
+    assert "&category=DRCT&order=balance#moved" in of_ct.replace(
+        "order=balance&first=made&second=other&show=changed&category=DRCT",
+        "first=made&second=other&show=changed&category=DRCT&order=balance",
+    )
+    of_concept = answers(client, "/compare?first=made&second=other&show=changed&concept=C3")
+    assert "where C3 was added or dropped: 2" in of_concept
+    gained = answers(client, "/compare?first=made&second=other&order=name&by=gain")
+    assert gained.count("aria-sort") == 2
+    assert "against itself" in answers(client, "/compare?first=made&second=made")
+    for address in ("order=x", "by=x", "show=x", "category=x", "concept=zzz", "first=x"):
+        assert client.get(f"/compare?{address}").status_code == 400
 
 
 def test_pictures_are_jpeg_in_two_sizes(state: State) -> None:
@@ -153,12 +324,19 @@ def test_images_are_marked_and_exported(state: State) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, f"{back}#review")
     assert "label doubtful" in client.get("/?kind=marked").text
     lines = client.get("/review.csv").text.splitlines()
-    assert lines[1].startswith("train_00,label,'=1+1,")
+    assert lines[0] == "image_id,mark,note,marked_at_utc,split,category,true_cuis,true_concepts"
+    assert lines[1].startswith("train_00,label doubtful,'=1+1,")
+    assert lines[1].endswith(",train,DRCT,C1;C4;C5;C6,C1; C4; C5; C6")
+    assert '<p class="change">=1+1</p>' in client.get("/?kind=marked").text
+    assert '<p class="change">' not in client.get("/").text
     away = client.post("/mark", data={**form, "mark": "", "back": "https://evil.example/"})
     assert away.headers["location"] == "/image?id=train_00#review"
     assert "<strong>1</strong>" not in client.get("/?kind=marked").text
     assert client.post("/mark", data={**form, "id": "other"}).status_code == 404
-    assert client.post("/mark", data={**form, "mark": "bad"}).status_code == 400
+    refused = client.post("/mark", data={**form, "mark": "bad"})
+    assert refused.status_code == 400
+    assert "The note was:" in refused.text
+    assert "=1+1" in refused.text
 
 
 def test_text_from_data_stays_text(tmp_path: Path) -> None:

@@ -160,6 +160,14 @@ def test_a_blueprint_tells_how_images_are_scaled(tmp_path: Path) -> None:
     assert texts[0] != texts[1]
 
 
+def test_a_blueprint_without_scaling_builds_but_states_nothing() -> None:
+    bare = TimmEncoder('timm:{"architecture": "test_vit", "arguments": {}}')
+    assert isinstance(bare.build(pretrained=False), nn.Module)
+    for ask in (bare.stated, lambda: settled(BackboneConfig(backbone=bare.text))):
+        with pytest.raises(ConfigError, match="of test_vit does not say how images are scaled"):
+            ask()
+
+
 def test_the_blueprint_of_a_name_is_the_name() -> None:
     assert TimmEncoder("timm:resnet18.a1_in1k").blueprint() == "resnet18.a1_in1k"
 
