@@ -188,11 +188,7 @@ class GraphWriter:
             head = self._exported(
                 HeadGraph(detector), (example,), detector, inputs=[_FEATURES], output=OUTPUT
             )
-            model = onnx.compose.merge_models(
-                self._features[names],
-                onnx.compose.add_prefix(head, "head.", rename_inputs=False, rename_outputs=False),
-                io_map=[(_FEATURES, _FEATURES)],
-            )
+            model = _joined(self._features[names], head)
         else:
             model = self._exported(
                 FineTunedGraph(detector),
@@ -246,6 +242,21 @@ class GraphWriter:
             raise ExportError(f"--opset {self.opset}: torch cannot write it, only {written}")
         _clean(program.model)
         return program.model_proto
+
+
+def _joined(features: Any, head: Any) -> Any:
+    """The graph of features with that of a head behind it."""
+    import onnx
+
+    # Whole: before 1.19 onnx renames inputs and outputs together with what lies between them.
+    head = onnx.compose.add_prefix(head, "head.")
+    (start,), (end,) = head.graph.input, head.graph.output
+    prefixed = end.name
+    model = onnx.compose.merge_models(features, head, io_map=[(_FEATURES, start.name)])
+    model.graph.output[0].name = OUTPUT
+    for node in model.graph.node:
+        node.output[:] = [OUTPUT if name == prefixed else name for name in node.output]
+    return model
 
 
 def _images(detector: PlainDetector) -> tuple[Tensor, ...]:
