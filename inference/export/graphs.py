@@ -4,8 +4,9 @@ import copy
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -283,10 +284,10 @@ def _clean(model: Any) -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what the exporter warns of and logs off the terminal: what it made is checked."""
+    """Keep what the exporter warns of, logs and prints off the terminal: it is checked."""
     loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):  # torch 2.7 prints
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
