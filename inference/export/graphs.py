@@ -4,8 +4,9 @@ import copy
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -188,11 +189,7 @@ class GraphWriter:
             head = self._exported(
                 HeadGraph(detector), (example,), detector, inputs=[_FEATURES], output=OUTPUT
             )
-            model = onnx.compose.merge_models(
-                self._features[names],
-                onnx.compose.add_prefix(head, "head.", rename_inputs=False, rename_outputs=False),
-                io_map=[(_FEATURES, _FEATURES)],
-            )
+            model = _joined(self._features[names], head)
         else:
             model = self._exported(
                 FineTunedGraph(detector),
@@ -248,6 +245,21 @@ class GraphWriter:
         return program.model_proto
 
 
+def _joined(features: Any, head: Any) -> Any:
+    """The graph of features with that of a head behind it."""
+    import onnx
+
+    # Whole: before 1.19 onnx renames inputs and outputs together with what lies between them.
+    head = onnx.compose.add_prefix(head, "head.")
+    (start,), (end,) = head.graph.input, head.graph.output
+    prefixed = end.name
+    model = onnx.compose.merge_models(features, head, io_map=[(_FEATURES, start.name)])
+    model.graph.output[0].name = OUTPUT
+    for node in model.graph.node:
+        node.output[:] = [OUTPUT if name == prefixed else name for name in node.output]
+    return model
+
+
 def _images(detector: PlainDetector) -> tuple[Tensor, ...]:
     sizes = [size for size, _ in detector.looks]
     return tuple(torch.zeros(_EXAMPLES, size, size, 3, dtype=torch.uint8) for size in sizes)
@@ -272,10 +284,10 @@ def _clean(model: Any) -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what the exporter warns of and logs off the terminal: what it made is checked."""
+    """Keep what the exporter warns of, logs and prints off the terminal: it is checked."""
     loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):  # torch 2.7 prints
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)

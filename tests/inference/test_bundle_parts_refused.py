@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from core.errors import BundleError
+from core.errors import BundleError, LabelSpaceError
+from core.labels import LabelSpace
 from ensembles.stacking.candidates import SHARED_FEATURES
-from inference.bundle.checks import check_forest, check_stacker
+from inference.bundle.checks import check_columns, check_forest, check_rule, check_stacker
 from inference.bundle.tensors import BundleFiles, TensorFile
 from inference.bundle.typed import typed
 
@@ -104,6 +105,69 @@ def test_networks_in_a_file_are_numbered_through(tmp_path: Path) -> None:
         TensorFile(tmp_path / "x.safetensors", shown=Path("x")).networks()
 
 
+RULE: dict[str, Any] = {
+    "kind": "expected_f1",
+    "thresholds": {
+        "global": 0.5, "by_category": {"DRCT": 0.4}, "by_concept": {"C1": 0.3},
+        "scores": {"C1": None},
+    },
+    "calibration": {
+        "kind": "isotonic",
+        "shared": {"before": [-1.0, 2.0], "after": [0.0, 1.0]},
+        "by_concept": {"C2": {"weight": 0.5, "before": [0.0], "after": [700.0]}},
+    },
+    "factor": 1.0, "head": {"power": 1.0, "shift": 0.0, "empty": 0.0, "by_category": {"DRCT": 0.1}},
+    "missed": 1.0, "floor": 0.0, "empty_truth": "counted", "max_concepts": 100, "nomissing": False,
+    "always": {"DRXR": ["C1"]},
+}  # fmt: skip
+
+
+def rule(folder: Path, **changed: Any) -> BundleFiles:
+    (folder / "decision.json").write_text(json.dumps({**RULE, **changed}))
+    return BundleFiles(folder, {"decision.json"}, shown=Path("b"))
+
+
+def rising(**changed: Any) -> dict[str, Any]:
+    own = {"weight": 0.5, "before": [0.0], "after": [1.0], **changed}
+    return {**RULE["calibration"], "by_concept": {"C2": own}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"calibration": rising(after=[701.0])}, "a calibration that runs over"),
+        ({"calibration": rising(after=[-701.0])}, "a calibration that runs over"),
+        ({"calibration": rising(after=[0.0, 1.0])}, "a calibration that does not rise"),
+        ({"calibration": rising(before=[], after=[])}, "a calibration that does not rise"),
+        ({"calibration": rising(weight="much")}, "C2: weight: expected a number"),
+        ({"head": {**RULE["head"], "shift": -701.0}}, "a number of concepts that runs over"),
+        ({"head": {**RULE["head"], "by_category": {"DRCT": 1e3}}}, "a number of concepts that"),
+        ({"head": {**RULE["head"], "by_category": {"EYE": 0.1}}}, "no category 'EYE'"),
+        ({"max_concepts": 2**31}, "max_concepts of 2147483648"),
+    ],
+)  # fmt: skip
+def test_a_rule_whose_numbers_run_over_is_refused(
+    tmp_path: Path, changed: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(BundleError, match=rf"^b/decision\.json: .*{reason}"):
+        check_rule(rule(tmp_path, **changed), "decision.json", labels=LabelSpace(("C1", "C2")))
+
+
+def test_a_rule_names_concepts_that_there_are(tmp_path: Path) -> None:
+    check_rule(rule(tmp_path), "decision.json", labels=LabelSpace(("C1", "C2")))
+    with pytest.raises(LabelSpaceError, match="C2"):
+        check_rule(rule(tmp_path), "decision.json", labels=LabelSpace(("C1",)))
+
+
+def test_columns_are_those_that_heads_take(tmp_path: Path) -> None:
+    age = {"name": "age", "kind": "numeric", "values": [], "mean": 50.0, "deviation": 9.0}
+    (tmp_path / "columns.json").write_text(json.dumps({"columns": [age], "notes": []}))
+    files = BundleFiles(tmp_path, {"columns.json"}, shown=Path("b"))
+    check_columns(files, "columns.json", known=["age", "sex"])
+    with pytest.raises(BundleError, match=r"^b/columns\.json: no head takes a column 'age'"):
+        check_columns(files, "columns.json", known=["sex"])
+
+
 def learned(n: int = N, n_concepts: int = 3) -> dict[str, Any]:
     return {
         "mean_": [0.0] * n, "scale_": [1.0] * n, "coef_": [0.0] * (n + 1),
@@ -192,6 +256,7 @@ def test_a_forest_has_the_numbers_that_it_names(forest: Path) -> None:
         (names[0], names[0] + " x", "does not name the features"),
         ("Tree=1", "Tree=7", "tree 1 is not where it should be"),
         ("is_linear=0", "is_linear=1", "of a kind that is not ours"),
+        ("num_leaves=5", "num_leaves=0", "tree 0: of a kind that is not ours"),
     ):
         assert old in text, old
         path.write_text(text.replace(old, new, 1))

@@ -224,6 +224,28 @@ def test_weights_of_a_large_detector_lie_beside_its_graph(
     assert check_graph(tmp_path / "model.onnx", fine_tuned, block=block) < 1e-5
 
 
+def test_graphs_of_a_bundle_are_checked_on_drawn_images(
+    bundled: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = export_onnx(tmp_path / "graphs", EnsemblePlace(bundle=bundled))
+    said = capsys.readouterr().err
+    assert "4 detectors as ONNX, at most " in said
+    assert said.endswith(" from torch on 16 drawn images\n")
+    listed = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    assert listed["corpus"] == ""
+    assert {entry["weights"] for entry in listed["detectors"]} == {"as the card of the bundle says"}
+    assert max(entry["largest_difference"] for entry in listed["detectors"]) < 1e-5
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
+    fine = [
+        path
+        for home in (folder, exported)
+        for path in home.glob("DRCT*/model.onnx")
+        if len(open_session(path).get_inputs()) == 1
+    ]
+    ours, theirs = (run_graph(open_session(path, n_threads=1), [pixels]) for path in fine)
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_a_missing_package_is_named_with_its_command(
     whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -156,10 +157,22 @@ def by_csv(path: Path) -> list[list[str]]:
 
 
 def by_pandas(path: Path) -> list[list[str]]:
-    engine: Literal["c", "python"] = "c" if Version(pd.__version__) >= Version("3.1") else "python"
-    # Before 3.1 that of C ends a cell at a NUL.
+    source: Path | StringIO = path
+    engine: Literal["c", "python"] = "c"
+    text = path.read_bytes().decode()
+    if before := "\0" in text and Version(pd.__version__) < Version("3.1"):
+        # There the engine of C ends a cell at a NUL. That of Python takes U+FEFF in the very first
+        # cell for a byte order mark, quoted or not, hence a row of numbers before it; and a row of
+        # one blank cell for a blank line.
+        engine, source = "python", StringIO(csv_row(range(len(by_csv(path)[0]))) + text)
     found = pd.read_csv(
-        path, header=None, dtype=str, keep_default_na=False, na_filter=False, engine=engine
+        source,
+        header=0 if before else None,
+        dtype=str,
+        keep_default_na=False,
+        na_filter=False,
+        engine=engine,
+        skip_blank_lines=not before,
     )
     return [[str(cell) for cell in row] for row in found.to_numpy().tolist()]
 
