@@ -16,6 +16,7 @@ from core.runs.decoding import Decoding
 from core.runs.detectors import GLOBAL
 from core.storage.tables import read_pairs
 from ensembles.decisions.rule import DecisionRule
+from ensembles.distance.model import DistanceModel
 from ensembles.stacking.registry import load_stacker
 from fusion.combine import Support
 from fusion.config import FuseConfig
@@ -39,7 +40,7 @@ from inference.bundle.graph import (
     SpeedEntry,
     VotedEntry,
 )
-from inference.bundle.reference import read_references, read_statistics
+from inference.bundle.reference import read_distance, read_references, read_statistics
 from inference.bundle.tensors import BundleFiles, TensorFile, backbone_of, check_widths
 from inference.bundle.trial import try_out
 from inference.loaded.answers import (
@@ -146,9 +147,16 @@ class _Reader:
             rule=self._rule(DECISION),
             calibrated_by=self._rule(FORECAST) if graph.has_forecast else None,
             reference=self._at(self.references, graph.reference, "reference"),
+            distance=self._distance(graph.distance),
             columns=graph.columns,
             looks=frozenset(self.looks),
         )
+
+    def _distance(self, features: tuple[str, ...]) -> DistanceModel | None:
+        if not features:
+            return None
+        self._check_features(features, "distance")
+        return read_distance(self.files, features=features)
 
     def _error(self, text: str) -> BundleError:
         return BundleError(f"{self.files.shown}: {text}; make the bundle again")
