@@ -92,11 +92,13 @@ def area_gain(order: ReviewOrder, other: ReviewOrder, *, seed: int = 0) -> Inter
 
     The interval resamples groups, the same for both.
     """
-    n_groups = int(max(order.groups.max(), other.groups.max())) + 1
+    present = np.union1d(order.groups, other.groups)
+    times = np.zeros(int(present.max()) + 1, dtype=np.intp)
     rng = np.random.default_rng(seed)
     gains = np.empty(_N_RESAMPLES)
     for number in range(_N_RESAMPLES):
-        times = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
+        drawn = rng.integers(len(present), size=len(present))
+        times[present] = np.bincount(drawn, minlength=len(present))
         gains[number] = _weighted_area(order, times) - _weighted_area(other, times)
     low, high = np.quantile(gains, (0.025, 0.975))
     return Interval(order.area - other.area, float(low), float(high), len(order.scores))

@@ -39,6 +39,9 @@ _POINTS, _CATEGORIES, _USUAL = "points.npy", "categories.npy", "usual.json"
 FILES = (_POINTS, _CATEGORIES, _USUAL)
 """Of known images in a folder."""
 
+_LONGEST = 1.01  # of points, whose length is 1 but for two bytes a number
+_FARTHEST = 20.0  # of logarithms of distances: they lie between those of 1e-6 and 2
+
 _AT_ONCE = 512  # points compared at once
 
 
@@ -154,7 +157,9 @@ class KnownImages:
         there = ~np.isnan(cosines)
         total = np.where(there, 1.0 - cosines, 0.0).sum(axis=1)
         mean = np.where(there.any(axis=1), total / np.maximum(there.sum(axis=1), 1), 2.0)
-        usual = np.array([self.usual.get(name, 0.0) for name in (*_NAMES, _ALL)])
+        # A category may be known of which no image was compared: it takes the usual one of all.
+        of_all = self.usual.get(_ALL, 0.0)
+        usual = np.array([self.usual.get(name, of_all) for name in (*_NAMES, _ALL)])
         numbers = np.where(nearest.own, category_numbers(categories), len(_NAMES))
         return np.asarray(np.log(np.maximum(mean, 1e-6)) - usual[numbers])
 
@@ -189,26 +194,30 @@ class KnownImages:
         Raises:
             PredictionsError: a file is not as it was written.
         """
-        points, categories = load_array(folder / _POINTS), load_array(folder / _CATEGORIES)
-        if points.dtype != np.float16 or points.shape != (len(categories), N_DIRECTIONS):
-            raise PredictionsError(f"{folder / _POINTS}: not as it was written")
-        if categories.dtype != np.uint8 or not len(points) or categories.max() >= len(_NAMES):
+        categories = load_array(folder / _CATEGORIES)
+        sound = categories.dtype == np.uint8 and categories.ndim == 1 and categories.size > 0
+        if not sound or categories.max() >= len(_NAMES):
             raise PredictionsError(f"{folder / _CATEGORIES}: not as it was written")
+        stored = load_array(folder / _POINTS)
+        sound = stored.dtype == np.float16 and stored.shape == (len(categories), N_DIRECTIONS)
+        points = stored.astype(np.float32) if sound else np.full((1, 1), np.nan, dtype=np.float32)
+        if not (np.linalg.norm(points, axis=1) < _LONGEST).all():  # NaN is not
+            raise PredictionsError(f"{folder / _POINTS}: not as it was written")
         usual = read_object(folder / _USUAL)
         with meant_as_written(folder / _USUAL):
-            usual = {name: _finite(value) for name, value in usual.items()}
-        if not np.isfinite(points).all():
-            raise PredictionsError(f"{folder / _POINTS}: not as it was written")
+            if _ALL not in usual or not usual.keys() <= {*_NAMES, _ALL}:
+                raise ValueError("not the categories that there are")
+            usual = {name: _logarithm(value) for name, value in usual.items()}
         return cls(
-            points=points.astype(np.float32),
+            points=points,
             categories=np.asarray(categories),
             rows=np.arange(len(points)),
             usual=usual,
         )
 
 
-def _finite(value: object) -> float:
-    if not isinstance(value, float | int) or not np.isfinite(value):
+def _logarithm(value: object) -> float:
+    if not isinstance(value, float | int) or not abs(float(value)) < _FARTHEST:
         raise ValueError(f"{value!r} is no distance")
     return float(value)
 

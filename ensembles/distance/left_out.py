@@ -147,13 +147,15 @@ def leave_out(images: LabelledPoints, *, empty_truth: EmptyTruth) -> LeftOut | N
     kinds = category_numbers(images.categories)
     of_cell, cells = np.unique(np.stack([images.sources, kinds]), axis=1, return_inverse=True)
     kept = np.flatnonzero(np.bincount(cells) >= LEAST)
+    if len(kept) < 2:
+        return None
     known = KnownImages.of(images.points, images.categories)
     near, far = (
         known.nearest(images.points, images.categories, k=_VOTERS, parts=(parts, parts[known.rows]))
         for parts in (images.folds, images.sources)
     )
     calibration = _calibration(_votes(near, known, images.targets), images.targets)
-    if len(kept) < 2 or calibration is None:
+    if calibration is None:
         return None
     votes = _votes(far, known, images.targets)
     decided = _decided(votes, calibration, empty_truth=empty_truth)
@@ -166,6 +168,8 @@ def leave_out(images: LabelledPoints, *, empty_truth: EmptyTruth) -> LeftOut | N
         own = cells == cell
         strengths[own] = _strength(images, own, others=(kinds == of_cell[1, cell]) & ~own)
     rows = np.flatnonzero(np.isin(cells, kept) & ~np.isnan(truth) & ~np.isnan(decided.f1))
+    if len(np.unique(cells[rows])) < 2:  # the others are left out of the mean
+        return None
     first = [int(np.argmax(cells == cell)) for cell in kept.tolist()]
     return LeftOut(
         expected=decided.f1[rows],
@@ -184,8 +188,8 @@ def leave_out(images: LabelledPoints, *, empty_truth: EmptyTruth) -> LeftOut | N
 def _votes(nearest: Nearest, known: KnownImages, targets: Targets) -> csr_array:
     """(N, L) weighted votes of the nearest images."""
     cosines = np.nan_to_num(nearest.cosines, nan=-np.inf)
-    weights = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / _TEMPERATURE)
-    weights = np.nan_to_num(weights)
+    highest = np.maximum(cosines.max(axis=1, keepdims=True), -1.0)  # there may be none at all
+    weights = np.exp((cosines - highest) / _TEMPERATURE)
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     n, k = nearest.rows.shape
     columns = np.where(nearest.rows >= 0, known.rows[nearest.rows], 0)

@@ -5,7 +5,8 @@ costs, and the names of the features that points are made of. No image and no id
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -93,12 +94,15 @@ class DistanceModel:
         known: images that sources learnt from.
         groups: (M,) numbers of their groups.
         reliance: how distance tells on the score.
+        usual_f1: what is expected of scored images, as percentiles from the lowest to the highest;
+            () where that is not known.
     """
 
     features: tuple[str, ...]
     known: KnownImages
     groups: npt.NDArray[np.int32]
     reliance: Reliance
+    usual_f1: tuple[float, ...] = ()
 
     @classmethod
     def fit(
@@ -153,6 +157,29 @@ class DistanceModel:
         """
         return self.reliance.expected(expected, distances, share=USUAL_SHARE)
 
+    def with_usual_f1(self, expected: Scores) -> "DistanceModel":
+        """The same, knowing what is expected of scored images.
+
+        Args:
+            expected: (N,) F1, NaN where an image is left out.
+        """
+        percentiles = np.nanquantile(expected, np.linspace(0.0, 1.0, 101))
+        return replace(self, usual_f1=tuple(percentiles.tolist()))
+
+    def places(self, expected: Scores) -> Scores:
+        """(N,) place of each image in the order of review, beside the scored images.
+
+        That is the share of these of which less is expected: at 0.05 an image is among the twentieth
+        part to be looked at first. NaN where nothing is expected of it.
+
+        Args:
+            expected: (N,) F1.
+        """
+        if not self.usual_f1:
+            return np.full(len(expected), np.nan)
+        steps = np.linspace(0.0, 1.0, len(self.usual_f1))
+        return np.asarray(np.interp(expected, self.usual_f1, steps))
+
     def compare(
         self,
         points: Floats,
@@ -200,7 +227,8 @@ class DistanceModel:
         """Write it into a folder that is there."""
         self.known.save(folder)
         save_array(folder / _GROUPS, self.groups)
-        write_json(folder / _RELIANCE, {"features": list(self.features), **self.reliance.to_json()})
+        told = {"features": list(self.features), "usual_f1": list(self.usual_f1)}
+        write_json(folder / _RELIANCE, {**told, **self.reliance.to_json()})
 
     @classmethod
     def load(cls, folder: Path) -> "DistanceModel":
@@ -215,6 +243,14 @@ class DistanceModel:
             raise PredictionsError(f"{folder / _GROUPS}: not as it was written")
         values = read_object(path)
         with meant_as_written(path):
-            features = tuple(map(str, list(values.pop("features"))))
+            named = values.pop("features")
+            if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+                raise ValueError("no names of features")
+            features = tuple(named)
+            usual_f1 = tuple(map(float, list(values.pop("usual_f1"))))
+            if not all(0.0 <= a <= b <= 1.0 for a, b in pairwise(usual_f1)):
+                raise ValueError("usual_f1 does not rise within 0 and 1")
             reliance = Reliance.from_json(values)
-        return cls(features=features, known=known, groups=groups, reliance=reliance)
+        return cls(
+            features=features, known=known, groups=groups, reliance=reliance, usual_f1=usual_f1
+        )

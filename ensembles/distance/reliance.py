@@ -32,6 +32,8 @@ ERRORS = 3.0
 
 _RIDGE = 1e-2
 _HIGHEST = 50.0  # of a likelihood ratio: no distance is proof
+_LOWEST = -500.0  # of its logarithm: it is never 0, which all images being far would divide by
+_LARGEST = 1e6  # beyond any weight of a regression with a ridge
 _STEPS = 200
 _CERTAIN = 0.02  # expected F1 as close as this to 0 or 1 is taken for that far
 
@@ -65,17 +67,19 @@ class Reliance:
             weights: (N,) of the near images, see `group_weights`.
         """
         weights = weights / weights.sum()
-        of_image, sources = left_out.sources[left_out.cells], left_out.sources
+        of_image = left_out.sources[left_out.cells]
+        sources = np.unique(of_image)
         errors = []
-        for source in np.unique(sources):
+        for source in sources:
             own = of_image == source
             if own.all():
                 break
             model = cls._fitted(near, weights, left_out, keep=~own)
             errors.append(model._error(left_out, own))
         spread = float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.5
-        n = len(np.unique(sources))
-        return cls._fitted(near, weights, left_out, keep=None, spread=spread, n_sources=n)
+        return cls._fitted(
+            near, weights, left_out, keep=None, spread=spread, n_sources=len(sources)
+        )
 
     @classmethod
     def _fitted(
@@ -120,7 +124,7 @@ class Reliance:
     def ratios(self, distances: Scores) -> Values:
         """(N,) likelihood of each distance among far images over that among near ones."""
         a, b = self.evidence
-        return np.exp(np.minimum(a + b * distances, np.log(_HIGHEST)))
+        return np.exp(np.clip(a + b * distances, _LOWEST, np.log(_HIGHEST)))
 
     def share(self, distances: Scores, *, groups: Sequence[str]) -> float:
         """The most likely share of far images; 0 where chance explains their distances.
@@ -173,9 +177,11 @@ class Reliance:
             a, b = map(float, values["evidence"])
             c, d, e = map(float, values["score"])
             spread, n_sources = float(values["spread"]), int(values["n_sources"])
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise ValueError(str(error)) from None
-        if not np.isfinite([a, b, c, d, e, spread]).all() or spread < 0 or n_sources < 1:
+        largest = max(map(abs, (a, b, c, d, e, spread)))
+        sound = largest < _LARGEST and np.isfinite([a, b, c, d, e, spread]).all()
+        if not sound or spread < 0 or not 1 <= n_sources < _LARGEST:
             raise ValueError("numbers that are none")
         return cls(evidence=(a, b), score=(c, d, e), spread=spread, n_sources=n_sources)
 

@@ -77,7 +77,8 @@ def expected_scores(
     highest = np.zeros(len(categories))
     np.maximum.at(highest, ranked.rows, ranked.probs.astype(np.float64))
     p = ranked.probs.astype(np.float64)
-    entropy = np.bincount(ranked.rows, weights=entr(p) + entr(1.0 - p), minlength=len(categories))
+    doubt = entr(p) + entr(1.0 - p)
+    entropy = np.bincount(ranked.rows, weights=doubt, minlength=len(categories)).astype(np.float64)
     traits = {"mass": ranked.mass + rule.missed, "highest": highest, "entropy": entropy}
     return expected, traits
 
