@@ -51,7 +51,7 @@ from ensembles.second_stage import (
 )
 from ensembles.stacking.registry import STACKERS
 from ensembles.submission.check import check_submission, first_lines
-from ensembles.submission.own_corpus import CONCEPTS, write_concepts
+from ensembles.submission.own_corpus import CONCEPTS, REVIEW, write_concepts, write_review
 from ensembles.submission.write import write_submission
 
 _APART = "test_disagreement.npy"
@@ -194,6 +194,8 @@ def _stack(
         if forecast_model:
             forecast_model.rule.save(draft / FORECAST_RULE)
         if distance:
+            if forecast_model:
+                distance = distance.with_usual_f1(forecast_model.found["forecast"])
             (draft / DISTANCE).mkdir()
             distance.save(draft / DISTANCE)
         record.save(draft)
@@ -286,8 +288,8 @@ def submit_test(
 ) -> Path:
     """Decide the test images, forecast their score, write and check the edition's file.
 
-    Beside it go `concepts.csv`, the same with names and probabilities, and `decided-test.csv`, a
-    line an image.
+    Beside it go `concepts.csv`, the same with names and probabilities, `decided-test.csv`, a line
+    an image, and `review.csv`, these in the order in which they are worth a look.
 
     Of images that lie far from what was learnt less is expected, and the forecast says so.
 
@@ -316,10 +318,9 @@ def submit_test(
         f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
         f" {sum(not concepts for concepts in sets)} without any"
     )
-    expected_f1 = np.full(len(test), np.nan)
+    expected_f1, lie = np.full(len(test), np.nan), lie_of(home, test, workspace=workspace)
     if forecast_model:
         expected = forecast_model.expected(decided, probs, categories=categories, labels=labels)
-        lie = lie_of(home, test, workspace=workspace)
         expected_f1 = expected.f1
         if lie:
             expected_f1 = lie.of_each(expected.f1)
@@ -344,12 +345,21 @@ def submit_test(
         names=corpus.names,
     )
     apart = home / _APART
-    Decided(
+    told = Decided(
         image_ids=test.image_ids,
         concepts=concepts,
         expected_f1=expected_f1,
         disagreement=load_array(apart) if apart.is_file() else np.full(len(test), np.nan),
-    ).save(home / DECIDED_TEST, labels=labels)
+    )
+    told.save(home / DECIDED_TEST, labels=labels)
+    write_review(
+        home / REVIEW,
+        told,
+        categories=categories,
+        distances=lie.distances if lie else np.full(len(test), np.nan),
+        labels=labels,
+        names=corpus.names,
+    )
     path = home / f"submission-{edition}{rules_of(edition).suffix}"
     upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
     note_product(home, upload, **said, fell_back=fell_back)

@@ -114,9 +114,9 @@ class Model:
         Returns:
             The columns `image`, `CUI`, `name`, `rule`, `category`, `category_from` and
             `nearest_image` of pandas' `string`; `probability`, calibrated, `expected_f1`,
-            `distance` and `nearest` of float64; `decided` of bool. What is not there is missing:
-            `CUI` of an image without concepts, `rule` of a candidate, `nearest_image` of most
-            bundles. `image` is the name of the file, or the position of an image without one.
+            `review`, `distance` and `nearest` of float64; `decided` of bool. What is not there is
+            missing: `CUI` of an image without concepts, `rule` of a candidate, `nearest_image` of
+            most bundles. `image` is the name of the file, or the position of an image without one.
             `attrs["notes"]` has what
             the command line would say on stderr.
 

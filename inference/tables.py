@@ -21,11 +21,12 @@ FORMATS = ("csv", "jsonl", "parquet", "submission")
 
 COLUMNS = (
     *("image", "CUI", "name", "probability", "decided", "rule"),
-    *("category", "category_from", "expected_f1", "distance", "nearest", "nearest_image"),
+    *("category", "category_from", "expected_f1", "review", "distance"),
+    *("nearest", "nearest_image"),
 )
 """Of csv and parquet: a row a concept; an image without any has one row with an empty CUI."""
 
-NUMBERS = ("expected_f1", "distance", "nearest")
+NUMBERS = ("expected_f1", "review", "distance", "nearest")
 """Of these the numbers of an image."""
 
 
@@ -74,6 +75,7 @@ def exact_objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
             "category": category,
             "category_from": (GUESSED if decisions.guessed[row] else image.told_by),
             "expected_f1": float(decisions.expected_f1[row]),
+            "review": float(decisions.review[row]),
             "distance": float(decisions.distance[row]),
             "nearest": float(decisions.nearest[row]),
             "nearest_image": decisions.nearest_image[row],

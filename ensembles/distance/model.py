@@ -169,8 +169,8 @@ class DistanceModel:
     def places(self, expected: Scores) -> Scores:
         """(N,) place of each image in the order of review, beside the scored images.
 
-        That is the share of these of which less is expected: at 0.05 an image is among the twentieth
-        part to be looked at first. NaN where nothing is expected of it.
+        That is the share of these of which less is expected: at 0.05 an image is in the twentieth
+        part that is looked at first. NaN where nothing is expected of it.
 
         Args:
             expected: (N,) F1.

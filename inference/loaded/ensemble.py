@@ -102,6 +102,8 @@ class Decisions:
         rules: what decided, in words.
         expected_f1: (n,) F1 that the decided set of an image is expected to score, less where it
             lies far from what was learnt; NaN where the ensemble holds no calibrated probabilities.
+        review: (n,) its place in the order of review, 0 the first, see `DistanceModel.places`; NaN
+            where the ensemble does not tell.
         distance: (n,) how far it lies: 0 for a usual image of its category, 0.7 for one twice as
             far from those that were learnt from, see `ensembles.distance.known`; NaN where the
             ensemble does not tell.
@@ -120,6 +122,7 @@ class Decisions:
     calibrated: Floats
     because: Mapping[tuple[int, int], str]
     expected_f1: npt.NDArray[np.float64]
+    review: npt.NDArray[np.float64]
     distance: npt.NDArray[np.float64]
     nearest: Floats
     nearest_image: tuple[str, ...]
@@ -208,11 +211,12 @@ class LoadedEnsemble:
                 labels=self.labels,
             )
             expected = found.f1
-        distance = np.full(len(block), np.nan)
+        distance = review = np.full(len(block), np.nan)
         if self.distance is not None:
             points = as_points([block.features((name,)) for name in self.distance.features])
             distance = self.distance.distances(points, table.categories)
             expected = self.distance.alone(expected, distance)
+            review = self.distance.places(expected)
         nearest, nearest_image = np.full(len(block), np.nan, dtype=np.float32), ("",) * len(block)
         if self.reference is not None:
             nearest, nearest_image = self.reference.nearest(block)
@@ -227,6 +231,7 @@ class LoadedEnsemble:
             calibrated=self._calibrated(probs, table.categories),
             because=self._because(decided, probs, table.categories),
             expected_f1=expected,
+            review=review,
             distance=distance,
             nearest=nearest,
             nearest_image=nearest_image,
