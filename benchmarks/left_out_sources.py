@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 from scipy.sparse import csr_array
 
 from benchmarks.bench_score import cpu_name
@@ -43,6 +44,7 @@ from ensembles.forecast.forecast import ForecastModel
 from ensembles.forecast.interval import Forecast, Lie
 from ensembles.forecast.shift import ImageTraits, Shift, shift_between
 from ensembles.pairs import as_csr
+from reports.pages.figures import BLUE, GREY, ORANGE, WIDTH, save_figure, style
 
 LEAST = 40
 N_DRAWS = 200
@@ -290,6 +292,30 @@ def _mark(inside: bool) -> str:
     return "holds" if inside else "misses"
 
 
+def draw(outcomes: Sequence[Outcome]) -> Figure:
+    """Each source's forecast without and with a look at distances, beside what it scored."""
+    ordered = sorted(outcomes, key=lambda one: one.truth)
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.33 * len(ordered)), layout="constrained")
+    axes = figure.add_subplot()
+    for shift, colour, name in ((-0.16, ORANGE, "before"), (0.16, BLUE, "after")):
+        for place, one in enumerate(ordered):
+            made = one.before if name == "before" else one.after
+            axes.plot((made.low, made.high), (place + shift,) * 2, color=colour, linewidth=2)
+            axes.plot(made.value, place + shift, "o", color=colour, markersize=4)
+    axes.plot([], [], "o-", color=ORANGE, label="forecast by probabilities alone")
+    axes.plot([], [], "o-", color=BLUE, label="forecast that looks at distance")
+    places = range(len(ordered))
+    truth = [one.truth for one in ordered]
+    axes.plot(truth, places, "D", color="black", markersize=5, label="what it scored")
+    axes.set_yticks(places, labels=[f"{one.source} ({one.n:,})" for one in ordered])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1)
+    axes.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
+    axes.set_xlabel("sample F1, with the forecast's 95 % interval")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
 def main(workspace: Path, folder: Path, n_draws: int = N_DRAWS) -> None:
     """Leave every source out, draw parts of valid, print what came of it."""
     base = Workspace(workspace)
@@ -303,6 +329,8 @@ def main(workspace: Path, folder: Path, n_draws: int = N_DRAWS) -> None:
         if not list(home.glob("ensembles/*/decided-test.csv")):
             run_chain(home)
         outcomes.append(outcome_of(source, home))
+    with style():
+        save_figure(draw(outcomes), folder, name="forecast_sources")
     print(f"{cpu_name()}\n", *table_of(outcomes), sep="\n")
     run = newest_ensemble(corpus, base)
     draws = random_draws(run, base, n_draws=n_draws)
