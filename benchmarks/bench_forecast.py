@@ -192,7 +192,7 @@ def _of_test(
     lie = Lie.of(
         distance,
         world.points[rows],
-        np.ones(len(rows), dtype=np.bool_),
+        there=np.ones(len(rows), dtype=np.bool_),
         categories=names,
         groups=groups,
     )

@@ -216,7 +216,7 @@ def _draw(
     lie = Lie.of(
         own,
         points[new],
-        np.ones(int(new.sum()), dtype=np.bool_),
+        there=np.ones(int(new.sum()), dtype=np.bool_),
         categories=drawn.categories,
         groups=drawn.groups,
     )

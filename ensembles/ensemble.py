@@ -145,7 +145,7 @@ def ensemble(
             _stack(home, corpus, members, scored, test, config, rule, distance)
         if submit:
             submission = submit_test(
-                home, corpus, workspace, scored=scored, test=test, edition=edition
+                home, corpus, workspace=workspace, scored=scored, test=test, edition=edition
             )
     return Ensemble(folder=home, ladders=_ladders(home, corpus), submission=submission)
 
@@ -280,8 +280,8 @@ def _ladders(home: Path, corpus: Corpus) -> dict[str, Sequence[LadderStep]]:
 def submit_test(
     home: Path,
     corpus: Corpus,
-    workspace: Workspace,
     *,
+    workspace: Workspace,
     scored: ImageTable,
     test: ImageTable,
     edition: int,
@@ -382,7 +382,7 @@ def lie_of(home: Path, images: ImageTable, *, workspace: Workspace) -> Lie | Non
         return None
     model = DistanceModel.load(home / DISTANCE)
     points, there = points_of(model.features, images.image_ids, workspace=workspace)
-    return Lie.of(model, points, there, categories=images.categories, groups=images.groups)
+    return Lie.of(model, points, there=there, categories=images.categories, groups=images.groups)
 
 
 def rule_for(home: Path, shift: Shift) -> tuple[DecisionRule, bool]:

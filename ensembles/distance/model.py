@@ -247,8 +247,11 @@ class DistanceModel:
             if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
                 raise ValueError("no names of features")
             features = tuple(named)
-            usual_f1 = tuple(map(float, list(values.pop("usual_f1"))))
-            if not all(0.0 <= a <= b <= 1.0 for a, b in pairwise(usual_f1)):
+            told = values.pop("usual_f1")
+            if not isinstance(told, list) or not all(isinstance(f1, float | int) for f1 in told):
+                raise ValueError("usual_f1 is no list of numbers")
+            usual_f1 = tuple(map(float, told))
+            if len(told) == 1 or not all(0.0 <= a <= b <= 1.0 for a, b in pairwise(usual_f1)):
                 raise ValueError("usual_f1 does not rise within 0 and 1")
             reliance = Reliance.from_json(values)
         return cls(

@@ -160,7 +160,8 @@ class Reliance:
         """
         of_far = np.minimum(expit(_of_far(distances, expected) @ np.array(self.score)), expected)
         far = np.nan_to_num(self.far(distances, share=share))
-        return np.asarray(np.where(far > 0, (1.0 - far) * expected + far * of_far, expected))
+        mixed = np.minimum((1.0 - far) * expected + far * of_far, expected)  # of rounding, no more
+        return np.asarray(np.where(far > 0, mixed, expected))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

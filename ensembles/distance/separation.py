@@ -3,7 +3,9 @@
 A kernel ridge classifier learns on some groups which side an image is on, and is asked of the
 others. Where it cannot tell, its scores of the two sides are alike. What chance would do is found
 by dealing whole groups to the sides at random; the scores are linear in the sides, so that all
-deals are one matrix product.
+deals are one matrix product. Each fold keeps as many groups of either side as it has: where one had
+more of a side than the others, they would have less of it to learn from, and the scores of a deal
+would be lower than those of sides that are spread evenly.
 
 Source: Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", ICLR 2017.
 """
@@ -76,12 +78,15 @@ def separation(
         return None
     of_group = np.concatenate([numbers[0], numbers[1] + n_groups[0]])
     is_new = np.repeat([0.0, 1.0], [len(sides[0]), len(sides[1])])
-    classifier = _CrossFitted.of(np.concatenate(sides), folds=_folds(n_groups, rng)[of_group])
+    folds = _folds(n_groups, rng)
+    classifier = _CrossFitted.of(np.concatenate(sides), folds=folds[of_group])
     scores = classifier.scores(is_new[:, None])
     p_value = np.nan
     if n_deals:
         dealt = np.repeat([[0.0], [1.0]], n_groups, axis=0).repeat(n_deals, axis=1)
-        dealt = rng.permuted(dealt, axis=0)[of_group]
+        for fold in np.unique(folds):
+            dealt[folds == fold] = rng.permuted(dealt[folds == fold], axis=0)
+        dealt = dealt[of_group]
         chance = _differences(classifier.scores(dealt), dealt)
         found = _differences(scores, is_new[:, None])[0]
         p_value = float((1 + (chance >= found).sum()) / (1 + n_deals))

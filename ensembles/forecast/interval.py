@@ -148,8 +148,8 @@ class Lie:
         cls,
         model: DistanceModel,
         points: Floats,
-        there: Bools,
         *,
+        there: Bools,
         categories: Sequence[str],
         groups: Sequence[str],
     ) -> "Lie":

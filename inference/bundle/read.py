@@ -16,7 +16,6 @@ from core.runs.decoding import Decoding
 from core.runs.detectors import GLOBAL
 from core.storage.tables import read_pairs
 from ensembles.decisions.rule import DecisionRule
-from ensembles.distance.model import DistanceModel
 from ensembles.stacking.registry import load_stacker
 from fusion.combine import Support
 from fusion.config import FuseConfig
@@ -116,6 +115,8 @@ class _Reader:
             widths=self.widths,
             has_ids=graph.has_training_ids,
         )
+        if graph.distance:
+            self._check_features(graph.distance, "distance")
         for entry in graph.parts:
             if entry.name in self.parts:
                 raise self._error(f"part {entry.name!r} stands twice")
@@ -147,16 +148,10 @@ class _Reader:
             rule=self._rule(DECISION),
             calibrated_by=self._rule(FORECAST) if graph.has_forecast else None,
             reference=self._at(self.references, graph.reference, "reference"),
-            distance=self._distance(graph.distance),
+            distance=read_distance(self.files, features=graph.distance),
             columns=graph.columns,
             looks=frozenset(self.looks),
         )
-
-    def _distance(self, features: tuple[str, ...]) -> DistanceModel | None:
-        if not features:
-            return None
-        self._check_features(features, "distance")
-        return read_distance(self.files, features=features)
 
     def _error(self, text: str) -> BundleError:
         return BundleError(f"{self.files.shown}: {text}; make the bundle again")

@@ -282,8 +282,8 @@ def read_statistics(files: BundleFiles, *, n_concepts: int) -> LabelStatistics:
     )
 
 
-def read_distance(files: BundleFiles, *, features: tuple[str, ...]) -> DistanceModel:
-    """Training images as points, and what distance from them costs.
+def read_distance(files: BundleFiles, *, features: tuple[str, ...]) -> DistanceModel | None:
+    """Training images as points, and what distance from them costs; None without features.
 
     Args:
         files: of the bundle.
@@ -292,6 +292,8 @@ def read_distance(files: BundleFiles, *, features: tuple[str, ...]) -> DistanceM
     Raises:
         BundleError: a file is not what `DistanceModel.save` wrote.
     """
+    if not features:
+        return None
     shown = files.shown / DISTANCE
     for name in DISTANCE_FILES:
         path = files.path(f"{DISTANCE}/{name}")

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from core.metrics import Interval
-from core.review import ReviewOrder
 from core.runs.ladder import LadderStep, RungState
 from core.runs.learning import LearningPoint
 from core.storage.text import visible
 from reports.pages.figures import BLUE, GREEN, GREY, ORANGE, WIDTH, Numbers, percent
+from reports.review_order import ReviewOrder
 
 _LOOKS: Mapping[RungState, tuple[str, str, bool]] = {
     "kept": (BLUE, "o", True),
@@ -202,7 +202,7 @@ def draw_review(orders: Mapping[str, ReviewOrder]) -> Figure:
     axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
     axes.set_xlabel("share of the images that is reviewed")
     axes.set_ylabel("sample F1 of the rest")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     axes.set_title("What is left when the least sure images are reviewed")
     return figure
 

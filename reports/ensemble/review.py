@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from core.metrics import Scores
-from core.review import ReviewOrder, area_gain
 from core.runs.ensemble import EnsembleRun
 from reports.ensemble.figures import draw_review
 from reports.pages.figures import percent
 from reports.pages.markdown import Section, picture, table
+from reports.review_order import ReviewOrder, area_gain
 
 SHARES = (0.05, 0.1, 0.2)
 
