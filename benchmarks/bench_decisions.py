@@ -36,7 +36,8 @@ from ensembles.decisions.choose import RuleChoice, choose_rule
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import Thresholds, Tuning, tune_by_concept, tune_global
 from ensembles.ensemble import falls_back
-from ensembles.forecast.forecast import Forecast, ForecastModel
+from ensembles.forecast.forecast import ForecastModel
+from ensembles.forecast.interval import Forecast
 from ensembles.pairs import Floats, LabelledPairs
 
 EMPTY_TRUTH: EmptyTruth = "left out"
@@ -162,7 +163,7 @@ def _as_submitted(
     rule = choice.fallback if falls_back(choice.rule, shift) else choice.rule
     decided = rule.decide(reported, categories=categories, labels=sets.labels)
     expected = forecast_model.expected(decided, reported, categories=categories, labels=sets.labels)
-    return rule, forecast_model.forecast(expected, groups=alone, shift=shift)
+    return rule, forecast_model.forecast(expected, categories=categories, groups=alone, shift=shift)
 
 
 def _by_thresholds(thresholds: Thresholds) -> DecisionRule:

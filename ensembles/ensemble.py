@@ -1,8 +1,7 @@
 """`ensemble`: stacks the members, tunes the decision, and writes the submission."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,11 @@ from core.storage.folders import (
 )
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
+from ensembles.distance.corpus_points import fit_distances, points_of
+from ensembles.distance.model import FOLDER as DISTANCE
+from ensembles.distance.model import DistanceModel
 from ensembles.forecast.forecast import ForecastModel
+from ensembles.forecast.interval import Lie
 from ensembles.forecast.shift import Shift
 from ensembles.learning_curve import learning_curve
 from ensembles.members import Member, gather_members
@@ -48,7 +51,7 @@ from ensembles.second_stage import (
 )
 from ensembles.stacking.registry import STACKERS
 from ensembles.submission.check import check_submission, first_lines
-from ensembles.submission.own_corpus import CONCEPTS, write_concepts
+from ensembles.submission.own_corpus import CONCEPTS, REVIEW, write_concepts, write_review
 from ensembles.submission.write import write_submission
 
 _APART = "test_disagreement.npy"
@@ -132,9 +135,18 @@ def ensemble(
         if is_whole(home):
             reuse(home, what="already stacked", among=workspace.ensembles)
         else:
-            _stack(home, corpus, members, scored, test, config, rule)
+            distance = fit_distances(
+                corpus,
+                workspace,
+                folders=[member.folder for member in members if member.folder],
+                guesses=guesses,
+                empty_truth=rule,
+            )
+            _stack(home, corpus, members, scored, test, config, rule, distance)
         if submit:
-            submission = submit_test(home, corpus, scored=scored, test=test, edition=edition)
+            submission = submit_test(
+                home, corpus, workspace=workspace, scored=scored, test=test, edition=edition
+            )
     return Ensemble(folder=home, ladders=_ladders(home, corpus), submission=submission)
 
 
@@ -146,6 +158,7 @@ def _stack(
     test: ImageTable,
     config: EnsembleConfig,
     rule: EmptyTruth,
+    distance: DistanceModel | None,
 ) -> None:
     """Fit the second stage and write its run folder."""
     fitted = fit_second_stage(corpus, members, scored=scored, config=config, empty_truth=rule)
@@ -153,7 +166,7 @@ def _stack(
     learning = learning_curve(corpus, members, scored=scored, config=config, fitted=fitted)
     forecast_model = ForecastModel.of(fitted.choice, fitted.out_of_fold, images=fitted.images)
     record = _record(fitted, forecast_model, image_ids=scored.image_ids)
-    record = dataclasses.replace(record, worth=worth, learning=learning)
+    record = replace(record, worth=worth, learning=learning)
     meta = {
         "corpus": corpus.fingerprint,
         "worth_to": quick_stacker(fitted),
@@ -172,7 +185,7 @@ def _stack(
         TURN: next_turn(home.parent),
     }
     with new_folder(home, meta) as draft:
-        write_json(draft / "config.json", dataclasses.asdict(config))
+        write_json(draft / "config.json", asdict(config))
         (draft / "stacker").mkdir()
         fitted.stacker.save(draft / "stacker")
         fitted.choice.rule.save(draft / DECISION)
@@ -180,6 +193,11 @@ def _stack(
             fitted.choice.fallback.save(draft / FALLBACK)
         if forecast_model:
             forecast_model.rule.save(draft / FORECAST_RULE)
+        if distance:
+            if forecast_model:
+                distance = distance.with_usual_f1(forecast_model.found["forecast"])
+            (draft / DISTANCE).mkdir()
+            distance.save(draft / DISTANCE)
         record.save(draft)
         _save_decided(draft, corpus, fitted, record=record, scored=scored)
         if len(test):
@@ -239,7 +257,7 @@ def _record(
     )
     if forecast_model is None or choice.calibrated_model is None:
         return record
-    return dataclasses.replace(
+    return replace(
         record,
         reliability=choice.calibrated_model.reliability(),
         folds=forecast_model.by_fold(fitted.images.folds),
@@ -254,18 +272,26 @@ def _ladders(home: Path, corpus: Corpus) -> dict[str, Sequence[LadderStep]]:
     if run.meta.get("fell_back"):
         name = f"not used for this test: {run.meta['decision']}"
         for images, (*steps, last) in ladders.items():
-            last = dataclasses.replace(last, name=name, state="not kept")
+            last = replace(last, name=name, state="not kept")
             ladders[images] = [*steps, last]
     return ladders
 
 
 def submit_test(
-    home: Path, corpus: Corpus, *, scored: ImageTable, test: ImageTable, edition: int
+    home: Path,
+    corpus: Corpus,
+    *,
+    workspace: Workspace,
+    scored: ImageTable,
+    test: ImageTable,
+    edition: int,
 ) -> Path:
     """Decide the test images, forecast their score, write and check the edition's file.
 
-    Beside it go `concepts.csv`, the same with names and probabilities, and `decided-test.csv`, a
-    line an image.
+    Beside it go `concepts.csv`, the same with names and probabilities, `decided-test.csv`, a line
+    an image, and `review.csv`, these in the order in which they are worth a look.
+
+    Of images that lie far from what was learnt less is expected, and the forecast says so.
 
     Where they differ in kind from the scored images, what was tuned and calibrated there may not
     hold: they are then decided by the fallback, and that is said. `meta.json` keeps the forecast,
@@ -292,11 +318,16 @@ def submit_test(
         f"submission: {len(test):,} images, {decided.nnz / len(test):.2f} concepts an image,"
         f" {sum(not concepts for concepts in sets)} without any"
     )
-    expected_f1 = np.full(len(test), np.nan)
+    expected_f1, lie = np.full(len(test), np.nan), lie_of(home, test, workspace=workspace)
     if forecast_model:
         expected = forecast_model.expected(decided, probs, categories=categories, labels=labels)
-        made = forecast_model.forecast(expected, groups=groups, shift=shift)
         expected_f1 = expected.f1
+        if lie:
+            expected_f1 = lie.of_each(expected.f1)
+            expected = replace(expected, f1=lie.expected(expected.f1))
+        made = forecast_model.forecast(
+            expected, categories=categories, groups=groups, shift=shift, lie=lie
+        )
     say(str(made or "forecast: none, the run holds no calibrated probabilities"))
     said = {"forecast": made.to_json()} if made else {}
     concepts = rule.probs_of(
@@ -314,12 +345,21 @@ def submit_test(
         names=corpus.names,
     )
     apart = home / _APART
-    Decided(
+    told = Decided(
         image_ids=test.image_ids,
         concepts=concepts,
         expected_f1=expected_f1,
         disagreement=load_array(apart) if apart.is_file() else np.full(len(test), np.nan),
-    ).save(home / DECIDED_TEST, labels=labels)
+    )
+    told.save(home / DECIDED_TEST, labels=labels)
+    write_review(
+        home / REVIEW,
+        told,
+        categories=categories,
+        distances=lie.distances if lie else np.full(len(test), np.nan),
+        labels=labels,
+        names=corpus.names,
+    )
     path = home / f"submission-{edition}{rules_of(edition).suffix}"
     upload = write_submission(path, image_ids=test.image_ids, concept_sets=sets, edition=edition)
     note_product(home, upload, **said, fell_back=fell_back)
@@ -328,6 +368,21 @@ def submit_test(
         for line in first_lines(faults):
             say(line)
     return upload
+
+
+def lie_of(home: Path, images: ImageTable, *, workspace: Workspace) -> Lie | None:
+    """How images lie to those that were learnt from; None where a run or features do not tell.
+
+    Args:
+        home: a finished run.
+        images: with their categories, given or guessed.
+        workspace: where features lie.
+    """
+    if not (home / DISTANCE).is_dir():
+        return None
+    model = DistanceModel.load(home / DISTANCE)
+    points, there = points_of(model.features, images.image_ids, workspace=workspace)
+    return Lie.of(model, points, there=there, categories=images.categories, groups=images.groups)
 
 
 def rule_for(home: Path, shift: Shift) -> tuple[DecisionRule, bool]:

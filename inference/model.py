@@ -37,7 +37,7 @@ from inference.stream import (
     Skipped,
     decide_block,
 )
-from inference.tables import COLUMNS, exact_objects, rows
+from inference.tables import COLUMNS, NUMBERS, exact_objects, rows
 from training.devices.device import find_device
 
 AnyPath = str | os.PathLike[str]
@@ -48,8 +48,7 @@ Errors = Literal["raise", "skip"]
 GIVEN = "given"
 """Where the category comes from that a caller names; on the command line it is `ASKED`."""
 
-_KINDS = {"probability": "float64", "decided": "bool", "expected_f1": "float64"}
-_KINDS["nearest"] = "float64"
+_KINDS = {"decided": "bool", **dict.fromkeys(("probability", *NUMBERS), "float64")}
 
 
 class Model:
@@ -114,10 +113,11 @@ class Model:
 
         Returns:
             The columns `image`, `CUI`, `name`, `rule`, `category`, `category_from` and
-            `nearest_image` of pandas' `string`; `probability`, calibrated, `expected_f1` and
-            `nearest` of float64; `decided` of bool. What is not there is missing: `CUI` of an image
-            without concepts, `rule` of a candidate, `nearest_image` of most bundles. `image` is
-            the name of the file, or the position of an image without one. `attrs["notes"]` has what
+            `nearest_image` of pandas' `string`; `probability`, calibrated, `expected_f1`,
+            `review`, `distance` and `nearest` of float64; `decided` of bool. What is not there is
+            missing: `CUI` of an image without concepts, `rule` of a candidate, `nearest_image` of
+            most bundles. `image` is the name of the file, or the position of an image without one.
+            `attrs["notes"]` has what
             the command line would say on stderr.
 
         Raises:

@@ -21,9 +21,13 @@ FORMATS = ("csv", "jsonl", "parquet", "submission")
 
 COLUMNS = (
     *("image", "CUI", "name", "probability", "decided", "rule"),
-    *("category", "category_from", "expected_f1", "nearest", "nearest_image"),
+    *("category", "category_from", "expected_f1", "review", "distance"),
+    *("nearest", "nearest_image"),
 )
 """Of csv and parquet: a row a concept; an image without any has one row with an empty CUI."""
+
+NUMBERS = ("expected_f1", "review", "distance", "nearest")
+"""Of these the numbers of an image."""
 
 
 def check_format(form: str, *, out: Path | None, edition: int | None, top: int = 0) -> None:
@@ -57,7 +61,7 @@ def objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
     """An object an image, as it is written: numbers to six places, None where there is none."""
     for image in exact_objects(block, top=top):
         concepts = [{**c, "probability": _number(c["probability"])} for c in image["concepts"]]
-        numbers = {name: _number(image[name]) for name in ("expected_f1", "nearest")}
+        numbers = {name: _number(image[name]) for name in NUMBERS}
         yield {**image, **numbers, "concepts": concepts}
 
 
@@ -71,6 +75,8 @@ def exact_objects(block: DecidedBlock, *, top: int) -> Iterator[dict[str, Any]]:
             "category": category,
             "category_from": (GUESSED if decisions.guessed[row] else image.told_by),
             "expected_f1": float(decisions.expected_f1[row]),
+            "review": float(decisions.review[row]),
+            "distance": float(decisions.distance[row]),
             "nearest": float(decisions.nearest[row]),
             "nearest_image": decisions.nearest_image[row],
             "concepts": [
@@ -175,6 +181,6 @@ def parquet_schema() -> Any:
     except ModuleNotFoundError:
         raise ConfigError("--format parquet: run `pip install 'radfuse[parquet]'` first") from None
     kinds = {name: pa.string() for name in COLUMNS}
-    kinds |= dict.fromkeys(("probability", "expected_f1", "nearest"), pa.float64())
+    kinds |= dict.fromkeys(("probability", *NUMBERS), pa.float64())
     kinds["decided"] = pa.bool_()
     return pa.schema(list(kinds.items()))

@@ -49,7 +49,8 @@ class EnsembleRecord:
         thresholds: `level`, the one that pays, and `levels`, the thresholds of each.
         reliability: by calibration (`before`, `after`): (bins, 5) low, high, mean, share true, n.
         folds: (folds, 4) fold, n, forecast, truth.
-        forecast: (N,) `forecast`, `truth`, `mass` and `highest` of the images.
+        forecast: (N,) `forecast`, `truth`, `mass`, `highest` and `entropy` of the images; earlier
+            versions kept no `entropy`.
         learning: the second stage fitted on rising shares of the images.
     """
 

@@ -1,14 +1,10 @@
 """The score that decided images will get, without their labels.
 
 The forecast is the mean expected F1 of the decided sets under the calibrated probabilities, with
-the head for the number of concepts and the number missed (`ensembles.decisions.general_f1`). On
-the scored images (`Corpus.scored`) the same is done fold by fold with all of it fitted on the other
-folds; e_i = forecast - truth of an image. The test images are given, so what is uncertain is not
-which they are, but their truth: the interval is forecast - (b + r), with b the mean of e over drawn
-groups of scored images (the error of the method) and r the mean of e less its own mean over as many
-drawn groups as test has (the luck of so many images). It is centred on the forecast, unless b is
-beyond chance: then the mean error is taken off the forecast as well. An error within chance is left
-alone, since taking it off would add its noise to the forecast.
+the head for the number of concepts and the number missed (`ensembles.decisions.general_f1`); of
+images that lie far from what was learnt, it is that of far ones (`ensembles.distance`). On the
+scored images (`Corpus.scored`) the same is done fold by fold with all of it fitted on the other
+folds, so that it has a record; `ensembles.forecast.interval` makes an interval of that.
 
 Cross-fitted on 1,500 drawn images the error was +0.0004 where concepts were independent and +0.010
 where a common cause of deviation 1 moved all their logits; the head alone was off by -0.029 there,
@@ -16,68 +12,30 @@ so that heads and independence are both tried.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.special import entr
 
 from core.folds import Folds
 from core.images import ImageTable
 from core.labels import LabelSpace
-from core.metrics import Interval, ScoredImages, Scores, bootstrap, group_numbers
+from core.metrics import ScoredImages, Scores
 from core.runs.ensemble import EnsembleRecord, Numbers
 from ensembles.decisions.choose import RuleChoice
 from ensembles.decisions.concept_counts import CountHead
 from ensembles.decisions.expected_f1 import Expected
 from ensembles.decisions.general_f1 import expected_of, with_decided
 from ensembles.decisions.rule import DecisionRule
+from ensembles.forecast.interval import NO_OTHERS, CategoryForecast, Forecast, Lie, forecast
 from ensembles.forecast.shift import ImageTraits, Shift, shift_between
 from ensembles.pairs import Bools, CalibratedPairs, Probs, as_csr, to_csr, values_at
 
-COLUMNS = ("forecast", "truth", "mass", "highest")
-"""Values of an image that a forecast goes by: expected F1, true F1, expected number of concepts and
-highest probability."""
-
-_BLOCK = 32  # resamples drawn at once, as `core.metrics.bootstrap` does
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """What a submission will score.
-
-    Attributes:
-        value, low, high: sample F1 with its 95 % interval, within 0 and 1.
-        n: images in test.
-        error: forecast less truth on the scored images, cross-fitted.
-        corrected: whether the mean error was taken off, being beyond chance.
-        differs: where the images differ in kind from the scored ones, in words.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    error: Interval
-    corrected: bool
-    differs: Sequence[str] = ()
-
-    def __str__(self) -> str:
-        line = (
-            f"forecast: F1 {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] on {self.n:,} test"
-            f" images; forecasts of labelled images, made the same way, were off by"
-            f" {self.error.value:+.3f}"
-        )
-        line += ", which is taken off" if self.corrected else ""
-        if self.differs:
-            differs = ", ".join(self.differs)
-            line += f"; not to be relied on, test differs from what it was fitted on: {differs}"
-        return line
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "differs": list(self.differs)}
+COLUMNS = ("forecast", "truth", "mass", "highest", "entropy")
+"""Values of an image: expected F1, true F1, expected number of concepts, highest probability, and
+the sum over concepts of the entropy of theirs, in nats."""
 
 
 def expected_scores(
@@ -88,7 +46,7 @@ def expected_scores(
     categories: Sequence[str],
     labels: LabelSpace,
 ) -> tuple[Expected, dict[str, Scores]]:
-    """What sets are expected to score, and (N,) `mass` and `highest` of their images.
+    """What sets are expected to score, and (N,) `mass`, `highest`, `entropy` of their images.
 
     Args:
         rule: calibration, head and number missed.
@@ -118,7 +76,11 @@ def expected_scores(
     )
     highest = np.zeros(len(categories))
     np.maximum.at(highest, ranked.rows, ranked.probs.astype(np.float64))
-    return expected, {"mass": ranked.mass + rule.missed, "highest": highest}
+    p = ranked.probs.astype(np.float64)
+    doubt = entr(p) + entr(1.0 - p)
+    entropy = np.bincount(ranked.rows, weights=doubt, minlength=len(categories)).astype(np.float64)
+    traits = {"mass": ranked.mass + rule.missed, "highest": highest, "entropy": entropy}
+    return expected, traits
 
 
 def forecast_scored(
@@ -185,51 +147,6 @@ def _cross_fitted(
     return found
 
 
-def forecast(
-    expected: Expected,
-    *,
-    error: Scores,
-    groups: Sequence[str],
-    test_groups: Sequence[str],
-    differs: Sequence[str] = (),
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> Forecast:
-    """The score of decided test images with its 95 % interval.
-
-    Args:
-        expected: what the sets are expected to score.
-        error: (N,) forecast - truth of the scored images, NaN where one is left out.
-        groups: N groups of theirs.
-        test_groups: groups of the test images.
-        differs: see `shift.differences`.
-    """
-    known = bootstrap(error, groups=groups)
-    corrected = not known.low <= 0.0 <= known.high
-    value = expected.forecast - (known.value if corrected else 0.0)
-    kept = ~np.isnan(error)
-    members = np.unique(group_numbers(groups)[kept], return_inverse=True)[1]
-    sums = np.bincount(members, weights=error[kept] - known.value)
-    sizes = np.bincount(members).astype(np.float64)
-    rng = np.random.default_rng(seed)
-    luck = np.zeros(n_resamples)
-    for n_drawn in (len(sums), len(set(group_numbers(test_groups).tolist()))):
-        for first in range(0, n_resamples, _BLOCK):
-            block = luck[first : first + _BLOCK]
-            drawn = rng.integers(len(sums), size=(len(block), n_drawn))
-            block += sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(value - luck, (0.025, 0.975))
-    return Forecast(
-        value=float(np.clip(value, 0.0, 1.0)),
-        low=float(np.clip(low, 0.0, 1.0)),
-        high=float(np.clip(high, 0.0, 1.0)),
-        n=len(test_groups),
-        error=known,
-        corrected=corrected,
-        differs=tuple(differs),
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class ForecastModel:
     """What to forecast by, and how that did on the scored images.
@@ -288,7 +205,12 @@ class ForecastModel:
             categories=self.categories,
             groups=self.groups,
         )
-        return shift_between(before, ImageTraits(**now, categories=categories, groups=groups))
+        return shift_between(
+            before,
+            ImageTraits(
+                mass=now["mass"], highest=now["highest"], categories=categories, groups=groups
+            ),
+        )
 
     def expected(
         self, decided: csr_array, probs: Probs, *, categories: Sequence[str], labels: LabelSpace
@@ -304,24 +226,63 @@ class ForecastModel:
         )[0]
 
     def forecast(
-        self, expected: Expected, *, groups: Sequence[str], shift: Shift
+        self,
+        expected: Expected,
+        *,
+        categories: Sequence[str],
+        groups: Sequence[str],
+        shift: Shift,
+        lie: Lie | None = None,
     ) -> Forecast | None:
         """What decided images will score; None where every one is sure to be left out of the mean.
 
         Args:
             expected: of M images, by `expected`.
-            groups: M of them.
+            categories, groups: M of each.
             shift: of these images, as `shift` found it.
+            lie: how they lie to what was learnt; None where that is not known.
         """
         if np.isnan(expected.forecast):
             return None
-        return forecast(
-            expected,
-            error=self.found["forecast"] - self.found["truth"],
-            groups=self.groups,
-            test_groups=groups,
-            differs=shift.words,
-        )
+        kinds, own_groups = np.array(categories, dtype=np.str_), np.array(groups, dtype=np.str_)
+
+        def of(rows: Bools, reach: float) -> Forecast | None:
+            found = Expected(expected.decided[rows], expected.f1[rows], expected.counts[rows])
+            if np.isnan(found.forecast):
+                return None
+            others = NO_OTHERS if lie is None else lie.others(reach)
+            return forecast(
+                found,
+                error=self.found["forecast"] - self.found["truth"],
+                groups=self.groups,
+                test_groups=own_groups[rows].tolist(),
+                differs=shift.words,
+                others=others,
+            )
+
+        every = np.ones(len(kinds), dtype=np.bool_)
+        if lie is None:
+            return of(every, 0.0)
+        reach = {own.category: max(own.share, own.separation) for own in lie.categories}
+        for name, excess in shift.excess.items():
+            reach[name] = max(reach.get(name, 0.0), excess)
+        far = []
+        for own in lie.categories:
+            made = of(kinds == own.category, reach[own.category]) if own.differs else None
+            if made is not None:
+                far.append(
+                    CategoryForecast(
+                        category=own.category,
+                        n=own.n,
+                        n_far=round(own.share * own.n),
+                        value=made.value,
+                        low=made.low,
+                        high=made.high,
+                    )
+                )
+        whole = float(np.mean([reach.get(name, 0.0) for name in categories]))
+        made = of(every, whole)
+        return made and replace(made, far=tuple(far), reach=whole)
 
     def by_fold(self, folds: Folds) -> Numbers:
         """(folds, 4) the record: fold, its images in the mean, forecast and truth.

@@ -5,8 +5,8 @@ probability. Categories that were never seen, or other probabilities within the 
 say that what was calibrated may not hold: a scanner, a preprocessing or a detector has changed.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +46,13 @@ class Shift:
     Attributes:
         mix: categories that are more or less frequent.
         meaning: why the calibration of the earlier ones may not hold.
+        excess: by category that is more frequent beyond chance, the share of its images that the
+            earlier mix does not account for.
     """
 
     mix: Sequence[str] = ()
     meaning: Sequence[str] = ()
+    excess: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def words(self) -> list[str]:
@@ -65,19 +68,21 @@ def shift_between(before: ImageTraits, now: ImageTraits) -> Shift:
     are compared over the categories that both have, those before weighted to the mix of now.
     """
     old, new = (np.array(part.categories, dtype=np.str_) for part in (before, now))
-    mix, meaning = [], []
+    mix, meaning, excess = [], [], {}
     for name in np.unique(np.concatenate([old, new])):
         shares = _Mean.of(old == name, before.groups), _Mean.of(new == name, now.groups)
         if shares[0].differs(shares[1], least=LEAST_SHARE):
             said = f"{name or 'unknown category'} {shares[1].value:.0%} against"
             mix.append(f"{said} {shares[0].value:.0%}")
+            if shares[1].value > shares[0].value:
+                excess[str(name)] = 1.0 - shares[0].value / shares[1].value
     unseen = _Mean.of(~np.isin(new, old), now.groups)
     if unseen.value > LEAST_SHARE:
         names = ", ".join(name or "none given" for name in np.setdiff1d(new, old).tolist())
         meaning.append(f"{unseen.value:.0%} of its images in categories that those lack ({names})")
     weights, here = _to_the_mix_of(old, new), np.isin(new, old)
     if not here.any():
-        return Shift(mix=mix, meaning=meaning)
+        return Shift(mix=mix, meaning=meaning, excess=excess)
 
     def compared(values: tuple[_Values, _Values], *, least: float) -> "tuple[_Mean, _Mean] | None":
         was = _Mean.of(values[0], before.groups, weights=weights)
@@ -91,7 +96,7 @@ def shift_between(before: ImageTraits, now: ImageTraits) -> Shift:
         meaning.append(
             f"{found[1].value:.1f} expected concepts an image against {found[0].value:.1f}"
         )
-    return Shift(mix=mix, meaning=meaning)
+    return Shift(mix=mix, meaning=meaning, excess=excess)
 
 
 def _to_the_mix_of(old: npt.NDArray[np.str_], new: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:

@@ -15,6 +15,8 @@ from scipy.sparse import csr_array
 from core.editions import rules_of
 from core.errors import CorpusError, SubmissionError, first_few
 from core.labels import LabelSpace
+from core.metrics import Scores
+from core.runs.decided import Decided
 from core.storage.drafts import draft_file
 from core.storage.tables import write_rows
 from ensembles.submission.check import BYTE_ORDER_MARK, parse_submission, read_submission
@@ -23,7 +25,13 @@ from ensembles.submission.score import Pair, mean_f1, upper_cased
 CONCEPTS = "concepts.csv"
 """Every decided concept with its name and probability, beside the submission."""
 
+REVIEW = "review.csv"
+"""The decided images in the order in which they are worth a look, beside the submission."""
+
 _HEADER = ("image", "CUI", "name", "probability")
+_REVIEW_HEADER = (
+    *("place", "image", "category", "expected_f1", "distance", "disagreement", "concepts"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +62,37 @@ class OwnScore:
     def numbers(self) -> dict[str, float]:
         """The score by name."""
         return {"f1": self.f1, "n_images": self.n_images}
+
+
+def write_review(
+    path: Path,
+    decided: Decided,
+    *,
+    categories: Sequence[str],
+    distances: Scores,
+    labels: LabelSpace,
+    names: Mapping[str, str],
+) -> None:
+    """Write an image a row, the one that is expected to score least first.
+
+    Args:
+        path: the csv file; one of that name is replaced whole.
+        decided: N images.
+        categories: N of them, given or guessed.
+        distances: (N,) how far each lies from what was learnt, NaN where that is not known.
+        labels: L concepts.
+        names: by CUI; a concept without one stands as its CUI.
+    """
+    sets = labels.decode(decided.sets)
+    rows: list[Sequence[object]] = [_REVIEW_HEADER]
+    order = np.argsort(decided.expected_f1, kind="stable").tolist()  # not known comes last
+    for place, row in enumerate(order, start=1):
+        numbers = (decided.expected_f1[row], distances[row], decided.disagreement[row])
+        told = "; ".join(names.get(cui, cui) for cui in sets[row])
+        cells = ["" if np.isnan(number) else f"{number:.3f}" for number in numbers]
+        rows.append([place, decided.image_ids[row], categories[row], *cells, told])
+    with draft_file(path) as draft:
+        write_rows(draft, rows, for_people=True)
 
 
 def write_concepts(

@@ -308,13 +308,12 @@ is code, and none is unpickled.
             lines.append(
                 f"- Categories hardly seen: {_words(seen)}. Scores on so few say little of others."
             )
-        nearest = (
-            " `nearest` tells how near the nearest training image lies; look twice where it is low."
-        )
+        far = " `distance` tells how far an image lies from what it learnt from; look twice where"
+        far += " it is above 0.5."
         lines += [
             "- Images unlike those it learnt from (another region, scanner, hospital or age of"
             " patients, photographs of screens, figures with letters in them) get an answer all the"
-            f" same.{nearest if self.ensemble.reference else ''}",
+            f" same.{far if self.ensemble.distance else ''}",
             "- Labels of such corpora are drawn from captions and incomplete: a concept that is not"
             " named is not absent.",
             "- Probabilities are calibrated on images like those of the corpus.",

@@ -341,6 +341,8 @@ class BundleGraph:
         parts: those that others are made of before these.
         members: in the order of the stacker's features.
         has_forecast: whether there is a rule that tells calibrated probabilities.
+        distance: names of the features in which distances from what was learnt are told; none
+            where they are not told.
         has_training_ids: whether ids of the training images are in it.
         files: bytes of every file but `bundle.json` and `SHA256SUMS`.
     """
@@ -361,16 +363,20 @@ class BundleGraph:
     parts: tuple[PartEntry, ...]
     members: tuple[MemberEntry, ...]
     has_forecast: bool
+    distance: tuple[str, ...]
     has_training_ids: bool
     files: Mapping[str, int]
 
 
 def as_written_now(said: Any) -> Any:
-    """What `bundle.json` of layout 1 says, as this layout says it; what is strange in it stays so.
+    """What `bundle.json` of an earlier layout says, as this one says it; what is strange stays so.
 
-    Pooling was `mean`, which was the model's own, or none, and of networks that give features never
-    said: it was the model's own.
+    No layout before 3 told distances. In layout 1 pooling was `mean`, which was the model's own, or
+    none, and of networks that give features never said: it was the model's own.
     """
+    said = {"distance": [], **said}
+    if said.get("format") != 1:
+        return said
     networks, parts = said.get("networks"), said.get("parts")
     if isinstance(networks, dict):
         networks = {

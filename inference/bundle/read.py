@@ -39,7 +39,7 @@ from inference.bundle.graph import (
     SpeedEntry,
     VotedEntry,
 )
-from inference.bundle.reference import read_references, read_statistics
+from inference.bundle.reference import read_distance, read_references, read_statistics
 from inference.bundle.tensors import BundleFiles, TensorFile, backbone_of, check_widths
 from inference.bundle.trial import try_out
 from inference.loaded.answers import (
@@ -115,6 +115,8 @@ class _Reader:
             widths=self.widths,
             has_ids=graph.has_training_ids,
         )
+        if graph.distance:
+            self._check_features(graph.distance, "distance")
         for entry in graph.parts:
             if entry.name in self.parts:
                 raise self._error(f"part {entry.name!r} stands twice")
@@ -146,6 +148,7 @@ class _Reader:
             rule=self._rule(DECISION),
             calibrated_by=self._rule(FORECAST) if graph.has_forecast else None,
             reference=self._at(self.references, graph.reference, "reference"),
+            distance=read_distance(self.files, features=graph.distance),
             columns=graph.columns,
             looks=frozenset(self.looks),
         )

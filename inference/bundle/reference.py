@@ -5,6 +5,7 @@ Files:
     reference/<features>.npy: (N, D) float16, or float32 where that would lose something.
     reference/images.safetensors: concepts as rows of CSR, categories as small integers.
     reference/views.safetensors: by number of the reference, rows, mean and deviation.
+    distance/: training images as points, see `ensembles.distance.model`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,15 @@ import torch
 from scipy.sparse import csr_array, vstack
 
 from core.categories import CATEGORIES, UNKNOWN
-from core.errors import BundleError
+from core.errors import BundleError, PredictionsError
 from core.storage.arrays import save_array
 from core.storage.tables import read_lines, write_lines
+from ensembles.distance.model import FILES as DISTANCE_FILES
+from ensembles.distance.model import FOLDER as DISTANCE
+from ensembles.distance.model import DistanceModel
 from ensembles.stacking.label_statistics import LabelStatistics
 from fusion.retrieval.votes import Memory, as_references
-from inference.bundle.files import STATISTICS, TRAINING_IDS
+from inference.bundle.files import GRAPH, STATISTICS, TRAINING_IDS
 from inference.bundle.graph import ReferenceEntry
 from inference.bundle.tensors import BundleFiles, csr_tensors
 from inference.loaded.answers import Reference, StandardisedRows
@@ -276,3 +280,30 @@ def read_statistics(files: BundleFiles, *, n_concepts: int) -> LabelStatistics:
         together=together,
         category_share=stored.shares("category_share", len(CATEGORIES)),
     )
+
+
+def read_distance(files: BundleFiles, *, features: tuple[str, ...]) -> DistanceModel | None:
+    """Training images as points, and what distance from them costs; None without features.
+
+    Args:
+        files: of the bundle.
+        features: names of the features that points are made of.
+
+    Raises:
+        BundleError: a file is not what `DistanceModel.save` wrote.
+    """
+    if not features:
+        return None
+    shown = files.shown / DISTANCE
+    for name in DISTANCE_FILES:
+        path = files.path(f"{DISTANCE}/{name}")
+        if path.suffix == ".json":
+            files.json(f"{DISTANCE}/{name}")
+    try:
+        model = DistanceModel.load(files.folder / DISTANCE)
+    except PredictionsError as error:
+        text = str(error).removeprefix(f"{files.folder / DISTANCE}/")
+        raise BundleError(f"{shown}: {text}; make the bundle again") from None
+    if model.features != features:
+        raise BundleError(f"{shown}: of other features than {GRAPH} says; make the bundle again")
+    return model

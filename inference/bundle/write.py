@@ -20,6 +20,7 @@ from core.errors import BundleError, ConfigError
 from core.prior import CategoryPrior
 from core.storage.folders import write_json
 from core.storage.tables import write_rows
+from ensembles.distance.model import FOLDER as DISTANCE
 from fusion.inputs.metadata import MetadataEncoder
 from inference.bundle.checks import FOREST, bare_forest
 from inference.bundle.files import (
@@ -109,6 +110,9 @@ def write_parts(
     if forest.is_file():
         forest.write_text(bare_forest(forest.read_text(encoding="utf-8")), encoding="utf-8")
     write_statistics(folder, ensemble.statistics)
+    if ensemble.distance is not None:
+        (folder / DISTANCE).mkdir()
+        ensemble.distance.save(folder / DISTANCE)
     graph = BundleGraph(
         format=FORMAT,
         radfuse=version_of_radfuse(),
@@ -132,6 +136,7 @@ def write_parts(
         parts=tuple(writer.entries),
         members=members,
         has_forecast=ensemble.calibrated_by is not None,
+        distance=() if ensemble.distance is None else ensemble.distance.features,
         has_training_ids=training_ids and bool(references),
         files={
             path.relative_to(folder).as_posix(): path.stat().st_size

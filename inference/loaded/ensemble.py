@@ -19,6 +19,8 @@ from core.runs.detectors import GLOBAL
 from core.runs.ensemble import DECISION_RULES
 from core.runs.fused import with_guesses
 from ensembles.decisions.rule import BY_THRESHOLDS, DecisionRule
+from ensembles.distance.features import as_points
+from ensembles.distance.model import DistanceModel
 from ensembles.forecast.forecast import expected_scores
 from ensembles.pairs import values_at
 from ensembles.stacking.candidates import make_candidates
@@ -98,8 +100,13 @@ class Decisions:
         calibrated: (n, L) probabilities as they are told.
         because: number in `rules` of each decided pair, by row and column.
         rules: what decided, in words.
-        expected_f1: (n,) F1 that the decided set of an image is expected to score; NaN where the
-            ensemble holds no calibrated probabilities.
+        expected_f1: (n,) F1 that the decided set of an image is expected to score, less where it
+            lies far from what was learnt; NaN where the ensemble holds no calibrated probabilities.
+        review: (n,) its place in the order of review, 0 the first, see `DistanceModel.places`; NaN
+            where the ensemble does not tell.
+        distance: (n,) how far it lies: 0 for a usual image of its category, 0.7 for one twice as
+            far from those that were learnt from, see `ensembles.distance.known`; NaN where the
+            ensemble does not tell.
         nearest: (n,) cosine of the image's features to the nearest training image, 1 for one of
             them; NaN where the ensemble holds no features of these.
         nearest_image: id of that image; "" where the ensemble holds no ids.
@@ -115,6 +122,8 @@ class Decisions:
     calibrated: Floats
     because: Mapping[tuple[int, int], str]
     expected_f1: npt.NDArray[np.float64]
+    review: npt.NDArray[np.float64]
+    distance: npt.NDArray[np.float64]
     nearest: Floats
     nearest_image: tuple[str, ...]
 
@@ -162,7 +171,8 @@ class LoadedEnsemble:
         stacker: from sources to one probability.
         rule: from probabilities to sets.
         calibrated_by: whose calibration and number of concepts are told; None where there is none.
-        reference: training images, to tell how far a new one lies from them; None without.
+        reference: training images, to find the nearest one of a new one; None without.
+        distance: how far new images lie from what was learnt, and what that costs; None without.
         columns: further columns that heads take.
         looks: images that detectors and networks take.
     """
@@ -180,6 +190,7 @@ class LoadedEnsemble:
     rule: DecisionRule
     calibrated_by: DecisionRule | None
     reference: Reference | None
+    distance: DistanceModel | None
     columns: tuple[str, ...]
     looks: frozenset[Look]
 
@@ -200,6 +211,12 @@ class LoadedEnsemble:
                 labels=self.labels,
             )
             expected = found.f1
+        distance = review = np.full(len(block), np.nan)
+        if self.distance is not None:
+            points = as_points([block.features((name,)) for name in self.distance.features])
+            distance = self.distance.distances(points, table.categories)
+            expected = self.distance.alone(expected, distance)
+            review = self.distance.places(expected)
         nearest, nearest_image = np.full(len(block), np.nan, dtype=np.float32), ("",) * len(block)
         if self.reference is not None:
             nearest, nearest_image = self.reference.nearest(block)
@@ -214,6 +231,8 @@ class LoadedEnsemble:
             calibrated=self._calibrated(probs, table.categories),
             because=self._because(decided, probs, table.categories),
             expected_f1=expected,
+            review=review,
+            distance=distance,
             nearest=nearest,
             nearest_image=nearest_image,
         )

@@ -97,7 +97,7 @@ class Runs:
             meta, config = read_meta(folder), settings_in(folder, BackboneConfig())
             frozen = config.regime == "frozen"
             features = tuple(meta["embeddings"]) if frozen else ()
-            self._need(features)
+            self.need(features)
             detector = read_detector(
                 folder,
                 config,
@@ -113,7 +113,7 @@ class Runs:
         assert isinstance(found, LoadedDetector)
         return found
 
-    def _need(self, names: Sequence[str]) -> None:
+    def need(self, names: Sequence[str]) -> None:
         """Read the networks that give these features."""
         for name in names:
             if name not in self.networks:
@@ -159,7 +159,7 @@ class Runs:
         if not there:
             return None
         for own in names:
-            self._need(own)
+            self.need(own)
         if old := [folder for folder in there if N_OF_CATEGORY not in read_meta(folder)]:
             lacking = (
                 f"{old[0]}: made by an earlier version, which did not keep all that guessing the"
@@ -241,7 +241,7 @@ class Runs:
         config, n_views = settings_in(run.folder, FuseConfig()), len(self.corpus.views)
         by_view = [names_of_fold(names, view) for view in range(n_views)]
         for own in by_view:
-            self._need(own)
+            self.need(own)
         paths = [
             run.folder
             / (
@@ -304,7 +304,7 @@ class Runs:
     def _memory(
         self, names: Names, train: ImageTable, *, config: FuseConfig, bits: int
     ) -> Reference:
-        self._need(names)
+        self.need(names)
         embeddings = self.values(names)
         known = {image_id: row for row, image_id in enumerate(embeddings.image_ids)}
         numbers = np.array([known[image_id] for image_id in train.image_ids], dtype=np.intp)

@@ -9,6 +9,8 @@ from core.runs.workspace import Workspace
 from core.storage.folders import is_complete, read_meta
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.rule import DecisionRule
+from ensembles.distance.model import FOLDER as DISTANCE
+from ensembles.distance.model import DistanceModel
 from ensembles.second_stage import label_statistics_of
 from ensembles.stacking.registry import load_stacker
 from inference.loaded.answers import GivenPrior
@@ -38,6 +40,9 @@ def read_ensemble(workspace: Workspace, *, device: str = "cpu") -> LoadedEnsembl
     if fell_back:
         say(f"decided as test was, by one threshold: it differed in kind ({home})")
     forecast = home / FORECAST_RULE
+    distance = DistanceModel.load(home / DISTANCE) if (home / DISTANCE).is_dir() else None
+    if distance is not None:
+        runs.need(distance.features)
     return LoadedEnsemble(
         labels=corpus.labels,
         names=corpus.names,
@@ -52,6 +57,7 @@ def read_ensemble(workspace: Workspace, *, device: str = "cpu") -> LoadedEnsembl
         rule=DecisionRule.load(home / (FALLBACK if fell_back else DECISION)),
         calibrated_by=DecisionRule.load(forecast) if forecast.is_file() else None,
         reference=runs.reference,
+        distance=distance,
         columns=tuple(dict.fromkeys(runs.columns)),
         looks=frozenset(runs.looks),
     )

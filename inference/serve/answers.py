@@ -49,6 +49,12 @@ class ToldImage(BaseModel):
     category: str | None = None
     category_from: str | None = Field(None, description="request, DICOM header, or guessed")
     expected_f1: float | None = Field(None, description="F1 that the decided set should score")
+    review: float | None = Field(
+        None, description="place in the order of review: share of labelled images less sure"
+    )
+    distance: float | None = Field(
+        None, description="from what was learnt: 0 as usual, 0.7 twice as far"
+    )
     nearest: float | None = Field(None, description="cosine to the nearest training image")
     nearest_image: str | None = Field(None, description="its id; empty where a bundle has none")
     concepts: list[ToldConcept] | None = None

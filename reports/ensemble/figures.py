@@ -14,6 +14,7 @@ from core.runs.ladder import LadderStep, RungState
 from core.runs.learning import LearningPoint
 from core.storage.text import visible
 from reports.pages.figures import BLUE, GREEN, GREY, ORANGE, WIDTH, Numbers, percent
+from reports.review_order import ReviewOrder
 
 _LOOKS: Mapping[RungState, tuple[str, str, bool]] = {
     "kept": (BLUE, "o", True),
@@ -179,6 +180,30 @@ def draw_deciles(deciles: Sequence[tuple[float, Interval]]) -> Figure:
     axes.set_ylabel("F1 that they reached, mean")
     axes.legend(loc="upper left")
     axes.set_title("Images forecast without their labels")
+    return figure
+
+
+def draw_review(orders: Mapping[str, ReviewOrder]) -> Figure:
+    """F1 of the images that are not reviewed by the share that is; one line an order."""
+    figure = Figure(figsize=(0.85 * WIDTH, 0.5 * WIDTH), layout="constrained")
+    axes = figure.add_subplot()
+    some = next(iter(orders.values()))
+    best = ReviewOrder(scores=np.sort(some.scores), groups=some.groups)
+    axes.axhline(float(some.scores.mean()), color=GREY, linewidth=1, label="in any order")
+    for name, order, colour, line in (
+        *zip(orders, orders.values(), (BLUE, ORANGE, GREEN), ("-", "--", "-."), strict=False),
+        ("the worst first, if they were known", best, GREY, ":"),
+    ):
+        shares, rest = order.curve()
+        axes.plot(shares, rest, line, color=colour, label=name)
+    axes.set_xlim(0, 0.95)
+    axes.set_ylim(top=1.01)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+    axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
+    axes.set_xlabel("share of the images that is reviewed")
+    axes.set_ylabel("sample F1 of the rest")
+    axes.legend(loc="upper left")
+    axes.set_title("What is left when the least sure images are reviewed")
     return figure
 
 

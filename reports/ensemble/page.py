@@ -19,6 +19,7 @@ from reports.ensemble.judged import JudgedImages
 from reports.ensemble.paper_tables import FILE, paper_tables
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
 from reports.ensemble.provenance import MadeStep, provenance_section, steps_of
+from reports.ensemble.review import review_sections
 from reports.ensemble.scores import (
     ladder_section,
     learning_sections,
@@ -115,6 +116,7 @@ def report_sections(
         *threshold_sections(run),
         *calibration_sections(run),
         *forecast_sections(run),
+        *review_sections(run),
         *([] if resources is None else [_external(resources)]),
         provenance_section(run, steps),
     ]

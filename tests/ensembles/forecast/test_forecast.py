@@ -9,13 +9,8 @@ from core.metrics import Interval, image_f1
 from ensembles.decisions.choose import choose_rule
 from ensembles.decisions.expected_f1 import Expected
 from ensembles.decisions.thresholds import Tuning
-from ensembles.forecast.forecast import (
-    Forecast,
-    ForecastModel,
-    expected_scores,
-    forecast,
-    forecast_scored,
-)
+from ensembles.forecast.forecast import ForecastModel, expected_scores, forecast_scored
+from ensembles.forecast.interval import Forecast, forecast
 from ensembles.pairs import Floats, to_csr
 from tests.ensembles.made_pairs import scored
 
