@@ -22,6 +22,7 @@ from core.runs.workspace import Corpus, Workspace
 from core.storage.arrays import load_array, save_array
 from core.storage.folders import (
     TURN,
+    is_complete,
     is_whole,
     locked_run,
     new_folder,
@@ -381,6 +382,9 @@ def lie_of(home: Path, images: ImageTable, *, workspace: Workspace) -> Lie | Non
     if not (home / DISTANCE).is_dir():
         return None
     model = DistanceModel.load(home / DISTANCE)
+    if lost := [name for name in model.features if not is_complete(workspace.embeddings / name)]:
+        say(f"forecast by probabilities alone: features {lost[0]} are not there any more")
+        return None
     points, there = points_of(model.features, images.image_ids, workspace=workspace)
     return Lie.of(model, points, there=there, categories=images.categories, groups=images.groups)
 

@@ -186,7 +186,7 @@ def _read(folder: Path, path: Path, device: str) -> LoadedEnsemble:
     said = parse_json(data, where=path / GRAPH)
     form = said.get("format") if isinstance(said, dict) else None
     if form not in FORMATS_READ or type(form) is not int:
-        known = " and ".join(map(str, FORMATS_READ))
+        known = f"{', '.join(map(str, FORMATS_READ[:-1]))} and {FORMAT}"
         raise BundleError(
             f"{path / GRAPH}: of format {str(form)[:20]!r}; this version reads {known}: take the"
             " version that wrote it, or make the bundle again"

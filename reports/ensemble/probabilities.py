@@ -1,6 +1,7 @@
 """Sections of the report on probabilities: their calibration, and the score forecast by them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -76,22 +77,55 @@ def _forecast_lines(run: EnsembleRun) -> list[str]:
     text = (
         f"The submission is forecast to score **{made['value']:.3f}**"
         f" [{made['low']:.3f}, {made['high']:.3f}] on {made['n']:,} test images: the expected F1 of"
-        " its concept sets under the calibrated probabilities. Cross-fitted, such a forecast was"
+        f" its concept sets under the calibrated probabilities{_LESS if made.get('far') else ''}."
+        " Cross-fitted, on images of the same sources, such a forecast was"
         " off by"
         f" {error.signed()}"
     )
     text += ", which is beyond chance and taken off." if made["corrected"] else "."
+    reach, far = made.get("reach"), made.get("far", [])  # not of a run of an earlier version
     differs = [f"- {plain(line)}" for line in made["differs"]]
-    if not differs:
+    if not differs and not far:
         return [text, "Test images differ from these in no way that was looked at."]
-    warning = "Test differs from these, so the forecast is not to be relied on:"
-    parts = [text, warning, "\n".join(differs)]
+    warning = "Test differs from these"
+    warning += ", so the forecast is not to be relied on:" if reach is None else ":"
+    parts = [text, *([warning, "\n".join(differs)] if differs else [])]
+    if far:
+        parts += [_UNLIKE, _far_table(far)]
+    if reach:
+        parts.append(
+            f"Up to {percent(reach)} of test may be of sources that nothing was learnt from. The"
+            " interval takes in by how much forecasts of such sources are off: each labelled source"
+            " was left out for that."
+        )
     if run.meta.get("fell_back"):
         parts.append(
             "These images are therefore decided by one threshold, not by what was chosen"
             f" ({plain(run.meta['decision'])})."
         )
     return parts
+
+
+_LESS = ", less of images that lie far from those learnt from"
+
+_UNLIKE = (
+    "Images of these categories lie farther from the labelled ones than images of the same sources"
+    " do, or can be told from them: another scanner, another hospital, another kind of image. Look"
+    " at them before the score is relied on."
+)
+
+
+def _far_table(far: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            own["category"] or "none",
+            f"{own['n']:,}",
+            f"{own['n_far']:,}",
+            f"{own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]",
+        ]
+        for own in far
+    ]
+    return table(["category", "images", "unlike those learnt from", "forecast"], rows)
 
 
 def _reliability_table(run: EnsembleRun) -> str:

@@ -53,7 +53,7 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
         "belief.json", "concepts.csv", "config.json", "decided.csv", "decided-test.csv",
         "decision.json", "fallback.json", "forecast.csv", "forecast_images.csv",
         "learning_curve.csv", "members.csv", "meta.json", "predictions", "reliability.csv",
-        "rules_f1.csv", "stacker", "submission-2020.txt", "test_disagreement.npy",
+        "review.csv", "rules_f1.csv", "stacker", "submission-2020.txt", "test_disagreement.npy",
         "thresholds.json", "valid_f1.csv",
     }  # fmt: skip
     meta = read_meta(made.folder)

@@ -38,7 +38,9 @@ def decided(ensemble: LoadedEnsemble, images: list[NewImage]) -> Decisions:
 def assert_same(one: Decisions, other: Decisions) -> None:
     assert one.image_ids == other.image_ids
     assert one.categories == other.categories
-    for name in ("guessed", "probs", "calibrated", "expected_f1", "nearest"):
+    for name in (
+        *("guessed", "probs", "calibrated", "expected_f1", "distance", "review", "nearest"),
+    ):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     np.testing.assert_array_equal(one.decided.toarray(), other.decided.toarray())
     assert one.because == other.because

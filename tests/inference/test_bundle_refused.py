@@ -131,7 +131,7 @@ def part(graph: Any, kind: str) -> Any:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda g: g.update(format=3), r"of format '3'; this version reads 1 and 2"),
+        (lambda g: g.update(format=4), r"of format '4'; this version reads 1, 2 and 3"),
         (lambda g: g.update(format=True), r"of format 'True'"),
         (lambda g: g.update(edition="2020"), r"edition: expected a whole number, found 2020"),
         (lambda g: g.update(edition=10**400), "a number of 401 digits"),
@@ -140,6 +140,14 @@ def part(graph: Any, kind: str) -> Any:
         (lambda g: g["parts"][0].update(kind="code"), r"kind: expected one of detector, heads"),
         (lambda g: g.update(members=[]), "has no concepts, or no members"),
         (lambda g: g.update(guess=7), "there is no guess 7"),
+        (lambda g: g.update(distance=["x"]), "distance: no network gives the features 'x'"),
+        (lambda g: g.update(distance="x"), "distance: expected a list"),
+        (lambda g: g.pop("distance"), "lacks 'distance'"),
+        (lambda g: g.update(distance=[]), "no part of the bundle|is not asked for|distance"),
+        (
+            lambda g: g.update(distance=2 * g["distance"]),
+            "distance: of other features than bundle.json says",
+        ),
         (lambda g: g.update(reference=-1), "there is no reference -1"),
         (lambda g: part(g, "voted").update(network="voted"), "there is no part 'voted' before it"),
         (lambda g: part(g, "voted").update(share=2.0), "a share of 2.0"),

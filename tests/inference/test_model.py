@@ -102,9 +102,8 @@ def test_a_row_a_concept_as_the_ensemble_decides(model: Model, crossfitted: Corp
 def test_types_are_those_that_are_promised(model: Model, paths: list[str]) -> None:
     for frame in (model.predict(paths, top=2), model.predict([])):
         assert {n for n in frame if isinstance(frame[n].dtype, pd.StringDtype)} == TEXT
-        assert {str(frame[n].dtype) for n in ("probability", "expected_f1", "nearest")} == {
-            "float64"
-        }
+        numbers = ("probability", "expected_f1", "review", "distance", "nearest")
+        assert {str(frame[n].dtype) for n in numbers} == {"float64"}
         assert frame["decided"].dtype == bool
         assert frame.attrs == {"skipped": {}, "notes": []}
     assert model.predict([]).empty
