@@ -6,6 +6,7 @@ no image has a say in how far another one lies.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +34,26 @@ def as_points(parts: Sequence[Floats]) -> Floats:
     for start in range(0, len(points), _ROWS):
         block = slice(start, start + _ROWS)
         points[block] = sum(
-            _of_length_1(np.asarray(part[block], dtype=np.float32)) @ own
+            product(_of_length_1(np.asarray(part[block], dtype=np.float32)), own)
             for part, own in zip(parts, directions, strict=True)
         )
     return _of_length_1(points)
 
 
+def product(rows: Floats, matrix: npt.NDArray[np.floating[Any]]) -> Floats:
+    """(n, M) rows @ matrix.
+
+    It adds up in 64 bits: in which order depends on the number of rows, and an image must lie where
+    it lies whatever is asked with it.
+
+    Args:
+        rows: (n, D).
+        matrix: (D, M).
+    """
+    wide = (np.asarray(own, dtype=np.float64) for own in (rows, matrix))
+    return np.asarray(np.matmul(*wide), dtype=np.float32)
+
+
 def _of_length_1(rows: Floats) -> Floats:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    found: Floats = rows / np.maximum(length, np.finfo(np.float32).tiny)
-    return found
+    length = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
+    return np.asarray(rows / np.maximum(length, np.finfo(np.float32).tiny), dtype=np.float32)

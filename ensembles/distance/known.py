@@ -20,7 +20,7 @@ from core.storage.arrays import load_array, save_array
 from core.storage.documents import read_object
 from core.storage.folders import write_json
 from core.storage.tables import meant_as_written
-from ensembles.distance.features import N_DIRECTIONS, Floats
+from ensembles.distance.features import N_DIRECTIONS, Floats, product
 
 Parts = npt.NDArray[np.integer]
 Rows = npt.NDArray[np.intp]
@@ -132,10 +132,10 @@ class KnownImages:
         """(m, n) nearest rows and their cosines, the `NEIGHBOURS` nearest first."""
         rows = np.empty((len(points), n), dtype=np.intp)
         cosines = np.empty((len(points), n), dtype=np.float32)
-        known = self.points[among].T
+        known = self.points[among].T.astype(np.float64)  # once for all blocks
         for start in range(0, len(points), _AT_ONCE):
             block = slice(start, start + _AT_ONCE)
-            found = points[block] @ known
+            found = product(points[block], known)
             if n < len(among):
                 columns = np.argpartition(-found, n - 1, axis=1)[:, :n]
             else:

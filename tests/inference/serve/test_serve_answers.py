@@ -42,7 +42,7 @@ def assert_same(told: Sequence[Told], expected: Sequence[Told]) -> None:
         for name in ("expected_f1", "review", "nearest"):
             assert one[name] == pytest.approx(other[name], abs=1e-5)
         # A logarithm of 1 - cosine: of images that lie on known ones rounding shows.
-        assert one["distance"] == pytest.approx(other["distance"], abs=1e-3)
+        assert one["distance"] == pytest.approx(other["distance"], abs=1e-5)
         said, known = ([c["probability"] for c in x["concepts"]] for x in (one, other))
         np.testing.assert_allclose(said, known, rtol=0, atol=3e-6)
 
