@@ -13,6 +13,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
+from core.errors import ConfigError
 from core.metrics import column_sums
 from core.predictions import Probs
 from fusion.config import FuseConfig
@@ -59,7 +60,7 @@ def similar_names(points: Points) -> Array:
     return points @ points.T + _OWN * np.eye(len(points))
 
 
-def fit_queries(features: Array, targets: csr_array, similarity: Array, *, penalty: float) -> Array:
+def fit_queries(features: Array, targets: csr_array, *, similarity: Array, penalty: float) -> Array:
     """(D, L) weights of concepts that share what they learn as far as their names are similar.
 
         W = argmin |Y - X W|^2 + penalty trace(W K^-1 W^T)
@@ -188,7 +189,7 @@ class _Teaching:
         if points is None:
             points = hashed_space(self.names, targets, n_numbers=_N_NUMBERS, seed=self.config.seed)
         weights = fit_queries(
-            components, targets, similar_names(points), penalty=_PENALTY * len(chosen)
+            components, targets, similarity=similar_names(points), penalty=_PENALTY * len(chosen)
         )
         scores = components @ weights
         return _Queries(
@@ -200,7 +201,10 @@ class _Teaching:
 
     def held_out(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """(P, 5) terms of pairs of images and concepts, learnt from the other parts, and truth."""
-        part = self.folds % min(_PARTS, len(np.unique(self.folds)))
+        folds, part = np.unique(self.folds, return_inverse=True)
+        if len(folds) < 2:
+            raise ConfigError("words: needs two folds of train; see train_folds of `prepare`")
+        part %= min(_PARTS, len(folds))
         terms, truth = [], []
         for number in np.unique(part):
             queries = self.queries(np.flatnonzero(part != number))
@@ -220,11 +224,12 @@ class _Teaching:
         from sklearn.linear_model import LogisticRegression  # 1.1 s to import
 
         terms, truth = self.held_out()
-        fitted = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(terms, truth)
-        (on_odds, on_score, on_apart, on_product, on_count), constant = (
-            fitted.coef_[0],
-            fitted.intercept_[0],
-        )
+        spread = terms.std(axis=0).clip(_LEAST)
+        # The penalty is nothing beside a million pairs; of few, which terms may part, it keeps
+        # probabilities from 0 and 1.
+        fitted = LogisticRegression(C=1.0, max_iter=1000).fit(terms / spread, truth)
+        on_odds, on_score, on_apart, on_product, on_count = fitted.coef_[0] / spread
+        constant = fitted.intercept_[0]
         queries = self.queries(np.arange(len(self.rows)))
         scale = on_score + (on_apart + on_product * queries.n_images) / queries.deviation
         model = self.model

@@ -81,10 +81,12 @@ def sentence_space(names: Sequence[str], *, model: str) -> Points:
     folder = _folder_of(model)
     try:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
     except ImportError:
         raise ConfigError("text: run `pip install 'radfuse[text]'` first") from None
     import torch
 
+    logging.disable_progress_bar()
     kept: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **kept)

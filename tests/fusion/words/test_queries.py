@@ -9,6 +9,7 @@ from scipy.linalg import solve
 from scipy.sparse import csr_array
 from sklearn.linear_model import Ridge
 
+from core.errors import ConfigError
 from core.metrics import column_sums
 from core.runs.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
@@ -44,7 +45,7 @@ def by_definition(features: Array, targets: csr_array, similarity: Array, penalt
 @pytest.mark.parametrize("penalty", [0.1, 30.0])
 def test_queries_solve_the_whole_system(penalty: float) -> None:
     features, targets, similarity = draw()
-    found = fit_queries(features, targets, similarity, penalty=penalty)
+    found = fit_queries(features, targets, similarity=similarity, penalty=penalty)
     expected = by_definition(features, targets, similarity, penalty)
     np.testing.assert_allclose(found, expected, atol=1e-9)
     assert np.abs(found[:, 4:]).max() > 1e-3  # of concepts without an image as well
@@ -52,7 +53,7 @@ def test_queries_solve_the_whole_system(penalty: float) -> None:
 
 def test_without_similar_names_it_is_ridge_regression_and_the_rest_unknown() -> None:
     features, targets, _ = draw()
-    found = fit_queries(features, targets, np.eye(6), penalty=2.0)
+    found = fit_queries(features, targets, similarity=np.eye(6), penalty=2.0)
     seen = targets.toarray()[:, :4].astype(float)
     np.testing.assert_allclose(found[:, :4], Ridge(alpha=2.0).fit(features, seen).coef_.T)
     np.testing.assert_array_equal(found[:, 4:], 0)
@@ -64,7 +65,9 @@ def test_a_concept_of_no_image_is_found_by_its_name() -> None:
     targets = np.zeros((200, 4), dtype=np.bool_)
     targets[:, 0], targets[:, 1] = features[:, 0] > 0.5, features[:, 1] > 0.5
     points = np.array([[1, 0], [0, 1], [0.9, 0.1], [0.1, 0.9]])  # 2 is called like 0, 3 like 1
-    weights = fit_queries(features, csr_array(targets), similar_names(points), penalty=1.0)
+    weights = fit_queries(
+        features, csr_array(targets), similarity=similar_names(points), penalty=1.0
+    )
     assert weights[0, 2] > 4 * abs(weights[1, 2])
     assert weights[1, 3] > 4 * abs(weights[0, 3])
 
@@ -84,6 +87,14 @@ def test_the_strategy_tells_categories_apart_out_of_sample(fusion_inputs: Fusion
     assert ((valid.probs[:, 0] > valid.probs[:, 1]) == is_ct).mean() >= 0.9  # C1 on CT, C2 on X-ray
     again = words(fusion_inputs, FuseConfig(), earlier={})
     np.testing.assert_array_equal(again.predictions["valid"].probs, valid.probs)
+
+
+def test_a_single_fold_of_train_is_said(fusion_inputs: FusionInputs) -> None:
+    table = fusion_inputs.corpus.table
+    single = replace(table, folds=np.where(table.folds > 0, 0, table.folds))
+    one = replace(fusion_inputs, corpus=replace(fusion_inputs.corpus, table=single))
+    with pytest.raises(ConfigError, match="words: needs two folds of train"):
+        words(one, FuseConfig(), earlier={})
 
 
 def test_a_name_that_all_concepts_share_is_no_help_but_no_harm(
