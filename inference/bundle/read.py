@@ -21,7 +21,6 @@ from fusion.combine import Support
 from fusion.config import FuseConfig
 from fusion.inputs.category import CategoryModel
 from fusion.inputs.metadata import MetadataEncoder
-from fusion.networks.train import HEADS
 from inference.bundle.checks import check_columns, check_rule, check_stacker
 from inference.bundle.files import DECISION, FORECAST, LABELS, NAMES, STACKER
 from inference.bundle.graph import (
@@ -43,6 +42,7 @@ from inference.bundle.reference import read_distance, read_references, read_stat
 from inference.bundle.tensors import BundleFiles, TensorFile, backbone_of, check_widths
 from inference.bundle.trial import try_out
 from inference.loaded.answers import (
+    READABLE,
     ConstrainedAnswer,
     GivenPrior,
     HeadsAnswer,
@@ -378,7 +378,7 @@ class _Reader:
         return own, {n: t for n, t in state.items() if n[:9] != "backbone."}
 
     def _heads(self, entry: HeadsEntry) -> HeadsAnswer:
-        if entry.strategy not in HEADS:
+        if entry.strategy not in READABLE:
             raise self._error(f"part {entry.name!r}: no strategy {entry.strategy!r}")
         n_views = self._n_views(len(entry.features), entry.name, len(entry.encoders))
         stored = self.files.tensors(entry.weights)

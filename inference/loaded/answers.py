@@ -19,10 +19,11 @@ from fusion.combine import Support, blend, route, with_constants
 from fusion.config import FuseConfig
 from fusion.inputs.metadata import MetadataEncoder
 from fusion.inputs.tensors import NetworkInputs, Training
-from fusion.networks.train import HEADS
+from fusion.networks.train import HEADS, Head
 from fusion.retrieval.nearest import unit_vectors
 from fusion.retrieval.votes import Memory
 from fusion.strategies import expected_shares
+from fusion.words.queries import WORDS, WordQueries
 from inference.loaded.block import Answer, CategoryGuess, ImageBlock
 from inference.loaded.networks import LoadedDetector
 from training.devices.compute import Compute
@@ -86,6 +87,10 @@ class HeadsAnswer:
         )
 
 
+READABLE: dict[str, Head] = {**HEADS, WORDS: WordQueries}
+"""Networks on pooled features and the category that are read again, by strategy."""
+
+
 @weights_to_come()
 def read_heads(
     name: str,
@@ -96,7 +101,7 @@ def read_heads(
     n_metadata: int,
     n_concepts: int,
 ) -> list[nn.Module]:
-    """The networks of a strategy of `HEADS` from their tensors.
+    """The networks of a strategy of `READABLE` from their tensors.
 
     Args:
         name: of the strategy.
@@ -112,7 +117,7 @@ def read_heads(
     )
     networks = []
     for state in states:
-        network = HEADS[name](shapes, config)
+        network = READABLE[name](shapes, config)
         network.load_state_dict(state)
         networks.append(network.eval())
     return networks

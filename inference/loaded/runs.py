@@ -23,10 +23,11 @@ from fusion.config import FuseConfig
 from fusion.fuse import run_name
 from fusion.inputs.category import N_OF_CATEGORY, CategoryModel, guess_name
 from fusion.inputs.metadata import MetadataEncoder
-from fusion.networks.train import HEADS
 from fusion.retrieval.votes import REFERENCE_BITS, Memory, as_references, for_neighbours
 from fusion.strategies import GENERAL_ALONE, NEEDS, VOTES, prior_shares, support_of
+from fusion.words.queries import WORDS
 from inference.loaded.answers import (
+    READABLE,
     ConstrainedAnswer,
     HeadsAnswer,
     PriorAnswer,
@@ -207,7 +208,7 @@ class Runs:
 
     def _read_fused(self, run: FusedSource) -> Answer:
         name, names = run.strategy, tuple(run.meta["embeddings"])
-        if name in HEADS:
+        if name in READABLE:
             return self._heads(run, names)
         if name in ("retrieval", "retrieval-global"):
             return self._retrieval(run, names)
@@ -274,7 +275,7 @@ class Runs:
             encoders=encoders,
             guess=self.guess(names),
             device=self.device,
-            hidden=config.hidden,
+            hidden=() if run.strategy == WORDS else config.hidden,
         )
 
     def _retrieval(self, run: FusedSource, names: Names) -> RetrievalAnswer:

@@ -37,7 +37,7 @@ FINE = BackboneConfig(
 FUSE = FuseConfig(
     strategies=(
         "one-hot", "prior-offset", "masked", "experts", "retrieval", "voted", "voted-blind",
-        "constrained", "routed", "prior",
+        "constrained", "words", "routed", "prior",
     ),
     hidden=(16,), epochs=2, patience=2, batch_size=32, n_members=1, k=(5,), temperature=(0.1,),
     support=(0, 5),
