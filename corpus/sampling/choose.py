@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from core.config import Range, check_ranges
 from corpus.sampling.candidates import Candidates, Mask, Numbers, Rows
+from corpus.sampling.config import SampleConfig, Within
 from corpus.sampling.facility_location import most_similar_to_all
 from corpus.sampling.k_centre import farthest_first
 from corpus.sampling.near_identical import without_near_identical
@@ -22,48 +21,6 @@ from corpus.sampling.strata import (
     with_rare_concepts,
 )
 from corpus.sampling.weighted import draw, inverse_frequency, repeat_factors
-
-Strategy = Literal[
-    "all",
-    "random",
-    "stratified",
-    "inverse-frequency",
-    "repeat-factor",
-    "k-centre",
-    "facility-location",
-    "uncertainty",
-    "loss",
-    "distinct",
-]
-Within = Literal["dominant", "category", "all"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """What decides which images are kept.
-
-    Attributes:
-        strategy: a name of `STRATEGIES`, or `all`.
-        keep: share of the images.
-        rare: images of a concept that has at most so many are always kept.
-        within: images among which the strategy compares: those of a category with the same dominant
-            concepts, those of a category, or all.
-        power: how many of each stratum are kept, see `corpus.sampling.strata.shares_of_strata`.
-    """
-
-    strategy: Strategy = "all"
-    keep: Annotated[float, Range(above=0, most=1)] = 1.0
-    rare: Annotated[int, Range(least=0, most=1_000_000)] = 5
-    within: Within = "dominant"
-    power: Annotated[float, Range(least=0, most=1)] = 1.0
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-    @property
-    def keeps_all(self) -> bool:
-        """Whether nothing is left out."""
-        return self.strategy == "all" or self.keep == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +73,6 @@ def choose(candidates: Candidates, config: SampleConfig, *, seed: int) -> Choice
     taken = STRATEGIES[config.strategy](task)
     rank[taken] = np.arange(1, len(taken) + 1)
     return Choice(kept=protected | (rank > 0), protected=protected, rank=rank)
-
-
-def needs_features(config: SampleConfig) -> bool:
-    """Whether the strategy looks at features."""
-    return not config.keeps_all and config.strategy in _BY_FEATURES
 
 
 def _strata(candidates: Candidates, within: Within) -> Strata:
@@ -229,5 +181,3 @@ STRATEGIES: dict[str, Callable[[_Task], Rows]] = {
 }
 """By name: the images that are taken beside the protected ones, in order. `distinct` drops images
 in place of taking them."""
-
-_BY_FEATURES = {"k-centre", "facility-location", "uncertainty", "loss", "distinct"}
