@@ -225,4 +225,4 @@ class _Part:
         rows = np.arange(len(self.train), len(self.values))
         probs = predict(model, self.batch, rows=rows, compute=compute, batch_size=_AT_ONCE)
         buckets = bucket_of_concepts(self.corpus)
-        return judged(probs, self.judges, self.corpus.labels, buckets=buckets)
+        return judged(probs, self.judges, labels=self.corpus.labels, buckets=buckets)

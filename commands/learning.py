@@ -215,13 +215,13 @@ def sample(
     given = {"sample": strategy, "keep": keep} if not curve else {}
     asked = configured(BackboneConfig(), file=config, given=settings or (), options=given)
     compute, home = Compute(device=find_device(device)), Workspace(workspace)
-    trials = curve_trials(asked, strategy) if curve else ()
+    trials = curve_trials(asked, strategy) if curve else {}
     if curve and keep is not None:
         raise ConfigError("--keep: a curve has shares of its own; leave it out")
     corpus = corpus_or_phantom(home, draws=not names_workspace(context))
     if curve:
         made = make_curve(corpus, home, trials=trials, config=asked, compute=compute)
-        answer(*write_curve(corpus, home, made))
+        answer(*write_curve(corpus, home, folder=made))
         return
     answer(
         *show_sample(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from core.images import ImageTable
-from core.metrics import Interval, bootstrap
+from core.metrics import Interval, bootstrap, mean_in_order
 from core.runs.sampling import (
     BUCKETS,
     SampledScores,
@@ -38,7 +38,7 @@ Curves = Mapping[str, Mapping[float, SampledScores]]
 """By strategy and share."""
 
 
-def write_curve(corpus: Corpus, workspace: Workspace, folder: Path) -> list[Path]:
+def write_curve(corpus: Corpus, workspace: Workspace, *, folder: Path) -> list[Path]:
     """Write `sampling.md`, its tables as csv and its figure to the workspace's reports.
 
     Args:
@@ -50,18 +50,18 @@ def write_curve(corpus: Corpus, workspace: Workspace, folder: Path) -> list[Path
         The page and the figure.
     """
     scored = corpus.labelled_images(corpus.scored)
-    curves = read_curves(folder, corpus, scored)
+    curves = read_curves(folder, corpus, scored=scored)
     n_true = true_by_bucket(corpus, scored)
-    page = curve_page(corpus, scored, curves, n_true)
+    page = curve_page(corpus, scored, curves=curves, n_true=n_true)
     with new_files(workspace.reports) as draft:
         with style():
-            save_figure(draw_curves(curves, scored, n_true), draft, name=_NAME)
+            save_figure(draw_curves(curves, scored, n_true=n_true), draft, name=_NAME)
         write_rows(draft / f"{_NAME}.csv", _csv_rows(curves, scored, n_true), for_people=True)
         (draft / f"{_NAME}.md").write_text(page, encoding="utf-8")
     return [workspace.reports / f"{_NAME}.md", workspace.reports / f"{_NAME}.png"]
 
 
-def read_curves(folder: Path, corpus: Corpus, scored: ImageTable) -> Curves:
+def read_curves(folder: Path, corpus: Corpus, *, scored: ImageTable) -> Curves:
     """What every strategy reached at every share, of the rounds that are finished."""
     n_parts = corpus.n_folds if corpus.crossfit else 1
     curves: dict[str, dict[float, SampledScores]] = {}
@@ -84,7 +84,7 @@ def true_by_bucket(corpus: Corpus, scored: ImageTable) -> Numbers:
 
 
 def recall_gain(
-    scores: SampledScores, base: SampledScores, scored: ImageTable, n_true: Numbers, bucket: int
+    scores: SampledScores, base: SampledScores, *, scored: ImageTable, n_true: Numbers, bucket: int
 ) -> Interval:
     """Paired difference in recall of the true pairs of a bucket, groups drawn anew."""
     n = n_true[:, bucket].astype(int)
@@ -94,12 +94,12 @@ def recall_gain(
     return bootstrap(np.repeat(each, n[rows]), groups=groups.tolist())
 
 
-def recall(scores: SampledScores, n_true: Numbers, bucket: int) -> float:
+def recall(scores: SampledScores, n_true: Numbers, *, bucket: int) -> float:
     """Share of the true pairs of a bucket that is decided."""
     return float(scores.hits[:, bucket].sum() / max(n_true[:, bucket].sum(), 1))
 
 
-def curve_page(corpus: Corpus, scored: ImageTable, curves: Curves, n_true: Numbers) -> str:
+def curve_page(corpus: Corpus, scored: ImageTable, *, curves: Curves, n_true: Numbers) -> str:
     """The page as Markdown."""
     every = curves[ALL][1.0]
     names = [name for name in curves if name != ALL]
@@ -116,13 +116,13 @@ def curve_page(corpus: Corpus, scored: ImageTable, curves: Curves, n_true: Numbe
         f"# Choosing training images of {plain(corpus.name)}",
         f"Heads on frozen features, {every.n_networks} networks of their own seeds for each"
         f" strategy and share. {how}; {len(scored):,} {judged}, one threshold for all concepts,"
-        " the best of the other folds. Differences are paired on the same images, the mean over the networks"
-        f" first, with 95 % bootstrap intervals over groups. `{BASELINE}` draws from all images;"
-        " all other strategies keep every image with a rare concept first.",
+        " the best of the other folds. Differences are paired on the same images, the mean over the"
+        f" networks first, with 95 % bootstrap intervals over groups. `{BASELINE}` draws from all"
+        " images; all other strategies keep every image with a rare concept first.",
         picture(_NAME, "Sample F1 and recall by frequency of the concept, by share of the images"),
         f"All images: sample F1 {bootstrap(every.f1, groups=scored.groups)}.",
         "## Sample F1",
-        _table(names, shares, lambda n, s: f"{np.nanmean(curves[n][s].f1):.4f}", curves),
+        _table(names, shares, lambda n, s: f"{mean_in_order(curves[n][s].f1):.4f}", curves),
         "## Gain over random draws of as many images",
         _table(names, shares, lambda n, s: _gain(curves, n, s, scored).signed(), curves),
         "## Loss against all images",
@@ -173,7 +173,7 @@ def _recalls(
         f"{share:.0%} kept",
         *(f"{BUCKETS[b]} images, n = {n_true[:, b].sum():,.0f}" for b in shown),
     ]
-    rows = [["all images", *(f"{recall(every, n_true, b):.3f}" for b in shown)]]
+    rows = [["all images", *(f"{recall(every, n_true, bucket=b):.3f}" for b in shown)]]
     base = curves[BASELINE].get(share)
     for name in names:
         scores = curves[name].get(share)
@@ -181,15 +181,15 @@ def _recalls(
             continue
         cells = []
         for b in shown:
-            text = f"{recall(scores, n_true, b):.3f}"
+            text = f"{recall(scores, n_true, bucket=b):.3f}"
             if base is not None and name != BASELINE:
-                text += f", {recall_gain(scores, base, scored, n_true, b).signed()}"
+                text += f", {recall_gain(scores, base, scored=scored, n_true=n_true, bucket=b).signed()}"
             cells.append(text)
         rows.append([name, *cells])
     return table(header, rows)
 
 
-def draw_curves(curves: Curves, scored: ImageTable, n_true: Numbers) -> Figure:
+def draw_curves(curves: Curves, scored: ImageTable, *, n_true: Numbers) -> Figure:
     """Sample F1, gain over random draws, and recall by bucket, against the share of the images."""
     figure = Figure(figsize=(1.45 * WIDTH, 0.95 * WIDTH), layout="constrained")
     grid = figure.subplots(2, 3)
@@ -205,14 +205,14 @@ def draw_curves(curves: Curves, scored: ImageTable, n_true: Numbers) -> Figure:
         ),
     ]
     for axes, title, counts, bucket in panels:
-        last = np.nanmean(every.f1) if counts is None else recall(every, counts, bucket)
+        last = mean_in_order(every.f1) if counts is None else recall(every, counts, bucket=bucket)
         axes.axhline(last, color=GREY, linewidth=0.8, linestyle=":")
         for number, name in enumerate(names):
             shares = sorted(curves[name])
             values = [
-                np.nanmean(curves[name][s].f1)
+                mean_in_order(curves[name][s].f1)
                 if counts is None
-                else recall(curves[name][s], counts, bucket)
+                else recall(curves[name][s], counts, bucket=bucket)
                 for s in shares
             ]
             axes.plot([*shares, 1.0], [*values, last], label=name, **_line(name, number))
@@ -287,5 +287,5 @@ def _csv_rows(curves: Curves, scored: ImageTable, n_true: Numbers) -> Iterator[l
             yield [
                 *(name, share, scores.n_kept, scores.n_networks, scores.seconds),
                 *cells,
-                *(recall(scores, n_true, b) for b in range(len(BUCKETS))),
+                *(recall(scores, n_true, bucket=b) for b in range(len(BUCKETS))),
             ]

@@ -134,7 +134,7 @@ def _fit(
 ) -> tuple[nn.Module, Fitted, float]:
     """The trained network, what it reached and the seconds that took, over all starts."""
     rows = row_numbers("training inputs", inputs.image_ids, wanted=plan.table.image_ids)
-    learnt = learnt_by(plan, member, inputs)
+    learnt = learnt_by(plan, member, inputs=inputs)
     kept = learnt | member.stop
     torch.manual_seed(member.seed)
     start = plan.started_from(member)

@@ -26,7 +26,7 @@ SAMPLE = "sample.csv"
 """What was kept and left out, a row an image; of a detector a row a network and image."""
 
 
-def learnt_by(plan: DetectorPlan, member: MemberPlan, inputs: TrainingInputs) -> Mask:
+def learnt_by(plan: DetectorPlan, member: MemberPlan, *, inputs: TrainingInputs) -> Mask:
     """(n,) the images of a plan that a network learns from.
 
     Where images are chosen, `sample.csv` in the network's folder says which; one that is there is

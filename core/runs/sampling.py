@@ -91,7 +91,7 @@ def bucket_of_concepts(corpus: Corpus) -> npt.NDArray[np.intp]:
 
 
 def judged(
-    probs: Probs, table: ImageTable, labels: LabelSpace, *, buckets: npt.NDArray[np.integer]
+    probs: Probs, table: ImageTable, *, labels: LabelSpace, buckets: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.float32], Counts]:
     """`f1` and `hits` of a trial.
 

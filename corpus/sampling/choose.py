@@ -56,6 +56,8 @@ def choose(candidates: Candidates, config: SampleConfig, *, seed: int) -> Choice
         return Choice(kept=~nothing, protected=nothing, rank=np.zeros(n, dtype=np.int64))
     protected = with_rare_concepts(candidates.targets, rare=config.rare)
     n_kept = max(math.ceil(config.keep * n - 1e-9), int(protected.sum()), 1)
+    if n_kept == n:
+        return Choice(kept=~np.zeros_like(protected), protected=protected, rank=np.zeros(n, int))
     task = _Task(
         candidates=candidates,
         protected=protected,
@@ -120,7 +122,8 @@ class _Task:
             found = take(rows, rows[self.protected[rows]], n - own)
             taken.append(found)
             places.append((np.arange(len(found)) + 0.5) / max(len(found), 1))
-        return np.concatenate(taken)[np.argsort(np.concatenate(places), kind="stable")]
+        in_turn: Rows = np.argsort(np.concatenate(places), kind="stable")
+        return np.concatenate(taken)[in_turn]
 
     def dropped(self) -> Rows:
         """Near-identical images that are left out."""
@@ -147,12 +150,13 @@ def _k_centre(task: _Task) -> Rows:
     def take(rows: Rows, kept: Rows, n: int) -> Rows:
         if not n:
             return rows[:0]
-        start = np.searchsorted(rows, kept)
+        start: Rows = np.searchsorted(rows, kept)
         first = np.zeros(0, dtype=np.intp)
         if not len(start):
             start = first = task.rng.integers(len(rows), size=1).astype(np.intp)
         further = farthest_first(units[rows], n - len(first), start=start)
-        return rows[np.concatenate([first, further])]
+        taken: Rows = np.concatenate([first, further])
+        return rows[taken]
 
     return task.by_stratum(take)
 

@@ -130,8 +130,10 @@ def _greedy(
 ) -> Rows:
     """Rows in the order of their gains; `reached` holds what each row has of those kept."""
     heap = [(0.0, 0) for _ in range(0)]
-    for row in np.flatnonzero(left):
-        heap.append((-_gain(row, bounds, rows, values, reached, weights), row))  # noqa: PERF401
+    for row in range(len(left)):
+        if left[row]:
+            gain = _gain(row, bounds, rows, values, reached, weights)
+            heap.append((-gain, row))
     heapq.heapify(heap)
     taken = np.empty(n, dtype=np.intp)
     for number in range(n):

@@ -95,7 +95,8 @@ def shares_of_strata(
     raised = np.power(sizes, power, dtype=np.float64)
 
     def kept(scale: float) -> Numbers:
-        return np.clip(scale * raised, least, sizes)
+        bounded: Numbers = np.clip(scale * raised, least, sizes)
+        return bounded
 
     low, high = 0.0, float((sizes / np.maximum(raised, 1e-300)).max(initial=0)) + 1
     for _ in range(200):
