@@ -50,8 +50,8 @@ _NOTED: set[str] = set()
 """What libraries warned of so far."""
 
 for command in (
-    prepare, stats, deal, sample, train_backbone, fuse, ensemble, score, check, predict, bundle, export,
-    serve, browse, reproduce, report,
+    prepare, stats, deal, sample, train_backbone, fuse, ensemble, score, check, predict, bundle,
+    export, serve, browse, reproduce, report,
 ):  # fmt: skip
     app.command()(command)
 

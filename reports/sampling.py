@@ -183,7 +183,8 @@ def _recalls(
         for b in shown:
             text = f"{recall(scores, n_true, bucket=b):.3f}"
             if base is not None and name != BASELINE:
-                text += f", {recall_gain(scores, base, scored=scored, n_true=n_true, bucket=b).signed()}"
+                gain = recall_gain(scores, base, scored=scored, n_true=n_true, bucket=b)
+                text += f", {gain.signed()}"
             cells.append(text)
         rows.append([name, *cells])
     return table(header, rows)

@@ -22,7 +22,8 @@ def on_corners(n: int, *, seed: int) -> Floats:
 
 def drawn(n: int, dim: int, *, seed: int) -> Floats:
     values = np.random.default_rng(seed).normal(size=(n, dim))
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    units: Floats = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return units
 
 
 def plain(

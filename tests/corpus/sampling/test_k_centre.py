@@ -13,7 +13,8 @@ from corpus.sampling.k_centre import farthest_first
 
 
 def unit(values: np.ndarray) -> Floats:
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    units: Floats = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return units
 
 
 def drawn(n: int, dim: int, *, seed: int) -> Floats:
@@ -28,7 +29,7 @@ def on_corners(n: int, *, seed: int) -> Floats:
 
 def plain(units: Floats, n: int, start: Rows) -> list[int]:
     """Gonzalez 1985, word for word: all distances after every step."""
-    kept = start.tolist()
+    kept: list[int] = start.tolist()
     for _ in range(n):
         nearest = (units @ units[kept].T).max(axis=1)
         nearest[kept] = np.inf
