@@ -1,17 +1,24 @@
 """`sample`: what a strategy would keep of the training images, before anything is trained on it."""
 
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
 from backbones.detectors.features import frozen_features
 from backbones.detectors.plan import training_images
 from backbones.settings.config import BackboneConfig
 from core.config import fingerprint
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
+from core.runs.decoding import Decoding
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import new_folder
 from core.storage.tables import write_rows
-from corpus.sampling.candidates import Candidates, Mask
-from corpus.sampling.choose import choose
+from corpus.images.contact_sheet import draw_image, font_of, shortened
+from corpus.sampling.candidates import CandidateImages, Mask, Rows
+from corpus.sampling.choose import Choice, choose
 from corpus.sampling.counts import (
     by_category,
     by_frequency,
@@ -19,8 +26,13 @@ from corpus.sampling.counts import (
     concept_rows,
     counted_lines,
 )
-from corpus.sampling.sheet import SHEET, draw_sheet
 from training.devices.compute import Compute
+
+SHEET = "sheet.png"
+
+_ACROSS, _DOWN, _SIDE = 8, 3, 128  # images of each kind; pixels of an image
+
+_CAPTION, _TITLE, _GAP = 18, 26, 4
 
 
 def show_sample(
@@ -57,7 +69,7 @@ def show_sample(
     table = training_images(corpus, category)
     if not len(table):
         raise MissingStageError(f"{corpus.name}: no training image of {category}")
-    candidates = candidates_of(corpus, workspace, table, config=config, compute=compute)
+    candidates = candidates_of(corpus, workspace, table=table, config=config, compute=compute)
     choice = choose(candidates, sampled, seed=config.seed)
     key = fingerprint(corpus.fingerprint, category, sampled, config.seed)
     folder = workspace.reports / f"sample-{category}-{sampled}-{key}"
@@ -71,12 +83,12 @@ def show_sample(
     }
     with new_folder(folder, meta) as draft:
         write_rows(draft / "images.csv", choice_rows(candidates, choice), for_people=True)
-        concepts = concept_rows(candidates, choice.kept, corpus.labels, names=corpus.names)
+        concepts = concept_rows(candidates, choice.kept, labels=corpus.labels, names=corpus.names)
         write_rows(draft / "concepts.csv", concepts, for_people=True)
         write_rows(draft / "categories.csv", _category_rows(candidates, choice.kept))
         write_rows(draft / "frequencies.csv", _frequency_rows(candidates, choice.kept))
         if with_sheet:
-            draw_sheet(table, choice, draft / SHEET, decoding=corpus.decoding)
+            _draw_sheet(table, choice, draft / SHEET, corpus.decoding)
     named = GLOBAL if category == GLOBAL else f"specialist of {category}"
     head = f"{named}, {sampled.strategy}: "
     first, *lines = counted_lines(candidates, choice)
@@ -86,25 +98,25 @@ def show_sample(
 def candidates_of(
     corpus: Corpus,
     workspace: Workspace,
-    table: ImageTable,
     *,
+    table: ImageTable,
     config: BackboneConfig,
     compute: Compute,
-) -> Candidates:
+) -> CandidateImages:
     """The images of a table, with the features of a frozen encoder where the strategy takes any."""
     values = None
     if config.sampled.needs_features:
         features = frozen_features(corpus, workspace, config=config, compute=compute)
         values = features.rows(table.image_ids).values
-    return Candidates.of(table, corpus.labels, features=values)
+    return CandidateImages.of(table, corpus.labels, features=values)
 
 
-def _category_rows(candidates: Candidates, kept: Mask) -> list[list[object]]:
+def _category_rows(candidates: CandidateImages, kept: Mask) -> list[list[object]]:
     counts = by_category(candidates, kept)
     return [["category", "images", "kept"], *([name, *own] for name, own in counts.items())]
 
 
-def _frequency_rows(candidates: Candidates, kept: Mask) -> list[list[object]]:
+def _frequency_rows(candidates: CandidateImages, kept: Mask) -> list[list[object]]:
     header = ["images of a concept", "concepts", "with a kept image", "pairs", "pairs kept"]
     return [
         [*header, "least share of a concept"],
@@ -113,3 +125,39 @@ def _frequency_rows(candidates: Candidates, kept: Mask) -> list[list[object]]:
             for b in by_frequency(candidates, kept)
         ),
     ]
+
+
+def _draw_sheet(table: ImageTable, choice: Choice, path: Path, decoding: Decoding) -> None:
+    """Draw the first images that were chosen above the first that are left out.
+
+    Args:
+        table: the images among which was chosen, in their order.
+        choice: of them.
+        path: a PNG.
+        decoding: as the corpus is read.
+    """
+    chosen = np.flatnonzero(choice.kept & ~choice.protected)
+    left_out = np.flatnonzero(~choice.kept)
+    bands = [
+        (f"chosen: {len(chosen):,} images, the first ones", chosen[_by_rank(choice, chosen)]),
+        (f"left out: {len(left_out):,} images", left_out[_by_rank(choice, left_out)]),
+    ]
+    high = _SIDE + _CAPTION + _GAP
+    band_high = _TITLE + _DOWN * high
+    sheet = Image.new("RGB", (_ACROSS * (_SIDE + _GAP) + _GAP, len(bands) * band_high), "white")
+    pen, small, large = ImageDraw.Draw(sheet), font_of(10), font_of(14)
+    for number, (title, rows) in enumerate(bands):
+        top = number * band_high
+        pen.text((_GAP, top + 4), title, fill="black", font=large)
+        for place, row in enumerate(rows[: _ACROSS * _DOWN].tolist()):
+            left = _GAP + place % _ACROSS * (_SIDE + _GAP)
+            at = top + _TITLE + place // _ACROSS * high
+            image = Path(table.paths[row])
+            draw_image(sheet, image, place=(left, at), side=_SIDE, decoding=decoding)
+            text = f"{table.categories[row]} {shortened(table.image_ids[row])}"
+            pen.text((left, at + _SIDE + 1), text[:22], fill="black", font=small)
+    sheet.save(path)
+
+
+def _by_rank(choice: Choice, rows: Rows) -> Rows:
+    return np.argsort(choice.rank[rows], kind="stable")

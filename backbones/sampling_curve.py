@@ -23,10 +23,10 @@ from core.embeddings import Embeddings
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
 from core.progress import progress, say
-from core.runs.sampling import Counts, SampleTrial, bucket_of_concepts, curve_folder, judged
+from core.runs.learning import Counts, SampleTrial, bucket_of_concepts, curve_folder, judged
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete, locked
-from corpus.sampling.candidates import Candidates, Rows
+from corpus.sampling.candidates import CandidateImages, Rows
 from corpus.sampling.choose import choose
 from corpus.sampling.config import STRATEGY_NAMES, SampleConfig
 from training.batches import Examples
@@ -46,21 +46,21 @@ ALL = "all"
 _AT_ONCE = 1024
 
 
-def curve_trials(config: BackboneConfig, strategy: str | None) -> dict[str, SampleConfig]:
+def curve_trials(config: BackboneConfig, strategies: Sequence[str]) -> dict[str, SampleConfig]:
     """The choices that are compared, by name; each is made at every share.
 
     Args:
         config: `sample_rare`, `sample_within` and `sample_power` of all but the baseline.
-        strategy: the only one beside the random draws; None for all.
+        strategies: those beside the random draws; none for all.
 
     Raises:
         ConfigError: there is no such strategy, or features are not those of a frozen network.
     """
     if config.regime != "frozen":
         raise ConfigError("a curve trains heads on frozen features: regime frozen")
-    if strategy is not None and strategy not in STRATEGY_NAMES:
+    if unknown := [name for name in strategies if name not in STRATEGY_NAMES]:
         known = ", ".join(STRATEGY_NAMES)
-        raise ConfigError(f"--strategy {strategy}: expected one of {known}")
+        raise ConfigError(f"--strategy {unknown[0]}: expected one of {known}")
     own = SampleConfig(
         strategy="random",
         keep=min(SHARES),
@@ -68,7 +68,7 @@ def curve_trials(config: BackboneConfig, strategy: str | None) -> dict[str, Samp
         within=config.sample_within,
         power=config.sample_power,
     )
-    named = STRATEGY_NAMES if strategy is None else [strategy]
+    named = [name for name in STRATEGY_NAMES if name in strategies or not strategies]
     return {
         BASELINE: replace(own, rare=0),
         "random, rare kept": own,
@@ -84,6 +84,7 @@ def make_curve(
     config: BackboneConfig,
     compute: Compute,
     shares: Sequence[float] = SHARES,
+    same_steps: bool = False,
 ) -> Path:
     """Train what is not there yet; what was interrupted goes on with the same call.
 
@@ -94,16 +95,22 @@ def make_curve(
         config: of features, head and training.
         compute: where to compute.
         shares: of the training images.
+        same_steps: whether networks on fewer images are trained for as many more epochs, so that
+            all take about the same steps.
 
     Returns:
         The folder with the trials.
 
     Raises:
+        ConfigError: a share is not below 1.
         MissingStageError: no image is labelled to learn from, or to be judged.
     """
+    if max(shares) >= 1:
+        raise ConfigError("--keep: a curve holds shares below 1 against all images")
     features = frozen_features(corpus, workspace, config=config, compute=compute)
     same = replace(config, sample_rare=5, sample_within="dominant", sample_power=1.0)
-    key = fingerprint(corpus.fingerprint, same, list(frozen_names(corpus, config)))
+    names = list(frozen_names(corpus, config))
+    key = fingerprint(corpus.fingerprint, same, names, *(["same steps"] * same_steps))
     folder = curve_folder(workspace, key)
     points = [(1.0, {ALL: SampleConfig()}), *((share, trials) for share in shares)]
     parts = [_Part.of(corpus, k, features, config) for k in range(n_networks(corpus, config))]
@@ -114,10 +121,11 @@ def make_curve(
     ):
         for share, own in points:
             named = {name: replace(choice, keep=share) for name, choice in own.items()}
+            epochs = round(config.epochs / share) if same_steps else config.epochs
             for part in parts:
                 homes = {name: _home(folder, name, part, named[name]) for name in named}
                 todo = {name: named[name] for name in named if not is_complete(homes[name])}
-                for name, trial in part.trained(todo, compute=compute).items():
+                for name, trial in part.trained(todo, epochs=epochs, compute=compute).items():
                     trial.save(homes[name])
                 advance(len(named))
             say(f"learning curve: {share:.0%} of the images, {len(parts)} networks a strategy")
@@ -161,10 +169,10 @@ class _Part:
         )  # fmt: skip
 
     @cached_property
-    def candidates(self) -> Candidates:
+    def candidates(self) -> CandidateImages:
         """The training images."""
         values = self.features.rows(self.train.image_ids).values
-        return Candidates.of(self.train, self.corpus.labels, features=values)
+        return CandidateImages.of(self.train, self.corpus.labels, features=values)
 
     @cached_property
     def values(self) -> Tensor:
@@ -181,7 +189,7 @@ class _Part:
         return nn.Sequential(standardise, head)
 
     def trained(
-        self, trials: Mapping[str, SampleConfig], *, compute: Compute
+        self, trials: Mapping[str, SampleConfig], *, epochs: int, compute: Compute
     ) -> dict[str, SampleTrial]:
         """A network a choice; those of as many images are trained at once."""
         seed, chosen, seconds = self.config.seed + self.number, {}, {}
@@ -204,7 +212,7 @@ class _Part:
                 examples,
                 learnt=[chosen[name] for name in names],
                 seeds=[seed] * len(names),
-                config=self.config,
+                config=replace(self.config, epochs=epochs),
                 compute=compute,
             )
             for name, model in zip(names, models, strict=True):

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.bench_retrieval import draw, measured
 from benchmarks.training_work import environment
@@ -97,7 +98,7 @@ def apricot(python: str, n: int, dim: int, *, keep: float) -> tuple[float, float
         )
     seconds, mib, chosen = json.loads(done.stdout.splitlines()[-1])
 
-    def value(kept: np.ndarray) -> float:
+    def value(kept: npt.NDArray[np.integer]) -> float:
         return float(graph[kept].max(axis=0).sum())
 
     return seconds, mib, value(np.array(chosen)) / value(ours)

@@ -172,7 +172,10 @@ def fuse(
 def sample(
     context: typer.Context,
     strategy: Annotated[
-        str | None, typer.Option(help="How images are chosen, see docs/sampling.md.")
+        list[str] | None,
+        typer.Option(
+            help="How images are chosen, see docs/sampling.md; of a curve may be repeated."
+        ),
     ] = None,
     keep: Annotated[
         float | None, number("Share of the images that is kept.", Range(above=0, most=1))
@@ -190,16 +193,21 @@ def sample(
         bool,
         typer.Option("--curve", help="Train heads on shares of the images by every strategy."),
     ] = False,
+    same_steps: Annotated[
+        bool,
+        typer.Option("--same-steps", help="Of a curve: more epochs on fewer images."),
+    ] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Show which training images a strategy would keep; or what each strategy costs and gains.
 
-    With --curve a head is trained on 10, 25, 50, 75 and 100 % of the images, chosen by each
-    strategy (or by --strategy alone) and drawn at random; a page and a figure compare them.
+    With --curve a head is trained on 10, 25, 50, 75 and 100 % of the images (or on the share to
+    --keep alone), chosen by each strategy (or by --strategy) and drawn at random; a page and a
+    figure compare them.
     """
     from backbones.detectors.plan import detector_names
     from backbones.sample import show_sample
-    from backbones.sampling_curve import curve_trials, make_curve
+    from backbones.sampling_curve import SHARES, curve_trials, make_curve
     from backbones.settings.config import BackboneConfig
     from core.config import configured
     from core.errors import ConfigError
@@ -212,16 +220,25 @@ def sample(
 
     if len(detector_names(category)) != 1:
         raise ConfigError(f"--category {category}: expected global or one of the categories")
-    given = {"sample": strategy, "keep": keep} if not curve else {}
+    named = strategy or []
+    if not curve and (len(named) > 1 or same_steps):
+        raise ConfigError("several strategies, and --same-steps, go with --curve")
+    given = {} if curve else {"sample": next(iter(named), None), "keep": keep}
     asked = configured(BackboneConfig(), file=config, given=settings or (), options=given)
     compute, home = Compute(device=find_device(device)), Workspace(workspace)
-    trials = curve_trials(asked, strategy) if curve else {}
-    if curve and keep is not None:
-        raise ConfigError("--keep: a curve has shares of its own; leave it out")
+    trials = curve_trials(asked, named) if curve else {}
     corpus = corpus_or_phantom(home, draws=not names_workspace(context))
     if curve:
-        made = make_curve(corpus, home, trials=trials, config=asked, compute=compute)
-        answer(*write_curve(corpus, home, folder=made))
+        made = make_curve(
+            corpus,
+            home,
+            trials=trials,
+            config=asked,
+            compute=compute,
+            shares=SHARES if keep is None else (keep,),
+            same_steps=same_steps,
+        )
+        answer(*write_curve(corpus, home, folder=made, same_steps=same_steps))
         return
     answer(
         *show_sample(

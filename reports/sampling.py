@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from core.images import ImageTable
 from core.metrics import Interval, bootstrap, mean_in_order
-from core.runs.sampling import (
+from core.runs.learning import (
     BUCKETS,
     SampledScores,
     bucket_of_concepts,
@@ -38,13 +38,16 @@ Curves = Mapping[str, Mapping[float, SampledScores]]
 """By strategy and share."""
 
 
-def write_curve(corpus: Corpus, workspace: Workspace, *, folder: Path) -> list[Path]:
+def write_curve(
+    corpus: Corpus, workspace: Workspace, *, folder: Path, same_steps: bool = False
+) -> list[Path]:
     """Write `sampling.md`, its tables as csv and its figure to the workspace's reports.
 
     Args:
         corpus: what was worked on.
         workspace: where the page goes.
         folder: of the trials.
+        same_steps: whether networks took the same steps on fewer images.
 
     Returns:
         The page and the figure.
@@ -52,7 +55,7 @@ def write_curve(corpus: Corpus, workspace: Workspace, *, folder: Path) -> list[P
     scored = corpus.labelled_images(corpus.scored)
     curves = read_curves(folder, corpus, scored=scored)
     n_true = true_by_bucket(corpus, scored)
-    page = curve_page(corpus, scored, curves=curves, n_true=n_true)
+    page = curve_page(corpus, scored, curves=curves, n_true=n_true, same_steps=same_steps)
     with new_files(workspace.reports) as draft:
         with style():
             save_figure(draw_curves(curves, scored, n_true=n_true), draft, name=_NAME)
@@ -99,7 +102,9 @@ def recall(scores: SampledScores, n_true: Numbers, *, bucket: int) -> float:
     return float(scores.hits[:, bucket].sum() / max(n_true[:, bucket].sum(), 1))
 
 
-def curve_page(corpus: Corpus, scored: ImageTable, *, curves: Curves, n_true: Numbers) -> str:
+def curve_page(
+    corpus: Corpus, scored: ImageTable, *, curves: Curves, n_true: Numbers, same_steps: bool
+) -> str:
     """The page as Markdown."""
     every = curves[ALL][1.0]
     names = [name for name in curves if name != ALL]
@@ -112,13 +117,19 @@ def curve_page(corpus: Corpus, scored: ImageTable, *, curves: Curves, n_true: Nu
         else "Each network chooses among the images of train, learns from those that it keeps and"
         " is judged on valid"
     )
+    length = (
+        "On fewer images they are trained for more epochs, so that all take about as many steps."
+        if same_steps
+        else "All are trained for as many epochs: on fewer images they take fewer steps."
+    )
     parts = [
         f"# Choosing training images of {plain(corpus.name)}",
         f"Heads on frozen features, {every.n_networks} networks of their own seeds for each"
-        f" strategy and share. {how}; {len(scored):,} {judged}, one threshold for all concepts,"
-        " the best of the other folds. Differences are paired on the same images, the mean over the"
-        f" networks first, with 95 % bootstrap intervals over groups. `{BASELINE}` draws from all"
-        " images; all other strategies keep every image with a rare concept first.",
+        f" strategy and share. {length} {how}; {len(scored):,} {judged}, one threshold for"
+        " all concepts, the best of the other folds.",
+        "Differences are paired on the same images, the mean over the networks first, with 95 %"
+        f" bootstrap intervals over groups. `{BASELINE}` draws from all images; all other"
+        " strategies keep every image with a rare concept first.",
         picture(_NAME, "Sample F1 and recall by frequency of the concept, by share of the images"),
         f"All images: sample F1 {bootstrap(every.f1, groups=scored.groups)}.",
         "## Sample F1",

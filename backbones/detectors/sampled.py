@@ -17,7 +17,7 @@ from core.errors import PredictionsError
 from core.progress import say
 from core.storage.drafts import draft_file
 from core.storage.tables import read_rows, write_rows
-from corpus.sampling.candidates import Candidates
+from corpus.sampling.candidates import CandidateImages
 from corpus.sampling.choose import Choice, choose
 from corpus.sampling.counts import choice_rows
 from training.members import Mask, MemberPlan
@@ -42,12 +42,12 @@ def learnt_by(plan: DetectorPlan, member: MemberPlan, *, inputs: TrainingInputs)
         features = inputs.pooled() if config.needs_features else None  # by all processes together
         table = plan.table.take(member.learnt)
         values = None if features is None else features.rows(table.image_ids).values
-        candidates = Candidates.of(table, plan.labels, features=values)
+        candidates = CandidateImages.of(table, plan.labels, features=values)
         world.in_turn(partial(_make, path, plan, member, candidates))
     return _read(path, plan)
 
 
-def _make(path: Path, plan: DetectorPlan, member: MemberPlan, candidates: Candidates) -> None:
+def _make(path: Path, plan: DetectorPlan, member: MemberPlan, candidates: CandidateImages) -> None:
     """Choose and write; what another process wrote meanwhile is left."""
     if path.is_file():
         return

@@ -17,7 +17,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
+class CandidateImages:
     """N labelled training images; every sequence has N entries in one order.
 
     A choice is a function of these values and of a seed, so that no image that is not among them
@@ -50,7 +50,7 @@ class Candidates:
     @classmethod
     def of(
         cls, table: ImageTable, labels: LabelSpace, *, features: Floats | None = None
-    ) -> "Candidates":
+    ) -> "CandidateImages":
         """The images of a table.
 
         Args:

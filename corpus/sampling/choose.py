@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from corpus.sampling.candidates import Candidates, Mask, Numbers, Rows
+from corpus.sampling.candidates import CandidateImages, Mask, Numbers, Rows
 from corpus.sampling.config import SampleConfig, Within
 from corpus.sampling.facility_location import most_similar_to_all
 from corpus.sampling.k_centre import farthest_first
@@ -39,7 +39,7 @@ class Choice:
     rank: npt.NDArray[np.int64]
 
 
-def choose(candidates: Candidates, config: SampleConfig, *, seed: int) -> Choice:
+def choose(candidates: CandidateImages, config: SampleConfig, *, seed: int) -> Choice:
     """The images that are kept: a function of the candidates, the settings and the seed.
 
     Images with rare concepts are kept first; where they are more than the share that is asked for,
@@ -77,7 +77,7 @@ def choose(candidates: Candidates, config: SampleConfig, *, seed: int) -> Choice
     return Choice(kept=protected | (rank > 0), protected=protected, rank=rank)
 
 
-def _strata(candidates: Candidates, within: Within) -> Strata:
+def _strata(candidates: CandidateImages, within: Within) -> Strata:
     if within == "dominant":
         return of_dominant_sets(candidates.categories, candidates.targets)
     if within == "category":
@@ -89,7 +89,7 @@ def _strata(candidates: Candidates, within: Within) -> Strata:
 class _Task:
     """What a strategy is given: n images are to be taken beside the protected ones."""
 
-    candidates: Candidates
+    candidates: CandidateImages
     protected: Mask
     n: int
     strata: Strata

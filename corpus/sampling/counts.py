@@ -7,7 +7,7 @@ import numpy as np
 
 from core.labels import LabelSpace
 from core.metrics import column_sums
-from corpus.sampling.candidates import Candidates, Mask
+from corpus.sampling.candidates import CandidateImages, Mask
 from corpus.sampling.choose import Choice
 
 EDGES = (1, 6, 21, 101)
@@ -35,7 +35,7 @@ class ConceptBucket:
     fewest: float
 
 
-def by_category(candidates: Candidates, kept: Mask) -> dict[str, tuple[int, int]]:
+def by_category(candidates: CandidateImages, kept: Mask) -> dict[str, tuple[int, int]]:
     """Images of each category, and those of them that are kept."""
     names = np.array(candidates.categories, dtype=np.str_)
     return {
@@ -45,7 +45,7 @@ def by_category(candidates: Candidates, kept: Mask) -> dict[str, tuple[int, int]
 
 
 def by_frequency(
-    candidates: Candidates, kept: Mask, *, edges: Sequence[int] = EDGES
+    candidates: CandidateImages, kept: Mask, *, edges: Sequence[int] = EDGES
 ) -> list[ConceptBucket]:
     """Concepts by how many of all the images have them, and what is kept of them."""
     n_all = candidates.n_images
@@ -68,7 +68,7 @@ def by_frequency(
     return buckets
 
 
-def counted_lines(candidates: Candidates, choice: Choice) -> list[str]:
+def counted_lines(candidates: CandidateImages, choice: Choice) -> list[str]:
     """The choice in lines for a person."""
     n, n_kept = len(candidates), int(choice.kept.sum())
     lines = [
@@ -91,7 +91,7 @@ def counted_lines(candidates: Candidates, choice: Choice) -> list[str]:
     return lines
 
 
-def choice_rows(candidates: Candidates, choice: Choice) -> Iterator[list[object]]:
+def choice_rows(candidates: CandidateImages, choice: Choice) -> Iterator[list[object]]:
     """A header and a row an image: whether it is kept, why, and when it was chosen."""
     yield ["image_id", "category", "state", "reason", "rank"]
     for row, (image_id, category) in enumerate(
@@ -104,7 +104,7 @@ def choice_rows(candidates: Candidates, choice: Choice) -> Iterator[list[object]
 
 
 def concept_rows(
-    candidates: Candidates, kept: Mask, labels: LabelSpace, *, names: Mapping[str, str]
+    candidates: CandidateImages, kept: Mask, *, labels: LabelSpace, names: Mapping[str, str]
 ) -> Iterator[list[object]]:
     """A header and a row a concept, the rarest first."""
     yield ["CUI", "name", "images", "kept"]

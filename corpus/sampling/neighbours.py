@@ -6,7 +6,7 @@ import numpy.typing as npt
 from core.storage.caches import machine_code
 from corpus.sampling.candidates import Floats, Rows
 
-_ROWS, _COLUMNS = 1024, 4096  # a block of the product: 16 MB
+_ROWS = 2048  # of a block of the product, and its columns: 16 MB
 
 
 def nearest_rows(
@@ -28,13 +28,20 @@ def nearest_rows(
     k = min(k, max(len(chosen) - 1, 0))
     found = np.full((len(chosen), k), -1, dtype=np.int32)
     similarity = np.full((len(chosen), k), -np.inf, dtype=np.float32)
-    for first in range(0, len(chosen) if k else 0, _COLUMNS):
-        columns = chosen[first : first + _COLUMNS]
-        theirs = units[columns].T
-        for start in range(0, len(chosen), _ROWS):
-            here = slice(start, start + _ROWS)
-            block = units[chosen[here]] @ theirs
-            _keep_best(block, chosen[here], columns, found[here], similarity[here])
+    if not k:
+        return found, similarity
+    # Each block of the product serves its rows and its columns; both meet the others in ascending
+    # order, so that the first of equals is met first.
+    for first in range(0, len(chosen), _ROWS):
+        here = slice(first, first + _ROWS)
+        own = units[chosen[here]]
+        for start in range(first, len(chosen), _ROWS):
+            there = slice(start, start + _ROWS)
+            block = own @ units[chosen[there]].T
+            _keep_best(block, chosen[here], chosen[there], found[here], similarity[here])
+            if start > first:
+                turned = np.ascontiguousarray(block.T)
+                _keep_best(turned, chosen[there], chosen[here], found[there], similarity[there])
     return found, similarity
 
 

@@ -11,7 +11,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array
 
 from core.folds import cross_fitted, in_order
-from corpus.sampling.candidates import Candidates, Floats, Numbers
+from corpus.sampling.candidates import CandidateImages, Floats, Numbers
 
 _PENALTY = 1.0
 """On the weights, as a multiple of the mean of the features' sums of squares."""
@@ -21,7 +21,7 @@ _SURE = 0.005  # least and most of a probability: a regression's answers pass 0 
 _FEWEST = 2
 
 
-def out_of_fold(candidates: Candidates) -> Floats:
+def out_of_fold(candidates: CandidateImages) -> Floats:
     """(N, L) probabilities by heads that did not meet the image's fold.
 
     Where all images are of one fold, they are dealt into five by their place.

@@ -10,14 +10,14 @@ from scipy.sparse import csr_array
 
 from core.errors import ConfigError
 from core.metrics import column_sums
-from corpus.sampling.candidates import Candidates
+from corpus.sampling.candidates import CandidateImages
 from corpus.sampling.choose import STRATEGIES, choose
 from corpus.sampling.config import STRATEGY_NAMES, SampleConfig
 from corpus.sampling.counts import by_category, by_frequency, choice_rows, counted_lines
 from corpus.sampling.quick_head import cross_entropy, out_of_fold, uncertainty
 
 
-def drawn(n: int = 120, *, seed: int = 0) -> Candidates:
+def drawn(n: int = 120, *, seed: int = 0) -> CandidateImages:
     """Images in clusters; a concept a cluster, some by chance, two that stand on two images."""
     rng = np.random.default_rng(seed)
     cluster = rng.choice(4, size=n, p=[0.5, 0.3, 0.15, 0.05])
@@ -26,7 +26,7 @@ def drawn(n: int = 120, *, seed: int = 0) -> Candidates:
     matrix[:, 4:6] = rng.random((n, 2)) < 0.3
     matrix[:2, 6] = matrix[n // 2 : n // 2 + 2, 7] = True
     centres = np.random.default_rng(9).normal(size=(4, 12)) * 3
-    return Candidates(
+    return CandidateImages(
         image_ids=tuple(f"i{k}" for k in range(n)),
         categories=tuple(np.where(cluster < 2, "DRCT", "DRMR").tolist()),
         targets=csr_array(matrix),
@@ -96,7 +96,7 @@ def test_any_share_of_any_number_of_images_can_be_kept(
 ) -> None:
     whole = drawn(120, seed=seed)
     rows = np.arange(n)
-    candidates = Candidates(
+    candidates = CandidateImages(
         image_ids=whole.image_ids[:n],
         categories=whole.categories[:n],
         targets=whole.targets[rows],

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus.sampling import neighbours
 from corpus.sampling.candidates import Floats
 from corpus.sampling.facility_location import most_similar_to_all
 from corpus.sampling.neighbours import nearest_rows
@@ -100,11 +101,18 @@ def test_more_than_there_are_is_refused() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(n=st.integers(2, 80), k=st.integers(1, 90), seed=st.integers(0, 99))
-def test_the_nearest_rows_are_those_of_a_sorted_list(n: int, k: int, seed: int) -> None:
+@given(
+    n=st.integers(2, 80),
+    k=st.integers(1, 90),
+    seed=st.integers(0, 99),
+    block=st.sampled_from([1, 3, 16, 2048]),
+)
+def test_the_nearest_rows_are_those_of_a_sorted_list(n: int, k: int, seed: int, block: int) -> None:
     units = on_corners(n, seed=seed)
     rows = np.arange(0, n, 2)
-    found, similarity = nearest_rows(units, k=k, rows=rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "_ROWS", block)
+        found, similarity = nearest_rows(units, k=k, rows=rows)
     assert found.shape == (len(rows), min(k, len(rows) - 1))
     for place, row in enumerate(rows.tolist()):
         others = sorted(
