@@ -7,7 +7,7 @@ is judged on valid. A network chooses among its own training images. No image st
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
 from core.progress import progress, say
 from core.runs.learning import Counts, SampleTrial, bucket_of_concepts, curve_folder, judged
-from core.runs.workspace import Corpus, Workspace
-from core.storage.folders import is_complete, locked
+from core.runs.workspace import CONFIG, Corpus, Workspace
+from core.storage.folders import is_complete, locked, write_json
 from corpus.sampling.candidates import CandidateImages, Rows
 from corpus.sampling.choose import choose
 from corpus.sampling.config import STRATEGY_NAMES, SampleConfig
@@ -119,6 +119,7 @@ def make_curve(
         locked(folder, what="learning curve"),
         progress("learning curve", total=total, unit="networks") as advance,
     ):
+        write_json(folder / CONFIG, {**asdict(config), "same_steps": same_steps})
         for share, own in points:
             named = {name: replace(choice, keep=share) for name, choice in own.items()}
             epochs = round(config.epochs / share) if same_steps else config.epochs

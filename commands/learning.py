@@ -238,7 +238,7 @@ def sample(
             shares=SHARES if keep is None else (keep,),
             same_steps=same_steps,
         )
-        answer(*write_curve(corpus, home, folder=made, same_steps=same_steps))
+        answer(*write_curve(corpus, home, folder=made))
         return
     answer(
         *show_sample(

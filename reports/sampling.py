@@ -18,7 +18,8 @@ from core.runs.learning import (
     read_trials,
     scores_of,
 )
-from core.runs.workspace import Corpus, Workspace
+from core.runs.workspace import CONFIG, Corpus, Workspace
+from core.storage.documents import parse_json
 from core.storage.drafts import new_files
 from core.storage.tables import write_rows
 from core.storage.text import plain
@@ -34,20 +35,23 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#
 
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 
+_SETTINGS = (
+    *("backbone", "joined", "image_sizes", "hidden", "loss", "learning_rate", "batch_size"),
+    *("epochs", "seed", "sample_rare", "sample_within", "sample_power"),
+)
+"""That the page names."""
+
 Curves = Mapping[str, Mapping[float, SampledScores]]
 """By strategy and share."""
 
 
-def write_curve(
-    corpus: Corpus, workspace: Workspace, *, folder: Path, same_steps: bool = False
-) -> list[Path]:
+def write_curve(corpus: Corpus, workspace: Workspace, *, folder: Path) -> list[Path]:
     """Write `sampling.md`, its tables as csv and its figure to the workspace's reports.
 
     Args:
         corpus: what was worked on.
         workspace: where the page goes.
-        folder: of the trials.
-        same_steps: whether networks took the same steps on fewer images.
+        folder: of the trials, with the settings of their networks.
 
     Returns:
         The page and the figure.
@@ -55,7 +59,8 @@ def write_curve(
     scored = corpus.labelled_images(corpus.scored)
     curves = read_curves(folder, corpus, scored=scored)
     n_true = true_by_bucket(corpus, scored)
-    page = curve_page(corpus, scored, curves=curves, n_true=n_true, same_steps=same_steps)
+    settings = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
+    page = curve_page(corpus, scored, curves=curves, n_true=n_true, settings=settings)
     with new_files(workspace.reports) as draft:
         with style():
             save_figure(draw_curves(curves, scored, n_true=n_true), draft, name=_NAME)
@@ -103,7 +108,12 @@ def recall(scores: SampledScores, n_true: Numbers, *, bucket: int) -> float:
 
 
 def curve_page(
-    corpus: Corpus, scored: ImageTable, *, curves: Curves, n_true: Numbers, same_steps: bool
+    corpus: Corpus,
+    scored: ImageTable,
+    *,
+    curves: Curves,
+    n_true: Numbers,
+    settings: Mapping[str, Any],
 ) -> str:
     """The page as Markdown."""
     every = curves[ALL][1.0]
@@ -119,7 +129,7 @@ def curve_page(
     )
     length = (
         "On fewer images they are trained for more epochs, so that all take about as many steps."
-        if same_steps
+        if settings["same_steps"]
         else "All are trained for as many epochs: on fewer images they take fewer steps."
     )
     parts = [
@@ -149,6 +159,10 @@ def curve_page(
         *(_recalls(names, curves, every, scored, n_true, share) for share in shares),
         "## Time of a choice",
         _table(names, shares, lambda n, s: f"{curves[n][s].seconds:.2f} s", curves),
+        "## How it was made",
+        "Settings of `train-backbone`: "
+        + ", ".join(f"{name} {plain(str(settings[name]))}" for name in _SETTINGS)
+        + ".",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -219,7 +233,7 @@ def draw_curves(curves: Curves, scored: ImageTable, *, n_true: Numbers) -> Figur
     for axes, title, counts, bucket in panels:
         last = mean_in_order(every.f1) if counts is None else recall(every, counts, bucket=bucket)
         axes.axhline(last, color=GREY, linewidth=0.8, linestyle=":")
-        for number, name in enumerate(names):
+        for name in names:
             shares = sorted(curves[name])
             values = [
                 mean_in_order(curves[name][s].f1)
@@ -227,7 +241,7 @@ def draw_curves(curves: Curves, scored: ImageTable, *, n_true: Numbers) -> Figur
                 else recall(curves[name][s], counts, bucket=bucket)
                 for s in shares
             ]
-            axes.plot([*shares, 1.0], [*values, last], label=name, **_line(name, number))
+            axes.plot([*shares, 1.0], [*values, last], label=name, **_line(name, names))
         axes.set_title(title)
         _finish(axes)
     _draw_gains(grid[0][1], names, curves, scored)
@@ -240,14 +254,14 @@ def _draw_gains(axes: Axes, names: Sequence[str], curves: Curves, scored: ImageT
     others = [name for name in names if name != BASELINE]
     axes.axhline(0, color="black", linewidth=1)
     places = {share: place for place, share in enumerate(sorted(curves[BASELINE]))}
-    for number, name in enumerate(names):
+    for name in names:
         if name == BASELINE:
             continue
         offset = (others.index(name) - (len(others) - 1) / 2) * 0.8 / len(others)
         for share, place in places.items():
             if share in curves[name]:
                 gain = _gain(curves, name, share, scored)
-                look = _line(name, number)
+                look = _line(name, names)
                 axes.plot([place + offset] * 2, [gain.low, gain.high], color=look["color"], lw=1)
                 axes.plot(place + offset, gain.value, color=look["color"], marker=look["marker"],
                           markersize=3)  # fmt: skip
@@ -256,12 +270,13 @@ def _draw_gains(axes: Axes, names: Sequence[str], curves: Curves, scored: ImageT
     axes.set_xlabel("share of the training images")
 
 
-def _line(name: str, number: int) -> dict[str, Any]:
-    """Colour and marker of a strategy; random draws are drawn in black."""
+def _line(name: str, names: Sequence[str]) -> dict[str, Any]:
+    """Colour and marker of a strategy among all; random draws are drawn in black and grey."""
     if name == BASELINE:
         return {"color": "black", "marker": "o", "linewidth": 1.8, "markersize": 3}
     if name.startswith(BASELINE):
         return {"color": GREY, "marker": "o", "linewidth": 1.8, "markersize": 3}
+    number = [other for other in names if not other.startswith(BASELINE)].index(name)
     return {
         "color": _COLOURS[number % len(_COLOURS)],
         "marker": _MARKERS[number % len(_MARKERS)],

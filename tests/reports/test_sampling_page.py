@@ -1,6 +1,7 @@
 """The page of `sample --curve`: its numbers are those of the trials."""
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from core.metrics import bootstrap, mean_in_order
 from core.runs.learning import BUCKETS, SampleTrial, bucket_of_concepts, judged
 from core.runs.workspace import Corpus, Workspace
+from core.storage.folders import write_json
 from reports.sampling import (
     draw_curves,
     read_curves,
@@ -18,6 +20,7 @@ from reports.sampling import (
     true_by_bucket,
     write_curve,
 )
+from training.config import FitConfig
 
 
 @pytest.fixture
@@ -41,6 +44,9 @@ def trials(generated: Corpus, tmp_path: Path) -> Path:
                 name=name, share=share, number=number, n_kept=round(120 * share), seconds=0.5,
                 image_ids=table.image_ids, f1=f1, hits=hits,
             ).save(tmp_path / "trials" / name.replace(", ", "-") / f"{number}-{share}")  # fmt: skip
+    settings = {**asdict(FitConfig()), "backbone": "b0", "joined": (), "image_sizes": (64,)}
+    sampled = {"sample_rare": 5, "sample_within": "dominant", "sample_power": 1.0}
+    write_json(tmp_path / "trials" / "config.json", {**settings, **sampled, "same_steps": True})
     return tmp_path / "trials"
 
 
@@ -65,6 +71,8 @@ def test_the_tables_hold_what_the_trials_reached(
     expected = recall(curves["loss"][0.25], n_true, bucket=bucket)
     assert float(rows["loss", "0.25"]["recall_21-100"]) == pytest.approx(expected)
     assert "2 networks of their own seeds" in text
+    assert "so that all take about as many steps" in text
+    assert "learning_rate 0.001, batch_size 64, epochs 30" in text
 
 
 def test_the_gain_in_recall_is_that_of_the_pairs(generated: Corpus, trials: Path) -> None:
