@@ -21,7 +21,7 @@ except ModuleNotFoundError:
 from commands.browsing import browse
 from commands.corpora import deal, prepare, stats
 from commands.inference import bundle, export, predict, serve
-from commands.learning import fuse, train_backbone
+from commands.learning import fuse, sample, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
 from commands.submissions import check, ensemble, score
@@ -50,8 +50,8 @@ _NOTED: set[str] = set()
 """What libraries warned of so far."""
 
 for command in (
-    prepare, stats, deal, train_backbone, fuse, ensemble, score, check, predict, bundle, export,
-    serve, browse, reproduce, report,
+    prepare, stats, deal, sample, train_backbone, fuse, ensemble, score, check, predict, bundle,
+    export, serve, browse, reproduce, report,
 ):  # fmt: skip
     app.command()(command)
 

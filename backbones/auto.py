@@ -325,10 +325,10 @@ _LONGEST = 100
 
 
 def name_of_runs(name: str, config: BackboneConfig, *, preset: BackboneConfig) -> str:
-    """What a preset's runs are called: by other encoders than its own, with their names.
+    """What a preset's runs are called: by other encoders than its own, and by chosen images.
 
-    So a detector on another encoder stands beside that of the preset, whose place the next one of
-    the same name takes.
+    So a detector on another encoder, or on fewer images, stands beside that of the preset, whose
+    place the next one of the same name takes.
 
     Args:
         name: of the preset.
@@ -342,7 +342,11 @@ def name_of_runs(name: str, config: BackboneConfig, *, preset: BackboneConfig) -
         >>> other = replace(own, backbone="resnet50", joined=("vgg16",))
         >>> name_of_runs("quick", other, preset=own)
         'quick-resnet50+vgg16'
+        >>> name_of_runs("quick", replace(own, sample="k-centre", keep=0.5), preset=own)
+        'quick-k-centre-0.5'
     """
+    if not config.sampled.keeps_all:
+        name = f"{name}-{config.sampled}"
     encoders = (config.backbone, *config.joined)
     if encoders == (preset.backbone, *preset.joined):
         return name

@@ -55,6 +55,13 @@ def train_backbone(
         str | None,
         typer.Option(help="What networks start from: auto, package, hub, none (random), a file."),
     ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(help="Learn from chosen images: a strategy of docs/sampling.md."),
+    ] = None,
+    keep: Annotated[
+        float | None, number("With --sample: share of the images.", Range(above=0, most=1))
+    ] = None,
     start_from: Annotated[
         str | None,
         typer.Option(help="Start from a fine-tuned detector: global, or its run folder."),
@@ -90,7 +97,10 @@ def train_backbone(
         presets=tuple(preset or ("auto",)),
         file=config,
         given=tuple(settings or ()),
-        options={"backbone": backbone, "folds": folds, "seeds": seeds, "weights": weights},
+        options={
+            **{"backbone": backbone, "folds": folds, "seeds": seeds, "weights": weights},
+            **{"sample": sample, "keep": keep},
+        },
         start_from=start_from,
     )
     cluster = cluster_of(
@@ -157,3 +167,81 @@ def fuse(
     answer(*made)
     if page := write_comparison(corpus, home):
         answer(page)
+
+
+def sample(
+    context: typer.Context,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How images are chosen, see docs/sampling.md; of a curve may be repeated."
+        ),
+    ] = None,
+    keep: Annotated[
+        float | None, number("Share of the images that is kept.", Range(above=0, most=1))
+    ] = None,
+    workspace: WorkspaceOption = RUNS,
+    category: Annotated[
+        str, typer.Option(help="global, or the category of a specialist.")
+    ] = "global",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Draw images that are kept and that are left out.")
+    ] = False,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Train heads on shares of the images by every strategy."),
+    ] = False,
+    same_steps: Annotated[
+        bool,
+        typer.Option("--same-steps", help="Of a curve: more epochs on fewer images."),
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Show which training images a strategy would keep; or what each strategy costs and gains.
+
+    With --curve a head is trained on 10, 25, 50, 75 and 100 % of the images (or on the share to
+    --keep alone), chosen by each strategy (or by --strategy) and drawn at random; a page and a
+    figure compare them.
+    """
+    from backbones.detectors.plan import detector_names
+    from backbones.sample import show_sample
+    from backbones.sampling_curve import SHARES, curve_trials, make_curve
+    from backbones.settings.config import BackboneConfig
+    from core.config import configured
+    from core.errors import ConfigError
+    from core.progress import answer
+    from core.runs.workspace import Workspace
+    from corpus.prepare import corpus_or_phantom
+    from reports.sampling import write_curve
+    from training.devices.compute import Compute
+    from training.devices.device import find_device
+
+    if len(detector_names(category)) != 1:
+        raise ConfigError(f"--category {category}: expected global or one of the categories")
+    named = strategy or []
+    if not curve and (len(named) > 1 or same_steps):
+        raise ConfigError("several strategies, and --same-steps, go with --curve")
+    given = {} if curve else {"sample": next(iter(named), None), "keep": keep}
+    asked = configured(BackboneConfig(), file=config, given=settings or (), options=given)
+    compute, home = Compute(device=find_device(device)), Workspace(workspace)
+    trials = curve_trials(asked, named) if curve else {}
+    corpus = corpus_or_phantom(home, draws=not names_workspace(context))
+    if curve:
+        made = make_curve(
+            corpus,
+            home,
+            trials=trials,
+            config=asked,
+            compute=compute,
+            shares=SHARES if keep is None else (keep,),
+            same_steps=same_steps,
+        )
+        answer(*write_curve(corpus, home, folder=made))
+        return
+    answer(
+        *show_sample(
+            corpus, home, category=category, config=asked, compute=compute, with_sheet=sheet
+        )
+    )

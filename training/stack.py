@@ -4,7 +4,7 @@ They are of one build, and their weights lie in one tensor each.
 """
 
 import copy
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from training.config import FitConfig
 from training.devices.compute import Compute, Inputs
 from training.heads import made_for_stacks
 from training.learner import Learner
-from training.loop import Fitted, MemberTraining, TrainingLoop, fit_member
+from training.loop import UNWATCHED, Fitted, MemberTraining, TrainingLoop, fit_member
 from training.losses.registry import CONTEXT_LOSSES, Loss
 from training.members import new_members
 from training.optim import OPTIMIZERS, parameter_groups
@@ -91,6 +91,54 @@ def fit_stack(
             " batch_size"
         ) from error
     return [(member.model, member.train_state.best) for member in members]
+
+
+def fit_chosen(
+    new_model: Callable[[Rows], nn.Module],
+    examples: Examples,
+    *,
+    learnt: Sequence[Rows],
+    seeds: Sequence[int],
+    config: FitConfig,
+    compute: Compute,
+) -> list[nn.Module]:
+    """Train a network on each of several choices of the images at once, their full length.
+
+    As `fit_stack` does, whose words on what is lost by that hold here: all take the steps of the
+    one that learns from the fewest images.
+
+    Args:
+        new_model: a fresh network for these training rows; all have the same layers.
+        examples: the training images.
+        learnt: by network, the places of its images among the examples.
+        seeds: by network, of its weights, batches and dropout.
+        config: how to fit.
+        compute: where and how.
+
+    Returns:
+        The networks, one a choice.
+    """
+    members = []
+    for places, seed in zip(learnt, seeds, strict=True):
+        torch.manual_seed(seed)
+        members.append(
+            MemberTraining(
+                model=new_model(examples.rows[places]),
+                examples=examples,
+                learnt=places,
+                stopping=places[:0],
+                config=config,
+                seed=seed,
+                device=compute.device,
+                watch=UNWATCHED,
+            )
+        )
+    if why_apart(config, compute):
+        for member in members:
+            fit_member(member, compute)
+    else:
+        _fit(members, DeviceExamples(examples, config, compute))
+    return [member.model for member in members]
 
 
 def _fit(members: list[MemberTraining], device_examples: DeviceExamples) -> None:

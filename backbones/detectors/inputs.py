@@ -12,6 +12,7 @@ from backbones.encoders.encoder import label_of
 from backbones.networks.build import Detector, build_backbone, unlock_last
 from backbones.networks.weights import start_head
 from backbones.settings.config import BackboneConfig
+from core.embeddings import Embeddings
 from core.labels import LabelSpace
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import locked
@@ -47,6 +48,8 @@ class TrainingInputs:
         new_model: a fresh network.
         compute: where and how to train and predict.
         n_at_once: images at once where nothing is learnt.
+        pooled: features by which training images are chosen, of a network that has met none of
+            them; made when they are asked for, by all processes together.
     """
 
     image_ids: tuple[str, ...]
@@ -55,6 +58,7 @@ class TrainingInputs:
     new_model: NewNetwork
     compute: Compute
     n_at_once: int
+    pooled: Callable[[], Embeddings]
 
 
 def frozen_inputs(
@@ -79,6 +83,7 @@ def frozen_inputs(
         new_model=new_model,
         compute=compute,
         n_at_once=1024,
+        pooled=lambda: embeddings,
     )
 
 
@@ -137,6 +142,9 @@ def image_inputs(
         new_model=new_model,
         compute=replace(compute, speed=speed),
         n_at_once=config.batch_size,
+        pooled=lambda: frozen_features(
+            corpus, workspace, config=BackboneConfig(probe=config.probe), compute=compute
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from backbones.detectors.features import encoder_meta, extract, frozen_names
 from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.plan import DetectorPlan
+from backbones.detectors.sampled import SAMPLE, join_samples, learnt_by, n_sampled
 from backbones.networks.build import Detector
 from backbones.networks.weights import each_encoder
 from core.config import Range, check_ranges
@@ -133,10 +134,11 @@ def _fit(
 ) -> tuple[nn.Module, Fitted, float]:
     """The trained network, what it reached and the seconds that took, over all starts."""
     rows = row_numbers("training inputs", inputs.image_ids, wanted=plan.table.image_ids)
-    kept = ~member.held_out
+    learnt = learnt_by(plan, member, inputs=inputs)
+    kept = learnt | member.stop
     torch.manual_seed(member.seed)
     start = plan.started_from(member)
-    model = inputs.new_model(rows[member.learnt], plan.labels, start=start)
+    model = inputs.new_model(rows[learnt], plan.labels, start=start)
     if rank := inputs.compute.world.rank:  # dropout of its own for each process
         torch.manual_seed(member.seed + 1_000_003 * rank)
     examples = Examples(
@@ -209,6 +211,8 @@ def _join(plan: DetectorPlan) -> None:
         for member, folder in zip(plan.members, folders, strict=True):
             for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
                 print(json.dumps({"member": member.number, **parse_json(line)}), file=file)
+    if not plan.config.sampled.keeps_all:
+        join_samples(home / SAMPLE, folders)
     for split in plan.splits:
         _save(plan, plan.members, plan.images(split), split, home / "predictions" / split)
     for part in range(plan.n_parts):
@@ -223,8 +227,8 @@ def _save(
 ) -> None:
     """The mean of what these networks say of the images.
 
-    They were fitted on what they learnt from and on what the networks had met that they started
-    from.
+    They were fitted on what they learnt from, on what was looked at to choose that, and on what the
+    networks had met that they started from.
     """
     total: npt.NDArray[np.float32] = np.zeros((len(table), len(plan.labels)), dtype=np.float32)
     fitted_on: set[str] = set()
@@ -318,6 +322,7 @@ def _meta(plan: DetectorPlan, inputs: TrainingInputs, embeddings: list[str]) -> 
         "joined": [encoder_meta(own) for own in joined],
         "embeddings": embeddings,
         "n_train": plan.n_train,
+        "sampled": n_sampled(plan),
         "n_concepts": len(plan.labels),
         "device": inputs.compute.device,
         "speed": metas[0]["speed"],
@@ -335,8 +340,10 @@ def _summary(plan: DetectorPlan, meta: dict[str, Any]) -> str:
         f1 = f"out-of-fold F1 {meta['out_of_fold_f1']:.3f}"
     if plan.config.stop_on != "train":
         f1 += f" on {plan.config.stop_on}, so no part of any fusion or ensemble"
+    sampled = meta["sampled"]
+    kept = f" ({min(sampled):,} or more kept by {plan.config.sample})" if sampled else ""
     return (
-        f"{plan.category}: {meta['n_train']:,} images, {meta['n_concepts']:,} concepts, {f1},"
+        f"{plan.category}: {meta['n_train']:,} images{kept}, {meta['n_concepts']:,} concepts, {f1},"
         f" {_kept_epochs(meta['best_epoch'], n_epochs=plan.config.epochs)}, {meta['seconds']:.0f} s"
     )
 

@@ -9,6 +9,7 @@ from backbones.encoders.pooling import Pooling
 from core.config import Range, later
 from core.errors import ConfigError, repeated
 from corpus.images.decode import Resample
+from corpus.sampling.config import Kept, Power, Rare, SampleConfig, Strategy, Within
 from training.config import FitConfig
 
 Regime = Literal["frozen", "last", "full"]
@@ -66,6 +67,15 @@ class BackboneConfig(FitConfig):
         use_folds: learn from the first so many folds of train alone, for a trial; 0 for all.
         folds: 0, or K to train K networks each without a K-th of train, which it then predicts:
             out-of-fold predictions of train, for second stages. Takes the place of `n_members`.
+        sample: which of its training images each network learns from: `all`, or a strategy of
+            `corpus.sampling.choose`. It chooses among those that the network would learn from, so
+            that none it stops on or holds out has a say.
+        keep: share of them, below 1 with a strategy.
+        sample_rare: images of a concept that has at most so many of them are always kept.
+        sample_within: images that a strategy compares: those of a category with the same
+            `dominant` concepts, those of a `category`, or `all`.
+        sample_power: 1 keeps the same share of each of these sets, 0 as many of each: the large
+            ones are thinned most.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -87,6 +97,22 @@ class BackboneConfig(FitConfig):
     stop_on: StopOn = "train"
     use_folds: Annotated[int, Range(least=0, most=1_000)] = 0
     folds: Annotated[int, Range(least=2, most=1_000, also=0)] = 0
+    sample: Strategy = later("all")
+    keep: Kept = later(1.0)
+    sample_rare: Rare = later(5)
+    sample_within: Within = later("dominant")
+    sample_power: Power = later(1.0)
+
+    @property
+    def sampled(self) -> SampleConfig:
+        """Which training images are kept."""
+        return SampleConfig(
+            strategy=self.sample,
+            keep=self.keep,
+            rare=self.sample_rare,
+            within=self.sample_within,
+            power=self.sample_power,
+        )
 
     @property
     def rate_per_layer(self) -> float:
@@ -107,6 +133,7 @@ class BackboneConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _ = self.sampled  # refuses what does not fit together
         if self.regime != "frozen" and len(self.image_sizes) > 1:
             raise ConfigError(f"regime {self.regime}: expected one of image_sizes")
         if self.regime == "frozen" and self.augment != "none":

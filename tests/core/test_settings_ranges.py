@@ -23,6 +23,7 @@ from core.config import Count, NumericField, Range, Seed, check_ranges, numeric_
 from core.errors import ConfigError
 from corpus.deal import DealConfig
 from corpus.prepare import PrepareConfig
+from corpus.sampling.config import SampleConfig
 from ensembles.config import EnsembleConfig
 from fusion.config import FuseConfig
 from inference.serve.limits import Doors, Limits
@@ -31,6 +32,7 @@ from training.config import FitConfig
 SETTINGS: tuple[Any, ...] = (
     *(PrepareConfig(), DealConfig(), FitConfig(), BackboneConfig(), FuseConfig(), EnsembleConfig()),
     *(Limits(), Doors(), RunOptions(), Cluster(), Normalisation((0.5,), (0.5,))),
+    SampleConfig(strategy="random", keep=0.5),
 )
 NAMES_OF_A_LIST = {"--edition", "--experiments"}
 """Numbers that are names: what else there is, is said where they are looked up."""

@@ -19,12 +19,12 @@ from training.config import FitConfig
 from training.devices.compute import Compute, Inputs
 from training.devices.speed import Speed
 from training.heads import Standardise, build_head
-from training.loop import Fitted
+from training.loop import Fitted, fit
 from training.losses.registry import CONTEXT_LOSSES, LOSSES
 from training.members import fit_members, plan_members
 from training.optim import OPTIMIZERS
 from training.predict import Rows, predict
-from training.stack import fit_stack
+from training.stack import fit_chosen, fit_stack
 
 N, D, L = 24, 6, 4
 HERE = Compute()
@@ -375,3 +375,33 @@ def test_too_little_memory_is_said_and_other_errors_stay(monkeypatch: pytest.Mon
     monkeypatch.setattr(Failing, "message", "a fault of the model")
     with pytest.raises(RuntimeError, match="a fault of the model"):
         fit_all(lambda rows: Failing(D, L), features(), CONFIG)
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "plateau"])  # at once, and one after the other
+def test_networks_on_chosen_images_are_what_each_becomes_alone(schedule: Any) -> None:
+    config = replace(CONFIG, schedule=schedule)
+    chosen = [np.arange(0, N, 2), np.arange(12), np.arange(12, N)]
+    together = fit_chosen(
+        new_head, examples_of(features()), learnt=chosen, seeds=[4, 4, 9], config=config,
+        compute=HERE,
+    )  # fmt: skip
+    for model, places, seed in zip(together, chosen, (4, 4, 9), strict=True):
+        torch.manual_seed(seed)
+        alone, stop = new_head(places, config), np.zeros(12, dtype=np.bool_)
+        own = replace(examples_of(features()), targets=truth()[places], rows=places)
+        fit(alone, own, stop=stop, config=config, seed=seed, compute=HERE)
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-4, atol=2e-5)
+
+
+def test_images_that_were_not_chosen_change_nothing() -> None:
+    values, chosen = features(), np.arange(0, N, 2)
+    altered = values.clone()
+    altered[1::2] += 5
+    one, other = (
+        fit_chosen(
+            new_head, examples_of(own), learnt=[chosen], seeds=[1], config=CONFIG, compute=HERE
+        )[0].state_dict()
+        for own in (values, altered)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)

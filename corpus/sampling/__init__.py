@@ -1,0 +1,1 @@
+"""Fewer, better images: which of the training images are learnt from; faces: `choose`, `counts`."""

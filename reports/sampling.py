@@ -1,0 +1,318 @@
+"""The page of `sample --curve`: what each way to choose images costs and gains, with one figure."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from core.images import ImageTable
+from core.metrics import Interval, bootstrap, mean_in_order
+from core.runs.learning import (
+    BUCKETS,
+    SampledScores,
+    bucket_of_concepts,
+    read_trials,
+    scores_of,
+)
+from core.runs.workspace import CONFIG, Corpus, Workspace
+from core.storage.documents import parse_json
+from core.storage.drafts import new_files
+from core.storage.tables import write_rows
+from core.storage.text import plain
+from reports.pages.figures import GREY, WIDTH, Numbers, save_figure, style
+from reports.pages.markdown import picture, table
+
+BASELINE, ALL = "random", "all"
+
+_NAME = "sampling"
+
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#882255", "#117733")
+"""Of Okabe and Ito, and two of Tol."""
+
+_MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
+
+_SETTINGS = (
+    *("backbone", "joined", "image_sizes", "hidden", "loss", "learning_rate", "batch_size"),
+    *("epochs", "seed", "sample_rare", "sample_within", "sample_power"),
+)
+"""That the page names."""
+
+Curves = Mapping[str, Mapping[float, SampledScores]]
+"""By strategy and share."""
+
+
+def write_curve(corpus: Corpus, workspace: Workspace, *, folder: Path) -> list[Path]:
+    """Write `sampling.md`, its tables as csv and its figure to the workspace's reports.
+
+    Args:
+        corpus: what was worked on.
+        workspace: where the page goes.
+        folder: of the trials, with the settings of their networks.
+
+    Returns:
+        The page and the figure.
+    """
+    scored = corpus.labelled_images(corpus.scored)
+    curves = read_curves(folder, corpus, scored=scored)
+    n_true = true_by_bucket(corpus, scored)
+    settings = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
+    page = curve_page(corpus, scored, curves=curves, n_true=n_true, settings=settings)
+    with new_files(workspace.reports) as draft:
+        with style():
+            save_figure(draw_curves(curves, scored, n_true=n_true), draft, name=_NAME)
+        write_rows(draft / f"{_NAME}.csv", _csv_rows(curves, scored, n_true), for_people=True)
+        (draft / f"{_NAME}.md").write_text(page, encoding="utf-8")
+    return [workspace.reports / f"{_NAME}.md", workspace.reports / f"{_NAME}.png"]
+
+
+def read_curves(folder: Path, corpus: Corpus, *, scored: ImageTable) -> Curves:
+    """What every strategy reached at every share, of the rounds that are finished."""
+    n_parts = corpus.n_folds if corpus.crossfit else 1
+    curves: dict[str, dict[float, SampledScores]] = {}
+    for (name, share), trials in sorted(read_trials(folder).items()):
+        if len({trial.number for trial in trials}) >= n_parts:
+            found = scores_of(trials, scored, n_parts=n_parts)
+            curves.setdefault(name, {})[share] = found
+    return curves
+
+
+def true_by_bucket(corpus: Corpus, scored: ImageTable) -> Numbers:
+    """(N, B) true concepts of each image, by how frequent they are."""
+    matrix = scored.targets(corpus.labels).matrix
+    buckets = bucket_of_concepts(corpus)
+    of_image = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    own = buckets[matrix.indices]
+    counts = np.zeros((matrix.shape[0], len(BUCKETS)))
+    np.add.at(counts, (of_image[own >= 0], own[own >= 0]), 1)
+    return counts
+
+
+def recall_gain(
+    scores: SampledScores, base: SampledScores, *, scored: ImageTable, n_true: Numbers, bucket: int
+) -> Interval:
+    """Paired difference in recall of the true pairs of a bucket, groups drawn anew."""
+    n = n_true[:, bucket].astype(int)
+    rows = np.flatnonzero(n)
+    each = (scores.hits[rows, bucket] - base.hits[rows, bucket]) / n[rows]
+    groups = np.repeat(np.array(scored.groups, dtype=object)[rows], n[rows])
+    return bootstrap(np.repeat(each, n[rows]), groups=groups.tolist())
+
+
+def recall(scores: SampledScores, n_true: Numbers, *, bucket: int) -> float:
+    """Share of the true pairs of a bucket that is decided."""
+    return float(scores.hits[:, bucket].sum() / max(n_true[:, bucket].sum(), 1))
+
+
+def curve_page(
+    corpus: Corpus,
+    scored: ImageTable,
+    *,
+    curves: Curves,
+    n_true: Numbers,
+    settings: Mapping[str, Any],
+) -> str:
+    """The page as Markdown."""
+    every = curves[ALL][1.0]
+    names = [name for name in curves if name != ALL]
+    shares = sorted({share for name in names for share in curves[name]})
+    judged = "images of train and valid" if corpus.crossfit else "validation images"
+    how = (
+        "Network k chooses among the images outside fold k, learns from those that it keeps and is"
+        " judged on fold k"
+        if corpus.crossfit
+        else "Each network chooses among the images of train, learns from those that it keeps and"
+        " is judged on valid"
+    )
+    length = (
+        "On fewer images they are trained for more epochs, so that all take about as many steps."
+        if settings["same_steps"]
+        else "All are trained for as many epochs: on fewer images they take fewer steps."
+    )
+    parts = [
+        f"# Choosing training images of {plain(corpus.name)}",
+        f"Heads on frozen features, {every.n_networks} networks of their own seeds for each"
+        f" strategy and share. {length} {how}; {len(scored):,} {judged}, one threshold for"
+        " all concepts, the best of the other folds.",
+        "Differences are paired on the same images, the mean over the networks first, with 95 %"
+        f" bootstrap intervals over groups. `{BASELINE}` draws from all images; all other"
+        " strategies keep every image with a rare concept first.",
+        picture(_NAME, "Sample F1 and recall by frequency of the concept, by share of the images"),
+        f"All images: sample F1 {bootstrap(every.f1, groups=scored.groups)}.",
+        "## Sample F1",
+        _table(names, shares, lambda n, s: f"{mean_in_order(curves[n][s].f1):.4f}", curves),
+        "## Gain over random draws of as many images",
+        _table(names, shares, lambda n, s: _gain(curves, n, s, scored).signed(), curves),
+        "## Loss against all images",
+        _table(
+            names,
+            shares,
+            lambda n, s: bootstrap(curves[n][s].f1 - every.f1, groups=scored.groups).signed(),
+            curves,
+        ),
+        "## Recall by frequency of the concept",
+        "Share of the true pairs of image and concept that is decided, by the images that have the"
+        " concept among all that are learnt from.",
+        *(_recalls(names, curves, every, scored, n_true, share) for share in shares),
+        "## Time of a choice",
+        _table(names, shares, lambda n, s: f"{curves[n][s].seconds:.2f} s", curves),
+        "## How it was made",
+        "Settings of `train-backbone`: "
+        + ", ".join(f"{name} {plain(str(settings[name]))}" for name in _SETTINGS)
+        + ".",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _gain(curves: Curves, name: str, share: float, scored: ImageTable) -> Interval:
+    difference = curves[name][share].f1 - curves[BASELINE][share].f1
+    return bootstrap(difference, groups=scored.groups)
+
+
+def _table(
+    names: Sequence[str],
+    shares: Sequence[float],
+    cell: Callable[[str, float], str],
+    curves: Curves,
+) -> str:
+    rows = [
+        [name, *(cell(name, share) if share in curves[name] else "" for share in shares)]
+        for name in names
+    ]
+    return table(["strategy", *(f"{share:.0%}" for share in shares)], rows)
+
+
+def _recalls(
+    names: Sequence[str],
+    curves: Curves,
+    every: SampledScores,
+    scored: ImageTable,
+    n_true: Numbers,
+    share: float,
+) -> str:
+    shown = [b for b in range(len(BUCKETS)) if n_true[:, b].sum()]
+    header = [
+        f"{share:.0%} kept",
+        *(f"{BUCKETS[b]} images, n = {n_true[:, b].sum():,.0f}" for b in shown),
+    ]
+    rows = [["all images", *(f"{recall(every, n_true, bucket=b):.3f}" for b in shown)]]
+    base = curves[BASELINE].get(share)
+    for name in names:
+        scores = curves[name].get(share)
+        if scores is None:
+            continue
+        cells = []
+        for b in shown:
+            text = f"{recall(scores, n_true, bucket=b):.3f}"
+            if base is not None and name != BASELINE:
+                gain = recall_gain(scores, base, scored=scored, n_true=n_true, bucket=b)
+                text += f", {gain.signed()}"
+            cells.append(text)
+        rows.append([name, *cells])
+    return table(header, rows)
+
+
+def draw_curves(curves: Curves, scored: ImageTable, *, n_true: Numbers) -> Figure:
+    """Sample F1, gain over random draws, and recall by bucket, against the share of the images."""
+    figure = Figure(figsize=(1.45 * WIDTH, 0.95 * WIDTH), layout="constrained")
+    grid = figure.subplots(2, 3)
+    every = curves[ALL][1.0]
+    names = [name for name in curves if name != ALL]
+    panels: list[tuple[Axes, str, Numbers | None, int]] = [
+        (grid[0][0], "sample F1", None, 0),
+        *(
+            (axes, f"recall, concepts of {BUCKETS[b]} images", n_true, b)
+            for axes, b in zip(
+                (grid[0][2], grid[1][0], grid[1][1], grid[1][2]), range(len(BUCKETS)), strict=True
+            )
+        ),
+    ]
+    for axes, title, counts, bucket in panels:
+        last = mean_in_order(every.f1) if counts is None else recall(every, counts, bucket=bucket)
+        axes.axhline(last, color=GREY, linewidth=0.8, linestyle=":")
+        for name in names:
+            shares = sorted(curves[name])
+            values = [
+                mean_in_order(curves[name][s].f1)
+                if counts is None
+                else recall(curves[name][s], counts, bucket=bucket)
+                for s in shares
+            ]
+            axes.plot([*shares, 1.0], [*values, last], label=name, **_line(name, names))
+        axes.set_title(title)
+        _finish(axes)
+    _draw_gains(grid[0][1], names, curves, scored)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6)
+    return figure
+
+
+def _draw_gains(axes: Axes, names: Sequence[str], curves: Curves, scored: ImageTable) -> None:
+    others = [name for name in names if name != BASELINE]
+    axes.axhline(0, color="black", linewidth=1)
+    places = {share: place for place, share in enumerate(sorted(curves[BASELINE]))}
+    for name in names:
+        if name == BASELINE:
+            continue
+        offset = (others.index(name) - (len(others) - 1) / 2) * 0.8 / len(others)
+        for share, place in places.items():
+            if share in curves[name]:
+                gain = _gain(curves, name, share, scored)
+                look = _line(name, names)
+                axes.plot([place + offset] * 2, [gain.low, gain.high], color=look["color"], lw=1)
+                axes.plot(place + offset, gain.value, color=look["color"], marker=look["marker"],
+                          markersize=3)  # fmt: skip
+    axes.set_xticks([*places.values()], labels=[f"{share:.0%}" for share in places])
+    axes.set_title("gain in sample F1 over random draws, 95 %")
+    axes.set_xlabel("share of the training images")
+
+
+def _line(name: str, names: Sequence[str]) -> dict[str, Any]:
+    """Colour and marker of a strategy among all; random draws are drawn in black and grey."""
+    if name == BASELINE:
+        return {"color": "black", "marker": "o", "linewidth": 1.8, "markersize": 3}
+    if name.startswith(BASELINE):
+        return {"color": GREY, "marker": "o", "linewidth": 1.8, "markersize": 3}
+    number = [other for other in names if not other.startswith(BASELINE)].index(name)
+    return {
+        "color": _COLOURS[number % len(_COLOURS)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linewidth": 1.0,
+        "markersize": 3.5,
+    }
+
+
+def _finish(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.set_xticks([0.1, 0.25, 0.5, 0.75, 1.0])
+    axes.set_xlabel("share of the training images")
+
+
+def _csv_rows(curves: Curves, scored: ImageTable, n_true: Numbers) -> Iterator[list[object]]:
+    """Every strategy at every share, numbers unrounded."""
+    ends = ("", "_low", "_high")
+    yield [
+        *("strategy", "share", "images", "networks", "seconds"),
+        *(f"{what}{end}" for what in ("f1", "gain", "loss") for end in ends),
+        *(f"recall_{bucket}" for bucket in BUCKETS),
+    ]
+    every = curves[ALL][1.0]
+    for name, by_share in curves.items():
+        for share, scores in by_share.items():
+            base = curves[BASELINE].get(share)
+            spans = [bootstrap(scores.f1, groups=scored.groups)]
+            gain = None if base is None else bootstrap(scores.f1 - base.f1, groups=scored.groups)
+            loss = bootstrap(scores.f1 - every.f1, groups=scored.groups)
+            cells = [
+                value
+                for span in (*spans, gain, loss)
+                for value in (("",) * 3 if span is None else (span.value, span.low, span.high))
+            ]
+            yield [
+                *(name, share, scores.n_kept, scores.n_networks, scores.seconds),
+                *cells,
+                *(recall(scores, n_true, bucket=b) for b in range(len(BUCKETS))),
+            ]
