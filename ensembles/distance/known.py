@@ -30,7 +30,7 @@ NEIGHBOURS = 5
 LEAST_KNOWN = 20
 """Known images of a category below which its images are compared with all."""
 
-MOST_KNOWN = 20_000
+MOST_KNOWN = 5_000
 """Of a category; of more, so many are drawn."""
 
 _NAMES = (*CATEGORIES, UNKNOWN)
