@@ -63,7 +63,7 @@ class ShownMember:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Against:
+class InComparison:
     """An image among those of a comparison.
 
     Attributes:
@@ -310,9 +310,9 @@ def _beside(row: int, found: Rows, library: Library) -> tuple[str | None, str | 
     return before, after, place + 1
 
 
-def _against(row: int, asked: ChangedImages, state: State, place: int) -> Against:
+def _against(row: int, asked: ChangedImages, state: State, place: int) -> InComparison:
     comparison = state.comparison(asked.first, asked.second)
-    return Against(
+    return InComparison(
         asked=asked,
         kind=SHOWN[asked.show],
         f1=(float(comparison.first.f1[row]), float(comparison.second.f1[row])),
