@@ -313,7 +313,7 @@ def test_two_ensembles_are_compared(page: Any) -> None:
     before = texts(page, ".facts")
     chosen = Select(page.find_element("name", "run"))
     other = next(o for o in chosen.options if not o.is_selected())
-    name = other.get_attribute("value")
+    name = other.get_attribute("value") or ""
     chosen.select_by_value(name)
     click(page, ".deciders button")
     wait(page, lambda: texts(page, ".facts") != before and page.execute_script(_READY))

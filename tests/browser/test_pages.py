@@ -366,13 +366,14 @@ def test_concepts_of_a_comparison_follow_the_category_the_losses_first(library: 
 def test_members_are_told_from_those_the_ensemble_was_not_made_of(state: State) -> None:
     judgement = state.judgement()
     assert judgement is not None
-    assert judgement.run is not None
-    members = [m for m in state.members if m.name in judgement.run.meta["members"]]
+    made = judgement.run
+    assert made is not None
+    members = [m for m in state.members if m.name in made.meta["members"]]
     names = [member.name for member in members]
     assert len(names) < len(state.members)  # detectors that are in `routed` alone
 
     def used(**meta: object) -> set[str]:
-        run = replace(judgement.run, meta={**judgement.run.meta, **meta})
+        run = replace(made, meta={**made.meta, **meta})
         columns = ["ensemble", *(member.name for member in state.members)]
         shown = image._members(columns, state, replace(judgement, run=run))
         assert shown[0].is_used
