@@ -191,21 +191,32 @@ class Comparison:
     @cached_property
     def by_concept(self) -> dict[str, Counts]:
         """(L,) hits gained and lost, inventions added and taken back, over judged images."""
-        images = self.first.judged & self.second.judged
+        return self.by_concept_of(np.ones(len(self.library), dtype=np.bool_))
+
+    def by_concept_of(self, images: Bools) -> dict[str, Counts]:
+        """The same over those of some images that are judged.
+
+        Args:
+            images: (N,).
+        """
+        judged = images & self.first.judged & self.second.judged
         return {
-            "hits gained": self._counted(self.second.right, self.first.right, images),
-            "hits lost": self._counted(self.first.right, self.second.right, images),
-            "inventions added": self._counted(self.second.invented, self.first.invented, images),
-            "inventions taken back": self._counted(
-                self.first.invented, self.second.invented, images
-            ),
+            name: np.bincount(
+                sets.indices[np.repeat(judged, np.diff(sets.indptr))], minlength=sets.shape[1]
+            )
+            for name, sets in self._moved_sets.items()
         }
 
-    @staticmethod
-    def _counted(one: csr_array, other: csr_array, images: Bools) -> Counts:
-        only = _only(one, other)
-        kept = only.indices[np.repeat(images, np.diff(only.indptr))]
-        return np.bincount(kept, minlength=only.shape[1])
+    @cached_property
+    def _moved_sets(self) -> dict[str, csr_array]:
+        """(N, L) boolean: what `by_concept` counts."""
+        first, second = self.first, self.second
+        return {
+            "hits gained": _only(second.right, first.right),
+            "hits lost": _only(first.right, second.right),
+            "inventions added": _only(second.invented, first.invented),
+            "inventions taken back": _only(first.invented, second.invented),
+        }
 
 
 def _settings(judgement: Judgement) -> dict[str, str]:

@@ -43,7 +43,8 @@ class Library:
         workspace: that it lies in.
         categories: N categories, guessed ones among them.
         guessed: (N,) whether the category is a guess.
-        doubts: by row, of images whose category is doubted; None where nobody looked.
+        doubts: by row, of images whose category is doubted; None where nobody looked, or the list
+            is damaged.
         duplicates: by row, rows and similarities of near-duplicates; None where they were not
             looked for.
     """
@@ -174,12 +175,12 @@ class Library:
 
 
 def _doubts(workspace: Workspace, corpus: Corpus) -> dict[int, Doubt] | None:
-    """Doubts by row; damaged lists are said and passed over."""
+    """Doubts by row; None where nobody looked, or where a list is damaged, which is said."""
     try:
         found = find_doubts(workspace, corpus)
     except ConceptError as error:
         say(f"passed over: {error}")
-        return {}
+        return None
     row_of = corpus.table.row_of
     return (
         None if found is None else {row_of[i]: doubt for i, doubt in found.items() if i in row_of}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,12 @@ from core.errors import ConceptError
 from core.predictions import AnyPredictions, SparsePredictions
 from core.progress import say
 from core.runs.detectors import find_runs, newest_of_each_preset
+from core.runs.ensemble import DECISION, FALLBACK, FORECAST_RULE, EnsembleRun
 from core.runs.fused import newest_fused_members
 from core.runs.out_of_fold import read_folds
+
+if TYPE_CHECKING:
+    from ensembles.decisions.rule import DecisionRule
 
 Probs = npt.NDArray[np.float32]
 
@@ -30,10 +35,12 @@ class MemberAnswers:
     Attributes:
         name: as the ensemble calls it.
         read: gives the predictions of labelled images, or of test.
+        run: the name of its folder.
     """
 
     name: str
     read: Callable[[str], AnyPredictions]
+    run: str = ""
     _found: dict[str, AnyPredictions | None] = field(default_factory=dict)
     _rows: dict[str, dict[str, int]] = field(default_factory=dict)
     _columns: dict[str, npt.NDArray[np.intp]] = field(default_factory=dict)
@@ -89,7 +96,7 @@ def members_of(library: Library) -> list[MemberAnswers]:
     detectors = newest_of_each_preset(find_runs(workspace, print_))
     folders = {name: run.folder for name, run in fused.items()}
     folders |= {name: run.folder for name, run in detectors.items()}
-    return [MemberAnswers(name, _reader(folder)) for name, folder in folders.items()]
+    return [MemberAnswers(name, _reader(folder), folder.name) for name, folder in folders.items()]
 
 
 def stacked(folder: Path) -> MemberAnswers:
@@ -99,6 +106,86 @@ def stacked(folder: Path) -> MemberAnswers:
 
 def _reader(folder: Path) -> Callable[[str], AnyPredictions]:
     return lambda split: read_folds(folder / "predictions", split)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """From which probability on a concept is decided on an image.
+
+    Attributes:
+        value: before calibration; above 1 where it never is.
+        whose: what it was tuned for: `concept`, `category` or `all`; `given` where the concept is
+            decided on every image of the category, whatever its probability.
+    """
+
+    value: float
+    whose: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deciding:
+    """How an ensemble decides.
+
+    Attributes:
+        rule: of labelled images, as it was fitted on all of them.
+        of_test: of test images: the same, or the fallback.
+        calibrated_by: whose calibration the probabilities of decided concepts have; None where
+            they could not be calibrated.
+    """
+
+    rule: "DecisionRule"
+    of_test: "DecisionRule"
+    calibrated_by: "DecisionRule | None"
+
+    @classmethod
+    def of(cls, run: EnsembleRun) -> "Deciding":
+        """As a finished ensemble kept it.
+
+        Raises:
+            ConfigError: a rule is not there, or damaged.
+        """
+        from ensembles.decisions.rule import DecisionRule  # with numba, which takes half a second
+
+        rule = DecisionRule.load(run.folder / DECISION)
+        falls = bool(run.meta.get("fell_back")) and (run.folder / FALLBACK).is_file()
+        model = run.folder / FORECAST_RULE
+        return cls(
+            rule=rule,
+            of_test=DecisionRule.load(run.folder / FALLBACK) if falls else rule,
+            calibrated_by=DecisionRule.load(model) if model.is_file() else None,
+        )
+
+    def of_split(self, split: str) -> "DecisionRule":
+        """The rule that images of a split are decided by."""
+        return self.of_test if split == "test" else self.rule
+
+    def has_limits(self, split: str) -> bool:
+        """Whether they are decided by thresholds, which are of probabilities before calibration."""
+        from ensembles.decisions.rule import BY_THRESHOLDS
+
+        return self.of_split(split).kind == BY_THRESHOLDS
+
+    def limit(self, cui: str, *, category: str, split: str) -> Limit | None:
+        """Of a concept on an image; None where it is not decided by thresholds."""
+        rule = self.of_split(split)
+        if cui in rule.always.get(category, ()):
+            return Limit(0.0, "given")
+        found = rule.thresholds
+        if found is None or not self.has_limits(split):
+            return None
+        if cui in found.by_concept:
+            return Limit(found.by_concept[cui], "concept")
+        if category in found.by_category:
+            return Limit(found.by_category[category], "category")
+        return Limit(found.global_, "all")
+
+    def calibrated(self, probs: Probs, library: Library) -> Probs | None:
+        """(L,) calibrated probabilities of an image; None where they cannot be calibrated."""
+        if self.calibrated_by is None:
+            return None
+        columns = np.arange(len(probs), dtype=np.int32)
+        found = self.calibrated_by.calibration.of_pairs(probs, columns, labels=library.labels)
+        return np.array(found, dtype=np.float32)
 
 
 def worth_showing(

@@ -63,13 +63,14 @@ class Review:
     def set(self, image_id: str, *, mark: str, note: str = "") -> None:
         """Mark an image, or take its mark away with "".
 
-        What another process wrote meanwhile is kept.
+        What another process wrote meanwhile is kept. A note may have several lines.
 
         Raises:
             ConfigError: there is no such mark, or the note is too long.
         """
         if mark and mark not in MARKS:
             raise ConfigError(f"mark={mark}: expected one of {', '.join(MARKS)}")
+        note = "\n".join(" ".join(line.split()) for line in note.splitlines()).strip()
         if len(note) > _LONGEST:
             raise ConfigError(f"note: {len(note):,} characters, expected at most {_LONGEST:,}")
         with self._lock:
@@ -77,7 +78,7 @@ class Review:
             marks.pop(image_id, None)
             if mark:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
-                marks[image_id] = Mark(mark=mark, note=" ".join(note.split()), marked=now)
+                marks[image_id] = Mark(mark=mark, note=note, marked=now)
             rows = [_HEADER, *((i, m.mark, m.note, m.marked) for i, m in marks.items())]
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with draft_file(self.path) as draft:

@@ -271,7 +271,9 @@ def _of_kind(kind: str, library: Library, known: Known) -> Bools:
     rows: list[int] = []
     if kind == "doubted":
         if library.doubts is None:
-            raise QueryError("kind=doubted: nobody looked for them; run `fuse` first")
+            raise QueryError(
+                "kind=doubted: nobody looked for them, or their list is damaged; run `fuse` first"
+            )
         rows = list(library.doubts)
     elif kind == "marked":
         rows = list(known.marked)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from browser.compare import Comparison
 from browser.judgements import Judgement, ensembles_of, judgement_of, judgement_of_submission
 from browser.library import Library
-from browser.members import MemberAnswers, members_of, stacked
+from browser.members import Deciding, MemberAnswers, members_of, stacked
 from browser.nearest import NearestTraining
 from browser.pictures import Pictures
 from browser.review import Review
@@ -48,6 +48,7 @@ class State:
     _judgements: "OrderedDict[str, Judgement]" = field(default_factory=OrderedDict)
     _compared: Comparison | None = None
     _stacked: dict[str, MemberAnswers] = field(default_factory=dict)
+    _deciding: dict[str, Deciding | None] = field(default_factory=dict)
     _similarity: npt.NDArray[np.float32] | None = None
     _share: float | None = None
     _stop: Event = field(default_factory=Event)
@@ -168,6 +169,18 @@ class State:
         if name not in self.runs:
             return None
         return self._stacked.setdefault(name, stacked(self.runs[name]))
+
+    def deciding(self, judgement: Judgement) -> Deciding | None:
+        """How an ensemble decides; None of a submission, and where it cannot be read."""
+        if judgement.run is None:
+            return None
+        if judgement.name not in self._deciding:
+            try:
+                self._deciding[judgement.name] = Deciding.of(judgement.run)
+            except ConceptError as error:
+                say(f"{judgement.name}: limits are not shown: {error}")
+                self._deciding[judgement.name] = None
+        return self._deciding[judgement.name]
 
     @cached_property
     def neighbours(self) -> NearestTraining | None:

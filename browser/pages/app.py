@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -179,7 +179,12 @@ def _templates(state: State) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+    def lines(text: str) -> Markup:
+        return Markup("\n").join(escape(visible(line)) for line in text.splitlines())
+
     made.filters |= {
+        "lines": lines,
         "percent": lambda value: "–" if value != value else f"{100 * value:.0f} %",
         "f1": lambda value: "–" if value != value else f"{value:.3f}",
         "prob": lambda value: "–" if value != value else f"{value:.2f}",

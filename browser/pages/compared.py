@@ -8,14 +8,12 @@ import numpy as np
 
 from browser.compare import CategoryChange, Comparison, ConceptChange
 from browser.library import CATEGORY_NAMES
-from browser.pages.grid import ResultPage, Tile, tile, with_cui
+from browser.pages.changed import SHOWN, ChangedImages
+from browser.pages.grid import ResultPage, Tile, tile
 from browser.pages.headings import SortColumn, checked_order, headings, in_order
 from browser.search import Query, QueryError
 from browser.state import State
 from core.errors import ConceptError
-
-SHOWN = {"worse": "became worse", "better": "became better", "changed": "changed"}
-"""Which images are shown, in words."""
 
 _CONCEPTS, _CHANGES = 20, 8
 
@@ -26,7 +24,7 @@ _SORTS = (
     SortColumn(key="lost", words="− hits lost", kind="missed"),
     SortColumn(key="invented", words="+ inventions added", kind="invented"),
     SortColumn(key="mended", words="✓ inventions taken back", kind="right"),
-    SortColumn(key="balance", words="Balance"),
+    SortColumn(key="balance", words="Balance", falls=False),
 )
 _MOVED = "moved"  # the order of those that moved most, either way
 
@@ -35,7 +33,7 @@ _CATEGORY_SORTS = (
     SortColumn(key="judged", words="Judged"),
     SortColumn(key="first", words="F1 of the first"),
     SortColumn(key="second", words="F1 of the second"),
-    SortColumn(key="gain", words="Difference"),
+    SortColumn(key="gain", words="Difference", falls=False),
     SortColumn(key="better", words="Better", kind="right"),
     SortColumn(key="worse", words="Worse", kind="missed"),
     SortColumn(key="changed", words="Changed"),
@@ -87,45 +85,36 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {"query": Query(), "names": names, "comparison": None}
     if len(names) < 2:
         return values
-    second = given.get("second", "") or names[0]
-    first = given.get("first", "") or next(name for name in names if name != second)
-    show = given.get("show", "") or "worse"
-    if show not in SHOWN:
-        raise QueryError(f"show={show}: expected one of {', '.join(SHOWN)}")
-    asked = Query.of(
-        with_cui({k: given.get(k, "") for k in ("category", "concept")}, state.library)
-    )
+    asked = ChangedImages.of(given, state)
     order = given.get("order", "") or _MOVED
     checked_order(order, [_MOVED, *(column.key for column in _SORTS)], name="order")
     by = given.get("by", "") or "category"
     checked_order(by, [column.key for column in _CATEGORY_SORTS], name="by")
-    comparison = state.comparison(first, second)
-    if comparison.interval is None and "show" not in given:
-        show = "changed"
-    kept = {name: given[name] for name in ("order", "by", "every") if given.get(name)}
-    kept |= {"first": first, "second": second, "show": show, **asked.given}
+    comparison = state.comparison(asked.first, asked.second)
     try:
         settings = comparison.settings
     except ConceptError as error:
         raise QueryError(str(error)) from None
     n_of = {name: len(comparison.images(name)) for name in SHOWN}
-    rows = _only(comparison.images(show), asked, comparison)
+    rows = asked.rows(comparison)
     window = ResultPage.of(given, n=len(rows))
-    moved = _moved(comparison)
+    moved = _moved(comparison, asked.category)
     in_full = _in_order(moved, order)
     return values | {
         "comparison": comparison,
-        "first": first,
-        "second": second,
-        "show": show,
+        "first": asked.first,
+        "second": asked.second,
+        "show": asked.show,
         "shown": SHOWN,
-        "shown_options": [(name, f"{words} ({n_of[name]:,})") for name, words in SHOWN.items()],
+        "shown_options": [
+            (name, f"{words} ({len(asked.rows(comparison, show=name)):,})")
+            for name, words in SHOWN.items()
+        ],
         "titles": list(state.titles.items()),
         "asked": asked,
         "settings": settings,
-        "kept": kept,
         "order": order,
-        "at": lambda **more: Query().url("/compare", **(kept | more)),
+        "at": lambda **more: asked.address("/compare", **more),
         "images": [_changed(row, state, comparison) for row in rows[window.shown].tolist()],
         "n_found": len(rows),
         "n_of": n_of,
@@ -141,7 +130,7 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "headings": headings(
             _SORTS,
             order=order,
-            link=lambda to: Query().url("/compare", **(kept | {"order": to})) + "#moved",
+            link=lambda to: asked.address("/compare", order=to) + "#moved",
         ),
         "categories": in_order(
             comparison.by_category, _CATEGORY_SORTS, order=by, value=_category_value
@@ -149,21 +138,10 @@ def compare(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "category_headings": headings(
             _CATEGORY_SORTS,
             order=by,
-            link=lambda to: Query().url("/compare", **(kept | {"by": to})) + "#categories",
+            link=lambda to: asked.address("/compare", by=to) + "#categories",
         ),
-        "query": Query(run=second),
+        "query": Query(run=asked.second),
     }
-
-
-def _only(rows: Any, asked: Query, comparison: Comparison) -> Any:
-    """Of some rows those of a category and those on which a concept was added or dropped."""
-    library = comparison.library
-    if asked.category:
-        rows = rows[library.is_category(asked.category)[rows]]
-    if asked.concept:
-        column = int(library.labels.columns([asked.concept])[0])
-        rows = rows[comparison.with_change_of(column)[rows]]
-    return rows
 
 
 def _changed(row: int, state: State, comparison: Comparison) -> ChangedImage:
@@ -176,10 +154,13 @@ def _changed(row: int, state: State, comparison: Comparison) -> ChangedImage:
     )
 
 
-def _moved(comparison: Comparison) -> list[MovedConcept]:
-    """Concepts that were decided otherwise on a judged image."""
+def _moved(comparison: Comparison, category: str) -> list[MovedConcept]:
+    """Concepts that were decided otherwise on a judged image, of a category or "" of any."""
     library = comparison.library
-    gained, lost, added, back = (comparison.by_concept[name] for name in _COUNTS)
+    counts = comparison.by_concept
+    if category:
+        counts = comparison.by_concept_of(library.is_category(category))
+    gained, lost, added, back = (counts[name] for name in _COUNTS)
     balance = gained - lost - added + back
     return [
         MovedConcept(

@@ -241,6 +241,7 @@ def categories(state: State, given: Mapping[str, str]) -> dict[str, Any]:
     return {
         "query": query,
         "judgement": judgement,
+        "order": order,
         "lines": in_order(lines, columns, order=order, value=CategoryLine.value),
         "headings": headings(
             columns, order=order, link=lambda to: query.url("/categories", order=to)

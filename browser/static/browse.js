@@ -42,8 +42,13 @@ const keys = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;
   const field = event.target.closest("input, select, textarea");
+  if (field && field.tagName === "TEXTAREA" && event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    field.form.requestSubmit();
+    return;
+  }
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
   if (field) {
     if (event.key === "Escape") field.blur();
     return;

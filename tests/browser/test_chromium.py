@@ -257,11 +257,15 @@ def test_an_image_is_marked_by_keys_and_found_again(page: Any) -> None:
     from selenium.webdriver.support.ui import Select
 
     Select(page.find_element("name", "mark")).select_by_visible_text("label doubtful")
-    page.find_element("name", "note").send_keys("two sides\n")
+    from selenium.webdriver.common.keys import Keys
+
+    page.find_element("name", "note").send_keys("two\nsides", Keys.CONTROL, Keys.ENTER)
     wait(page, lambda: "Marked (1)" in texts(page, "nav a") and page.execute_script(_READY))
-    page.find_element("link text", "Marked (1)").click()
+    assert texts(page, ".steps .aside") == ["Marked: label doubtful"]
+    assert page.find_element("name", "note").get_attribute("value") == "two\nsides"
+    follow(page, "All marked images (1)")
     assert "label doubtful" in texts(page, ".tile")[0]
-    assert texts(page, ".change") == ["two sides"]
+    assert texts(page, ".change") == ["two\nsides"]
     assert texts(page, "nav a[aria-current=page]") == ["Marked (1)"]
 
 
@@ -290,8 +294,36 @@ def test_two_ensembles_are_compared(page: Any) -> None:
     assert re.search(r"F1 of the first 0\.\d+, of the second 0\.\d+, on the 56 labelled", facts)
     page.find_element("css selector", ".differ summary").click()
     assert {"floor", "top", "most"} <= {*texts(page, ".differ th")}
-    click(page, "#categories + .scroll tbody a")
-    assert "Images that changed in" in texts(page, "#images")[0]
+    click(page, "#categories ~ .scroll tbody tr:last-child td:nth-last-child(2) a")
+    heading = texts(page, "#images")[0]
+    assert re.fullmatch(r"Images that changed in X-ray: \d+", heading)
+    assert page.execute_script("return scrollY") > 0
+    assert texts(page, "#moved")[0].endswith(" in X-ray")
+    # An image of these: what changed, the next one, the other ensemble, and back.
+    click(page, "#images ~ .grid .tile")
+    n = heading.rpartition(" ")[2]
+    assert texts(page, ".steps span") == [f"1 of {n} images that changed in X-ray"]
+    assert "What the second changed" in texts(page, "h2")[0]
+    first = texts(page, "h1")
+    press(page, "j")
+    wait(page, lambda: texts(page, "h1") != first and page.execute_script(_READY))
+    assert texts(page, ".steps span") == [f"2 of {n} images that changed in X-ray"]
+    from selenium.webdriver.support.ui import Select
+
+    before = texts(page, ".facts")
+    chosen = Select(page.find_element("name", "run"))
+    other = next(o for o in chosen.options if not o.is_selected())
+    name = other.get_attribute("value") or ""
+    chosen.select_by_value(name)
+    click(page, ".deciders button")
+    wait(page, lambda: texts(page, ".facts") != before and page.execute_script(_READY))
+    assert (
+        Select(page.find_element("name", "run")).first_selected_option.get_attribute("value")
+        == name
+    )
+    assert texts(page, ".steps span") == [f"2 of {n} images that changed in X-ray"]
+    press(page, "u")
+    wait(page, lambda: texts(page, "#images") == [heading])
     follow(page, "swap")
     wait(page, lambda: texts(page, ".facts")[0] != facts)
 
@@ -302,7 +334,7 @@ def test_every_field_and_picture_has_words_and_a_narrow_page_fits(page: Any) -> 
         page.set_window_size(420, 900)
         page.get(address + path)
         wordless = page.execute_script(
-            "return [...document.querySelectorAll('input:not([type=hidden]), select')]"
+            "return [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]"
             ".filter((e) => !e.labels.length)"
             ".concat([...document.images].filter((i) => !i.hidden && !i.alt))"
             ".concat([...document.querySelectorAll('a, button')]"

@@ -11,12 +11,12 @@ from core.errors import ConfigError, PredictionsError
 
 def test_marks_are_kept_taken_back_and_read_again(tmp_path: Path) -> None:
     review = Review.open(tmp_path / "runs" / "review.csv")
-    review.set("a,1", mark="look", note='side\nmarker "L"')
+    review.set("a,1", mark="look", note=' side\r\nmarker   "L"\r\n')
     review.set("b", mark="fine")
     review.set("b", mark="")
     again = Review.open(tmp_path / "runs" / "review.csv")
     assert {i: (m.mark, m.note) for i, m in again.marks.items()} == {
-        "a,1": ("look", 'side marker "L"')
+        "a,1": ("look", 'side\nmarker "L"')
     }
 
 
