@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 PACKAGES = (
     *("commands", "core", "corpus", "training", "backbones", "fusion", "ensembles", "inference"),
-    "reports",
+    *("browser", "reports"),
 )
 
 MODULES = {
