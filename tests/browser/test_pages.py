@@ -173,18 +173,17 @@ def test_the_concept_field_shows_a_name_and_takes_what_it_shows(state: State) ->
 
 def test_headings_sort_on_the_server_and_keep_the_query(state: State) -> None:
     client = asks(state)
-    text = answers(client, "/concepts?category=DRCT&split=train&order=missed")
-    assert (
-        'aria-sort="descending"><a href="/concepts?split=train&category=DRCT&order=-missed">'
-        in (text)
+    text = answers(client, "/concepts?category=DRCT&split=train&order=right")
+    assert 'aria-sort="descending"><a href="/concepts?split=train&category=DRCT&order=-right">' in (
+        text
     )
-    missed = [int(n) for n in re.findall(r"role=missed[^>]*>(\d+)</a>", text)]
-    turned = answers(client, "/concepts?category=DRCT&split=train&order=-missed")
-    assert missed == sorted(missed, reverse=True)
-    assert len(set(missed)) > 1
-    backwards = [int(n) for n in re.findall(r"role=missed[^>]*>(\d+)</a>", turned)]
-    assert backwards == sorted(missed)
-    assert 'value="-missed" selected' in turned  # the form keeps it
+    right_ones = [int(n) for n in re.findall(r"role=right[^>]*>(\d+)</a>", text)]
+    turned = answers(client, "/concepts?category=DRCT&split=train&order=-right")
+    assert right_ones == sorted(right_ones, reverse=True)
+    assert len(set(right_ones)) > 1
+    backwards = [int(n) for n in re.findall(r"role=right[^>]*>(\d+)</a>", turned)]
+    assert backwards == sorted(right_ones)
+    assert 'value="-right" selected' in turned  # the form keeps it
     names = re.findall(r'/concept\?cui=[^"]*">([^<]+)<', answers(client, "/concepts?order=name"))
     assert names == sorted(names, key=str.lower)
     names = re.findall(r'/category\?name=[^"]*">([^<]+)<', answers(client, "/categories"))
