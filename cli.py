@@ -6,7 +6,8 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, TextIO
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
 try:
     import typer
@@ -45,6 +46,9 @@ _MENDABLE = (
 
 _INTERRUPTED = (130, 143)
 """Exit codes of Ctrl-C and SIGTERM."""
+
+_RECEIVED: list[int] = []
+"""Signals to end that came so far."""
 
 _NOTED: set[str] = set()
 """What libraries warned of so far."""
@@ -88,10 +92,10 @@ def _run(*arguments: object) -> Any:
 def main() -> None:
     """Run the command; what the user can mend is one line and exit code 2."""
     warnings.showwarning = _note
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    _watch_signals()
     try:
         with typed(sys.argv[1:]):
-            app()
+            _command()
     except ConceptError as error:
         _stop(f"{type(error).__name__}: {error}")
     except (MemoryError, RuntimeError, OSError) as error:
@@ -104,6 +108,31 @@ def main() -> None:
         if end.code in _INTERRUPTED:
             print("interrupted; run the same command again to go on", file=sys.stderr)
         raise
+
+
+def _watch_signals() -> None:
+    """Have Ctrl-C and SIGTERM end the command, and be remembered."""
+    signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background it is not
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    _RECEIVED.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _command() -> None:
+    """Run the command; an interruption that a library took for its own error is one all the same.
+
+    Matplotlib's machine code says `Invalid bounding box` where Ctrl-C meets it.
+    """
+    try:
+        app()
+    except Exception:
+        if not _RECEIVED:
+            raise
+        sys.exit(128 + _RECEIVED[-1])
 
 
 def _note(

@@ -1,6 +1,7 @@
 """The commands as a user meets them: exit codes, one line on stderr, results on stdout."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -413,6 +414,30 @@ def test_an_interrupted_command_says_so_and_leaves_no_draft(tmp_path: Path) -> N
     assert (ended.code, ended.out) == (130, "")
     assert ended.err == "interrupted; run the same command again to go on\n"
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [".prepare.lock"]
+
+
+def test_an_interruption_that_a_library_took_for_its_own_error_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def draws() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid bounding box") from None
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "app", draws)
+    monkeypatch.setattr(cli, "_RECEIVED", [])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 130
+        assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_what_a_killed_command_left_is_swept_by_the_next(run: Run, tmp_path: Path) -> None:
