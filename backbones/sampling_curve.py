@@ -108,7 +108,8 @@ def make_curve(
     if max(shares) >= 1:
         raise ConfigError("--keep: a curve holds shares below 1 against all images")
     features = frozen_features(corpus, workspace, config=config, compute=compute)
-    same = replace(config, sample_rare=5, sample_within="dominant", sample_power=1.0)
+    # What a trial is named by, and how many there are, is no part of it.
+    same = replace(config, sample_rare=5, sample_within="dominant", sample_power=1.0, seeds=1)
     names = list(frozen_names(corpus, config))
     key = fingerprint(corpus.fingerprint, same, names, *(["same steps"] * same_steps))
     folder = curve_folder(workspace, key)

@@ -35,6 +35,9 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#
 
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 
+_LOWEST = -0.02
+"""Of the gains that are drawn: what lies far below would leave no room for the others."""
+
 _SETTINGS = (
     *("backbone", "joined", "image_sizes", "hidden", "loss", "learning_rate", "batch_size"),
     *("epochs", "seed", "sample_rare", "sample_within", "sample_power"),
@@ -266,6 +269,10 @@ def _draw_gains(axes: Axes, names: Sequence[str], curves: Curves, scored: ImageT
                 axes.plot(place + offset, gain.value, color=look["color"], marker=look["marker"],
                           markersize=3)  # fmt: skip
     axes.set_xticks([*places.values()], labels=[f"{share:.0%}" for share in places])
+    if axes.get_ylim()[0] < _LOWEST:
+        axes.set_ylim(bottom=_LOWEST)
+        axes.text(0.99, 0.01, "lower ones are not shown", transform=axes.transAxes, ha="right",
+                  fontsize=7, color=GREY)  # fmt: skip
     axes.set_title("gain in sample F1 over random draws, 95 %")
     axes.set_xlabel("share of the training images")
 
