@@ -5,6 +5,8 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -46,9 +48,6 @@ _MENDABLE = (
 
 _INTERRUPTED = (130, 143)
 """Exit codes of Ctrl-C and SIGTERM."""
-
-_RECEIVED: list[int] = []
-"""Signals to end that came so far."""
 
 _NOTED: set[str] = set()
 """What libraries warned of so far."""
@@ -92,10 +91,9 @@ def _run(*arguments: object) -> Any:
 def main() -> None:
     """Run the command; what the user can mend is one line and exit code 2."""
     warnings.showwarning = _note
-    _watch_signals()
     try:
-        with typed(sys.argv[1:]):
-            _command()
+        with _watched_signals() as received, typed(sys.argv[1:]):
+            _command(received)
     except ConceptError as error:
         _stop(f"{type(error).__name__}: {error}")
     except (MemoryError, RuntimeError, OSError) as error:
@@ -110,29 +108,40 @@ def main() -> None:
         raise
 
 
-def _watch_signals() -> None:
-    """Have Ctrl-C and SIGTERM end the command, and be remembered."""
-    signal.signal(signal.SIGTERM, _end)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background it is not
-        signal.signal(signal.SIGINT, _end)
+@contextmanager
+def _watched_signals() -> Iterator[list[int]]:
+    """A block that Ctrl-C and SIGTERM end; it is given those that came."""
+    received: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, end)
+    if before[signal.SIGINT] is signal.default_int_handler:  # in the background it is not
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    _RECEIVED.append(number)
-    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-
-def _command() -> None:
+def _command(received: Sequence[int]) -> None:
     """Run the command; an interruption that a library took for its own error is one all the same.
 
     Matplotlib's machine code says `Invalid bounding box` where Ctrl-C meets it.
+
+    Args:
+        received: signals to end that came so far.
     """
     try:
         app()
     except Exception:
-        if not _RECEIVED:
+        if not received:
             raise
-        sys.exit(128 + _RECEIVED[-1])
+        sys.exit(128 + received[-1])
 
 
 def _note(

@@ -426,18 +426,14 @@ def test_an_interruption_that_a_library_took_for_its_own_error_is_one(
         except KeyboardInterrupt:
             raise ValueError("Invalid bounding box") from None
 
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(cli, "app", draws)
-    monkeypatch.setattr(cli, "_RECEIVED", [])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == 130
-        assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
-    finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-            signal.signal(number, handler)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert before[0] is signal.default_int_handler
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_what_a_killed_command_left_is_swept_by_the_next(run: Run, tmp_path: Path) -> None:
