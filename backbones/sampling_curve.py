@@ -23,7 +23,15 @@ from core.embeddings import Embeddings
 from core.errors import ConfigError, MissingStageError
 from core.images import ImageTable
 from core.progress import progress, say
-from core.runs.learning import Counts, SampleTrial, bucket_of_concepts, curve_folder, judged
+from core.runs.learning import (
+    ALL,
+    BASELINE,
+    Counts,
+    SampleTrial,
+    bucket_of_concepts,
+    curve_folder,
+    judged,
+)
 from core.runs.workspace import CONFIG, Corpus, Workspace
 from core.storage.folders import is_complete, locked, write_json
 from corpus.sampling.candidates import CandidateImages, Rows
@@ -37,11 +45,6 @@ from training.stack import fit_chosen
 
 SHARES = (0.5, 0.25, 0.1, 0.75)
 """Of the training images, in the order in which they are tried, after all images."""
-
-BASELINE = "random"
-"""What strategies are held against: drawn at random, images with rare concepts among the others."""
-
-ALL = "all"
 
 _AT_ONCE = 1024
 

@@ -15,7 +15,6 @@ from core.storage.documents import read_object
 
 Counts = npt.NDArray[np.int64]
 
-
 _EQUAL = 1e-12  # F1 that differs by less is the same
 
 

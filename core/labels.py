@@ -16,6 +16,39 @@ from core.storage.tables import read_lines, write_lines
 Concepts = tuple[str, ...]
 """The concepts of one image: distinct CUIs."""
 
+FREQUENCIES = (1, 6, 21, 101)
+"""Training images of a concept from which on it stands in the next bucket, in all reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrequencyBucket:
+    """Concepts of about the same frequency.
+
+    Attributes:
+        low: images of each, at least.
+        end: images that each is below; None for the last bucket.
+    """
+
+    low: int
+    end: int | None
+
+    @property
+    def name(self) -> str:
+        """Such as `6-20`, `101+`."""
+        if self.end is None:
+            return f"{self.low}+"
+        return str(self.low) if self.end == self.low + 1 else f"{self.low}-{self.end - 1}"
+
+    def holds(self, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """(L,) whether concepts of so many images are in it."""
+        return (counts >= self.low) & (True if self.end is None else counts < self.end)
+
+
+def frequency_buckets(edges: Sequence[int] = FREQUENCIES) -> tuple[FrequencyBucket, ...]:
+    """Buckets that begin at these numbers of images, ascending; the last one is open."""
+    ends = (*edges[1:], None)
+    return tuple(FrequencyBucket(low=low, end=end) for low, end in zip(edges, ends, strict=True))
+
 
 @dataclass(frozen=True)
 class LabelSpace:

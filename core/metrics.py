@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from core.editions import EmptyTruth
 from core.folds import Folds, cross_fitted, in_order
 from core.images import ImageTable
-from core.labels import LabelSpace, Targets
+from core.labels import FREQUENCIES, LabelSpace, Targets, frequency_buckets
 from core.predictions import Probs
 
 Scores = npt.NDArray[np.float64]
@@ -166,7 +166,7 @@ def recall_by_frequency(
     decided: csr_array,
     *,
     n_train: npt.NDArray[np.integer],
-    edges: Sequence[int] = (1, 6, 21, 101),
+    edges: Sequence[int] = FREQUENCIES,
 ) -> dict[str, tuple[float, int]]:
     """Recall of the true pairs, by how often their concept occurs in training.
 
@@ -180,21 +180,12 @@ def recall_by_frequency(
     """
     n_hit = column_sums(targets.matrix.multiply(decided))
     n_true = column_sums(targets.matrix)
-    bounds = [0, *edges]
-    uppers: list[float] = [*edges, np.inf]
-    buckets = {}
-    for low, high in zip(bounds, uppers, strict=True):
-        here = (n_train >= low) & (n_train < high)
-        pairs = int(n_true[here].sum()) + (int(targets.n_outside.sum()) if low == 0 else 0)
-        name = (
-            str(low)
-            if high == low + 1
-            else f"{low}+"
-            if np.isinf(high)
-            else f"{low}-{high - 1:.0f}"
-        )
-        buckets[name] = (float(n_hit[here].sum() / pairs) if pairs else float("nan"), pairs)
-    return buckets
+    found = {}
+    for bucket in frequency_buckets((0, *edges)):
+        here = bucket.holds(n_train)
+        pairs = int(n_true[here].sum()) + (int(targets.n_outside.sum()) if bucket.low == 0 else 0)
+        found[bucket.name] = (float(n_hit[here].sum() / pairs) if pairs else float("nan"), pairs)
+    return found
 
 
 @dataclass(frozen=True)

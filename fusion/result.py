@@ -11,6 +11,7 @@ from core.images import ImageTable
 from core.predictions import Predictions, Probs
 from fusion.config import FuseConfig
 from fusion.inputs.gather import FusionInputs
+from fusion.inputs.tensors import NetworkInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +78,27 @@ def as_predictions(
         )
         for split, values in probs.items()
     }
+
+
+def asked_both_ways(
+    name: str,
+    fusion_inputs: FusionInputs,
+    *,
+    answer: Callable[[NetworkInputs], Mapping[str, Probs]],
+    takes_category: bool,
+) -> FusedResult:
+    """What networks say of the images, and what they would if none had a category.
+
+    Args:
+        name: of the strategy.
+        fusion_inputs: what the networks were made from.
+        answer: (N, L) probabilities by split of what networks are given.
+        takes_category: whether the category makes a difference to them.
+    """
+    inputs, without = fusion_inputs.network_inputs, fusion_inputs.without_category
+    return FusedResult(
+        predictions=as_predictions(name, fusion_inputs, probs=answer(inputs)),
+        without_category={}
+        if without is None or not takes_category
+        else as_predictions(name, fusion_inputs, probs=answer(without)),
+    )

@@ -12,6 +12,8 @@ from matplotlib.ticker import FuncFormatter
 from core.images import ImageTable
 from core.metrics import Interval, bootstrap, mean_in_order
 from core.runs.learning import (
+    ALL,
+    BASELINE,
     BUCKETS,
     SampledScores,
     bucket_of_concepts,
@@ -25,8 +27,6 @@ from core.storage.tables import write_rows
 from core.storage.text import plain
 from reports.pages.figures import GREY, WIDTH, Numbers, save_figure, style
 from reports.pages.markdown import picture, table
-
-BASELINE, ALL = "random", "all"
 
 _NAME = "sampling"
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.images import ImageTable
-from core.labels import LabelSpace
+from core.labels import FREQUENCIES, LabelSpace, frequency_buckets
 from core.metrics import THRESHOLDS, Interval, best_threshold, column_sums, f1_by_threshold
 from core.predictions import Probs
 from core.runs.workspace import Corpus, Workspace
@@ -78,13 +78,10 @@ def read_points(path: Path) -> list[LearningPoint]:
     return points
 
 
-EDGES = (1, 6, 21, 101)
-"""Images of a concept from which on it stands in the next bucket."""
+BASELINE, ALL = "random", "all"
+"""What strategies are held against: images drawn at random, with no regard to concepts; and all."""
 
-BUCKETS = tuple(
-    f"{low}+" if high is None else f"{low}-{high - 1}"
-    for low, high in zip(EDGES, (*EDGES[1:], None), strict=True)
-)
+BUCKETS = tuple(bucket.name for bucket in frequency_buckets())
 
 Counts = npt.NDArray[np.uint8]
 
@@ -144,7 +141,7 @@ class SampleTrial:
 def bucket_of_concepts(corpus: Corpus) -> npt.NDArray[np.intp]:
     """(L,) which of `BUCKETS` a concept is in, by the images that are learnt from; -1 for none."""
     counts = column_sums(corpus.training_images().targets(corpus.labels).matrix)
-    return np.searchsorted(EDGES, counts, side="right").astype(np.intp) - 1
+    return np.searchsorted(FREQUENCIES, counts, side="right").astype(np.intp) - 1
 
 
 def judged(

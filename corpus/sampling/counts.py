@@ -1,17 +1,14 @@
 """A choice of images counted: by category, by how frequent concepts are, and image by image."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from core.labels import LabelSpace
+from core.labels import LabelSpace, frequency_buckets
 from core.metrics import column_sums
 from corpus.sampling.candidates import CandidateImages, Mask
 from corpus.sampling.choose import Choice
-
-EDGES = (1, 6, 21, 101)
-"""Images of a concept from which on it stands in the next bucket, as in all reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +41,17 @@ def by_category(candidates: CandidateImages, kept: Mask) -> dict[str, tuple[int,
     }
 
 
-def by_frequency(
-    candidates: CandidateImages, kept: Mask, *, edges: Sequence[int] = EDGES
-) -> list[ConceptBucket]:
+def by_frequency(candidates: CandidateImages, kept: Mask) -> list[ConceptBucket]:
     """Concepts by how many of all the images have them, and what is kept of them."""
     n_all = candidates.n_images
     n_kept = column_sums(candidates.targets[np.flatnonzero(kept)])
-    uppers = [*(edge - 1 for edge in edges[1:]), None]
     buckets = []
-    for low, high in zip(edges, uppers, strict=True):
-        here = (n_all >= low) & (n_all <= (n_all.max(initial=low) if high is None else high))
+    for bucket in frequency_buckets():
+        here = bucket.holds(n_all)
         shares = n_kept[here] / np.maximum(n_all[here], 1)
         buckets.append(
             ConceptBucket(
-                name=f"{low}+" if high is None else f"{low}-{high}",
+                name=bucket.name,
                 n_concepts=int(here.sum()),
                 n_left=int((n_kept[here] > 0).sum()),
                 n_pairs=int(n_all[here].sum()),

@@ -111,11 +111,12 @@ def _near(
     """Scored images, or those of them that the network of the features has not met either."""
     if corpus.crossfit:
         own = learnt.folds == learnt.folds.min() if met else np.ones(len(table), dtype=np.bool_)
+        near = table.take(own)
         return NearPoints(
             points=learnt.points[own],
-            categories=table.take(own).categories,
-            groups=table.take(own).groups,
-            folds=learnt.folds[own],
+            categories=near.categories,
+            groups=near.groups,
+            folds=near.folds,
         )
     scored = with_guesses(corpus.images(corpus.scored), guesses)
     points, there = points_of(names, scored.image_ids, workspace=workspace)

@@ -6,6 +6,7 @@ no image has a say in how far another one lies.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,7 @@ def as_points(parts: Sequence[Floats]) -> Floats:
     Args:
         parts: (N, D) features of each network; arrays mapped from disk are read block by block.
     """
-    directions = [
-        np.random.default_rng(number).standard_normal((part.shape[1], N_DIRECTIONS), np.float32)
-        for number, part in enumerate(parts)
-    ]
+    directions = [_directions(number, part.shape[1]) for number, part in enumerate(parts)]
     points = np.empty((len(parts[0]), N_DIRECTIONS), dtype=np.float32)
     for start in range(0, len(points), _ROWS):
         block = slice(start, start + _ROWS)
@@ -38,6 +36,12 @@ def as_points(parts: Sequence[Floats]) -> Floats:
             for part, own in zip(parts, directions, strict=True)
         )
     return _of_length_1(points)
+
+
+@lru_cache(maxsize=8)  # blocks of new images ask for the same ones again and again
+def _directions(number: int, n_features: int) -> npt.NDArray[np.float64]:
+    drawn = np.random.default_rng(number).standard_normal((n_features, N_DIRECTIONS), np.float32)
+    return drawn.astype(np.float64)
 
 
 def product(rows: Floats, matrix: npt.NDArray[np.floating[Any]]) -> Floats:

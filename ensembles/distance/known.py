@@ -8,6 +8,7 @@ they are known, so that a distance is told by its logarithm, less that of the ca
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ class KnownImages:
         """(m, n) nearest rows and their cosines, the `NEIGHBOURS` nearest first."""
         rows = np.empty((len(points), n), dtype=np.intp)
         cosines = np.empty((len(points), n), dtype=np.float32)
-        known = self.points[among].T.astype(np.float64)  # once for all blocks
+        known = self._wide[among].T
         for start in range(0, len(points), _AT_ONCE):
             block = slice(start, start + _AT_ONCE)
             found = product(points[block], known)
@@ -145,6 +146,11 @@ class KnownImages:
             rows[block] = among[np.take_along_axis(columns, order, axis=1)]
             cosines[block] = np.take_along_axis(own, order, axis=1)
         return rows, cosines
+
+    @cached_property
+    def _wide(self) -> npt.NDArray[np.float64]:
+        """The points in the 64 bits that products add up in, made once for all searches."""
+        return self.points.astype(np.float64)
 
     def distances(self, nearest: Nearest, categories: Sequence[str]) -> Scores:
         """(N,) logarithms of distances, less the usual ones where they are known.

@@ -195,13 +195,12 @@ class DistanceModel:
             distances: (N,) of them.
             categories, groups: N of each.
         """
-        kinds, own_groups = category_numbers(categories), np.array(groups, dtype=np.str_)
+        of_image, own_groups = (np.array(own, dtype=np.str_) for own in (categories, groups))
         names = sorted(set(categories))
         found = []
         for name in names:
-            here = np.array([category == name for category in categories])
-            kind = kinds[here][0]
-            known = self.known.categories == kind
+            here = of_image == name
+            known = self.known.categories == category_numbers([name])[0]
             own = own_groups[here].tolist()
             if name != UNKNOWN and not known.any():
                 found.append(FarCategory(category=name, n=len(own), share=1.0, separation=1.0))

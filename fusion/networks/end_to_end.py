@@ -24,7 +24,7 @@ from fusion.config import FuseConfig
 from fusion.inputs.gather import SPLITS, FusionInputs
 from fusion.inputs.tensors import NetworkInputs, Training
 from fusion.networks.train import HEADS, Head, forgetting
-from fusion.result import Earlier, FusedResult, as_predictions
+from fusion.result import Earlier, FusedResult, asked_both_ways
 from training.batches import Augment, Examples
 from training.checkpoint import Checkpoint, numbered
 from training.devices.compute import Compute, Inputs
@@ -107,14 +107,8 @@ def end_to_end(
         }
 
     source = f"{name}{SUFFIX}"
-    without_category = None if name == NO_METADATA else fusion_inputs.without_category
-    return FusedResult(
-        predictions=as_predictions(
-            source, fusion_inputs, probs=answer(fusion_inputs.network_inputs)
-        ),
-        without_category={}
-        if without_category is None
-        else as_predictions(source, fusion_inputs, probs=answer(without_category)),
+    return replace(
+        asked_both_ways(source, fusion_inputs, answer=answer, takes_category=name != NO_METADATA),
         weights=numbered([model.state_dict()]),
         chosen={"started from": settings.weights, "external": encoder_meta(settings)},
         unfinished=(home,),

@@ -28,7 +28,7 @@ from fusion.networks.heads import (
     OneHotLate,
     PriorOffset,
 )
-from fusion.result import Earlier, FusedResult, as_predictions
+from fusion.result import Earlier, FusedResult, asked_both_ways
 from training.batches import Augment, Examples
 from training.checkpoint import numbered
 from training.config import FitConfig
@@ -63,17 +63,26 @@ def network(
     """A shallow network on pooled features and metadata, averaged over members."""
     models = _fit(HEADS[name], fusion_inputs, config, what=f"fusing, {name}")
 
+    return answered(name, models, fusion_inputs=fusion_inputs, takes_category=name != NO_METADATA)
+
+
+def answered(
+    name: str, models: list[nn.Module], *, fusion_inputs: FusionInputs, takes_category: bool = True
+) -> FusedResult:
+    """What networks on pooled features and metadata say, the mean over them, with their weights.
+
+    Args:
+        name: of the strategy.
+        models: the networks.
+        fusion_inputs: what they are asked of.
+        takes_category: whether they look at the category.
+    """
+
     def answer(network_inputs: NetworkInputs) -> Mapping[str, Probs]:
         return {split: _mean(models, network_inputs, fusion_inputs, split) for split in SPLITS}
 
-    without_category = None if name == NO_METADATA else fusion_inputs.without_category
-    return FusedResult(
-        predictions=as_predictions(name, fusion_inputs, probs=answer(fusion_inputs.network_inputs)),
-        without_category={}
-        if without_category is None
-        else as_predictions(name, fusion_inputs, probs=answer(without_category)),
-        weights=numbered(model.state_dict() for model in models),
-    )
+    found = asked_both_ways(name, fusion_inputs, answer=answer, takes_category=takes_category)
+    return replace(found, weights=numbered(model.state_dict() for model in models))
 
 
 def out_of_fold(

@@ -15,17 +15,14 @@ from torch import Tensor, nn
 
 from core.errors import ConfigError
 from core.metrics import column_sums
-from core.predictions import Probs
 from fusion.config import FuseConfig
-from fusion.inputs.gather import SPLITS, FusionInputs
-from fusion.inputs.tensors import NetworkInputs, Training
+from fusion.inputs.gather import FusionInputs
+from fusion.inputs.tensors import Training
 from fusion.networks.heads import category_odds
-from fusion.result import Earlier, FusedResult, as_predictions
+from fusion.networks.train import answered
+from fusion.result import Earlier, FusedResult
 from fusion.words.spaces import HASHED, Points, hashed_space, named, sentence_space
-from training.checkpoint import numbered
 from training.config import FitConfig
-from training.devices.compute import Compute
-from training.members import predict_members
 from training.predict import Rows
 
 WORDS = "words"
@@ -207,13 +204,13 @@ class _Teaching:
         part %= min(_PARTS, len(folds))
         terms, truth = [], []
         for number in np.unique(part):
-            queries = self.queries(np.flatnonzero(part != number))
-            asked = np.flatnonzero(part == number)
+            others, asked = np.flatnonzero(part != number), np.flatnonzero(part == number)
+            queries = self.queries(others)
             n_most = max(1, _PAIRS // (_PARTS * len(self.names)))
             rng = np.random.default_rng(self.config.seed)
             asked = np.sort(rng.permutation(asked)[:n_most])
             category = self.fusion_inputs.network_inputs.category[self.rows[asked]]
-            odds = self.untaught(np.flatnonzero(part != number)).odds(category).double().numpy()
+            odds = self.untaught(others).odds(category).double().numpy()
             found = queries.terms(self.components[asked], odds)
             terms.append(found.reshape(-1, found.shape[-1]))
             truth.append(self.targets[asked].toarray().ravel())
@@ -243,26 +240,4 @@ class _Teaching:
 def words(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earlier) -> FusedResult:
     """Queries by name: of concepts with few training images too, or none."""
     model = _Teaching(fusion_inputs, config).taught()
-
-    def answer(network_inputs: NetworkInputs) -> dict[str, Probs]:
-        return {
-            split: predict_members(
-                [model],
-                network_inputs.batch,
-                rows=fusion_inputs.rows(fusion_inputs.corpus.images(split)),
-                n_concepts=len(fusion_inputs.corpus.labels),
-                compute=Compute(device=fusion_inputs.device),
-            )
-            for split in SPLITS
-        }
-
-    without_category = fusion_inputs.without_category
-    return FusedResult(
-        predictions=as_predictions(
-            WORDS, fusion_inputs, probs=answer(fusion_inputs.network_inputs)
-        ),
-        without_category={}
-        if without_category is None
-        else as_predictions(WORDS, fusion_inputs, probs=answer(without_category)),
-        weights=numbered([model.state_dict()]),
-    )
+    return answered(WORDS, [model], fusion_inputs=fusion_inputs)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.labels import FREQUENCIES
 from core.metrics import THRESHOLDS, best_threshold, decided_at, recall_by_frequency
 from core.runs.learning import (
     BUCKETS,
-    EDGES,
     SampleTrial,
     bucket_of_concepts,
     judged,
@@ -46,7 +46,7 @@ def test_what_is_kept_of_a_network_gives_its_recall_at_every_threshold(generated
     ).ravel()
     for place in (0, 17, len(THRESHOLDS) - 1):
         decided = decided_at(probs, float(THRESHOLDS[place]))
-        expected = recall_by_frequency(targets, decided, n_train=n_train, edges=EDGES)
+        expected = recall_by_frequency(targets, decided, n_train=n_train, edges=FREQUENCIES)
         for bucket, name in enumerate(BUCKETS):
             recall, n_pairs = expected[name]
             found = int(hits[place, :, bucket].sum())
