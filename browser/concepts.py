@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from browser.judgements import Judgement
 from browser.library import Bools, Library, Rows, rows_with
+from browser.members import Deciding
 from core.categories import CATEGORIES
 from core.images import SPLITS
 from core.metrics import Interval, group_numbers
@@ -244,19 +245,24 @@ def calibration(probs: npt.NDArray[np.float32], true: Bools) -> list[Bin]:
 
 
 def threshold_of(
-    judgement: Judgement, cui: str, *, categories: Sequence[str]
+    judgement: Judgement, cui: str, *, categories: Sequence[str], deciding: Deciding | None
 ) -> list[tuple[str, float]]:
     """Thresholds that were tuned for a concept: for whom, and the threshold; [] of none.
 
     Args:
         categories: those in which the concept occurs.
+        deciding: how the ensemble decides; None where its rule cannot be read.
     """
     found = judgement.run.record.thresholds if judgement.run else None
     if not found:
         return []
     level = found["levels"].get(found["level"], {})
     if cui in level.get("by_concept", {}):
-        return [("this concept", float(level["by_concept"][cui]))]
-    own = level.get("by_category", {})
-    lines = [(name, float(own[name])) for name in categories if name in own]
-    return [*lines, ("all others" if lines else "all concepts", float(level["global"]))]
+        lines = [("this concept", float(level["by_concept"][cui]))]
+    else:
+        own = level.get("by_category", {})
+        lines = [(name, float(own[name])) for name in categories if name in own]
+        lines.append(("all others" if lines else "all concepts", float(level["global"])))
+    if deciding is None:
+        return lines
+    return [(whose, deciding.tuned(cui, threshold)) for whose, threshold in lines]

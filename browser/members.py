@@ -1,7 +1,7 @@
 """What each member of an ensemble says of an image, and what the ensemble made of it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -173,11 +173,21 @@ class Deciding:
         found = rule.thresholds
         if found is None or not self.has_limits(split):
             return None
+        limit = Limit(found.global_, "all")
         if cui in found.by_concept:
-            return Limit(found.by_concept[cui], "concept")
-        if category in found.by_category:
-            return Limit(found.by_category[category], "category")
-        return Limit(found.global_, "all")
+            limit = Limit(found.by_concept[cui], "concept")
+        elif category in found.by_category:
+            limit = Limit(found.by_category[category], "category")
+        if rule.adjustment is None:
+            return limit
+        return replace(limit, value=rule.adjustment.limit(cui, limit.value))
+
+    def tuned(self, cui: str, threshold: float) -> float:
+        """From which probability before calibration a tuned threshold decides a concept."""
+        if self.rule.adjustment is None:
+            return threshold
+        # Thresholds are tuned without the shift, which is for other kinds of rules.
+        return replace(self.rule.adjustment, shift=0.0).limit(cui, threshold)
 
     def calibrated(self, probs: Probs, library: Library) -> Probs | None:
         """(L,) calibrated probabilities of an image; None where they cannot be calibrated."""

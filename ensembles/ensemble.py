@@ -42,6 +42,7 @@ from ensembles.forecast.shift import Shift
 from ensembles.learning_curve import learning_curve
 from ensembles.members import Member, gather_members
 from ensembles.pairs import as_csr
+from ensembles.prior_frontier import prior_frontier
 from ensembles.second_stage import (
     SecondStage,
     candidates_of,
@@ -167,7 +168,12 @@ def _stack(
     learning = learning_curve(corpus, members, scored=scored, config=config, fitted=fitted)
     forecast_model = ForecastModel.of(fitted.choice, fitted.out_of_fold, images=fitted.images)
     record = _record(fitted, forecast_model, image_ids=scored.image_ids)
-    record = replace(record, worth=worth, learning=learning)
+    record = replace(
+        record,
+        worth=worth,
+        learning=learning,
+        prior=prior_frontier(corpus, fitted, config=config),
+    )
     meta = {
         "corpus": corpus.fingerprint,
         "worth_to": quick_stacker(fitted),
@@ -185,6 +191,8 @@ def _stack(
         "ladder": describe_rungs(fitted.rungs),
         TURN: next_turn(home.parent),
     }
+    if config.prior_adjustment:
+        meta["prior_adjustment"] = config.prior_adjustment
     with new_folder(home, meta) as draft:
         write_json(draft / "config.json", asdict(config))
         (draft / "stacker").mkdir()

@@ -19,8 +19,9 @@ from core.runs.fused import PRIOR
 from core.runs.ladder import LadderStep, Rung, RungState
 from core.runs.workspace import Corpus
 from ensembles.config import EnsembleConfig
-from ensembles.decisions.choose import RuleChoice, choose_rule
-from ensembles.decisions.rule import BY_THRESHOLDS
+from ensembles.decisions.choose import RuleChoice, SaidByLabels, choose_rule
+from ensembles.decisions.prior_adjustment import PriorAdjustment
+from ensembles.decisions.rule import BY_THRESHOLDS, DecisionRule
 from ensembles.decisions.thresholds import Tuning
 from ensembles.members import Member, constant_concepts
 from ensembles.pairs import Floats
@@ -107,19 +108,13 @@ def fit_second_stage(
     choice = choose_rule(
         probs,
         images,
-        tuning=Tuning(
-            caution=config.caution,
-            min_true=config.min_true,
-            margin=config.margin,
-            nomissing=config.nomissing and empty_truth == "left out",
+        tuning=tuning_of(config, empty_truth),
+        **said_by_labels(
+            corpus,
+            statistics,
+            constant_from=config.constant_from,
+            strength=config.prior_adjustment,
         ),
-        always=constant_concepts(corpus, at_least=config.constant_from),
-        always_by_fold={
-            fold: constant_concepts(view, at_least=config.constant_from)
-            for fold, view in enumerate(corpus.views)
-        }
-        if corpus.crossfit
-        else None,
     )
     return SecondStage(
         stacker_name=kept,
@@ -140,6 +135,48 @@ def fit_second_stage(
         out_of_fold=probs,
         disagreement=candidates.disagreement(out_of_fold[kept]),
     )
+
+
+def tuning_of(config: EnsembleConfig, empty_truth: EmptyTruth) -> Tuning:
+    """How thresholds are tuned, and by how much something less simple must win."""
+    return Tuning(
+        caution=config.caution,
+        min_true=config.min_true,
+        margin=config.margin,
+        nomissing=config.nomissing and empty_truth == "left out",
+    )
+
+
+def said_by_labels(
+    corpus: Corpus,
+    statistics: Sequence[LabelStatistics],
+    *,
+    constant_from: int,
+    strength: float,
+) -> SaidByLabels:
+    """What decisions take from the labels of other images: see `choose_rule`.
+
+    Args:
+        corpus: the prepared corpus.
+        statistics: of `statistics_of_scored`.
+        constant_from: see `EnsembleConfig`.
+        strength: of the adjustment by the prior; 0 for none.
+    """
+    said: SaidByLabels = {"always": constant_concepts(corpus, at_least=constant_from)}
+    if corpus.crossfit:
+        said["always_by_fold"] = {
+            fold: constant_concepts(view, at_least=constant_from)
+            for fold, view in enumerate(corpus.views)
+        }
+    if strength:
+        own = [
+            PriorAdjustment.of(each.rate, labels=corpus.labels, strength=strength)
+            for each in (label_statistics_of(corpus), *statistics)
+        ]
+        said["adjustment"] = own[0]
+        if corpus.crossfit:
+            said["adjustment_by_fold"] = dict(enumerate(own[1:]))
+    return said
 
 
 def _climb_while_it_pays(
@@ -210,7 +247,11 @@ def candidates_of(
 
 def describe(choice: RuleChoice) -> str:
     """The decision rule in words."""
-    rule = choice.rule
+    own = choice.rule.adjustment
+    return _described(choice.rule) + (f", prior adjustment {own.strength:g}" if own else "")
+
+
+def _described(rule: DecisionRule) -> str:
     if rule.thresholds is None or rule.kind != BY_THRESHOLDS:
         return DECISION_RULES[rule.kind].title
     if rule.thresholds.level == "concept":
@@ -335,6 +376,7 @@ def _thresholds(choice: RuleChoice, *, margin: float, below: Scores) -> list[Run
     if not np.array_equal(plain, below, equal_nan=True):
         added = ["constant concepts always"] if choice.rule.always else []
         added += ["no image empty"] if choice.rule.nomissing else []
+        added += ["adjusted by the prior"] if choice.rule.adjustment else []
         title = f"{DECISION_RULES['plain'].title}, {', '.join(added)}"
         rungs.append(Rung(name="plain", title=title, image_f1=plain, is_rule=True))
     level: str = choice.levels.level

@@ -158,7 +158,9 @@ def one_concept(state: State, given: Mapping[str, str]) -> dict[str, Any]:
         "interval": f1_interval(judgement, column),
         "n_of": {kind: len(rows) for kind, rows in kinds.items()},
         "instead": instead(judgement, column),
-        "thresholds": threshold_of(judgement, cui, categories=categories),
+        "thresholds": threshold_of(
+            judgement, cui, categories=categories, deciding=state.deciding(judgement)
+        ),
         "bins": calibration(probs[~np.isnan(probs)], true[~np.isnan(probs)]),
         "examples": [
             (title, kind, [tile(row, state, judgement=judgement) for row in rows])

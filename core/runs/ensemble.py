@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from core.errors import MissingStageError, as_typed
 from core.images import ImageTable
-from core.metrics import Scores
+from core.metrics import Interval, Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
 from core.runs.learning import LearningPoint, read_points, write_points
 from core.runs.workspace import Corpus, Workspace
@@ -30,8 +30,37 @@ the calibration and count model that forecasts go by."""
 _SOURCES, _RULES, _WORTH = "valid_f1.csv", "rules_f1.csv", "members.csv"
 _THRESHOLDS, _RELIABILITY = "thresholds.json", "reliability.csv"
 _FOLDS, _FORECAST, _LEARNING = "forecast.csv", "forecast_images.csv", "learning_curve.csv"
+_PRIOR = "prior_adjustment.csv"
 
 Numbers = npt.NDArray[np.float64]
+
+
+ONE_THRESHOLD, SUBMITTED = "one threshold", "submission"
+"""What a `PriorPoint` was decided by: one exact threshold, or all that is submitted by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorPoint:
+    """A measure of decisions by log odds adjusted by the concepts' prior, cross-fitted.
+
+    Attributes:
+        decided_by: `ONE_THRESHOLD` or `SUBMITTED`.
+        strength: of the adjustment; 0 for none.
+        measure: `F1`, the sample F1; `recall` or `precision` over pairs of image and concept.
+        bucket: images learnt from of the concepts, as `FrequencyBucket` names it; "" for F1.
+        value: NaN where there is nothing to be measured.
+        gain: over the strength 0, paired, by groups; None of that itself, of precision, and where
+            there is nothing.
+        n: images, true pairs or decided pairs that it is the mean of.
+    """
+
+    decided_by: str
+    strength: float
+    measure: str
+    bucket: str
+    value: float
+    gain: Interval | None
+    n: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +81,7 @@ class EnsembleRecord:
         forecast: (N,) `forecast`, `truth`, `mass`, `highest` and `entropy` of the images; earlier
             versions kept no `entropy`.
         learning: the second stage fitted on rising shares of the images.
+        prior: what adjusting by the prior makes of the decisions, by rising strength.
     """
 
     image_ids: tuple[str, ...]
@@ -63,6 +93,7 @@ class EnsembleRecord:
     folds: Numbers | None = None
     forecast: Mapping[str, Scores] = field(default_factory=dict)
     learning: Sequence[LearningPoint] = ()
+    prior: Sequence[PriorPoint] = ()
 
     def save(self, folder: Path) -> None:
         """Write a file a field, none for an empty one, into a run folder."""
@@ -89,13 +120,15 @@ class EnsembleRecord:
             write_scores(folder / _FORECAST, image_ids=self.image_ids, scores=self.forecast)
         if self.learning:
             write_points(folder / _LEARNING, self.learning)
+        if self.prior:
+            _write_rows(folder / _PRIOR, _OF_PRIOR, map(_prior_cells, self.prior))
 
     @classmethod
     def load(cls, folder: Path) -> "EnsembleRecord":
         """Read what `save` wrote."""
         image_ids, scores = read_scores(folder / _SOURCES)
         worth, thresholds, folds = (folder / name for name in (_WORTH, _THRESHOLDS, _FOLDS))
-        learning = folder / _LEARNING
+        learning, prior = folder / _LEARNING, folder / _PRIOR
         return cls(
             image_ids=image_ids,
             scores=scores,
@@ -106,6 +139,7 @@ class EnsembleRecord:
             folds=_numbers(folds, _read_rows(folds)) if folds.is_file() else None,
             forecast=_scores_if_there(folder / _FORECAST),
             learning=read_points(learning) if learning.is_file() else (),
+            prior=_read_prior(prior) if prior.is_file() else (),
         )
 
 
@@ -220,6 +254,41 @@ def _read_rows(path: Path) -> list[list[str]]:
 def _numbers(path: Path, rows: Sequence[Sequence[str]]) -> Numbers:
     with meant_as_written(path):
         return np.array([[float(value) for value in row] for row in rows])
+
+
+_OF_PRIOR = (
+    *("decided_by", "strength", "measure", "bucket"),
+    *("value", "gain", "gain_low", "gain_high", "n"),
+)
+
+
+def _prior_cells(point: PriorPoint) -> Sequence[Any]:
+    gain = (point.gain.value, point.gain.low, point.gain.high) if point.gain else ("", "", "")
+    numbers = [point.value, *gain]
+    return [
+        *(point.decided_by, repr(point.strength), point.measure, point.bucket),
+        *(value if isinstance(value, str) else repr(value) for value in numbers),
+        point.n,
+    ]
+
+
+def _read_prior(path: Path) -> list[PriorPoint]:
+    points = []
+    with meant_as_written(path):
+        for decided_by, strength, measure, bucket, value, *gain, n in _read_rows(path):
+            gained = [float(cell) for cell in gain if cell]
+            points.append(
+                PriorPoint(
+                    decided_by=decided_by,
+                    strength=float(strength),
+                    measure=measure,
+                    bucket=bucket,
+                    value=float(value),
+                    gain=Interval(gained[0], gained[1], gained[2], int(n)) if gained else None,
+                    n=int(n),
+                )
+            )
+    return points
 
 
 def _reliability(path: Path) -> dict[str, Numbers]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypedDict, Unpack
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
@@ -28,6 +29,7 @@ from ensembles.calibration.choose import (
     reliability,
 )
 from ensembles.decisions.concept_counts import fit_counts, poisson_binomial
+from ensembles.decisions.prior_adjustment import PriorAdjustment
 from ensembles.decisions.rule import CALIBRATED_RULES, DecisionRule
 from ensembles.decisions.set_sizes import fit_factor
 from ensembles.decisions.thresholds import LevelChoice, Thresholds, Tuning, choose_thresholds
@@ -35,6 +37,23 @@ from ensembles.pairs import Bools, LabelledPairs, Pairs, Probs, as_csr
 
 Always = Mapping[str, Concepts]
 """By category, the concepts that every image of it gets."""
+
+
+class SaidByLabels(TypedDict, total=False):
+    """What decisions take from labels of images other than the one that is decided.
+
+    Attributes:
+        always: concepts that every image of a category gets; no threshold is spent on them.
+        always_by_fold: those that the images of a fold get while they are judged, where they were
+            counted on images of these folds; without it `always` was counted elsewhere.
+        adjustment: of what is decided by.
+        adjustment_by_fold: likewise that of the images of a fold, by shares counted without it.
+    """
+
+    always: Always
+    always_by_fold: Mapping[int, Always]
+    adjustment: PriorAdjustment
+    adjustment_by_fold: Mapping[int, PriorAdjustment]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +124,7 @@ def choose_rule(
     images: ScoredImages,
     *,
     tuning: Tuning,
-    always: Always | None = None,
-    always_by_fold: Mapping[int, Always] | None = None,
+    **said: Unpack[SaidByLabels],
 ) -> RuleChoice:
     """The simplest rule that no other one beats by the margin.
 
@@ -118,22 +136,14 @@ def choose_rule(
     Args:
         probs: (N, L) out-of-fold probabilities.
         images: N of them.
-        always: concepts that every image of a category gets; no threshold is spent on them.
-        always_by_fold: those that the images of a fold get while they are judged, where they were
-            counted on images of these folds; None where `always` was counted elsewhere.
+        **said: by labels of other images.
 
     Raises:
         AlignmentError: rows or columns do not fit, an image has no fold, or all share one.
     """
-    base = DecisionRule(
-        kind="expected-f1",
-        empty_truth=images.empty_truth,
-        nomissing=tuning.nomissing,
-        always=always or {},
-    )
-    trial = _Trial(probs=as_csr(probs), images=images, base=base, always_by_fold=always_by_fold)
-    trial = replace(trial, probs=trial.with_always())
-    levels = choose_thresholds(trial.probs, images, tuning=tuning)
+    trial = _Trial.of(probs, images, tuning=tuning, said=said)
+    base = trial.base
+    levels = choose_thresholds(trial.adjusted, images, tuning=tuning)
     sets = trial.cross_fitted(trial.plain)
     rule = trial.plain(np.ones(len(images), dtype=np.bool_))
     exact, level = levels.thresholds, levels.level
@@ -164,6 +174,23 @@ def choose_rule(
     return kept
 
 
+def decide_by_one_threshold(
+    probs: Probs, images: ScoredImages, *, tuning: Tuning, **said: Unpack[SaidByLabels]
+) -> LevelChoice:
+    """Cross-fitted decisions by one exact threshold for all concepts.
+
+    Args:
+        probs: (N, L) out-of-fold probabilities.
+        images: N of them.
+        **said: by labels of other images.
+
+    Raises:
+        AlignmentError: rows or columns do not fit, an image has no fold, or all share one.
+    """
+    trial = _Trial.of(probs, images, tuning=tuning, said=said)
+    return choose_thresholds(trial.adjusted, images, tuning=tuning, finer=())
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Trial:
     """Rules that are fitted on some images of valid and judged on others."""
@@ -172,6 +199,28 @@ class _Trial:
     images: ScoredImages
     base: DecisionRule
     always_by_fold: Mapping[int, Always] | None
+    adjustment_by_fold: Mapping[int, PriorAdjustment] | None
+
+    @classmethod
+    def of(
+        cls, probs: Probs, images: ScoredImages, *, tuning: Tuning, said: SaidByLabels
+    ) -> "_Trial":
+        """With 1 for the concepts that each image always gets."""
+        base = DecisionRule(
+            kind="expected-f1",
+            empty_truth=images.empty_truth,
+            nomissing=tuning.nomissing,
+            always=said.get("always", {}),
+            adjustment=said.get("adjustment"),
+        )
+        trial = cls(
+            probs=as_csr(probs),
+            images=images,
+            base=base,
+            always_by_fold=said.get("always_by_fold"),
+            adjustment_by_fold=said.get("adjustment_by_fold"),
+        )
+        return replace(trial, probs=trial.with_always())
 
     def with_always(self) -> csr_array:
         """(N, L) the probabilities with 1 for the concepts that each image always gets."""
@@ -185,21 +234,39 @@ class _Trial:
             found.append((held_out, probs))
         return _stacked(found)
 
+    @cached_property
+    def adjusted(self) -> csr_array:
+        """(N, L) what thresholds are chosen on: the shares of no image count itself."""
+        labels = self.images.labels
+        if self.adjustment_by_fold is None:
+            return self.base.adjusted(self.probs, labels=labels)
+        return _stacked(
+            [
+                (held_out, self._base(~held_out).adjusted(self.probs[held_out], labels=labels))
+                for held_out in held_out_images(self.images.folds)
+            ]
+        )
+
     def _base(self, chosen: Bools) -> DecisionRule:
         """The rule that is fitted further on these images: all, or all but those of a fold."""
-        if self.always_by_fold is None or chosen.all():
-            return self.base
+        rule = self.base
+        if chosen.all():
+            return rule
         fold = int(self.images.folds[~chosen][0])
-        return replace(self.base, always=self.always_by_fold[fold])
+        if self.always_by_fold is not None:
+            rule = replace(rule, always=self.always_by_fold[fold])
+        if self.adjustment_by_fold is not None:
+            rule = replace(rule, adjustment=self.adjustment_by_fold[fold])
+        return rule
 
     @cached_property
     def _f1_by_threshold(self) -> Scores:
         images = np.arange(len(self.images), dtype=np.int32)
-        rows = np.repeat(images, np.diff(self.probs.indptr))
-        pairs = Pairs(rows=rows, columns=self.probs.indices, shape=self.probs.shape)
+        rows = np.repeat(images, np.diff(self.adjusted.indptr))
+        pairs = Pairs(rows=rows, columns=self.adjusted.indices, shape=self.adjusted.shape)
         return f1_of_pairs_by_threshold(
             rows,
-            self.probs.data,
+            self.adjusted.data,
             true=pairs.are_true(self.images.targets),
             targets=self.images.targets,
             empty_truth=self.images.empty_truth,
@@ -242,8 +309,13 @@ class _Trial:
         true = ranked.are_true(targets)
         n_true = np.bincount(ranked.rows[true], minlength=len(targets))
         missed = float((targets.n_true - n_true).mean())
+        decided_by = ranked
+        if rule.adjustment is not None:
+            own = rule.adjustment.balanced(ranked, labels=self.images.labels)
+            rule = replace(rule, adjustment=own)
+            decided_by = own.of_ranked(ranked, labels=self.images.labels)
         factor = fit_factor(
-            ranked,
+            decided_by,
             true,
             n_true=targets.n_true,
             limit=rule.max_concepts,
@@ -256,12 +328,14 @@ class _Trial:
     def under(self, calibrated_model: CalibratedModel) -> dict[str, csr_array]:
         """(N, L) cross-fitted decisions of each rule on calibrated probabilities."""
         found: dict[str, list[tuple[Bools, csr_array]]] = {kind: [] for kind in CALIBRATED_RULES}
+        labels = self.images.labels
         for held_out, rule in calibrated_model.by_fold:
             names, probs = self._names[held_out].tolist(), self.probs[held_out]
-            ranked = rule.ranked(probs, categories=names, labels=self.images.labels)
+            ranked = rule.ranked(probs, categories=names, labels=labels)
+            adjusted = rule.adjusted(probs, labels=labels)
             for kind, parts in found.items():
-                decided = replace(rule, kind=kind).of_ranked(ranked, names)
-                parts.append((held_out, rule.complete(decided, probs)))
+                decided = replace(rule, kind=kind).of_ranked(ranked, names, labels=labels)
+                parts.append((held_out, rule.complete(decided, adjusted)))
         return {kind: _stacked(parts) for kind, parts in found.items()}
 
     def cross_fitted(self, fit: Callable[[Bools], DecisionRule]) -> csr_array:

@@ -19,6 +19,7 @@ from ensembles.calibration.temperature import Calibration, Calibrator
 from ensembles.decisions.concept_counts import CountHead
 from ensembles.decisions.expected_f1 import maximise
 from ensembles.decisions.general_f1 import maximise_general
+from ensembles.decisions.prior_adjustment import PriorAdjustment
 from ensembles.decisions.set_sizes import ratio_sizes, top_sizes
 from ensembles.decisions.thresholds import Thresholds
 from ensembles.pairs import Bools, CalibratedPairs, Ints, Probs, as_csr, select, to_csr, values_at
@@ -48,6 +49,9 @@ class DecisionRule:
         nomissing: an image left without a concept gets its most probable one, unless all of its
             probabilities are 0.
         always: concepts (CUIs) that every image of a category gets, before all others.
+        adjustment: of what is decided by, by the concepts' prior; None for none. Thresholds are of
+            adjusted values, other kinds decide by adjusted calibrated probabilities; what is told
+            (`ranked`, `probs_of`) is never adjusted.
 
     Raises:
         ConfigError: an unknown kind or category, no thresholds for the kind of that name, a floor
@@ -66,6 +70,7 @@ class DecisionRule:
     max_concepts: int = 100
     nomissing: bool = False
     always: Mapping[str, Concepts] = field(default_factory=dict)
+    adjustment: PriorAdjustment | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in (BY_THRESHOLDS, *CALIBRATED_RULES):
@@ -108,10 +113,10 @@ class DecisionRule:
             LabelSpaceError: the rule names a concept that is not in the label space.
         """
         self._check(probs, categories, labels)
-        probs = as_csr(probs)
+        given, probs = as_csr(probs), self.adjusted(probs, labels=labels)
         if self.thresholds is None or self.kind != BY_THRESHOLDS:
-            ranked = self.ranked(probs, categories=categories, labels=labels)
-            return self.complete(self.of_ranked(ranked, categories), probs)
+            ranked = self.ranked(given, categories=categories, labels=labels)
+            return self.complete(self.of_ranked(ranked, categories, labels=labels), probs)
         forced, kinds = self._forced(categories, labels)
         rows, columns = select(
             probs,
@@ -150,11 +155,21 @@ class DecisionRule:
         calibrated[forced[kinds[rows], columns]] = 1.0
         return CalibratedPairs(rows=rows, columns=columns, probs=calibrated, shape=probs.shape)
 
-    def of_ranked(self, ranked: CalibratedPairs, categories: Sequence[str]) -> csr_array:
+    def adjusted(self, probs: Probs, *, labels: LabelSpace) -> csr_array:
+        """(N, L) the probabilities before calibration as they are held against thresholds."""
+        if self.adjustment is None:
+            return as_csr(probs)
+        return self.adjustment.of_matrix(probs, labels=labels)
+
+    def of_ranked(
+        self, ranked: CalibratedPairs, categories: Sequence[str], *, labels: LabelSpace
+    ) -> csr_array:
         """(N, L) boolean: what a kind other than thresholds decides of such concepts.
 
         Images may be left without any: see `complete`.
         """
+        if self.adjustment is not None:
+            ranked = self.adjustment.of_ranked(ranked, labels=labels)
         return CALIBRATED_RULES[self.kind](self, ranked, categories)
 
     def with_always(
@@ -218,7 +233,12 @@ class DecisionRule:
         return forced, np.array([kind_of[name] for name in categories], dtype=np.int32)
 
     def complete(self, decided: csr_array, probs: Probs) -> csr_array:
-        """The decisions; with `nomissing` the best concept for images that are left without one."""
+        """The decisions; with `nomissing` the best concept for images that are left without one.
+
+        Args:
+            decided: (N, L) boolean.
+            probs: (N, L) that were decided by: `adjusted`.
+        """
         missing = np.flatnonzero(np.diff(decided.indptr) == 0)
         if not self.nomissing or not len(missing):
             return decided
@@ -240,6 +260,9 @@ class DecisionRule:
         values["calibration"] = self.calibration.to_json()
         values["head"] = self.head.to_json()
         values["always"] = {category: list(cuis) for category, cuis in self.always.items()}
+        del values["adjustment"]  # a rule without one is written as it was before there were any
+        if self.adjustment is not None:
+            values["adjustment"] = self.adjustment.to_json()
         write_json(path, values)
 
     @classmethod
@@ -257,6 +280,8 @@ class DecisionRule:
             values["calibration"] = from_json(values["calibration"])
             values["head"] = CountHead(**values.get("head", {}))
             values["always"] = {c: tuple(cuis) for c, cuis in values["always"].items()}
+            if values.get("adjustment") is not None:
+                values["adjustment"] = PriorAdjustment.from_json(values["adjustment"])
             return cls(**values)
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file") from None

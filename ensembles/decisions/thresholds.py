@@ -273,7 +273,13 @@ class LevelChoice:
         return {"level": self.level, "levels": levels}
 
 
-def choose_thresholds(probs: Probs, images: ScoredImages, *, tuning: Tuning) -> LevelChoice:
+def choose_thresholds(
+    probs: Probs,
+    images: ScoredImages,
+    *,
+    tuning: Tuning,
+    finer: tuple[Level, ...] = ("category", "concept"),
+) -> LevelChoice:
     """Thresholds of the finest level that pays on images it was not tuned on.
 
     Each level is tuned on all folds but one and scored on that one. A finer level replaces a
@@ -282,6 +288,7 @@ def choose_thresholds(probs: Probs, images: ScoredImages, *, tuning: Tuning) -> 
     Args:
         probs: (N, L) out-of-fold probabilities; the 100 highest of an image count.
         images: N of them.
+        finer: levels that are tried beside one threshold for all, the coarser first.
 
     Raises:
         AlignmentError: an image has no fold, or all share one.
@@ -308,7 +315,6 @@ def choose_thresholds(probs: Probs, images: ScoredImages, *, tuning: Tuning) -> 
     image_f1: dict[str, Scores] = {"global": best}
     tried = {"global": tune(pairs, images, levels=kept, tuning=tuning)}
     thresholds = tried["global"]
-    finer: tuple[Level, ...] = ("category", "concept")
     for level in finer:
         image_f1[level], its_decided = judged((*kept, level))
         tried[level] = tune(pairs, images, levels=(*kept, level), tuning=tuning)

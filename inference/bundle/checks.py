@@ -7,7 +7,7 @@ A run folder is the user's own; a bundle may come from anywhere. What is compute
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -79,6 +79,14 @@ class Counts(TypedDict):
     by_category: Mapping[str, float]
 
 
+class Adjustment(TypedDict):
+    """See `ensembles.decisions.prior_adjustment`."""
+
+    strength: float
+    shares: Mapping[str, float]
+    shift: float
+
+
 class RuleFile(TypedDict):
     """See `ensembles.decisions.rule`."""
 
@@ -93,6 +101,7 @@ class RuleFile(TypedDict):
     max_concepts: int
     nomissing: bool
     always: Mapping[str, tuple[str, ...]]
+    adjustment: NotRequired[Adjustment]
 
 
 def check_rule(files: BundleFiles, name: str, *, labels: LabelSpace) -> None:
@@ -128,6 +137,13 @@ def check_rule(files: BundleFiles, name: str, *, labels: LabelSpace) -> None:
         abs(shift) > _MOST_LOGIT for shift in head["by_category"].values()
     ):
         raise _error(shown, "a number of concepts that runs over")
+    adjustment = rule.get("adjustment")
+    if adjustment is not None:
+        labels.columns(list(adjustment["shares"]))
+        if lacking := [cui for cui in labels.cuis if cui not in adjustment["shares"]]:
+            raise _error(shown, f"no share of the concept {lacking[0]!r}")
+        if max(adjustment["strength"], abs(adjustment["shift"])) > _MOST_LOGIT:
+            raise _error(shown, "a prior adjustment that runs over")
     if not 1 <= rule["max_concepts"] < 2**31:
         raise _error(shown, f"max_concepts of {rule['max_concepts']}")
 

@@ -86,7 +86,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return hint(**own)
     if typing.is_typeddict(hint):
         hints = typing.get_type_hints(hint)
-        return _entries(value, hints, list(hints), where)
+        return _entries(value, hints, list(hints), where, may_lack=hint.__optional_keys__)
     return _plain(hint, value, where)
 
 
@@ -129,15 +129,20 @@ def _of_tuple(arguments: Sequence[Any], value: Any, where: str) -> tuple[Any, ..
 
 
 def _entries(
-    value: Any, hints: Mapping[str, Any], names: Sequence[str], where: str
+    value: Any,
+    hints: Mapping[str, Any],
+    names: Sequence[str],
+    where: str,
+    may_lack: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     given = _object(value, where)
     if strange := sorted(given.keys() - {*names}):
         raise BundleError(f"{where}: unknown entry {reprlib.repr(strange[0])}; made by another"
                           " version")  # fmt: skip
-    if lacking := [name for name in names if name not in given]:
+    if lacking := [name for name in names if name not in given and name not in may_lack]:
         raise BundleError(f"{where}: lacks {lacking[0]!r}; made by another version")
-    return {name: _typed(hints[name], given[name], _below(where, name)) for name in names}
+    there = [name for name in names if name in given]
+    return {name: _typed(hints[name], given[name], _below(where, name)) for name in there}
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -273,19 +273,23 @@ class LoadedEnsemble:
         rows, columns = decided.nonzero()
         always = {c: frozenset(cuis) for c, cuis in self.rule.always.items()}
         thresholds = self.rule.thresholds if self.rule.kind == BY_THRESHOLDS else None
-        told = [DECISION_RULES[self.rule.kind].title if thresholds is None else ""] * len(rows)
+        adjusted = self.rule.adjustment is not None
+        title = "" if thresholds else DECISION_RULES[self.rule.kind].title
+        told = [f"{title}, adjusted by the prior" if adjusted else title] * len(rows)
         if thresholds is not None:
             own = thresholds.of_concepts(self.labels)[columns]
             reached = np.where(np.isnan(own), thresholds.of_images(named)[rows], own)
-            shown = self._told.calibration.of_pairs(
-                reached.astype(np.float32), columns, labels=self.labels
-            )
+            reached = reached.astype(np.float32)
+            if self.rule.adjustment is not None:  # thresholds are of adjusted values
+                reached = self.rule.adjustment.inverse(reached, columns, labels=self.labels)
+            shown = self._told.calibration.of_pairs(reached, columns, labels=self.labels)
             told = [f"threshold {threshold:.3f}" for threshold in shown.tolist()]
         found = {}
         for row, column, words in zip(rows.tolist(), columns.tolist(), told, strict=True):
             if self.labels.cuis[column] in always.get(named[row], ()):
                 words = f"always in {named[row]}"
             elif empty[row]:
-                words = "the most probable, no other was decided"
+                most = "the most probable once adjusted" if adjusted else "the most probable"
+                words = f"{most}, no other was decided"
             found[row, column] = words
         return found

@@ -100,6 +100,12 @@ def threshold_sections(run: EnsembleRun) -> Sequence[Section]:
     ]
 
 
+_ADJUSTED = (
+    " Log odds are adjusted by the concepts' prior before they are held against a threshold: the"
+    " same threshold is a lower probability of a rare concept."
+)
+
+
 def _paying(found: Mapping[str, Any]) -> set[str]:
     """The levels that the kept thresholds have, the coarser ones among them."""
     paying = {"global", str(found["level"])}

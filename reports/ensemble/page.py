@@ -19,6 +19,7 @@ from reports.ensemble.judged import JudgedImages
 from reports.ensemble.paper_tables import FILE, paper_tables
 from reports.ensemble.probabilities import calibration_sections, forecast_sections
 from reports.ensemble.provenance import MadeStep, provenance_section, steps_of
+from reports.ensemble.rare import rare_sections
 from reports.ensemble.review import review_sections
 from reports.ensemble.scores import (
     ladder_section,
@@ -114,6 +115,7 @@ def report_sections(
         concepts_section(judged, names=names),
         *example_sections(judged, names=names, read=read),
         *threshold_sections(run),
+        *rare_sections(run),
         *calibration_sections(run),
         *forecast_sections(run),
         *review_sections(run),
