@@ -10,7 +10,7 @@ from scipy.sparse import csr_array, vstack
 
 from core.errors import PredictionsError
 from core.folds import cross_fitted, fitted_without, held_out_images
-from core.labels import Concepts
+from core.labels import FREQUENCIES, Concepts
 from core.metrics import (
     THRESHOLDS,
     ScoredImages,
@@ -133,6 +133,10 @@ def choose_rule(
     calibration that pays. Probabilities that cannot be calibrated are decided by thresholds, and
     that is said.
 
+    A threshold of a concept's own takes up its adjustment by the prior, as it takes up whatever is
+    the same for all images: with one, concepts of fewer than 101 true images have none. Tuned on
+    F1, they would undo what the adjustment is for.
+
     Args:
         probs: (N, L) out-of-fold probabilities.
         images: N of them.
@@ -143,6 +147,8 @@ def choose_rule(
     """
     trial = _Trial.of(probs, images, tuning=tuning, said=said)
     base = trial.base
+    if base.adjustment is not None:
+        tuning = replace(tuning, min_true=max(tuning.min_true, FREQUENCIES[-1]))
     levels = choose_thresholds(trial.adjusted, images, tuning=tuning)
     sets = trial.cross_fitted(trial.plain)
     rule = trial.plain(np.ones(len(images), dtype=np.bool_))

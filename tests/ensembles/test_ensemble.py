@@ -52,7 +52,8 @@ def test_a_run_holds_everything_that_was_made(generated: Corpus, workspace: Work
     assert {path.name for path in made.folder.iterdir()} == {
         "belief.json", "concepts.csv", "config.json", "decided.csv", "decided-test.csv",
         "decision.json", "fallback.json", "forecast.csv", "forecast_images.csv",
-        "learning_curve.csv", "members.csv", "meta.json", "predictions", "reliability.csv",
+        "learning_curve.csv", "members.csv", "meta.json", "predictions",
+        "prior_adjustment.csv", "reliability.csv",
         "review.csv", "rules_f1.csv", "stacker", "submission-2020.txt", "test_disagreement.npy",
         "thresholds.json", "valid_f1.csv",
     }  # fmt: skip

@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from core.metrics import Interval
-from core.runs.ensemble import DECISION_RULES, EnsembleRecord, read_scores, write_scores
+from core.runs.ensemble import (
+    DECISION_RULES,
+    EnsembleRecord,
+    PriorPoint,
+    read_scores,
+    write_scores,
+)
 from core.runs.ladder import LadderStep
 from core.runs.learning import LearningPoint
 
@@ -30,13 +36,24 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
             LearningPoint(share=0.1, n_images=1 / 3, f1=interval, gain=None),
             LearningPoint(share=1.0, n_images=2.0, f1=interval, gain=interval),
         ],
-    )
+        prior=[
+            PriorPoint(
+                decided_by="one threshold", strength=0.1, measure="F1", bucket="", value=1 / 3,
+                gain=interval, n=2,
+            ),
+            PriorPoint(
+                decided_by="submission", strength=0.0, measure="recall", bucket="6-20", value=0.5,
+                gain=None, n=4,
+            ),
+        ],
+    )  # fmt: skip
     record.save(tmp_path)
     found = EnsembleRecord.load(tmp_path)
     assert found.image_ids == record.image_ids
     assert found.worth == record.worth
     assert found.thresholds == record.thresholds
     assert found.learning == record.learning
+    assert found.prior == record.prior
     np.testing.assert_equal(dict(found.scores), SCORES)
     np.testing.assert_equal(dict(found.rules), dict(record.rules))
     np.testing.assert_equal(dict(found.reliability), dict(record.reliability))
@@ -51,6 +68,11 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "learning_curve.csv").read_text().splitlines()[1:] == [
         f"0.1,{1 / 3!r},0.1,0.0,0.2,,,,2",
         "1.0,2.0,0.1,0.0,0.2,0.1,0.0,0.2,2",
+    ]
+    assert (tmp_path / "prior_adjustment.csv").read_text().splitlines() == [
+        "decided_by,strength,measure,bucket,value,gain,gain_low,gain_high,n",
+        f"one threshold,0.1,F1,,{1 / 3!r},0.1,0.0,0.2,2",
+        "submission,0.0,recall,6-20,0.5,,,,4",
     ]
     assert (tmp_path / "forecast.csv").read_text().splitlines() == [
         "fold,n,forecast,truth",
