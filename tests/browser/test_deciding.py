@@ -3,16 +3,21 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
+from browser.concepts import threshold_of
+from browser.judgements import Judgement
 from browser.library import Library
 from browser.members import Deciding, Limit
 from browser.state import State
 from core.errors import ConfigError
 from core.runs.workspace import Workspace
 from ensembles.calibration.temperature import Calibration
+from ensembles.decisions.prior_adjustment import PriorAdjustment
 from ensembles.decisions.rule import DecisionRule
 from ensembles.decisions.thresholds import Thresholds
 
@@ -35,6 +40,44 @@ def test_the_finest_threshold_is_the_limit() -> None:
         ("C3", "DRMR", "test", Limit(0.5, "all")),
     ):
         assert deciding.limit(cui, category=category, split=split) == limit
+
+
+def test_the_limit_of_adjusted_log_odds_is_that_of_the_probability_shown() -> None:
+    # At strength 1/2 the odds of C1 are multiplied by 5, those of C2 by 10, before thresholds.
+    adjustment = PriorAdjustment(strength=0.5, shares={"C1": 0.04, "C2": 0.01})
+    rule = replace(
+        RULE, thresholds=Thresholds(global_=0.5, by_concept={"C2": 0.8}), adjustment=adjustment
+    )
+    deciding = Deciding(rule=rule, of_test=RULE, calibrated_by=None)
+    for cui, whose, limit in (("C1", "all", 1 / 6), ("C2", "concept", 4 / 14)):
+        found = deciding.limit(cui, category="DRXR", split="train")
+        assert found is not None
+        assert found.whose == whose
+        assert found.value == pytest.approx(limit, rel=1e-6)
+    assert deciding.limit("C1", category="DRXR", split="test") == Limit(0.4, "all")
+    # Of a rule on calibrated probabilities the shift is none of the thresholds'.
+    shifted = replace(deciding, rule=replace(rule, adjustment=replace(adjustment, shift=3.0)))
+    for own in (deciding, shifted):
+        assert own.tuned("C1", 0.5) == pytest.approx(1 / 6, rel=1e-6)
+    assert Deciding(rule=RULE, of_test=RULE, calibrated_by=None).tuned("C1", 0.5) == 0.5
+
+
+def test_thresholds_of_a_concept_are_those_of_the_probability_shown() -> None:
+    levels = {
+        "level": "category",
+        "levels": {"category": {"global": 0.5, "by_category": {"DRCT": 0.8}, "by_concept": {}}},
+    }
+    run = SimpleNamespace(record=SimpleNamespace(thresholds=levels))
+    judgement = cast(Judgement, SimpleNamespace(run=run))
+    adjustment = PriorAdjustment(strength=0.5, shares={"C1": 0.04})
+    rule = replace(RULE, adjustment=adjustment)
+    adjusted = Deciding(rule=rule, of_test=rule, calibrated_by=None)
+    for deciding, found in (
+        (None, [("DRCT", 0.8), ("all others", 0.5)]),
+        (adjusted, [("DRCT", pytest.approx(4 / 9)), ("all others", pytest.approx(1 / 6))]),
+    ):
+        lines = threshold_of(judgement, "C1", categories=["DRCT", "DRXR"], deciding=deciding)
+        assert lines == found
 
 
 def test_a_rule_without_thresholds_has_no_limit_but_what_it_gives_to_all() -> None:

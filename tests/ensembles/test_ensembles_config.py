@@ -1,8 +1,9 @@
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from core.config import overlay
+from core.config import fingerprint, overlay
 from core.errors import ConfigError
 from ensembles.config import PRESETS, EnsembleConfig
 from ensembles.stacking.registry import STACKERS
@@ -19,11 +20,24 @@ from ensembles.stacking.registry import STACKERS
         ({"margin": -0.1}, "margin: expected .*, found -0.1"),
         ({"caution": -1}, "caution: expected .*, found -1"),
         ({"constant_from": -1}, "constant_from: expected .*, found -1"),
+        ({"prior_adjustment": -0.1}, "prior_adjustment: expected .*, found -0.1"),
+        ({"prior_adjustment": 2.1}, "prior_adjustment: expected .*, found 2.1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         overlay(EnsembleConfig(), settings)
+
+
+def test_without_the_adjustment_earlier_runs_are_found_again() -> None:
+    assert EnsembleConfig().prior_adjustment == 0
+    before = {
+        name: value
+        for name, value in asdict(EnsembleConfig()).items()
+        if name not in ("prior_adjustment", "learning_curve")
+    }
+    adjusted = EnsembleConfig(prior_adjustment=0.2)
+    assert fingerprint(EnsembleConfig()) == fingerprint(before) != fingerprint(adjusted)
 
 
 def test_every_preset_names_known_stackers() -> None:

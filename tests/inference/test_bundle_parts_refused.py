@@ -127,6 +127,13 @@ def rule(folder: Path, **changed: Any) -> BundleFiles:
     return BundleFiles(folder, {"decision.json"}, shown=Path("b"))
 
 
+SHARES = {"C1": 0.25, "C2": 0.01}
+
+
+def adjusted(**changed: Any) -> dict[str, Any]:
+    return {"strength": 0.2, "shares": SHARES, "shift": 0.1, **changed}
+
+
 def rising(**changed: Any) -> dict[str, Any]:
     own = {"weight": 0.5, "before": [0.0], "after": [1.0], **changed}
     return {**RULE["calibration"], "by_concept": {"C2": own}}
@@ -144,6 +151,12 @@ def rising(**changed: Any) -> dict[str, Any]:
         ({"head": {**RULE["head"], "by_category": {"DRCT": 1e3}}}, "a number of concepts that"),
         ({"head": {**RULE["head"], "by_category": {"EYE": 0.1}}}, "no category 'EYE'"),
         ({"max_concepts": 2**31}, "max_concepts of 2147483648"),
+        ({"adjustment": None}, "adjustment: expected an object, found None"),
+        ({"adjustment": adjusted(shares={"C1": 0.25})}, "no share of the concept 'C2'"),
+        ({"adjustment": adjusted(shares={**SHARES, "C1": "half"})}, "C1: expected a number"),
+        ({"adjustment": adjusted(shift=701.0)}, "a prior adjustment that runs over"),
+        ({"adjustment": adjusted(strength=701.0)}, "a prior adjustment that runs over"),
+        ({"adjustment": adjusted(more=1)}, "unknown entry 'more'"),
     ],
 )  # fmt: skip
 def test_a_rule_whose_numbers_run_over_is_refused(
@@ -155,6 +168,11 @@ def test_a_rule_whose_numbers_run_over_is_refused(
 
 def test_a_rule_names_concepts_that_there_are(tmp_path: Path) -> None:
     check_rule(rule(tmp_path), "decision.json", labels=LabelSpace(("C1", "C2")))
+    own = rule(tmp_path, adjustment=adjusted())
+    check_rule(own, "decision.json", labels=LabelSpace(("C1", "C2")))
+    own = rule(tmp_path, adjustment=adjusted(shares={**SHARES, "C7": 0.1}))
+    with pytest.raises(LabelSpaceError, match="C7"):
+        check_rule(own, "decision.json", labels=LabelSpace(("C1", "C2")))
     with pytest.raises(LabelSpaceError, match="C2"):
         check_rule(rule(tmp_path), "decision.json", labels=LabelSpace(("C1",)))
 

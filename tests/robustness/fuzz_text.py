@@ -65,7 +65,8 @@ _BYTES = (b"\xff", b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc0\x80", b"\xe
 _HEAD = "image_id,path,category,split,fold,group,labelled,concepts,age"
 _RULE = """{"kind": "thresholds", "thresholds": {"global": 0.36, "by_category": {"DRCT": 0.2},
 "by_concept": {}, "scores": {}}, "calibration": {"kind": "temperature", "temperature": 1.0,
-"bias": 0.0}, "head": {"power": 1.0, "by_category": {}}, "always": {"DRAN": ["C1", "C2"]}}"""
+"bias": 0.0}, "head": {"power": 1.0, "by_category": {}}, "always": {"DRAN": ["C1", "C2"]},
+"adjustment": {"strength": 0.2, "shares": {"C1": 0.25, "C2": 0.01}, "shift": 0.0}}"""
 
 
 @dataclass(frozen=True)
