@@ -90,7 +90,8 @@ def threshold_sections(run: EnsembleRun) -> Sequence[Section]:
             paragraphs=[
                 "From which probability on a concept is decided: one threshold for all, own ones of"
                 " categories, own ones of concepts. Each level is tuned without the images that it"
-                " is scored on; its gain is over the coarser level that pays, paired.",
+                " is scored on; its gain is over the coarser level that pays, paired."
+                f"{_ADJUSTED if run.meta.get('prior_adjustment') else ''}",
                 table(header, rows),
                 _used(run),
                 *_own_categories(levels, pays="category" in paying),

@@ -23,9 +23,10 @@ def rare_sections(run: EnsembleRun) -> Sequence[Section]:
         "Recall of true pairs of image and concept, by how many of the images learnt from have the"
         " concept, and what is left of it in sample F1. `prior_adjustment` takes that part of the"
         " log of a concept's share of those images from its log odds before anything is decided;"
-        " probabilities that are told, and the forecast, stay as they are. Each line has one exact"
-        " threshold for all concepts, chosen without the fold that it is judged on. In brackets"
-        " the difference to the line of 0, paired, with its 95 % interval.",
+        " probabilities that are told stay as they are, and the forecast goes by them. Each line"
+        " has one exact threshold for all concepts, chosen without the fold that it is judged on;"
+        " own thresholds of frequent concepts, which a submission may have, take some of the cost"
+        " back. In brackets the difference to the line of 0, paired, with its 95 % interval.",
         _table(of_threshold),
         _meaning(of_threshold),
     ]
@@ -85,7 +86,7 @@ def _meaning(found: dict[float, Measures]) -> str:
     """The frontier in a sentence: the strength that costs least among those that help for sure."""
     rare = {strength: own["recall", RARE] for strength, own in found.items()}
     helping = [
-        (strength, point.gain)
+        strength
         for strength, point in rare.items()
         if point.gain is not None and point.gain.low > 0
     ]
@@ -94,12 +95,13 @@ def _meaning(found: dict[float, Measures]) -> str:
             f"No strength finds more concepts of {RARE} images than chance explains: there is"
             " nothing to be had by this setting here."
         )
-    strength, gain = helping[0]
+    strength = helping[0]
     cost = found[strength]["F1", ""].gain
     assert cost is not None
     chance = ", which chance can bring" if cost.low <= 0 <= cost.high else ""
     return (
-        f"From {strength:g} on more concepts of {RARE} images are found: {percent(gain.value)} of"
-        f" their true pairs more, at {cost.value:+.4f} in sample F1{chance}. Higher strengths find"
-        f" more and cost more; `ensemble --set prior_adjustment={strength:g}` decides by it."
+        f"At {strength:g} more concepts of {RARE} images are found,"
+        f" {percent(rare[strength].value)} of their true pairs in place of"
+        f" {percent(rare[0.0].value)}, for {cost.value:+.4f} in sample F1{chance}. Higher strengths"
+        f" find more and cost more; `ensemble --set prior_adjustment={strength:g}` decides by it."
     )

@@ -29,6 +29,7 @@ from ensembles.second_stage import (
     statistics_of_scored,
     tuning_of,
 )
+from reports.ensemble.page import report_sections
 from tests.conftest import relabelled
 
 QUICK = EnsembleConfig(
@@ -138,6 +139,9 @@ def test_an_adjusted_ensemble_says_so_and_what_it_would_be_without(
         assert points["submission", strength, "F1", ""].value == pytest.approx(np.mean(f1))
     # The forecast is that of the decided sets under calibrated probabilities, not adjusted ones.
     run = read_run(made.folder, generated)
+    sections = {part.heading: "".join(part.paragraphs) for part in report_sections(run)}
+    assert "**The submission is adjusted by 0.4.**" in sections["Rare concepts"]
+    assert "Log odds are adjusted by the concepts' prior" in sections["Thresholds"]
     error = run.record.forecast["forecast"] - run.record.forecast["truth"]
     assert abs(error.mean()) < 0.03
 

@@ -58,14 +58,14 @@ def test_the_weakest_strength_that_helps_for_sure_is_named_with_its_cost() -> No
     assert cells[4][1] == "0.7970 (-0.0030 [-0.0040, -0.0020])"
     assert cells[4][3] == "0.150 (+0.050 [+0.030, +0.070])"
     assert cells[4][-1] == "0.250"
-    assert "From 0.2 on more concepts of 6-20 images are found: 5.0 % of their true pairs" in text
-    assert "at -0.0030 in sample F1. Higher" in text
+    assert "At 0.2 more concepts of 6-20 images are found, 15 % of their true pairs in" in text
+    assert "in place of 10 %, for -0.0030 in sample F1. Higher" in text
     assert "The submission is not adjusted." in text
 
 
 def test_a_cost_within_chance_is_said_to_be_so() -> None:
     sure = points(ONE_THRESHOLD, 0.1, f1=(0.799, -0.002, 0.001), recall=(0.12, 0.01, 0.03))
-    assert "at -0.0010 in sample F1, which chance can bring. Higher" in section([*NONE, *sure])
+    assert "for -0.0010 in sample F1, which chance can bring. Higher" in section([*NONE, *sure])
 
 
 def test_where_no_strength_helps_that_is_said() -> None:
