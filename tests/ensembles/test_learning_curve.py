@@ -123,8 +123,8 @@ def test_it_can_be_left_out_and_needs_a_quick_stacker(generated: Corpus, stage: 
 
 
 def test_runs_of_before_are_found_again() -> None:
-    """Their fingerprints were made without this setting."""
+    """Their fingerprints were made without this setting, and without one that came later."""
     without = dict(vars(EnsembleConfig()))
-    del without["learning_curve"]
+    del without["learning_curve"], without["prior_adjustment"]
     assert fingerprint(EnsembleConfig()) == fingerprint(without)
     assert fingerprint(replace(EnsembleConfig(), learning_curve=False)) != fingerprint(without)
