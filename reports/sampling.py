@@ -1,6 +1,7 @@
 """The page of `sample --curve`: what each way to choose images costs and gains, with one figure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#
 
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 
-_LOWEST = -0.02
+_LOWEST, _LOWEST_RECALL = -0.02, -0.05
 """Of the gains that are drawn: what lies far below would leave no room for the others."""
 
 _SETTINGS = (
@@ -143,10 +144,19 @@ def curve_page(
         "Differences are paired on the same images, the mean over the networks first, with 95 %"
         f" bootstrap intervals over groups. `{BASELINE}` draws from all images; all other"
         " strategies keep every image with a rare concept first.",
-        picture(_NAME, "Sample F1 and recall by frequency of the concept, by share of the images"),
+        picture(
+            _NAME,
+            "Above sample F1 and recall by frequency of the concept, by share of the images; below"
+            " the same less that of random draws of as many, paired, with 95 % intervals",
+        ),
         f"All images: sample F1 {bootstrap(every.f1, groups=scored.groups)}.",
         "## Sample F1",
-        _table(names, shares, lambda n, s: f"{mean_in_order(curves[n][s].f1):.4f}", curves),
+        _table(
+            [*names, ALL],
+            [*shares, 1.0],
+            lambda n, s: f"{mean_in_order(curves[n][s].f1):.4f}",
+            curves,
+        ),
         "## Gain over random draws of as many images",
         _table(names, shares, lambda n, s: _gain(curves, n, s, scored).signed(), curves),
         "## Loss against all images",
@@ -196,12 +206,12 @@ def _recalls(
     n_true: Numbers,
     share: float,
 ) -> str:
-    shown = [b for b in range(len(BUCKETS)) if n_true[:, b].sum()]
+    shown = _buckets(n_true)
     header = [
         f"{share:.0%} kept",
         *(f"{BUCKETS[b]} images, n = {n_true[:, b].sum():,.0f}" for b in shown),
     ]
-    rows = [["all images", *(f"{recall(every, n_true, bucket=b):.3f}" for b in shown)]]
+    rows = [["all images (100%)", *(f"{recall(every, n_true, bucket=b):.3f}" for b in shown)]]
     base = curves[BASELINE].get(share)
     for name in names:
         scores = curves[name].get(share)
@@ -219,62 +229,73 @@ def _recalls(
 
 
 def draw_curves(curves: Curves, scored: ImageTable, *, n_true: Numbers) -> Figure:
-    """Sample F1, gain over random draws, and recall by bucket, against the share of the images."""
-    figure = Figure(figsize=(1.45 * WIDTH, 0.95 * WIDTH), layout="constrained")
-    grid = figure.subplots(2, 3)
+    """Sample F1 and recall by bucket against the share of the images; below, gains over chance."""
+    shown = _buckets(n_true)
+    columns = 1 + len(shown)
+    figure = Figure(figsize=(0.45 * columns * WIDTH, 0.95 * WIDTH), layout="constrained")
+    grid = figure.subplots(2, columns)
     every = curves[ALL][1.0]
     names = [name for name in curves if name != ALL]
-    panels: list[tuple[Axes, str, Numbers | None, int]] = [
-        (grid[0][0], "sample F1", None, 0),
-        *(
-            (axes, f"recall, concepts of {BUCKETS[b]} images", n_true, b)
-            for axes, b in zip(
-                (grid[0][2], grid[1][0], grid[1][1], grid[1][2]), range(len(BUCKETS)), strict=True
-            )
-        ),
-    ]
-    for axes, title, counts, bucket in panels:
-        last = mean_in_order(every.f1) if counts is None else recall(every, counts, bucket=bucket)
+
+    def level(scores: SampledScores, bucket: int | None) -> float:
+        if bucket is None:
+            return mean_in_order(scores.f1)
+        return recall(scores, n_true, bucket=bucket)
+
+    def gain(name: str, share: float, bucket: int | None) -> Interval:
+        if bucket is None:
+            return _gain(curves, name, share, scored)
+        one, base = curves[name][share], curves[BASELINE][share]
+        return recall_gain(one, base, scored=scored, n_true=n_true, bucket=bucket)
+
+    for place, bucket in enumerate((None, *shown)):
+        axes, last = grid[0][place], level(every, bucket)
         axes.axhline(last, color=GREY, linewidth=0.8, linestyle=":")
         for name in names:
             shares = sorted(curves[name])
-            values = [
-                mean_in_order(curves[name][s].f1)
-                if counts is None
-                else recall(curves[name][s], counts, bucket=bucket)
-                for s in shares
-            ]
+            values = [level(curves[name][share], bucket) for share in shares]
             axes.plot([*shares, 1.0], [*values, last], label=name, **_line(name, names))
-        axes.set_title(title)
+        what = "sample F1" if bucket is None else f"recall, concepts of {BUCKETS[bucket]} images"
+        axes.set_title(what)
         _finish(axes)
-    _draw_gains(grid[0][1], names, curves, scored)
+        lowest = _LOWEST if bucket is None else _LOWEST_RECALL
+        _draw_gains(grid[1][place], names, curves, partial(gain, bucket=bucket), lowest=lowest)
+    grid[1][0].set_ylabel("gain over random draws, 95 %")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6)
     return figure
 
 
-def _draw_gains(axes: Axes, names: Sequence[str], curves: Curves, scored: ImageTable) -> None:
+def _draw_gains(
+    axes: Axes,
+    names: Sequence[str],
+    curves: Curves,
+    gain_of: Callable[[str, float], Interval],
+    *,
+    lowest: float,
+) -> None:
     others = [name for name in names if name != BASELINE]
     axes.axhline(0, color="black", linewidth=1)
     places = {share: place for place, share in enumerate(sorted(curves[BASELINE]))}
-    for name in names:
-        if name == BASELINE:
-            continue
-        offset = (others.index(name) - (len(others) - 1) / 2) * 0.8 / len(others)
+    for number, name in enumerate(others):
+        offset = (number - (len(others) - 1) / 2) * 0.8 / len(others)
         for share, place in places.items():
             if share in curves[name]:
-                gain = _gain(curves, name, share, scored)
-                look = _line(name, names)
+                gain, look = gain_of(name, share), _line(name, names)
                 axes.plot([place + offset] * 2, [gain.low, gain.high], color=look["color"], lw=1)
                 axes.plot(place + offset, gain.value, color=look["color"], marker=look["marker"],
                           markersize=3)  # fmt: skip
     axes.set_xticks([*places.values()], labels=[f"{share:.0%}" for share in places])
-    if axes.get_ylim()[0] < _LOWEST:
-        axes.set_ylim(bottom=_LOWEST)
+    if axes.get_ylim()[0] < lowest:
+        axes.set_ylim(bottom=lowest)
         axes.text(0.99, 0.01, "lower ones are not shown", transform=axes.transAxes, ha="right",
                   fontsize=7, color=GREY)  # fmt: skip
-    axes.set_title("gain in sample F1 over random draws, 95 %")
     axes.set_xlabel("share of the training images")
+
+
+def _buckets(n_true: Numbers) -> list[int]:
+    """Those that a true concept is in."""
+    return [bucket for bucket in range(len(BUCKETS)) if n_true[:, bucket].sum()]
 
 
 def _line(name: str, names: Sequence[str]) -> dict[str, Any]:
@@ -305,7 +326,9 @@ def _csv_rows(curves: Curves, scored: ImageTable, n_true: Numbers) -> Iterator[l
         *("strategy", "share", "images", "networks", "seconds"),
         *(f"{what}{end}" for what in ("f1", "gain", "loss") for end in ends),
         *(f"recall_{bucket}" for bucket in BUCKETS),
+        *(f"recall_gain_{bucket}{end}" for bucket in BUCKETS for end in ends),
     ]
+    there = _buckets(n_true)
     every = curves[ALL][1.0]
     for name, by_share in curves.items():
         for share, scores in by_share.items():
@@ -318,8 +341,15 @@ def _csv_rows(curves: Curves, scored: ImageTable, n_true: Numbers) -> Iterator[l
                 for span in (*spans, gain, loss)
                 for value in (("",) * 3 if span is None else (span.value, span.low, span.high))
             ]
+            recalls: list[object] = []
+            for b in range(len(BUCKETS)):
+                paired = None
+                if base is not None and b in there:
+                    paired = recall_gain(scores, base, scored=scored, n_true=n_true, bucket=b)
+                recalls += ("",) * 3 if paired is None else (paired.value, paired.low, paired.high)
             yield [
                 *(name, share, scores.n_kept, scores.n_networks, scores.seconds),
                 *cells,
                 *(recall(scores, n_true, bucket=b) for b in range(len(BUCKETS))),
+                *recalls,
             ]

@@ -20,7 +20,7 @@ from training.config import FitConfig
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     *("commands", "core", "corpus", "training", "backbones", "fusion", "ensembles", "inference"),
-    *("browser", "reports"),
+    *("browser", "reports", "benchmarks"),
 )
 
 

@@ -43,6 +43,9 @@ FRONTS = (ROOT / "cli.py", ROOT / "radfuse.py")
 
 MODULES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
+"""Not installed, and free in what they import."""
+
 MAX_LINES = 450
 
 MAX_MODULES = 12  # beside `__init__`
@@ -121,7 +124,7 @@ def test_core_ensembles_and_reports_never_import_torch(path: Path) -> None:
         assert not tops & {"torch", "torchvision", "timm"}
 
 
-@pytest.mark.parametrize("path", [*MODULES, *FRONTS], ids=name_of)
+@pytest.mark.parametrize("path", [*MODULES, *FRONTS, *BENCHMARKS], ids=name_of)
 def test_a_module_is_short_and_says_what_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES
@@ -148,7 +151,8 @@ def test_torch_stays_out_of_corpus_but_for_its_images() -> None:
 
 
 def test_a_folder_holds_few_modules() -> None:
-    homes = [path.parent for path in MODULES if path.name != "__init__.py"]
+    modules = (*MODULES, *BENCHMARKS)
+    homes = [path.parent for path in modules if path.name != "__init__.py"]
     crowded = {name_of(home) for home in homes if homes.count(home) > MAX_MODULES}
     assert not crowded
 

@@ -30,16 +30,16 @@ WORDS = "words"
 
 Array = npt.NDArray[np.float64]
 
-_RANK = 512
+RANK = 512
 """Principal components of the features that are mapped."""
 
-_PENALTY = 1.0
+PENALTY = 1.0
 """Of a query's squared length, for each training image."""
 
 _OWN = 1.0
 """What a concept learns for itself beside what it shares with similar names, whose most is 1."""
 
-_N_NUMBERS = 128
+N_NUMBERS = 128
 """Numbers of the hashed text space at most."""
 
 _PARTS = 5
@@ -162,7 +162,7 @@ class _Teaching:
         self.model = self.untaught(np.arange(len(train)))
         standard = self.model.standardise(fusion_inputs.network_inputs.features).double().numpy()
         _, v = np.linalg.eigh(standard[self.rows].T @ standard[self.rows])
-        self.basis: Array = v[:, -_RANK:]
+        self.basis: Array = v[:, -RANK:]
         self.components: Array = standard[self.rows] @ self.basis
         self.sentences = (
             None if config.text == HASHED else sentence_space(self.names, model=config.text)
@@ -184,9 +184,9 @@ class _Teaching:
         targets, components = self.targets[chosen], self.components[chosen]
         points = self.sentences
         if points is None:
-            points = hashed_space(self.names, targets, n_numbers=_N_NUMBERS, seed=self.config.seed)
+            points = hashed_space(self.names, targets, n_numbers=N_NUMBERS, seed=self.config.seed)
         weights = fit_queries(
-            components, targets, similarity=similar_names(points), penalty=_PENALTY * len(chosen)
+            components, targets, similarity=similar_names(points), penalty=PENALTY * len(chosen)
         )
         scores = components @ weights
         return _Queries(

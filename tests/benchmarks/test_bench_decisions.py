@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.bench_decisions import RULES, judge, paired, row, seen_row, verdict
-from benchmarks.simulated import LabelSets, Setting
+from benchmarks.quality.bench_decisions import RULES, judge, paired, row, seen_row, verdict
+from benchmarks.quality.simulated import LabelSets, Setting
 from core.labels import LabelSpace
 from core.metrics import Interval
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.bench_kernels import (
+from benchmarks.algorithms.bench_kernels import (
     MANY,
     Scores,
     draw,

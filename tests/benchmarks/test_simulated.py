@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from benchmarks.simulated import (
+from benchmarks.quality.simulated import (
     SETTINGS,
     LabelSets,
     Setting,

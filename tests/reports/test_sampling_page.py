@@ -70,6 +70,14 @@ def test_the_tables_hold_what_the_trials_reached(
     bucket = BUCKETS.index("21-100")
     expected = recall(curves["loss"][0.25], n_true, bucket=bucket)
     assert float(rows["loss", "0.25"]["recall_21-100"]) == pytest.approx(expected)
+    own = recall_gain(
+        curves["loss"][0.25], curves["random"][0.25], scored=scored, n_true=n_true, bucket=bucket
+    )
+    ends = ("", "_low", "_high")
+    found = [float(rows["loss", "0.25"][f"recall_gain_21-100{end}"]) for end in ends]
+    assert found == pytest.approx([own.value, own.low, own.high])
+    assert rows["all", "1.0"]["recall_gain_21-100"] == ""  # nothing random keeps as many
+    assert f"{mean_in_order(curves['all'][1.0].f1):.4f} |" in text.partition("## Gain")[0]
     assert "2 networks of their own seeds" in text
     assert "so that all take about as many steps" in text
     assert "learning_rate 0.001, batch_size 64, epochs 30" in text
@@ -104,4 +112,15 @@ def test_the_figure_shows_every_strategy_at_every_share(generated: Corpus, trial
         assert np.asarray(drawn[name].get_xdata()).tolist() == [0.25, 0.5, 1.0]
         expected = [mean_in_order(curves[name][share].f1) for share in (0.25, 0.5)]
         assert np.asarray(drawn[name].get_ydata())[:2].tolist() == pytest.approx(expected)
-    assert len(figure.axes) == 6
+    n_shown = sum(n_true[:, bucket].sum() > 0 for bucket in range(len(BUCKETS)))
+    assert len(figure.axes) == 2 * (1 + n_shown)
+    # Below a bucket's recall stands its gain: a line from low to high and a mark at the value.
+    bucket = BUCKETS.index("21-100")
+    gain = recall_gain(
+        curves["loss"][0.25], curves["random"][0.25], scored=scored, n_true=n_true, bucket=bucket
+    )
+    shown = [b for b in range(len(BUCKETS)) if n_true[:, b].sum()]
+    below = figure.axes[1 + n_shown + 1 + shown.index(bucket)]
+    drawn_gains = [np.asarray(line.get_ydata()).tolist() for line in below.get_lines()]
+    assert [gain.low, gain.high] in drawn_gains
+    assert [gain.value] in drawn_gains

@@ -1,6 +1,6 @@
 """Do forecasts hold on sources that nothing was learnt from? Each source of a corpus left out.
 
-    python -m benchmarks.left_out_sources WORKSPACE FOLDER [N_DRAWS]
+    python -m benchmarks.quality.left_out_sources WORKSPACE FOLDER [N_DRAWS]
 
 WORKSPACE has a prepared corpus whose table has a column `source`, `train-backbone` done on frozen
 features, and an ensemble. FOLDER gets a workspace a source with 40 labelled images or more: the
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from scipy.sparse import csr_array
 
-from benchmarks.bench_score import cpu_name
+from benchmarks.machine import cpu_name
 from core.embeddings import Embeddings
 from core.images import ImageTable
 from core.labels import LabelSpace
@@ -112,7 +112,7 @@ def run_chain(home: Path) -> None:
     for command in (fuse, ["ensemble", "--submit", *_options("--set", _QUICK)]):
         subprocess.run(
             [sys.executable, "cli.py", *command, "-w", str(home)],
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
             check=True,
             stdout=subprocess.DEVNULL,
         )

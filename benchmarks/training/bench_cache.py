@@ -7,16 +7,14 @@ ones as well, as the cache was until November 2026: random batches, each image o
 `np.take` and, where they are mirrored, turned. All rows run in turn in one process, after a round
 that does not count and in which the files are read and the kernels compiled.
 
-    python -m benchmarks.bench_cache [FOLDER...]            # all of it
-    python -m benchmarks.bench_cache --read [FOLDER...]     # reading and the disk alone
+    python -m benchmarks.training.bench_cache [FOLDER...]            # all of it
+    python -m benchmarks.training.bench_cache --read [FOLDER...]     # reading and the disk alone
 
 Drawn images are measured, and the JPEG files below each folder that is named.
 """
 
 import multiprocessing
 import os
-import platform
-import resource
 import shutil
 import statistics
 import sys
@@ -25,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 
@@ -34,8 +31,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from benchmarks.bench_score import cpu_name
-from benchmarks.training_work import table_of
+from benchmarks.machine import environment, peak_mib
+from benchmarks.training.training_work import table_of
 from core.storage.arrays import load_array
 from corpus.images.batches import CachedImages
 from corpus.images.cache import ImageCache, build_cache
@@ -222,12 +219,7 @@ def peak_of(work: Work) -> float:
 def _peak_after(work: Work) -> float:
     torch.set_num_threads(1)
     work()
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux hands the parent's highest ru_maxrss down to its children
-        lines = status.read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return peak_mib()
 
 
 def measure(
@@ -291,9 +283,7 @@ def main() -> None:
         if "--read" not in sys.argv:
             print(building(files, folder))
         print(reading_table(stored))
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    print(f"\nPython {platform.python_version()}, {versions}")
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu_name()}")
+    print(f"\n{environment(*PACKAGES)}")
 
 
 def building(files: Mapping[str, list[Path]], folder: Path) -> str:

@@ -6,7 +6,7 @@ shows through the other from place to place, cut at random and covered with nois
 into train, valid and test as 80, 10 and 10 in 100, and copies of 500 images of train are planted in
 test: coded anew (noise of 2 grey levels), mirrored, cut by 5 % of each side, and both.
 
-    python -m benchmarks.bench_duplicates [--images N] [--runs R] [--real FOLDER]
+    python -m benchmarks.algorithms.bench_duplicates [--images N] [--runs R] [--real FOLDER]
 
 Seconds of the wall and of the processor are given; memory is the highest use above that before the
 call. What decoding costs is measured on JPEGs of 320 x 320 and of 1024 x 1024 pixels, one thread.
@@ -25,10 +25,9 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import zoom
 
-from benchmarks.bench_retrieval import memory_mib
-from benchmarks.training_work import environment
+from benchmarks.machine import environment, measured
 from corpus.duplicates.features import SIDE, Pixels
-from corpus.duplicates.search import find_copies
+from corpus.duplicates.search import Copies, find_copies
 from corpus.images.decode import decode
 from corpus.phantom.write import draw_corpus
 
@@ -131,13 +130,14 @@ def main() -> None:
     print(f"{len(images):,} images of {len(base):,} thumbnails, {N_PLANTED} copies of each kind\n")
     find_copies(images[:2000], parts[:2000])  # compiles
     walls, processors, memories = [], [], []
+    found: list[Copies] = []
     for _ in range(given.runs):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before, began, spent = memory_mib("VmRSS"), time.perf_counter(), time.process_time()
-        copies = find_copies(images, parts)
-        walls.append(time.perf_counter() - began)
+        spent = time.process_time()
+        seconds, mib = measured(lambda: found.append(find_copies(images, parts)))
         processors.append(time.process_time() - spent)
-        memories.append(memory_mib("VmHWM") - before)
+        walls.append(seconds)
+        memories.append(mib)
+    copies = found[-1]
     print("| | median | range |\n| --- | --: | --: |")
     for name, values in (("seconds", walls), ("processor seconds", processors)):
         print(
@@ -146,15 +146,15 @@ def main() -> None:
     print(f"| memory above the thumbnails | {max(memories):,.0f} MiB | |\n")
     n = len(images) - n_planted
     pairs = set(zip(copies.first.tolist(), copies.second.tolist(), strict=True))
-    found = [
+    n_found = [
         sum((source, n + N_PLANTED * kind + row) in pairs for row, source in enumerate(sources))
         for kind in range(len(KINDS))
     ]
-    shown = ", ".join(f"{k} {f / len(sources):.3f}" for k, f in zip(KINDS, found, strict=True))
-    print(f"found: {shown}; other pairs: {len(copies) - sum(found):,}")
+    shown = ", ".join(f"{k} {f / len(sources):.3f}" for k, f in zip(KINDS, n_found, strict=True))
+    print(f"found: {shown}; other pairs: {len(copies) - sum(n_found):,}")
     small, large = decoding(320), decoding(1024)
     print(f"decoding and scaling to 64 x 64: {small:.2f} ms at 320, {large:.2f} ms at 1024\n")
-    print(environment())
+    print(environment("numpy", "pillow", "numba"))
 
 
 if __name__ == "__main__":

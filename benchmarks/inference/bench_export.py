@@ -5,25 +5,22 @@ up to one size, so that they are the same to the last bit), the same networks ba
 onnxruntime on the graph that `export --onnx` writes. Decoding is not counted. On the test images of
 the workspace the probabilities of graph and `predict` are held against each other first.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.bench_export -w WORKSPACE [--detector global]
+    OMP_NUM_THREADS=1 python -m benchmarks.inference.bench_export -w WORKSPACE [--detector global]
 """
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.bench_score import cpu_name
+from benchmarks.machine import environment
 from core.runs.workspace import Workspace
 from inference.export.detectors import PlainDetector, block_of, detectors_of
 from inference.export.graphs import FeatureGraph, GraphWriter, HeadGraph, open_session, run_graph
@@ -132,11 +129,7 @@ def main() -> None:
         ]
         print(f"{len(images)} test images: probabilities at most {max(apart):.1e} apart.\n")
         print(table(sides, images))
-    names = ("torch", "onnxruntime", "onnxscript", "timm")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    print(f"\nPython {platform.python_version()}, {versions}")
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu_name()}")
-    print(f"load {os.getloadavg()[0]:.1f}")
+    print(f"\n{environment('torch', 'onnxruntime', 'onnxscript', 'timm')}")
 
 
 if __name__ == "__main__":

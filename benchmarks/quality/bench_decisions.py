@@ -1,7 +1,7 @@
 """What decision rules score on simulated detectors, of known and of bad calibration.
 
-Detectors of `benchmarks.simulated` report on real label sets. Half of the images are valid, half
-are test. On valid, as `ensemble` does it: (a) one exact threshold; (b) the rule that `choose_rule`
+Detectors of `simulated` report on real label sets. Half of the images are valid, half are test. On
+valid, as `ensemble` does it: (a) one exact threshold; (b) the rule that `choose_rule`
 chooses, or its fallback where test is seen to differ in kind from valid; (c) expected F1 after one
 temperature and bias, unconditionally; (d) thresholds of concepts, unconditionally. Each is judged
 on test beside (e), expected F1 under the probabilities that know what the evidence means, which no
@@ -13,20 +13,26 @@ intervals (95 %) resample images, whose draws by other seeds go with them. The f
 The aims: (b) at least 0.010 above (a) where what the detector says can be calibrated, and nowhere
 more than 0.001 below; the forecast within 0.010 of the truth, or test said to differ from valid.
 
-    python -m benchmarks.bench_decisions [--quick] [--images N] [--seeds S] [--strengths D...]
-        [--settings NAME...]
+    python -m benchmarks.quality.bench_decisions [--quick] [--images N] [--seeds S]
+        [--strengths D...] [--settings NAME...]
 """
 
 import argparse
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 
 import numpy as np
 
-from benchmarks.simulated import ROCO, SETTINGS, LabelSets, Setting, read_label_sets, simulate
+from benchmarks.machine import environment
+from benchmarks.quality.simulated import (
+    ROCO,
+    SETTINGS,
+    LabelSets,
+    Setting,
+    read_label_sets,
+    simulate,
+)
 from core.editions import EmptyTruth
 from core.errors import PredictionsError
 from core.metrics import Interval, ScoredImages, Scores, bootstrap, image_f1
@@ -299,8 +305,7 @@ def main() -> None:
     print("\nCross-fitted on valid:\n\n| setting | strength | plain | gains over it |")
     print("| --- | --: | --: | --- |")
     print("\n".join(seen))
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "numba"))
-    print(f"\n{time.perf_counter() - start:,.0f} s. Python {platform.python_version()}, {versions}")
+    print(f"\n{time.perf_counter() - start:,.0f} s. {environment('numpy', 'scipy', 'numba')}")
 
 
 if __name__ == "__main__":

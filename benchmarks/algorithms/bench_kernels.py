@@ -18,25 +18,22 @@ that comes before them. Aims: exact search below 5 s, at least 1,000 times faste
 and 8 times faster than a column at a time; decisions below 1 s; calibration below 20 s. Everything
 is compiled before it is timed.
 
-    python -m benchmarks.bench_kernels [--quick] [--runs R]
+    python -m benchmarks.algorithms.bench_kernels [--quick] [--runs R]
 """
 
 import argparse
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import expit, logit
 
-from benchmarks.bench_score import cpu_name
+from benchmarks.machine import environment
 from core.categories import UNKNOWN
 from core.labels import LabelSpace, Targets
 from ensembles.calibration.temperature import Calibration, fit_calibration
@@ -262,11 +259,7 @@ def main() -> None:
     print(search_table(valid, n_runs=given.runs), flush=True)
     print()
     print(decision_table(valid, test, n_runs=given.runs))
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "numba"))
-    print(f"\nPython {platform.python_version()}, {versions}")
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu_name()}")
-    if hasattr(os, "getloadavg"):
-        print(f"load {os.getloadavg()[0]:.1f}")
+    print(f"\n{environment('numpy', 'scipy', 'numba')}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from core.labels import LabelSpace, Targets
 from core.metrics import column_sums
 from corpus.readers.concept_lists import ROCO_LIST, read_concept_list
 
-ROCO = Path(__file__).parents[2] / "shared" / "roco" / "validation_cuis.txt"
+ROCO = Path(__file__).parents[3] / "shared" / "roco" / "validation_cuis.txt"
 """8,180 real concept lists, where they lie beside the project."""
 
 N_CLUSTERS = 100  # of concepts: about 30 a cluster

@@ -1,9 +1,6 @@
 """What the benchmarks of training share: drawn JPEG images, targets, settings."""
 
-import os
-import platform
 from dataclasses import replace
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +11,6 @@ from scipy.sparse import csr_array
 
 from backbones.networks.build import Detector, build_backbone
 from backbones.settings.config import BackboneConfig
-from benchmarks.bench_score import cpu_name
 from core.images import ImageTable
 from corpus.images.batches import CachedImages
 from corpus.images.cache import ImageCache
@@ -27,11 +23,13 @@ from training.heads import build_head
 
 N_CONCEPTS = 250
 N_PRESENT = 5  # concepts an image
-N_THREADS = min(2, os.cpu_count() or 1)
 RATE = 1e-4
 DECAY = 1e-2
 WIDTH, HEIGHT = 690, 600  # of the images, as in ROCO
 _QUALITY = 90
+
+PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy")
+"""Whose versions are told."""
 
 
 def draw_images(folder: Path, *, n: int) -> ImageTable:
@@ -117,15 +115,4 @@ def fastest(config: BackboneConfig, *, folder: Path) -> Speed:
         precision=config.precision,
         device="cpu",
         train=True,
-    )
-
-
-def environment() -> str:
-    """Versions and hardware."""
-    names = ("torch", "torchvision", "timm", "pillow", "numpy")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    return (
-        f"Python {platform.python_version()}, {versions}\n"
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu_name()},"
-        f" {N_THREADS} threads"
     )

@@ -1,9 +1,9 @@
 """Forecasts of simulated detectors where test differs in mix, in sharpness, or in its sources.
 
-    python -m benchmarks.bench_forecast [N_SEEDS] [N_IMAGES]
+    python -m benchmarks.quality.bench_forecast [N_SEEDS] [N_IMAGES]
 
 Fourteen clusters of real label sets are sources. Images are points that tell their label set, their
-source and noise; a detector of `benchmarks.simulated` sees eleven of the sources well. Three
+source and noise; a detector of `simulated` sees eleven of the sources well. Three
 sources, drawn anew by each seed, it has never met: there it sees little, and reports as if it saw
 much. Tests are
 
@@ -27,8 +27,8 @@ from scipy.special import expit, logit
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 
-from benchmarks.bench_score import cpu_name
-from benchmarks.simulated import LabelSets, Setting, read_label_sets, simulate
+from benchmarks.machine import cpu_name
+from benchmarks.quality.simulated import LabelSets, Setting, read_label_sets, simulate
 from core.metrics import ScoredImages, image_f1
 from ensembles.config import EnsembleConfig
 from ensembles.decisions.choose import RuleChoice, choose_rule

@@ -6,18 +6,18 @@ and each page is asked for over HTTP, once as soon as it answers (what the page 
 and nine times more, in turn with the others. With N_FEATURES there are pooled features of all
 images as well, drawn ones, and the nearest images are asked for as soon as they are there.
 
-    python -m benchmarks.bench_browse [N_IMAGES [N_CONCEPTS [N_FEATURES]]]  # 130,000, 3,047 and 0
+    python -m benchmarks.inference.bench_browse [N_IMAGES [N_CONCEPTS [N_FEATURES]]]
+
+without these 130,000, 3,047 and 0.
 """
 
 import http.client
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array
 
-from benchmarks.bench_score import cpu_name
+from benchmarks.machine import environment, memory_of
 from core.categories import CATEGORIES
 from core.images import ImageTable
 from core.labels import LabelSpace
@@ -167,11 +167,6 @@ def _ask(connection: http.client.HTTPConnection, address: str, cookie: str) -> t
     return took, len(body)
 
 
-def _memory_mb(pid: int, name: str) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
-
-
 def _wait_for_features(connection: http.client.HTTPConnection, cookie: str) -> float:
     """Seconds until an image has its nearest ones beside it."""
     began = time.perf_counter()
@@ -188,13 +183,13 @@ def main(n_images: int, n_concepts: int, n_features: int) -> None:
         workspace = make_workspace(
             Path(folder) / "ws", n_images=n_images, n_concepts=n_concepts, n_features=n_features
         )
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "RADFUSE_TOKEN": "k" * 20}
+        variables = {**os.environ, "PYTHONUNBUFFERED": "1", "RADFUSE_TOKEN": "k" * 20}
         starts = []
         for _ in range(3):
             began = time.perf_counter()
             process = subprocess.Popen(
                 [sys.executable, "cli.py", "browse", "-w", str(workspace.root), "--port", "0"],
-                env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             )  # fmt: skip
             assert process.stdout is not None
             address = urlsplit(process.stdout.readline().strip())
@@ -202,7 +197,7 @@ def main(n_images: int, n_concepts: int, n_features: int) -> None:
             if len(starts) < 3:
                 process.terminate()
                 process.wait()
-        before = _memory_mb(process.pid, "VmRSS")
+        before = memory_of(process.pid)["VmRSS"]
         connection = http.client.HTTPConnection(address.hostname or "", address.port or 0)
         cookie = f"radfuse-{address.port}={'k' * 20}"
         waited = _wait_for_features(connection, cookie) if n_features else 0.0
@@ -212,12 +207,11 @@ def main(n_images: int, n_concepts: int, n_features: int) -> None:
         for _ in range(N_RUNS):
             for name, at in pages.items():
                 times[name].append(_ask(connection, at, cookie)[0])
-        after, own, peak = (_memory_mb(process.pid, name) for name in ("VmRSS", "RssAnon", "VmHWM"))
+        sizes = memory_of(process.pid)
+        after, own, peak = (sizes[name] for name in ("VmRSS", "RssAnon", "VmHWM"))
         process.terminate()
         process.wait()
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    print(f"{n_images:,} images, {n_concepts:,} concepts; {cpu_name()}, {os.cpu_count()} cores;")
-    print(f"Python {platform.python_version()}, {versions}; load {os.getloadavg()[0]:.1f}\n")
+    print(f"{n_images:,} images, {n_concepts:,} concepts\n{environment(*PACKAGES)}\n")
     low, middle, high = min(starts), statistics.median(starts), max(starts)
     print(
         f"start: {middle:.2f} s ({low:.2f} to {high:.2f}, 3 runs); memory {before:,.0f} MB at the"

@@ -4,23 +4,21 @@ The evaluators of all editions call `sklearn.metrics.f1_score` once an image; th
 what they do, without their progress reports. Both sides run in turn in one process and must give
 the same number to the last bit.
 
-    python -m benchmarks.bench_score
+    python -m benchmarks.algorithms.bench_score
 """
 
 import csv
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import f1_score
 
+from benchmarks.machine import environment
 from core.labels import LabelSpace
 from core.metrics import sample_f1
 from ensembles.submission.score import score_submission, summed_f1, upper_cased
@@ -132,17 +130,7 @@ def main() -> None:
         }
         print(f"{N_IMAGES:,} images, mean {np.mean([len(t) for t in true]):.2f} concepts\n")
         print(table(rows))
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scikit-learn"))
-    print(f"\nPython {platform.python_version()}, {versions}")
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu_name()}")
-
-
-def cpu_name() -> str:
-    """Model of the processor where the system tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown processor"
+    print(f"\n{environment('numpy', 'scikit-learn')}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ a time, one after the other, for a while. The server is a process of its own on 
 `serve` starts it. Answers are counted by their status, connections without one by their error.
 Memory is the server's resident one.
 
-    python -m benchmarks.bench_serve WORKSPACE IMAGES [--seconds S] [--clients N ...]
+    python -m benchmarks.inference.bench_serve WORKSPACE IMAGES [--seconds S] [--clients N ...]
         [-- options of serve]
 
 IMAGES is a folder of files, of which some are drawn; where a folder in it is called by a category,
@@ -27,16 +27,16 @@ import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.training_work import environment
+from benchmarks.machine import N_THREADS, environment, memory_of
+from benchmarks.training.training_work import PACKAGES
 from core.categories import CATEGORIES
 
 N_IMAGES = 256
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(kw_only=True)
@@ -109,12 +109,6 @@ def ask(port: int, images: Sequence[tuple[str, bytes]], *, n_clients: int, secon
     return everything
 
 
-def memory_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
-
-
 def cpu_s(pid: int) -> float:
     """Seconds of processor that a process took."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -149,7 +143,7 @@ def main() -> None:
     server, port, took_s = start(given.workspace, options)
     try:
         ask(port, images, n_clients=4, seconds=3)
-        before = memory_mib(server.pid)
+        before = memory_of(server.pid)["VmRSS"]
         print(f"ready after {took_s:.1f} s, {before:,.0f} MiB after the first images\n")
         print(
             "| clients | decided | by status | images/s | median, ms | p90 | p99"
@@ -168,16 +162,15 @@ def main() -> None:
                 f"| {n_clients} | {n:,} | {statuses} | {n / told.took_s:.1f}"
                 f" | {low:,.0f} | {high:,.0f} | {last:,.0f}"
                 f" | {(n_after - n_before) / max(1, blocks_after - blocks_before):.1f}"
-                f" | {1000 * cpu / max(1, n):,.0f} | {memory_mib(server.pid):,.0f} |",
+                f" | {1000 * cpu / max(1, n):,.0f} | {memory_of(server.pid)['VmRSS']:,.0f} |",
                 flush=True,
             )
     finally:
         server.terminate()
         code = server.wait(60)
     size = statistics.median(len(content) for _, content in images) / 1024
-    versions = ", ".join(f"{n} {metadata.version(n)}" for n in ("fastapi", "uvicorn", "h11"))
     print(f"\n{len(images)} images of {size:,.0f} KiB; the server ended with {code}")
-    print(f"{versions}\n{environment()}, load {os.getloadavg()[0]:.1f}")
+    print(environment("fastapi", "uvicorn", "h11", *PACKAGES, n_threads=N_THREADS))
 
 
 if __name__ == "__main__":

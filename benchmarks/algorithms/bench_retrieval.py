@@ -8,7 +8,7 @@ above that before it.
 
 The approximate index is asked for what the exact search found, at several numbers of lists.
 
-    python -m benchmarks.bench_retrieval [--queries Q] [--memory N] [--dim D] [--runs R]
+    python -m benchmarks.algorithms.bench_retrieval [--queries Q] [--memory N] [--dim D] [--runs R]
         [--index-memory N] [--index-dim D]
 
 Vectors are drawn as pooled features lie: in clusters of very different sizes (Zipf) around centres,
@@ -21,14 +21,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.training_work import N_THREADS, environment
+from benchmarks.machine import N_THREADS, environment, measured
 from fusion.retrieval.approximate import build_index, recall_at_k
 from fusion.retrieval.nearest import find_nearest, unit_vectors
 
@@ -67,22 +65,6 @@ def multiply(queries: torch.Tensor, memory: torch.Tensor) -> None:
         for start in range(0, len(memory), N_ROWS):
             rows = memory[start : start + N_ROWS]
             torch.mm(asked, rows.T, out=out[: len(asked), : len(rows)])
-
-
-def memory_mib(field: str) -> float:
-    """A field of Linux' account of this process: VmRSS now, VmHWM at its highest."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    line = next(line for line in status.splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 1024
-
-
-def measured(call: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and MiB at the highest above those before the call."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM becomes VmRSS
-    before = memory_mib("VmRSS")
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start, memory_mib("VmHWM") - before
 
 
 def table(calls: Mapping[str, Callable[[], object]], *, n_runs: int) -> str:
@@ -157,7 +139,7 @@ def main() -> None:
     if given.index_memory:
         print()
         print(index_table(given.queries, given.index_memory, given.index_dim, n_runs=given.runs))
-    print(f"\nfaiss {metadata.version('faiss-cpu')}, {environment()}")
+    print(f"\n{environment('faiss-cpu', 'torch', 'numpy', n_threads=N_THREADS)}")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ whole and mapped from disk, the others as their probable pairs. `clear` members 
 candidate pairs as real ones; of `noisy` ones any of twenty lifts a pair above the floor by chance,
 and several times as many are left: the adverse side.
 
-    python -m benchmarks.bench_stack [SHARE] [clear|noisy] [FOLDER]
+    python -m benchmarks.algorithms.bench_stack [SHARE] [clear|noisy] [FOLDER]
 
 SHARE of 15,970 images and 3,047 concepts, 1 without it. FOLDER keeps the drawn members.
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_score import cpu_name
+from benchmarks.machine import cpu_name, peak_mib
 from core.labels import LabelSpace, Targets
 from core.metrics import ScoredImages
 from core.predictions import Predictions, SparsePredictions, read_predictions
@@ -90,7 +89,7 @@ def draw(share: float, kind: str, folder: Path) -> Targets:
     for number in range(N_MEMBERS):
         if not (folder / f"{number:02d}").exists():
             code = (
-                "from pathlib import Path; from benchmarks import bench_stack as b;"
+                "from pathlib import Path; from benchmarks.algorithms import bench_stack as b;"
                 f"t = b.draw_truth({len(truth)}, {truth.matrix.shape[1]}, seed=0);"
                 f"b.draw_member(t, {kind!r}, {number}, Path({str(folder / f'{number:02d}')!r}))"
             )
@@ -108,7 +107,7 @@ def run(share: float, kind: str, folder: Path) -> None:
     def timed(name: str, work: Callable[[], tuple[Any, str]]) -> Any:
         start = time.perf_counter()
         made, note = work()
-        rows.append((name, time.perf_counter() - start, peak_mb(), note))
+        rows.append((name, time.perf_counter() - start, peak_mib(), note))
         return made
 
     def read() -> tuple[list[Source], str]:
@@ -125,7 +124,7 @@ def run(share: float, kind: str, folder: Path) -> None:
         each = len(pairs) / n_images
         return pairs, f"{len(pairs):,} pairs, {each:.0f} an image, {found:.1%} of the true ones"
 
-    before = peak_mb()
+    before = peak_mib()
     sources = timed("members read", read)
     pairs = timed("candidates", candidates)
     true = pairs.are_true(truth)
@@ -149,17 +148,12 @@ def run(share: float, kind: str, folder: Path) -> None:
 
         timed(f"{name}, cross-fitted", judge)
         timed(f"{name}, refitted", refit)
-    rows.append(("all", sum(row[1] for row in rows), peak_mb(), ""))
+    rows.append(("all", sum(row[1] for row in rows), peak_mib(), ""))
     print(f"{n_images:,} images, {truth.matrix.shape[1]:,} concepts, {N_MEMBERS} {kind} members\n")
     print("| step | seconds | peak MB | |\n| --- | --- | --- | --- |")
     for name, seconds, memory, note in rows:
         print(f"| {name} | {seconds:.1f} | {memory:,.0f} | {note} |")
     print(f"\n{before:,.0f} MB before the first step; {cpu_name()}")
-
-
-def peak_mb() -> float:
-    """Largest resident memory so far, mapped files included; Linux counts in kilobytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

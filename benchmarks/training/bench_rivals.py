@@ -20,7 +20,7 @@ faster goes on. They decode every file at full size; radfuse lets the JPEG decod
 decays no biases (nor does timm), keeps freed memory and uses torch's fused AdamW. All have the same
 number of threads.
 
-    python -m benchmarks.bench_rivals [--quick | NETWORK...]
+    python -m benchmarks.training.bench_rivals [--quick | NETWORK...]
 """
 
 import json
@@ -34,8 +34,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median as middle
 
-from benchmarks.rivals import SIDES, Work
-from benchmarks.training_work import HEIGHT, N_CONCEPTS, WIDTH, draw_images, environment
+from benchmarks.machine import N_THREADS, environment
+from benchmarks.training.rivals import SIDES, Work
+from benchmarks.training.training_work import HEIGHT, N_CONCEPTS, PACKAGES, WIDTH, draw_images
 
 WORKERS = (0, 1)
 
@@ -54,7 +55,7 @@ def in_fresh_process(side: str, folder: Path, work: Work) -> Said:
     order = json.dumps({"side": side, **asdict(work)})
     start = time.perf_counter()
     child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.rivals", str(folder), order],
+        [sys.executable, "-m", "benchmarks.training.rivals", str(folder), order],
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -133,7 +134,7 @@ def main() -> None:
         print(f"JPEG images of {WIDTH} x {HEIGHT}, {N_CONCEPTS} concepts, AdamW\n")
         for work in works:
             print(f"{compare(folder, work)}\n", flush=True)
-    print(environment())
+    print(environment(*PACKAGES, n_threads=N_THREADS))
 
 
 if __name__ == "__main__":

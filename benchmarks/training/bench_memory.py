@@ -3,7 +3,7 @@
 Features of small drawn images are extracted at 224 px in a process of its own for each size of
 corpus; its highest use of memory is what Linux says (VmHWM), mapped files and libraries included.
 
-    python -m benchmarks.bench_memory
+    python -m benchmarks.training.bench_memory
 """
 
 import multiprocessing
@@ -18,7 +18,8 @@ from PIL import Image
 
 from backbones.detectors.features import frozen_features
 from backbones.settings.config import BackboneConfig
-from benchmarks.training_work import N_THREADS, environment, table_of
+from benchmarks.machine import N_THREADS, environment, peak_mib
+from benchmarks.training.training_work import PACKAGES, table_of
 from core.labels import LabelSpace
 from core.runs.workspace import Corpus, Workspace
 from corpus.images.cache import build_cache
@@ -45,31 +46,29 @@ def draw_corpus(folder: Path, *, n: int) -> Corpus:
     )  # fmt: skip
 
 
-def peak_of(corpus: Corpus, home: Path) -> int:
-    """Highest memory, in bytes, of a new process that extracts the features."""
+def peak_of(corpus: Corpus, home: Path) -> float:
+    """Highest memory, in MiB, of a new process that extracts the features."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_extract, (corpus, home))
 
 
-def _extract(corpus: Corpus, home: Path) -> int:
+def _extract(corpus: Corpus, home: Path) -> float:
     torch.set_num_threads(N_THREADS)
     frozen_features(corpus, Workspace(home), config=CONFIG, compute=Compute())
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * next(int(s.split()[1]) for s in status.splitlines() if s.startswith("VmHWM"))
+    return peak_mib()
 
 
-def row(n: int, peaks: Sequence[int]) -> str:
+def row(n: int, mib: Sequence[float]) -> str:
     """A line of the table."""
     cache, values = n * SIZE * SIZE / 2**20, n * 256 * 4 / 2**20  # grey: one plane of each
-    mib = [peak / 2**20 for peak in peaks]
     span = f"{min(mib):,.0f} to {max(mib):,.0f}"
     return f"| {n:,} | {cache:,.0f} | {values:,.1f} | {statistics.median(mib):,.0f} | {span} |"
 
 
 def main() -> None:
     """Print the table."""
-    peaks: dict[int, list[int]] = {n: [] for n in N_IMAGES}
+    peaks: dict[int, list[float]] = {n: [] for n in N_IMAGES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpora = {n: draw_corpus(folder / str(n), n=n) for n in N_IMAGES}
@@ -85,7 +84,7 @@ def main() -> None:
     print("| --: | --: | --: | --: | --: |")
     for n in N_IMAGES:
         print(row(n, peaks[n]))
-    print(f"\n{N_ROUNDS} rounds, {N_THREADS} threads. {environment()}")
+    print(f"\n{N_ROUNDS} rounds. {environment(*PACKAGES, n_threads=N_THREADS)}")
 
 
 if __name__ == "__main__":

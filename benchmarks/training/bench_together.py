@@ -5,7 +5,7 @@ images in ten folds for a few epochs, each epoch scored: `fit_stack` against `fi
 sides run in turn in one process that keeps its memory, on one thread, on two, and on a CUDA device
 where there is one. Members of ten folds differ by an image or two: their steps are as many.
 
-    python -m benchmarks.bench_together [--quick]
+    python -m benchmarks.training.bench_together [--quick]
 """
 
 import statistics
@@ -19,7 +19,8 @@ import torch
 from scipy.sparse import csr_array
 from torch import nn
 
-from benchmarks.training_work import environment
+from benchmarks.machine import N_THREADS, environment
+from benchmarks.training.training_work import PACKAGES
 from training.batches import Examples
 from training.config import FitConfig
 from training.devices.compute import Compute, Inputs
@@ -129,7 +130,7 @@ def main() -> None:
             f" | {min(paired):.2f} - {max(paired):.2f} |",
             flush=True,
         )
-    print(f"\n{environment()}")
+    print(f"\n{environment(*PACKAGES, n_threads=N_THREADS)}")
 
 
 if __name__ == "__main__":

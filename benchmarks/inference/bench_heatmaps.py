@@ -5,17 +5,13 @@ those of ten, in turn. Weights are random but for EfficientNet-Lite0, which has 
 package; time does not depend on them. Memory is that of the process at its highest, after the first
 answer and after all maps.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.bench_heatmaps
+    OMP_NUM_THREADS=1 python -m benchmarks.inference.bench_heatmaps
 """
 
 import multiprocessing
-import os
-import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
-from importlib import metadata
 
 import numpy as np
 import torch
@@ -23,7 +19,7 @@ from torch import nn
 
 from backbones.networks.build import build_backbone
 from backbones.settings.config import BackboneConfig
-from benchmarks.bench_score import cpu_name
+from benchmarks.machine import environment, peak_mib
 from core.labels import LabelSpace
 from inference.heat.evidence import DetectorSight
 from inference.heat.places import PlacedNetwork
@@ -40,11 +36,6 @@ NETWORKS = {
 SIZE = 224
 N_CONCEPTS = 1000
 N_RUNS = 9
-
-
-def mebibytes() -> float:
-    """Of this process at its highest."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def timed(act: Callable[[], object]) -> float:
@@ -86,7 +77,7 @@ def row(name: str) -> str:
         "ten maps": lambda: maps(10),
     }
     answer()
-    before = mebibytes()
+    before = peak_mib()
     found: dict[str, list[float]] = {side: [] for side in sides}
     for act in sides.values():
         act()
@@ -98,7 +89,7 @@ def row(name: str) -> str:
     cells = [f"{statistics.median(s):.3f} ({min(s):.3f} - {max(s):.3f})" for s in found.values()]
     return (
         f"| {name} | {layer} | {places} x {places} | {' | '.join(cells)}"
-        f" | {before:,.0f} | {mebibytes():,.0f} |"
+        f" | {before:,.0f} | {peak_mib():,.0f} |"
     )
 
 
@@ -110,10 +101,7 @@ def main() -> None:
     for name in NETWORKS:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             print(pool.apply(row, (name,)), flush=True)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
-    print(f"\nPython {platform.python_version()}, {versions}, 1 thread")
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu_name()}")
-    print(f"load {os.getloadavg()[0]:.1f}")
+    print(f"\n{environment('torch', 'timm', n_threads=1)}")
 
 
 if __name__ == "__main__":

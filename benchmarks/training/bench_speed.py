@@ -4,18 +4,15 @@ A step is forward, backward and AdamW, at 1,000 concepts. Three sides take turns
 the plain setting in a process that gives its memory back, the plain and the probed setting in one
 that keeps it. The losses of the first step must agree.
 
-    python -m benchmarks.bench_speed [NETWORK...]
+    python -m benchmarks.training.bench_speed [NETWORK...]
 """
 
 import multiprocessing
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
@@ -27,7 +24,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backbones.encoders.worlds import encoder_of
 from backbones.networks.build import Backbone
-from training.devices.device import device_name, keep_memory
+from benchmarks.machine import environment
+from training.devices.device import keep_memory
 from training.devices.speed import PLAIN, Speed, choose_speed, drawn_images
 
 NETWORKS = (
@@ -149,9 +147,7 @@ def main() -> None:
     print("| --- " * 8 + "|")
     for name in sys.argv[1:] or NETWORKS:
         print(row(name), flush=True)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
-    print(f"\nPython {platform.python_version()}, {versions}, {torch.get_num_threads()} threads")
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {device_name('cpu')}")
+    print(f"\n{environment('torch', 'timm', n_threads=torch.get_num_threads())}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ backward, step. Its optimiser is built before the clock starts.
 Both sides run in turn in one process that keeps its memory, as `train-backbone` does. The aim is
 0.95 of the bare network.
 
-    python -m benchmarks.bench_train [--quick]
+    python -m benchmarks.training.bench_train [--quick]
 """
 
 import statistics
@@ -30,14 +30,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backbones.settings.config import BackboneConfig
-from benchmarks.training_work import (
+from benchmarks.machine import N_THREADS, environment
+from benchmarks.training.training_work import (
     HEIGHT,
     N_CONCEPTS,
-    N_THREADS,
+    PACKAGES,
     WIDTH,
     draw_images,
     draw_targets,
-    environment,
     examples_of,
     fastest,
     new_detector,
@@ -161,7 +161,7 @@ def main() -> None:
         table = draw_images(folder, n=max(case.n_steps * case.batch_size for case in cases))
         for case in cases:
             print(row(case, table, folder=folder), flush=True)
-    print(f"\n{environment()}")
+    print(f"\n{environment(*PACKAGES, n_threads=N_THREADS)}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ pairs; with many concepts one member is stored whole as well. Every stage is a p
 its seconds are those of the clock and of the processors, its memory what Linux says at its end
 (ru_maxrss), libraries and mapped files included.
 
-    python -m benchmarks.bench_scale images [FOLDER]      25, 50 and 100 thousand x 3,047 concepts
-    python -m benchmarks.bench_scale concepts [FOLDER]    1,000 images x 3 to 111 thousand concepts
-    python -m benchmarks.bench_scale N L [FOLDER]         N images x L concepts
+    python -m benchmarks.algorithms.bench_scale images [FOLDER]    25, 50 and 100 thousand x 3,047
+    python -m benchmarks.algorithms.bench_scale concepts [FOLDER]  1,000 images x 3 to 111 thousand
+    python -m benchmarks.algorithms.bench_scale N L [FOLDER]       N images x L concepts
 
 Every concept stands on at least one labelled image, the others fall as 1 / rank, about 11 an image.
 FOLDER is kept: what is in it is not made again.
@@ -28,7 +28,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.sparse import csr_array
 
-from benchmarks.bench_score import cpu_name
+from benchmarks.machine import cpu_name
 from core.categories import CATEGORIES
 from core.predictions import Predictions, SparsePredictions, read_predictions
 from core.runs.out_of_fold import fold_name
@@ -204,7 +204,7 @@ def stages(home: Path) -> dict[str, list[str]]:
 
     def call(function: Callable[..., None], *paths: Path) -> list[str]:
         given = ", ".join(f"Path({str(path)!r})" for path in paths)
-        code = "from pathlib import Path; from benchmarks import bench_scale"
+        code = "from pathlib import Path; from benchmarks.algorithms import bench_scale"
         return [sys.executable, "-c", f"{code}; bench_scale.{function.__name__}({given})"]
 
     return {

@@ -1,8 +1,9 @@
 """`predict` beside the bare networks: images a second, seconds to start, memory over many images.
 
-    python -m benchmarks.bench_predict speed WORKSPACE IMAGES [--threads 1 2] [--n-images 256]
-    python -m benchmarks.bench_predict start WORKSPACE IMAGES
-    python -m benchmarks.bench_predict memory WORKSPACE IMAGES [--n-images 50000]
+    python -m benchmarks.inference.bench_predict speed WORKSPACE IMAGES [--threads 1 2]
+        [--n-images 256]
+    python -m benchmarks.inference.bench_predict start WORKSPACE IMAGES
+    python -m benchmarks.inference.bench_predict memory WORKSPACE IMAGES [--n-images 50000]
 
 IMAGES is a folder; images are taken from each of its folders in turn.
 
@@ -35,7 +36,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.training_work import environment
+from benchmarks.machine import N_THREADS, environment, memory_of, peak_mib
+from benchmarks.training.training_work import PACKAGES
 from inference.images import NewImage, find_images
 from inference.loaded.ensemble import LoadedEnsemble
 from inference.loaded.networks import FeatureNetwork, Look
@@ -47,8 +49,7 @@ from training.devices.device import keep_memory
 N_ROUNDS = 5
 BATCH = 32
 MARKS = (1_000, 5_000, 10_000, 25_000, 50_000)
-MIB = 2**20
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 IN_PARTS = """
 import sys, time
@@ -71,21 +72,11 @@ print(*(b - a for a, b in zip(spent, spent[1:])))
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a piece of work took: seconds by the clock and of all cores; highest memory so far."""
+    """What work took: seconds by the clock and of all cores; highest memory so far, in MiB."""
 
     wall: float
     cpu: float
-    peak: int
-
-
-def memory_of(process: int) -> dict[str, int]:
-    """Bytes of memory of a process, by Linux's names; {} once it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split(":", 1) for line in lines if line.endswith("kB"))
-    return {name: 1024 * int(value.split()[0]) for name, value in pairs}
+    peak: float
 
 
 def first_images(folder: Path) -> list[Path]:
@@ -154,7 +145,7 @@ def serve(pipe: Connection, side: str, workspace: Path, paths: list[str], thread
         wall, cpu = time.perf_counter(), time.process_time()
         work()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        pipe.send(Cost(wall=wall, cpu=cpu, peak=memory_of(os.getpid())["VmHWM"]))
+        pipe.send(Cost(wall=wall, cpu=cpu, peak=peak_mib()))
 
 
 def start_side(*args: object) -> Connection:
@@ -192,7 +183,7 @@ def speed(workspace: Path, folder: Path, *, n_images: int, threads: Sequence[int
                 spread([len(paths) / value for value in values], ".1f")
                 for values in ([c.wall for c in all_of], [c.cpu for c in all_of])
             )
-            print(f"| {n} | {side} | {wall} | {cpu} | {all_of[-1].peak / MIB:,.0f} |", flush=True)
+            print(f"| {n} | {side} | {wall} | {cpu} | {all_of[-1].peak:,.0f} |", flush=True)
         pairs = list(zip(taken["forward"], taken["predict"], strict=True))
         wall = spread([bare.wall / whole.wall for bare, whole in pairs], ".2f")
         cpu = spread([bare.cpu / whole.cpu for bare, whole in pairs], ".2f")
@@ -248,11 +239,11 @@ def memory(workspace: Path, folder: Path, *, n_images: int) -> None:
     print("| --: | --: | --: | --: |")
     for mark in sorted({m for m in MARKS if m < n_images} | {seen[-1][0]}):
         n, sizes = next(pair for pair in seen if pair[0] >= mark)
-        cells = " | ".join(f"{sizes[k] / MIB:,.0f}" for k in ("VmRSS", "RssAnon", "VmHWM"))
+        cells = " | ".join(f"{sizes[k]:,.0f}" for k in ("VmRSS", "RssAnon", "VmHWM"))
         print(f"| {n:,} | {cells} |")
 
 
-def watched(process: subprocess.Popen[bytes], out: Path) -> list[tuple[int, dict[str, int]]]:
+def watched(process: subprocess.Popen[bytes], out: Path) -> list[tuple[int, dict[str, float]]]:
     """Lines written so far and bytes of memory, every second until the process ends."""
     seen, n_lines, read = [], 0, 0
     while process.poll() is None:
@@ -287,7 +278,7 @@ def main() -> None:
         start(given.workspace, given.images)
     else:
         memory(given.workspace, given.images, n_images=given.n_images or 50_000)
-    print(f"\n{environment()}")
+    print(f"\n{environment(*PACKAGES, n_threads=N_THREADS)}")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.training_work import (
+from benchmarks.machine import N_THREADS
+from benchmarks.training.training_work import (
     DECAY,
     HEIGHT,
     N_CONCEPTS,
-    N_THREADS,
     RATE,
     WIDTH,
     draw_targets,
