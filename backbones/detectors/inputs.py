@@ -31,7 +31,7 @@ from training.predict import Batches, Rows
 from training.text import HASHED, Points, hashed_space, sentence_space
 
 _N_NUMBERS = 128
-"""Numbers of the hashed text space at most, as of fusion's queries."""
+"""Numbers of the hashed text space, as of fusion's queries; those that it lacks are 0."""
 
 
 class NewNetwork(Protocol):
@@ -173,7 +173,9 @@ def _words(
     targets = learnt.targets(labels).matrix
     names = tuple(corpus.names.get(cui, cui) for cui in labels.cuis)
     if config.query_text == HASHED:
-        points = hashed_space(names, targets, n_numbers=_N_NUMBERS, seed=config.seed)
+        found = hashed_space(names, targets, n_numbers=_N_NUMBERS, seed=config.seed)
+        # As many numbers whatever the concepts, so that specialists start from a global detector.
+        points = np.pad(found, ((0, 0), (0, _N_NUMBERS - found.shape[1])))
     else:
         points = _sentences(names, config.query_text)
     return Words(

@@ -53,7 +53,7 @@ class QueryDecoder(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """(B, K, width) answers to queries (K, width)."""
         asked = self.norms[0](queries)
-        per_head = _by_head(self.query(asked)[None]).expand(len(keys), -1, -1, -1)
+        per_head = _by_head(self.query(asked)[None]).expand(keys.shape[0], -1, -1, -1)
         found = scaled_dot_product_attention(per_head, keys, values)
         found = self.joined(found.transpose(1, 2).flatten(2))
         found = self.norms[1](asked + self.dropout(found))

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from backbones.detectors.features import frozen_parts
 from backbones.settings.config import BackboneConfig
-from backbones.settings.presets import PRESETS
 from backbones.train import train_backbones
 from core.embeddings import Embeddings
 from core.predictions import Predictions
@@ -108,7 +107,7 @@ def test_names_lie_in_the_weights_and_differ_between_networks_of_other_folds(
     tensors = load_file(runs["by-words"].folder / "model.safetensors")
     first, second = (tensors[f"{k}.head.points"] for k in (0, 1))
     n = len(crossfitted.labels)
-    assert first.shape == second.shape == (n, n - 1)
+    assert first.shape == second.shape == (n, 128)
     assert not torch.equal(first, second)  # each from the images that its network learns from
     torch.testing.assert_close(first.norm(dim=1), torch.ones(n))
 
@@ -176,19 +175,6 @@ def test_a_specialist_starts_from_a_global_detector_with_its_names(
     there = crossfitted.labels.columns(run.predictions("test").labels.cuis)
     assert torch.equal(own["1.head.points"], theirs["1.head.points"][torch.from_numpy(there)])
     torch.testing.assert_close(own["1.head.last.weight"], theirs["1.head.last.weight"])
-
-
-def test_training_end_to_end_starts_from_such_a_detector_with_a_head_of_its_own(
-    asked: Workspace, crossfitted: Corpus, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setitem(PRESETS, "by-queries", replace(HEADS, prior_bias=False, layer_decay=1.0))
-    config = replace(
-        FUSE, strategies=("one-hot-e2e",), end_to_end="by-queries", end_to_end_epochs=1,
-        embeddings=("by-queries",),
-    )  # fmt: skip
-    fuse(crossfitted, asked, config=config, preset="tiny", device="cpu")
-    assert "starting from by-words-" in capsys.readouterr().err  # the newest
 
 
 def test_features_of_the_frozen_encoder_are_pooled_whatever_the_head(
