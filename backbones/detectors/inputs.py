@@ -28,7 +28,7 @@ from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
 from training.heads import Standardise, build_head
 from training.predict import Batches, Rows
-from training.text import HASHED, Points, hashed_space, sentence_space
+from training.texts.spaces import HASHED, Points, hashed_space, sentence_space
 
 _N_NUMBERS = 128
 """Numbers of the hashed text space, as of fusion's queries; those that it lacks are 0."""
@@ -186,4 +186,4 @@ def _words(
 
 @lru_cache(maxsize=16)  # networks of a detector have the same names
 def _sentences(names: tuple[str, ...], model: str) -> Points:
-    return sentence_space(names, model=model)
+    return sentence_space(names, model=model, setting="query_text")

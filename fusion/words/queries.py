@@ -23,7 +23,7 @@ from fusion.networks.train import answered
 from fusion.result import Earlier, FusedResult
 from training.config import FitConfig
 from training.predict import Rows
-from training.text import HASHED, Points, hashed_space, named, sentence_space
+from training.texts.spaces import HASHED, Points, hashed_space, named, sentence_space
 
 WORDS = "words"
 """Name of the strategy."""

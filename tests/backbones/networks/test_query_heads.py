@@ -80,7 +80,7 @@ def answer_by_loops(decoder: QueryDecoder, query: Tensor, seen: Tensor) -> Tenso
     wanted = _layer(decoder.query, asked)
     keys, values = _layer(decoder.key, tokens), _layer(decoder.value, tokens)
     parts = []
-    for head in torch.arange(len(query)).split(len(query) // 8):
+    for head in torch.split(torch.arange(len(query)), len(query) // 8):
         fit = torch.einsum("pd,d->p", keys[:, head], wanted[head]) / len(head) ** 0.5
         share = torch.exp(fit) / torch.exp(fit).sum()
         parts.append(torch.einsum("p,pd->d", share, values[:, head]))
@@ -335,7 +335,7 @@ def test_eight_images_are_learnt_by_heart() -> None:
         for _ in range(150):
             loss = nn.functional.binary_cross_entropy_with_logits(head(seen), truth)
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
         decided = head.eval()(seen) > 0
         np.testing.assert_array_equal(decided.numpy(), truth.numpy() > 0)
