@@ -6,7 +6,8 @@ One layer of a transformer's decoder, without attention among the queries: what 
 depend on what else is asked, and K queries cost K times one.
 
 Source: Liu et al., Query2Label, 2021 (arXiv 2107.10834); Ridnik et al., ML-Decoder, 2021 (arXiv
-    2111.12933), whose layer this is, but for learnt queries and no dropout among the attention.
+    2111.12933), whose layer this is; queries learn here, two layers behind the attention are
+    narrower, and no share of attention is dropped.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ _WIDER = 2
 """Units between the two layers behind the attention, for each number of an answer."""
 
 _AT_ONCE = 256
-"""Queries of `WordHead` that are answered at once: 3,047 of 32 images would else take 4 GB."""
+"""Names that are asked for at once: 3,047 of 32 images are learnt in 0.6 GB instead of 1.4."""
 
 _ABSENT = -20.0
 """Logit, while it learns, of a concept without training images: probability 2e-9, no gradient."""
