@@ -1,4 +1,4 @@
-"""Heads: fully connected layers on features, and where they start."""
+"""Heads: fully connected layers on features or on answers, and where they start."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,11 +54,47 @@ def build_head(n_inputs: int, n_concepts: int, *, config: FitConfig) -> nn.Seque
     """Fully connected layers from features (B, D) to logits (B, L)."""
     head = _layers(n_inputs, n_concepts, config)
     if config.head_init == "glorot":
-        for layer in head:
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        start_as_glorot(head)
     return head
+
+
+def start_as_glorot(head: nn.Module) -> None:
+    """Draw all fully connected layers as Keras does, see `FitConfig.head_init`."""
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, GroupedLayer):
+            bound = (6 / sum(layer.weight.shape[1:])) ** 0.5
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.zeros_(layer.bias)
+
+
+class GroupedLayer(nn.Module):
+    """A fully connected layer for each group of concepts, on the answer of the group's own query.
+
+        logit of concept g k + j = w_kj . answer_k + b_(g k + j)
+
+    g concepts a group; the last one may have fewer.
+
+    Source: Ridnik et al., ML-Decoder, 2021, section 2.4.
+    """
+
+    def __init__(self, width: int, n_concepts: int, *, most_groups: int) -> None:
+        """Deal L concepts into groups of one size, as many as that takes, `most_groups` at most."""
+        super().__init__()
+        n_each = -(-n_concepts // most_groups)
+        self.n_groups = -(-n_concepts // n_each)
+        self.weight = nn.Parameter(torch.empty(self.n_groups, width, n_each))
+        self.bias = nn.Parameter(torch.empty(n_concepts))
+        bound = width**-0.5  # as torch draws a fully connected layer
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, answers: Tensor) -> Tensor:
+        """Logits (B, L) of answers (B, K, width)."""
+        by_group = torch.bmm(answers.transpose(0, 1), self.weight)  # (K, B, g)
+        return by_group.transpose(0, 1).flatten(1)[:, : len(self.bias)] + self.bias
 
 
 @contextmanager
@@ -103,13 +139,17 @@ def start_at_prior(model: nn.Module, positives: Tensor, *, n_images: int) -> Non
     0 or 1. Lin et al., ICCV 2017 (RetinaNet), section 4.1, start all classes at one low prior.
 
     Args:
-        model: its last fully connected layer has a bias for each of the L concepts.
+        model: its last fully connected layer has a bias for each of the L concepts, or one for all:
+            that starts at the log odds of their mean p.
         positives: (L,) training images with each concept.
         n_images: training images.
     """
-    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear | GroupedLayer)][-1]
+    shares = (positives + 0.5) / (n_images + 1)
     with torch.no_grad():
-        last.bias.copy_(torch.logit((positives + 0.5) / (n_images + 1)))
+        if last.bias.shape != shares.shape:
+            shares = shares.mean(dim=0, keepdim=True)
+        last.bias.copy_(torch.logit(shares))
 
 
 def _layers(n_inputs: int, n_concepts: int, config: FitConfig) -> nn.Sequential:

@@ -75,7 +75,8 @@ def frozen_parts(corpus: Corpus, config: BackboneConfig) -> tuple[FrozenPart, ..
             others = () if unusual == _USUAL else unusual
             key = fingerprint(corpus.fingerprint, *decides, *speed, *others)
             name = f"{label_of(own.backbone)}-{size}px-{key}"
-            parts.append(FrozenPart(name=name, config=replace(own, image_sizes=(size,))))
+            alone = replace(own, image_sizes=(size,), head="layers")  # pooled whatever the head
+            parts.append(FrozenPart(name=name, config=alone))
     return tuple(parts)
 
 

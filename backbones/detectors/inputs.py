@@ -2,18 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import frozen_features
 from backbones.encoders.encoder import label_of
 from backbones.networks.build import Detector, build_backbone, unlock_last
+from backbones.networks.queries import Words, build_head_on
 from backbones.networks.weights import start_head
 from backbones.settings.config import BackboneConfig
 from core.embeddings import Embeddings
 from core.labels import LabelSpace
+from core.metrics import column_sums
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import locked
 from corpus.images.batches import CachedImages
@@ -24,6 +28,10 @@ from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
 from training.heads import Standardise, build_head
 from training.predict import Batches, Rows
+from training.texts.spaces import HASHED, Points, hashed_space, sentence_space
+
+_N_NUMBERS = 128
+"""Numbers of the hashed text space, as of fusion's queries; those that it lacks are 0."""
 
 
 class NewNetwork(Protocol):
@@ -109,7 +117,11 @@ def image_inputs(
 
     def new_model(train_rows: Rows, labels: LabelSpace, *, start: int = 0) -> Detector:
         backbone = build_backbone(config, start=start)
-        detector = Detector(backbone, build_head(backbone.n_features, len(labels), config=config))
+        words = None
+        if config.head == "words":
+            words = _words(corpus, labels, {ids[row] for row in train_rows}, config)
+        head = build_head_on(backbone.n_features, len(labels), config=config, words=words)
+        detector = Detector(backbone, head)
         start_head(detector.head, labels, config=config, number=start)
         if config.regime == "last":
             unlock_last(detector, config.n_stages)
@@ -150,3 +162,28 @@ def image_inputs(
 
 TRAINING_INPUTS = {"frozen": frozen_inputs, "last": image_inputs, "full": image_inputs}
 """By regime."""
+
+
+def _words(
+    corpus: Corpus, labels: LabelSpace, image_ids: set[str], config: BackboneConfig
+) -> Words:
+    """The names of a network's concepts as points, from the images that it learns from."""
+    learnable = corpus.labelled_images(corpus.learnt_from)
+    learnt = learnable.take(np.isin(learnable.image_ids, [*image_ids]))
+    targets = learnt.targets(labels).matrix
+    names = tuple(corpus.names.get(cui, cui) for cui in labels.cuis)
+    if config.query_text == HASHED:
+        found = hashed_space(names, targets, n_numbers=_N_NUMBERS, seed=config.seed)
+        # As many numbers whatever the concepts, so that specialists start from a global detector.
+        points = np.pad(found, ((0, 0), (0, _N_NUMBERS - found.shape[1])))
+    else:
+        points = _sentences(names, config.query_text)
+    return Words(
+        points=torch.from_numpy(points).float(),
+        learnt=torch.from_numpy(column_sums(targets) > 0),
+    )
+
+
+@lru_cache(maxsize=16)  # networks of a detector have the same names
+def _sentences(names: tuple[str, ...], model: str) -> Points:
+    return sentence_space(names, model=model, setting="query_text")

@@ -20,6 +20,7 @@ from core.progress import say
 from core.runs.detectors import GLOBAL
 from core.runs.workspace import Corpus, Workspace
 from training.members import MemberPlan, cross_fitted_members, plan_members, stopped_together
+from training.texts.spaces import check_sentence_model
 
 EACH = "each"
 
@@ -145,12 +146,14 @@ def plan_detectors(
     Raises:
         MissingStageError: none has training images.
         ConfigError: there is no such network, its weights are missing, a setting has no meaning on
-            a cross-fitted corpus, the detector to start from may have met what is held out, or a
-            category has too few folds.
+            a cross-fitted corpus, the detector to start from may have met what is held out, a
+            category has too few folds, or there is no such sentence model.
         PredictionsError: what the detector to start from has met is not known.
     """
     config = settled(config)
     check_protocol(corpus, config)
+    if config.head == "words":
+        check_sentence_model(config.query_text, setting="query_text")
     origin = origin_of(config)
     if start := Start.of(config):
         start.check(corpus, config)

@@ -19,7 +19,7 @@ from backbones.detectors.features import encoder_meta, extract, frozen_names
 from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.plan import DetectorPlan
 from backbones.detectors.sampled import SAMPLE, join_samples, learnt_by, n_sampled
-from backbones.networks.build import Detector
+from backbones.networks.build import backbone_state, build_backbone
 from backbones.networks.weights import each_encoder
 from core.config import Range, check_ranges
 from core.editions import empty_truth_rule
@@ -280,16 +280,16 @@ def _extract_by(
     """Features of all images by network `number`, of the weights of this identity."""
     inputs.compute.world.in_turn(lambda: _clear_others(folder, identity))
     if not inputs.compute.world.in_turn(partial(is_whole, folder, keep=False)):
-        detector = inputs.new_model(np.arange(len(plan.table)), plan.labels)
-        assert isinstance(detector, Detector)
-        detector.load_state_dict(load_network(plan.home / WEIGHTS, number))
+        size = plan.config.image_sizes[0]
+        backbone = build_backbone(plan.config)
+        backbone.load_state_dict(backbone_state(load_network(plan.home / WEIGHTS, number)))
         extract(
             folder,
-            detector.backbone.as_pooled(plan.config.image_sizes[0]),
+            backbone.as_pooled(size),
             corpus=plan.corpus,
             workspace=workspace,
             config=plan.config,
-            size=plan.config.image_sizes[0],
+            size=size,
             compute=inputs.compute,
         )
 

@@ -10,6 +10,9 @@ from core.errors import ConfigError
 
 Pooling = Literal["own", "mean", "cls", "cls+mean", "gem", "none"]
 
+Given = Pooling | Literal["places"]
+"""What a head is given: features, or the places themselves where it asks them."""
+
 
 class GeneralisedMean(nn.Module):
     """The generalised mean over all places, its exponent learnt.
@@ -35,8 +38,10 @@ class GeneralisedMean(nn.Module):
         return pooled
 
 
-def pooled(found: LastMap, pooling: Pooling, *, mean: GeneralisedMean | None) -> Tensor:
+def pooled(found: LastMap, pooling: Given, *, mean: GeneralisedMean | None) -> Tensor:
     """(B, D) features; with `cls+mean` twice as many, with `none` those of all places.
+
+    With `places` (B, D, P), the places as they are.
 
     Args:
         found: what the last layer says.
@@ -46,6 +51,8 @@ def pooled(found: LastMap, pooling: Pooling, *, mean: GeneralisedMean | None) ->
     Raises:
         ConfigError: a class token is asked for, and there is none.
     """
+    if pooling == "places":
+        return found.places
     if pooling == "none":
         return found.places.flatten(1)
     if pooling == "gem":

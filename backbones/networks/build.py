@@ -1,6 +1,7 @@
 """Networks from a config, whatever library they are of."""
 
 import copy
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.encoders.encoder import Encoder, Normalisation, head_distances
-from backbones.encoders.pooling import GeneralisedMean, Pooling, pooled
+from backbones.encoders.pooling import GeneralisedMean, Given, pooled
 from backbones.encoders.worlds import encoder_of
 from backbones.networks.checkpoint_files import read_checkpoint
 from backbones.networks.matching import fitted_tensors
@@ -40,7 +41,7 @@ class Backbone(nn.Module):
         *,
         encoder: Encoder,
         normalisation: Normalisation,
-        pooling: Pooling = "own",
+        pooling: Given = "own",
         size: int,
     ) -> None:
         """Wrap a network.
@@ -58,7 +59,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.network = network
         self.encoder = encoder
-        self.pooling: Pooling = pooling
+        self.pooling: Given = pooling
         self.generalised = GeneralisedMean() if pooling == "gem" else None
         self.mean: Tensor
         self.std: Tensor
@@ -69,7 +70,7 @@ class Backbone(nn.Module):
         self.n_features = _width(self, size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, D) of uint8 images (B, 3, H, W)."""
+        """Features (B, D), or places (B, D, P), of uint8 images (B, 3, H, W)."""
         scaled = self.scaled(images)
         if self.pooling == "own":
             return self.encoder.own(self.network, scaled)
@@ -89,7 +90,7 @@ class Backbone(nn.Module):
         Args:
             size: of its images, in pixels.
         """
-        if self.pooling != "none":
+        if self.pooling not in ("none", "places"):
             return self
         other = copy.copy(self)
         other.pooling = "own"
@@ -163,10 +164,20 @@ class Detector(nn.Module):
     def not_decayed(self) -> list[str]:
         """Patterns of parameters that the network itself wants left as they are."""
         patterns = self.backbone.encoder.not_decayed(self.backbone.network)
-        return [_NETWORK + pattern for pattern in patterns]
+        return [*(_NETWORK + pattern for pattern in patterns), "head.queries"]
 
 
-_NETWORK = "backbone.network."
+_BACKBONE = "backbone."
+_NETWORK = f"{_BACKBONE}network."
+
+
+def backbone_state(detector: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a detector's backbone, of all of its own."""
+    return {
+        name.removeprefix(_BACKBONE): tensor
+        for name, tensor in detector.items()
+        if name.startswith(_BACKBONE)
+    }
 
 
 def unlock_last(detector: Detector, n_stages: int) -> None:
@@ -216,7 +227,7 @@ def build_backbone(config: BackboneConfig, *, size: int | None = None, start: in
         network,
         encoder=encoder,
         normalisation=normalisation_of(config),
-        pooling=config.pooling,
+        pooling=config.given,
         size=size,
     )
     if backbone.generalised is not None and is_detector_run(config.weights):

@@ -16,6 +16,7 @@ from backbones.encoders.worlds import encoder_of
 from backbones.networks.carriers import CARRIERS, Carrier, Tensors
 from backbones.networks.checkpoint_files import checkpoint_sha256, holds_checkpoint, read_checkpoint
 from backbones.networks.licences import licence_beside
+from backbones.networks.queries import concept_parts
 from backbones.settings.config import BackboneConfig
 from core.errors import ConfigError, MissingStageError
 from core.labels import LabelSpace
@@ -314,8 +315,10 @@ def start_head(
 ) -> None:
     """Take over the head of the run that `weights` names, where it names one.
 
-    The last layer starts with the rows of the concepts that both know; the layers before it are
-    taken where their widths are equal. Of another number of layers nothing is taken.
+    What a concept has of its own, rows of the last layer and queries, is taken for the concepts
+    that both know; the layers before it are taken where their widths are equal. Of another kind of
+    head, or another number of layers, nothing is taken; queries of groups of concepts are taken of
+    a run with the same concepts alone.
 
     Args:
         head: is changed.
@@ -330,14 +333,14 @@ def start_head(
     theirs, own = _part(folder, _HEAD, number=number), head.state_dict()
     if theirs.keys() != own.keys():
         return
-    *_, last_weight, last_bias = own
     shared = [cui for cui in labels.cuis if cui in known]
     here, there = (torch.from_numpy(space.columns(shared)) for space in (labels, known))
+    parts = concept_parts(head, theirs, here=here, there=there)
     for name, value in own.items():
-        if name in (last_weight, last_bias):
-            if theirs[name].shape[1:] == value.shape[1:]:
+        if name in parts.rows:
+            if theirs[name].shape == (len(known), *value.shape[1:]):
                 value[here] = theirs[name][there]
-        elif theirs[name].shape == value.shape:
+        elif theirs[name].shape == value.shape and (name not in parts.whole or labels == known):
             value.copy_(theirs[name])
 
 

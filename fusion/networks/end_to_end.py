@@ -123,7 +123,8 @@ def _settings(fusion_inputs: FusionInputs, config: FuseConfig) -> BackboneConfig
             f"end_to_end: {config.end_to_end} trains heads alone; name a preset that fine-tunes,"
             " as finetune does"
         )
-    settings = replace(settled(settings), seed=config.seed)
+    # The fusion's own head takes the place of the preset's, and learns from pooled features.
+    settings = replace(settled(settings), seed=config.seed, head="layers")
     if config.end_to_end_epochs:
         settings = replace(settings, epochs=config.end_to_end_epochs)
     start = newest_fine_tuned(

@@ -11,10 +11,10 @@ from core.errors import BundleError
 from core.storage.sums import file_sha256
 from core.storage.tables import write_lines
 
-FORMAT = 3
+FORMAT = 4
 """Number of the layout that this version writes."""
 
-FORMATS_READ = (1, 2, FORMAT)
+FORMATS_READ = (1, 2, 3, FORMAT)
 """Those that it reads: 1 says nothing of the pooling of networks that give features."""
 
 GRAPH, SUMS, CARD, LABELS, NAMES = (

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backbones.encoders.pooling import Pooling
+from backbones.settings.config import HeadName
 from corpus.images.decode import Resample
 
 Background = Literal["black", "white"]
@@ -110,6 +111,7 @@ class DetectorEntry:
         fine_tuned: whether its network learnt as well.
         backbone, size, resample, mirror, pooling: of a fine-tuned one, as of `NetworkEntry`.
         hidden: widths of its fully connected layers before the last.
+        head, n_queries, query_width: of a fine-tuned one, as of `BackboneConfig`.
         n_at_once: images in a batch.
         speed: how it was run.
     """
@@ -127,6 +129,9 @@ class DetectorEntry:
     mirror: bool
     pooling: Pooling
     hidden: tuple[int, ...]
+    head: HeadName
+    n_queries: int
+    query_width: int
     n_at_once: int
     speed: SpeedEntry
 
@@ -371,13 +376,16 @@ class BundleGraph:
 def as_written_now(said: Any) -> Any:
     """What `bundle.json` of an earlier layout says, as this one says it; what is strange stays so.
 
-    No layout before 3 told distances. In layout 1 pooling was `mean`, which was the model's own, or
-    none, and of networks that give features never said: it was the model's own.
+    No layout before 4 had other heads than fully connected layers, none before 3 told distances. In
+    layout 1 pooling was `mean`, which was the model's own, or none, and of networks that give
+    features never said: it was the model's own.
     """
     said = {"distance": [], **said}
-    if said.get("format") != 1:
-        return said
     networks, parts = said.get("networks"), said.get("parts")
+    if isinstance(parts, list):
+        parts = [{**_LAYERS, **own} if _is_detector(own) else own for own in parts]
+    if said.get("format") != 1:
+        return {**said, "parts": parts}
     if isinstance(networks, dict):
         networks = {
             name: {"pooling": "own", **own} if isinstance(own, dict) else own
@@ -391,3 +399,11 @@ def as_written_now(said: Any) -> Any:
             for own in parts
         ]
     return {**said, "networks": networks, "parts": parts}
+
+
+_LAYERS = {"head": "layers", "n_queries": 1, "query_width": 64}
+"""Of a head of fully connected layers, which takes no queries."""
+
+
+def _is_detector(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("kind") == "detector"

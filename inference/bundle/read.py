@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from torch import Tensor
 
+from backbones.networks.build import backbone_state
+from backbones.networks.queries import layer_widths
 from backbones.settings.config import BackboneConfig
 from core.categories import CATEGORIES, UNKNOWN
 from core.errors import BundleError, ConfigError, LabelSpaceError, PredictionsError
@@ -346,16 +348,18 @@ class _Reader:
         states = stored.networks()
         others = {"hidden": entry.hidden, "batch_size": entry.n_at_once}
         if entry.fine_tuned:
-            others |= {"regime": "full", "pooling": entry.pooling}
+            others |= {"regime": "full", "pooling": entry.pooling, "head": entry.head}
+            others |= {"n_queries": entry.n_queries, "query_width": entry.query_width}
         config = self._settings(entry, others)
         if entry.fine_tuned:
-            own = [self._split(state) for state in states]
-            bare = iter([backbone_of(config, state, stored=stored) for state, _ in own])
+            own = [backbone_state(state) for state in states]
+            bare = iter([backbone_of(config, state, stored=stored) for state in own])
             width = 0
         else:
             width = self._check_features(entry.features, entry.name)
         for state in states:
-            check_widths(state, (width, *entry.hidden, len(labels)), stored=stored)
+            widths = stored.fitting(partial(layer_widths, config, len(labels), detector=state))
+            check_widths(state, (width, *widths), stored=stored)
         detector = stored.fitting(
             lambda: detector_of(
                 [{n: t for n, t in state.items() if n not in _SCALE} for state in states],
@@ -371,11 +375,6 @@ class _Reader:
         if entry.fine_tuned:
             self.looks.add(detector.look)
         return detector
-
-    def _split(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The tensors of a fine-tuned network, and those of its head."""
-        own = {n.removeprefix("backbone."): t for n, t in state.items() if n[:9] == "backbone."}
-        return own, {n: t for n, t in state.items() if n[:9] != "backbone."}
 
     def _heads(self, entry: HeadsEntry) -> HeadsAnswer:
         if entry.strategy not in READABLE:

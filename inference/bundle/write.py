@@ -295,6 +295,9 @@ class _Writer:
             mirror=config.mirror,
             pooling=config.pooling,
             hidden=config.hidden,
+            head=config.head,
+            n_queries=config.n_queries,
+            query_width=config.query_width,
             n_at_once=answer.n_at_once,
             speed=_speed(answer.found),
         )

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from backbones.encoders.encoder import LastMap, brief
-from backbones.encoders.pooling import Pooling, pooled
+from backbones.encoders.pooling import Given, pooled
 from backbones.networks.build import Backbone
 from core.errors import ConfigError
 from inference.loaded.networks import Look
@@ -134,7 +134,7 @@ class PlacedNetwork:
         self.look, self.mirror, self.compute = look, mirror, compute
         self.backbone = backbone.to(compute.device).eval().requires_grad_(False)
         compute.speed.place(self.backbone)
-        self._pooling: Pooling = backbone.pooling
+        self._pooling: Given = backbone.pooling
         self.layer: PlacedLayer | None = None
         generator = torch.Generator().manual_seed(0)
         size, _ = look

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.detectors.features import for_features, frozen_network, pool
-from backbones.networks.build import Backbone, Detector, build_backbone
+from backbones.networks.build import Backbone, Detector, backbone_state, build_backbone
+from backbones.networks.queries import head_like
 from backbones.networks.weights import run_normalisation
 from backbones.settings.config import BackboneConfig
 from core.categories import UNKNOWN
@@ -185,23 +186,14 @@ def read_fine_tuned(
     """
 
     def build() -> Backbone:
-        state = {
-            name.removeprefix(BACKBONE): tensor
-            for name, tensor in load_network(folder / WEIGHTS, number).items()
-            if name.startswith(BACKBONE)
-        }
         backbone = build_backbone(config)
-        backbone.load_state_dict(state)
+        backbone.load_state_dict(backbone_state(load_network(folder / WEIGHTS, number)))
         return backbone.as_pooled(config.image_sizes[0])
 
     read_whole(folder)
     config = without_source(folder, config)
     unfolded = Unfolded(config=config, speed=speed, build=build, run=folder, number=number)
     return feature_network(build(), config, speed=speed, device=device, unfolded=unfolded)
-
-
-BACKBONE = "backbone."
-"""What the names of a detector's tensors begin with below its head."""
 
 
 def feature_network(
@@ -363,6 +355,7 @@ def detector_of(
         RuntimeError: the tensors are not those of such a network.
     """
     networks: list[nn.Module] = []
+    head: nn.Module
     frozen = config.regime == "frozen"
     for state in states:
         if frozen:
@@ -371,7 +364,9 @@ def detector_of(
             network: nn.Module = nn.Sequential(Standardise(n_features), head)
         else:
             backbone = bare()
-            head = build_head(backbone.n_features, len(labels), config=config)
+            head = head_like(
+                state, n_features=backbone.n_features, n_concepts=len(labels), config=config
+            )
             network = Detector(backbone, head)
         network.load_state_dict(state)
         networks.append(network.eval())

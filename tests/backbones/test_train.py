@@ -318,3 +318,33 @@ def test_a_file_of_weights_is_fitted_before_images_are_decoded(
     meta = read_meta(folder)
     assert meta["weights_from"].startswith("own.safetensors, sha256 ")
     assert meta["weights_licence"] == "cc-by-4.0"
+
+
+def test_a_sentence_model_that_is_not_there_is_refused_before_any_work(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    config = overlay(FULL, {"head": "words", "query_text": "/no/such/model"})
+    with pytest.raises(ConfigError, match="query_text: no folder /no/such/model"):
+        train(corpus, workspace, "global", config)
+    assert not workspace.cache.exists()
+    assert not workspace.backbones.exists()
+
+
+def test_names_are_read_from_what_a_network_learns_from_alone(
+    corpus: Corpus, workspace: Workspace
+) -> None:
+    config = overlay(FULL, {"head": "words"})
+    inputs = TRAINING_INPUTS["full"](corpus, workspace, config=config, compute=Compute())
+    images = corpus.training_images()
+    ids = {image_id: row for row, image_id in enumerate(inputs.image_ids)}
+    rows = np.array([ids[image_id] for image_id in images.image_ids])
+    of_ct = np.array(images.categories) == "DRCT"
+    head = inputs.new_model(rows[of_ct], corpus.labels).get_submodule("head")
+    learnt = images.take(of_ct).targets(corpus.labels).matrix.sum(axis=0) > 0
+    np.testing.assert_array_equal(np.asarray(head.learnt), np.asarray(learnt).ravel())
+    assert 0 < learnt.sum() < len(corpus.labels)
+    # Rows of images that are not learnt from, test among them, are of no account.
+    asked = np.array([row for i, row in ids.items() if i not in images.image_ids])
+    both = inputs.new_model(np.concatenate([rows[of_ct], asked]), corpus.labels)
+    both_points = both.get_submodule("head").state_dict()["points"]
+    assert torch.equal(both_points, head.state_dict()["points"])

@@ -210,6 +210,8 @@ def test_a_bundle_of_the_layout_before_is_read(bundled: Path, tmp_path: Path) ->
             del own["pooling"]
         for own in graph["parts"]:
             if own["kind"] == "detector":
+                for name in ("head", "n_queries", "query_width"):
+                    del own[name]
                 if own["pooling"] == "own":
                     own["pooling"] = "mean"
                 own["backbone"] = own["backbone"] or "test_efficientnet"

