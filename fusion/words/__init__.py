@@ -1,1 +1,1 @@
-"""Concepts asked for by their names: `spaces` puts names into numbers, `queries` asks with them."""
+"""Concepts asked for by their names, which `training.texts` puts into numbers."""

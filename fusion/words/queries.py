@@ -21,9 +21,9 @@ from fusion.inputs.tensors import Training
 from fusion.networks.heads import category_odds
 from fusion.networks.train import answered
 from fusion.result import Earlier, FusedResult
-from fusion.words.spaces import HASHED, Points, hashed_space, named, sentence_space
 from training.config import FitConfig
 from training.predict import Rows
+from training.texts.spaces import HASHED, Points, hashed_space, named, sentence_space
 
 WORDS = "words"
 """Name of the strategy."""

