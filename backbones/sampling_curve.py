@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from backbones.detectors.captions import caption_key, caption_teacher, check_captions
 from backbones.detectors.features import frozen_features, frozen_names
 from backbones.settings.config import BackboneConfig
 from core.config import fingerprint
@@ -105,16 +106,18 @@ def make_curve(
         The folder with the trials.
 
     Raises:
-        ConfigError: a share is not below 1.
+        ConfigError: a share is not below 1, or captions are to teach and there are none.
         MissingStageError: no image is labelled to learn from, or to be judged.
     """
     if max(shares) >= 1:
         raise ConfigError("--keep: a curve holds shares below 1 against all images")
+    check_captions(corpus, config)
     features = frozen_features(corpus, workspace, config=config, compute=compute)
     # What a trial is named by, and how many there are, is no part of it.
     same = replace(config, sample_rare=5, sample_within="dominant", sample_power=1.0, seeds=1)
     names = list(frozen_names(corpus, config))
-    key = fingerprint(corpus.fingerprint, same, names, *(["same steps"] * same_steps))
+    further = [*caption_key(corpus, config), *(["same steps"] * same_steps)]
+    key = fingerprint(corpus.fingerprint, same, names, *further)
     folder = curve_folder(workspace, key)
     points = [(1.0, {ALL: SampleConfig()}), *((share, trials) for share in shares)]
     parts = [_Part.of(corpus, k, features, config) for k in range(n_networks(corpus, config))]
@@ -208,6 +211,7 @@ class _Part:
             targets=self.candidates.targets,
             rows=np.arange(len(self.train)),
             n_at_once=_AT_ONCE,
+            teacher=caption_teacher(self.train, self.config, seed=seed),
         )
         found = {}
         for size in sorted({len(rows) for rows in chosen.values()}):

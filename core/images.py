@@ -27,6 +27,11 @@ _COLUMNS = ("image_id", "path", "category", "split", "fold", "group", "labelled"
 TAUGHT = "taught_category"
 """Column of `images.csv` with the taught categories; it is there only if an image has one."""
 
+TAUGHT_CAPTION = "taught_caption"
+"""The same of the taught captions."""
+
+_TEACHING = ("taught_categories", "taught_captions", "captions")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTable:
@@ -47,10 +52,15 @@ class ImageTable:
         taught_categories: what the concepts of an image tell of its category where none is given,
             else `UNKNOWN`; () where that is so of all. They come from the labels: only
             `as_training_images` makes use of them, nothing that predicts does.
+        taught_captions: what is written of an image beside its concepts, "" where nothing is; ()
+            where that is so of all. Only `as_training_images` makes use of them, likewise.
+        captions: the same, of images that are learnt from: what `as_training_images` gives out, and
+            on no table but its own.
 
     Raises:
         CorpusError: lengths differ, an id stands twice (the splits are named where it crosses
-            them), or a category or split is not known.
+            them), a category or split is not known, or an image whose concepts are not known has a
+            caption.
     """
 
     image_ids: tuple[str, ...]
@@ -62,11 +72,12 @@ class ImageTable:
     concepts: tuple[Concepts | None, ...]
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     taught_categories: tuple[str, ...] = ()
+    taught_captions: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = {f.name for f in fields(self)} - {"metadata"}
-        if not self.taught_categories:
-            names.remove("taught_categories")
+        names -= {name for name in _TEACHING if not getattr(self, name)}
         lengths = {name: len(getattr(self, name)) for name in sorted(names)}
         lengths |= {name: len(values) for name, values in self.metadata.items()}
         if len(set(lengths.values())) > 1:
@@ -83,6 +94,11 @@ class ImageTable:
                 raise CorpusError(
                     f"unknown {name} {first_few(strange)}; expected one of {expected}"
                 )
+        captioned = [row for row, caption in enumerate(self.taught_captions) if caption]
+        if told := [self.image_ids[row] for row in captioned if self.concepts[row] is None]:
+            raise CorpusError(
+                f"{len(told)} images whose concepts are not known have a caption: {first_few(told)}"
+            )
 
     def _refuse_repeated_ids(self) -> None:
         first: dict[str, str] = {}
@@ -141,6 +157,8 @@ class ImageTable:
             concepts=pick(self.concepts),
             metadata={name: pick(values) for name, values in self.metadata.items()},
             taught_categories=self.taught_categories and pick(self.taught_categories),
+            taught_captions=self.taught_captions and pick(self.taught_captions),
+            captions=self.captions and pick(self.captions),
         )
 
     def of(self, *, split: str | None = None, category: str | None = None) -> "ImageTable":
@@ -158,8 +176,8 @@ class ImageTable:
     def as_training_images(self) -> "ImageTable":
         """These images as they are learnt from: a category that only labels tell counts as theirs.
 
-        The category prior, specialists and guesses of the category are fitted on them. What is
-        predicted from such a table has seen the answer.
+        The category prior, specialists and guesses of the category are fitted on them, and captions
+        teach detectors. What is predicted from such a table has seen the answer.
 
         Raises:
             AlignmentError: the concepts of an image are not known.
@@ -170,11 +188,16 @@ class ImageTable:
                 f"{len(without)} of {len(self)} images have no concepts to learn from:"
                 f" {first_few(without)}"
             )
-        if not self.taught_categories:
+        if not (self.taught_categories or self.taught_captions):
             return self
-        pairs = zip(self.categories, self.taught_categories, strict=True)
-        categories = tuple(given or taught for given, taught in pairs)
-        return replace(self, categories=categories, taught_categories=())
+        pairs = zip(self.categories, self.taught_categories or self.categories, strict=True)
+        return replace(
+            self,
+            categories=tuple(given or taught for given, taught in pairs),
+            taught_categories=(),
+            captions=self.taught_captions or self.captions,
+            taught_captions=(),
+        )
 
     def with_folds(self, folds: npt.NDArray[np.int16]) -> "ImageTable":
         """These images in other folds."""
@@ -198,6 +221,7 @@ class ImageTable:
     def save(self, path: Path) -> None:
         """Write `images.csv`."""
         taught = [TAUGHT] if self.taught_categories else []
+        taught += [TAUGHT_CAPTION] if self.taught_captions else []
         write_rows(path, [[*_COLUMNS, *taught, *self.metadata], *self._csv_rows()])
 
     def _csv_rows(self) -> Iterator[list[str]]:
@@ -212,6 +236,7 @@ class ImageTable:
                 str(int(concepts is not None)),
                 ";".join(concepts or ()),
                 *self.taught_categories[row : row + 1],
+                *self.taught_captions[row : row + 1],
                 *(values[row] for values in self.metadata.values()),
             ]
 
@@ -245,6 +270,7 @@ class ImageTable:
                 for c, known in zip(concepts, labelled, strict=True)
             ),
             taught_categories=metadata.pop(TAUGHT, ()),
+            taught_captions=metadata.pop(TAUGHT_CAPTION, ()),
             metadata=metadata,
         )
 

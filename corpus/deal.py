@@ -141,7 +141,9 @@ def write_manifest(
     names = names or {}
     path.parent.mkdir(parents=True, exist_ok=True)
     home = path.parent.absolute()
-    header = ["path", "split", "image_id", "category", "group", "concepts", *table.metadata]
+    header = ["path", "split", "image_id", "category", "group", "concepts"]
+    header += ["caption"] * bool(table.taught_captions)
+    header += table.metadata
     rows = [header, *_rows(table, home)]
     if any(names.get(cui) for concepts in table.concepts for cui in concepts or ()):
         rows = [[*row, cell] for row, cell in zip(rows, _names(table, names), strict=True)]
@@ -161,6 +163,7 @@ def _rows(table: ImageTable, home: Path) -> Iterator[list[str]]:
             table.categories[row],
             "" if group == image_id else group,
             ";".join(table.concepts[row] or ()),
+            *table.taught_captions[row : row + 1],
             *(values[row] for values in table.metadata.values()),
         ]
 

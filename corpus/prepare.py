@@ -267,7 +267,9 @@ def overview(corpus: Corpus) -> list[str]:
         told = ", ".join(f"{c} {n:,}" for c, n in sorted(taught.items()))
         learnt = f", to learn by: {told}" if told and split == "train" else ""
         of_each = f" ({categories}{learnt})" if len(part) else ""
-        lines.append(f"  {split}: {len(part):,} images{of_each}{cardinality}")
+        n_told = sum(map(bool, part.taught_captions))
+        captions = f", captions of {n_told:,}" if n_told else ""
+        lines.append(f"  {split}: {len(part):,} images{of_each}{cardinality}{captions}")
     return [*lines, *(f"  note: {note}" for note in corpus.notes)]
 
 

@@ -37,6 +37,7 @@ def refuse_unwritable(table: ImageTable, names: Mapping[str, str], *, source: Pa
     columns = {
         "group": table.groups,
         "concepts": [";".join(own or ()) for own in table.concepts],
+        **({"caption": table.taught_captions} if table.taught_captions else {}),
         **table.metadata,
     }
     for column, cells in columns.items():

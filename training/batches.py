@@ -4,7 +4,7 @@ Batches are prepared ahead by a thread, or come out of tensors that lie on the d
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,6 +19,7 @@ from torch import Tensor
 from training.config import FitConfig
 from training.devices.compute import Compute, Inputs
 from training.predict import Batches, Rows
+from training.texts.teacher import Teacher, counted, lessons_of
 
 Mask = npt.NDArray[np.bool_]
 
@@ -40,6 +41,7 @@ class Examples:
         augment: what training inputs undergo.
         kinds: (n,) category of each image, for scores by category; empty for none.
         n_at_once: images at once where nothing is learnt.
+        teacher: texts that teach beside the targets; None for none.
     """
 
     batches: Batches
@@ -48,6 +50,7 @@ class Examples:
     augment: Augment | None = None
     kinds: tuple[str, ...] = ()
     n_at_once: int = 256
+    teacher: Teacher | None = None
 
 
 def with_mirrors(examples: Examples, stop: Mask, *, n_inputs: int) -> tuple[Examples, Mask]:
@@ -67,6 +70,7 @@ def with_mirrors(examples: Examples, stop: Mask, *, n_inputs: int) -> tuple[Exam
         targets=csr_array(vstack([examples.targets, examples.targets[learnt]], format="csr")),
         rows=np.concatenate([examples.rows, examples.rows[learnt] + n_inputs]),
         kinds=examples.kinds + kinds,
+        teacher=examples.teacher and examples.teacher.with_repeated(learnt),
     )
     return doubled, np.concatenate([stop, np.zeros(len(learnt), dtype=np.bool_)])
 
@@ -140,6 +144,7 @@ class Batch:
         share: how much of a mixed image is itself.
         inputs: of this process' part, on the processor.
         others: the same of the partners.
+        points: (n, d) of all examples, that their texts teach; None without a teacher.
     """
 
     chosen: Rows
@@ -147,6 +152,7 @@ class Batch:
     share: float
     inputs: Inputs
     others: Inputs
+    points: Tensor | None = None
 
 
 def run_of(tensor: Tensor, places: Rows, *, axis: int) -> Tensor:
@@ -181,6 +187,14 @@ def mixing_share(alpha: float, *, seed: int, epoch: int, number: int) -> float:
 def mixed(x: Tensor, z: Tensor, *, share: float | Tensor) -> Tensor:
     """Inputs or targets, mixed with those of their partners."""
     return share * x.float() + (1 - share) * z
+
+
+def prepared_truth(truth: Tensor, smoothing: float, *, n_targets: int) -> Tensor:
+    """The targets of a whole batch, smoothed, and what lessons lie behind them, counted."""
+    if truth.shape[-1] == n_targets:
+        return smoothed(truth, smoothing)
+    targets, lessons = truth[..., :n_targets], truth[..., n_targets:]
+    return torch.cat([smoothed(targets, smoothing), counted(lessons)], dim=-1)
 
 
 def smoothed(targets: Tensor, smoothing: float) -> Tensor:
@@ -230,7 +244,13 @@ class DeviceExamples:
         return tuple(tensor.index_select(0, chosen) for tensor in self._inputs)
 
     def batch(
-        self, places: Tensor, *, epoch: int, number: int, seeds: list[int]
+        self,
+        places: Tensor,
+        *,
+        epoch: int,
+        number: int,
+        seeds: list[int],
+        points: Sequence[Tensor | None] = (),
     ) -> tuple[Inputs, Tensor]:
         """A batch for each of S networks, augmented, mixed and smoothed as `fit` does it.
 
@@ -239,23 +259,26 @@ class DeviceExamples:
             epoch: from 1.
             number: of the batch in the epoch, from 0.
             seeds: S, of the networks' mixup.
+            points: S times (n, d), that texts teach each network; () without a teacher.
 
         Returns:
-            Inputs (S, B, ...) and targets (S, B, L).
+            Inputs (S, B, ...) and targets (S, B, L), with lessons behind them.
         """
-        inputs, y = self._taken(places, epoch), self._truth(places)
+        told = [own for own in points if own is not None]
+        inputs, y = self._taken(places, epoch), self._truth(places, told)
         if alpha := self.config.mixup:
             shares = torch.tensor(
                 [mixing_share(alpha, seed=seed, epoch=epoch, number=number) for seed in seeds]
             ).to(places.device)
             partners = places.roll(1, dims=1)
-            others = (*self._taken(partners, epoch), self._truth(partners))
+            others = (*self._taken(partners, epoch), self._truth(partners, told))
             *both, y = (
                 mixed(x, z, share=shares.view(-1, *[1] * (x.ndim - 1)))
                 for x, z in zip((*inputs, y), others, strict=True)
             )
             inputs = tuple(both)
-        return inputs, smoothed(y, self.config.negative_smoothing)
+        n_targets = self.examples.targets.shape[1]
+        return inputs, prepared_truth(y, self.config.negative_smoothing, n_targets=n_targets)
 
     def _taken(self, places: Tensor, epoch: int) -> Inputs:
         """(S, B, ...): the networks' images at once."""
@@ -265,12 +288,16 @@ class DeviceExamples:
             inputs = self.examples.augment(inputs, self.examples.rows[_on_host(flat)], epoch)
         return tuple(_by_network(tensor, places) for tensor in inputs)
 
-    def _truth(self, places: Tensor) -> Tensor:
-        """(S, B, L)."""
+    def _truth(self, places: Tensor, points: list[Tensor]) -> Tensor:
+        """(S, B, L), with lessons behind them."""
         flat = places.flatten()
         chosen = self._targets
         dense = self._dense(_on_host(flat)) if chosen is None else chosen.index_select(0, flat)
-        return _by_network(dense.float(), places)
+        truth = _by_network(dense.float(), places)
+        if not points:
+            return truth
+        told = [own[rows] for own, rows in zip(points, places, strict=True)]
+        return torch.cat([truth, lessons_of(torch.stack(told))], dim=-1)
 
 
 _MOST_BYTES = 2**30

@@ -112,4 +112,13 @@ def _events(folder: Path, stack: ExitStack) -> Sink:
     return write
 
 
-_PLOTTED = ("loss", "stop_loss", "f1", "rate", "lowest_rate", "images_per_s", "micro_batch")
+_PLOTTED = (
+    "loss",
+    "text_loss",
+    "stop_loss",
+    "f1",
+    "rate",
+    "lowest_rate",
+    "images_per_s",
+    "micro_batch",
+)

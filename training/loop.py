@@ -27,6 +27,7 @@ from training.learner import Learner
 from training.losses.registry import Loss, LossContext, loss_for, loss_of
 from training.predict import Rows, predict
 from training.step import Step
+from training.texts.teacher import narrow, widen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class TrainState:
     """Progress of a training.
 
     Attributes:
-        total: sum of the loss over the images of the running epoch so far.
+        total: sum of the loss over the images of the running epoch so far; with a teacher (2,),
+            the second being that of its lessons.
         epoch: the running one, counted from 1.
         step: steps taken in it.
         seconds: spent in it.
@@ -164,6 +166,8 @@ def fit_member(
 class MemberTraining:
     """One network of a training; with `prior_bias` it starts at the prior of what it learns from.
 
+    With a teacher its last layer has further outputs until `keep_best` takes them off.
+
     Attributes:
         model: the network.
         examples: n images.
@@ -187,13 +191,25 @@ class MemberTraining:
     train_state: TrainState = field(init=False)
 
     def __post_init__(self) -> None:
-        self.train_state = TrainState(total=torch.zeros((), device=self.device))
+        teacher, n_targets = self.examples.teacher, self.examples.targets.shape[1]
+        n_parts = () if teacher is None else (2,)
+        self.train_state = TrainState(total=torch.zeros(n_parts, device=self.device))
         counts = np.asarray(self.examples.targets[self.learnt].sum(axis=0), dtype=np.float32)
         if self.config.prior_bias:
             start_at_prior(self.model, torch.from_numpy(counts), n_images=len(self.learnt))
+        self.points: Tensor | None = None
+        if teacher is not None:
+            self.points = teacher.points(self.learnt).to(self.device)
+            widen(self.model, teacher.n_numbers, n_targets=n_targets, seed=self.seed)
         self.positives = torch.from_numpy(counts).to(self.device)
         rare = self.config.sampling == "rare"
         self.weights = rarity(self.examples.targets[self.learnt]) if rare else None
+
+    def keep_best(self) -> None:
+        """Leave the network with the weights of its best epoch."""
+        self.model.load_state_dict(self.train_state.best_state)
+        if self.points is not None:
+            narrow(self.model, n_targets=self.examples.targets.shape[1])
 
     def note(self, entry: dict[str, Any]) -> None:
         """Put an entry into the log."""
@@ -265,7 +281,7 @@ class TrainingLoop:
                 self._learn(pending)
                 self._end_epoch(pending)
         for member in self.members:
-            member.model.load_state_dict(member.train_state.best_state)
+            member.keep_best()
 
     def _resume(self) -> None:
         """Go on where the checkpoint says; tell of what lies before."""
@@ -306,6 +322,7 @@ class TrainingLoop:
             seeds=[member.seed for member in self.learning],
             epoch=epoch,
             first=first,
+            points=[member.points for member in self.learning],
         )
         with closing(loaded) as batches:
             for number, batch in enumerate(batches, start=first):
@@ -322,8 +339,8 @@ class TrainingLoop:
         """Score the epoch, log it, keep weights where they are the best, and save."""
         schedule, epoch = self.learner.schedule, self._shared_state.epoch
         entries = [
-            {"epoch": epoch, "loss": mean, "f1": None, **self._scores(place, pending)}
-            for place, mean in enumerate(self._mean_losses())
+            {"epoch": epoch, **means, "f1": None, **self._scores(place, pending)}
+            for place, means in enumerate(self._mean_losses())
         ]
         rates = schedule.rates()
         for entry in entries:
@@ -344,17 +361,20 @@ class TrainingLoop:
         self._since = time.perf_counter()
         self._save_if(pending, epoch_ended=True)
 
-    def _mean_losses(self) -> list[float]:
-        """Of the running epoch, by network; refused where one is not a number."""
+    def _mean_losses(self) -> list[dict[str, float]]:
+        """Of the running epoch, by network; refused where one is not a number.
+
+        That of lessons stands apart: `loss` is of the targets, with a teacher and without.
+        """
         totals = torch.stack([member.train_state.total for member in self.learning])
-        means = [total / self.n_images for total in totals.tolist()]
+        means = (totals.double().view(len(self.learning), -1) / self.n_images).tolist()
         if not np.isfinite(means).all():
             epoch = self._shared_state.epoch
             raise ConceptError(
-                f"the loss {self.config.loss} became {sum(means)} in epoch {epoch};"
+                f"the loss {self.config.loss} became {np.sum(means)} in epoch {epoch};"
                 f" lower learning_rate (now {self.config.learning_rate:g})"
             )
-        return means
+        return [dict(zip(("loss", "text_loss"), own, strict=False)) for own in means]
 
     def _scores(self, place: int, pending: Pending) -> dict[str, Any]:
         """Scores of the stopping images of the network at a place; empty without any."""
@@ -374,7 +394,7 @@ class TrainingLoop:
             batch_size=member.examples.n_at_once,
             between=leave_if_asked,
         )
-        return member.scores(probs)
+        return member.scores(probs[:, : member.examples.targets.shape[1]])
 
     def _save_if(self, pending: Pending, *, epoch_ended: bool) -> None:
         """Save where it is time; leave where a signal came, in all processes together."""

@@ -168,13 +168,22 @@ class StackStep(Step):
         self.device_examples = device_examples
 
     def batches(
-        self, orders: Rows, bounds: Bounds, *, seeds: list[int], epoch: int, first: int = 0
+        self,
+        orders: Rows,
+        bounds: Bounds,
+        *,
+        seeds: list[int],
+        epoch: int,
+        first: int = 0,
+        points: Sequence[Tensor | None] = (),
     ) -> Generator[tuple[Inputs, Tensor]]:
         """The batches of an epoch, of (S, n) orders of images."""
         places = torch.from_numpy(orders).to(self.compute.device)
         for number, (start, end) in enumerate(bounds[first:], start=first):
             chosen = places[:, start:end]
-            yield self.device_examples.batch(chosen, epoch=epoch, number=number, seeds=seeds)
+            yield self.device_examples.batch(
+                chosen, epoch=epoch, number=number, seeds=seeds, points=points
+            )
 
     def prepared(self, batch: tuple[Inputs, Tensor], *, epoch: int) -> tuple[Inputs, Tensor]:
         """The batch, which is prepared as it is read."""

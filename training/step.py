@@ -1,6 +1,6 @@
 """One optimiser's step: inputs, loss, gradients, in as many parts as memory asks for."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,8 +17,8 @@ from training.batches import (
     mixed,
     mixing_share,
     prefetched,
+    prepared_truth,
     run_of,
-    smoothed,
     split_batch,
 )
 from training.config import FitConfig
@@ -26,6 +26,7 @@ from training.devices.compute import Compute, Inputs
 from training.learner import Learner
 from training.losses.registry import Loss
 from training.predict import Rows
+from training.texts.teacher import lessons_of
 
 
 class Step:
@@ -60,17 +61,31 @@ class Step:
         self.note, self.remember = note, remember
 
     def batches(
-        self, orders: Rows, bounds: Bounds, *, seeds: list[int], epoch: int, first: int = 0
+        self,
+        orders: Rows,
+        bounds: Bounds,
+        *,
+        seeds: list[int],
+        epoch: int,
+        first: int = 0,
+        points: Sequence[Tensor | None] = (None,),
     ) -> Generator[Any]:
-        """The batches of an epoch from `first` on, of (1, n) images; read ahead for CUDA."""
+        """The batches of an epoch from `first` on, of (1, n) images; read ahead for CUDA.
+
+        With a teacher, `points` are those of the network.
+        """
         loaded = (
-            self.load(orders[0, start:end], seed=seeds[0], epoch=epoch, number=number)
+            self.load(
+                orders[0, start:end], seed=seeds[0], epoch=epoch, number=number, points=points[0]
+            )
             for number, (start, end) in enumerate(bounds)
             if number >= first
         )
         return prefetched(loaded) if self.compute.device.startswith("cuda") else loaded
 
-    def load(self, chosen: Rows, *, seed: int, epoch: int, number: int) -> Batch:
+    def load(
+        self, chosen: Rows, *, seed: int, epoch: int, number: int, points: Tensor | None = None
+    ) -> Batch:
         """Read this process' part of a batch; may run ahead in a thread."""
         partners, share = None, 1.0
         if self.config.mixup:
@@ -82,6 +97,7 @@ class Step:
             share=share,
             inputs=self._read(chosen),
             others=() if partners is None else self._read(partners),
+            points=points,
         )
 
     def _read(self, chosen: Rows) -> Inputs:
@@ -99,6 +115,8 @@ class Step:
 
     def __call__(self, batch: Any, losses: list[Loss], *, epoch: int, n_updates: int) -> Tensor:
         """Learn from a batch; the mean loss on the device, () or of a stack (S,).
+
+        With a teacher (2,) or (S, 2): that of the targets, and what the teacher adds.
 
         Raises:
             ConceptError: memory is too small for a single image, or ran out in one of several
@@ -123,7 +141,8 @@ class Step:
         inputs, y = self.prepared(batch, epoch=epoch)
         axis = y.ndim - 2  # of the images; before it that of networks, where they are several
         n = y.shape[axis]
-        total = torch.zeros(y.shape[:axis], device=self.compute.device)
+        n_parts = () if self.examples.teacher is None else (2,)
+        total = torch.zeros((*y.shape[:axis], *n_parts), device=self.compute.device)
         parts = split_batch(n, n_processes=world.size, micro_batch=learner.micro_batch)
         for number, places in enumerate(parts):
             # Gradients travel between processes with the last part only.
@@ -134,13 +153,31 @@ class Step:
                     logits = learner.forward(*(run_of(x, own, axis=axis) for x in inputs)).float()
                 truth = torch.cat([run_of(y, rows, axis=axis) for rows in places], dim=axis)
                 logits = self._everyones(logits, places)
-                mean = learner.mean_losses(losses, logits, targets=truth, epoch=epoch)
+                mean = self._mean_losses(losses, logits, truth, epoch=epoch)
                 mean = mean * (truth.shape[axis] / n)
                 # Each process has the loss of all, and what they send is averaged.
-                scaled = learner.scaler.scale(mean * world.size).sum()
+                scaled = learner.scaler.scale(self._weighed(mean) * world.size).sum()
                 scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             total += mean.detach()
         return total
+
+    def _mean_losses(
+        self, losses: list[Loss], logits: Tensor, truth: Tensor, *, epoch: int
+    ) -> Tensor:
+        """The mean loss of the targets; behind it that of lessons, where there is a teacher."""
+        teacher, n = self.examples.teacher, self.examples.targets.shape[1]
+        if teacher is None:
+            return self.learner.mean_losses(losses, logits, targets=truth, epoch=epoch)
+        own, targets = logits[..., :n], truth[..., :n]
+        mean = self.learner.mean_losses(losses, own, targets=targets, epoch=epoch)
+        told = teacher.mean_loss(logits[..., n:], truth[..., n:])
+        return torch.stack([mean, told], dim=-1)
+
+    def _weighed(self, means: Tensor) -> Tensor:
+        """The losses as they are learnt by."""
+        if self.examples.teacher is None:
+            return means
+        return means * torch.tensor([1.0, self.examples.teacher.weight], device=means.device)
 
     def prepared(self, batch: Any, *, epoch: int) -> tuple[Inputs, Tensor]:
         """Inputs and targets of a batch as they are learnt from, on the device."""
@@ -162,16 +199,20 @@ class Step:
         return self.examples.augment(taken, mine, epoch)
 
     def dense_targets(self, batch: Batch) -> Tensor:
-        """(B, L) of the batch of all processes, on the device."""
-        y = self._dense(batch.chosen)
+        """(B, L) of the batch of all processes, on the device; behind them lessons, if any."""
+        y = self._dense(batch.chosen, batch.points)
         if batch.partners is not None:
-            y = mixed(y, self._dense(batch.partners), share=batch.share)
-        return smoothed(y, self.config.negative_smoothing)
+            y = mixed(y, self._dense(batch.partners, batch.points), share=batch.share)
+        n_targets = self.examples.targets.shape[1]
+        return prepared_truth(y, self.config.negative_smoothing, n_targets=n_targets)
 
-    def _dense(self, chosen: Rows) -> Tensor:
+    def _dense(self, chosen: Rows, points: Tensor | None) -> Tensor:
         dense = torch.from_numpy(self.examples.targets[chosen].toarray())
         (taken,) = self.compute.take(self._pinned((dense,)))
-        return taken.float()
+        if points is None:
+            return taken.float()
+        (told,) = self.compute.take((points[torch.from_numpy(chosen).to(points.device)],))
+        return torch.cat([taken.float(), lessons_of(told)], dim=-1)
 
     def _everyones(self, logits: Tensor, places: list[Rows]) -> Tensor:
         """The logits of all processes, this one's with their gradients.

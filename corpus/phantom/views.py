@@ -1,12 +1,13 @@
 """The views of the phantom corpus, ways of looking at a part of the body, and what is found there.
 
 How a view is drawn stands in the drawing modules; here stands what is listed for it, how often each
-finding occurs, and the concepts that a finding stands for. The chances leave about a fifth of the
-ninety concepts with fewer than six training images in a corpus of 600, and three to six with none.
+finding occurs, the concepts that a finding stands for, and what a caption says of it. The chances
+leave about a fifth of the ninety concepts with fewer than six training images in a corpus of 600,
+and three to six with none.
 """
 
 from core.categories import Category
-from corpus.phantom.scenes import FindingKind, View
+from corpus.phantom.scenes import Finding, FindingKind, Scene, View
 
 CONSTANT: dict[Category, tuple[str, ...]] = {
     Category.DRAN: ("angiogram",),
@@ -293,3 +294,43 @@ KINDS: dict[str, FindingKind] = {
 
 NEVER_IN_TRAINING = frozenset({"situs inversus", "agenesis", "pellet"})
 """Found only in patients of valid and test, as every real corpus has concepts to surprise with."""
+
+_MODALITIES = {
+    "ct": "CT",
+    "mr": "MRI",
+    "us": "ultrasound",
+    "xr": "radiograph",
+    "an": "angiogram",
+    "pet": "PET",
+}
+
+_PLANES = ("axial", "coronal", "sagittal", "postero-anterior")
+
+_SIZES = ("small", "moderate", "large")
+
+
+def caption(scene: Scene) -> str:
+    """What a radiologist would write below the image: all that is drawn, also what no list has.
+
+    How large a finding is and where, and the age of the patient, are no concepts; and lists miss
+    some concepts that are drawn (`patients.MISSED`), the caption does not.
+    """
+    view = VIEWS[scene.view]
+    head, _, part = scene.view.partition(" ")
+    if view.panels or part.startswith("on "):
+        title = scene.view.replace("ct", "CT").replace("mr", "MRI").replace("pet", "PET")
+    else:
+        plane = next((word for word in view.lists if word in _PLANES), "")
+        title = f"{plane} {_MODALITIES[head]} of the {part}".strip()
+    age = int(20 + 60 * scene.anatomy.age)
+    harmless = [f.kind for f in scene.findings.values() if KINDS[f.kind].harmless]
+    others = [_told(f) for f in scene.findings.values() if not KINDS[f.kind].harmless]
+    shown = f" ({', '.join(harmless)})" if harmless else ""
+    found = f"showing {' and '.join(others)}" if others else "without a finding"
+    return f"{title[0].upper()}{title[1:]} of a {age}-year-old patient{shown}, {found}."
+
+
+def _told(finding: Finding) -> str:
+    size = _SIZES[min(int(3 * finding.size), 2)]
+    side = f" on the {'right' if finding.side < 0 else 'left'}" if KINDS[finding.kind].sided else ""
+    return f"a {size} {finding.kind}{side}"

@@ -8,6 +8,7 @@ task's edition of 2020:
     Training-Concepts.txt Validation-Concepts.txt Test-Concepts.txt    id TAB CUI;CUI
     string_concepts.csv                                        CUI TAB name
     groups.csv                                                 image_id,split,category,group
+    train_captions.csv valid_captions.csv                      ID,Caption
     phantom.json                                               written last
 """
 
@@ -39,7 +40,7 @@ from corpus.phantom.patients import scenes
 from corpus.phantom.pet import pet_body, pet_brain, pet_on_ct, side_by_side
 from corpus.phantom.scenes import Scene
 from corpus.phantom.ultrasound import us_fetus, us_gallbladder, us_heart, us_kidney, us_thyroid
-from corpus.phantom.views import VIEWS
+from corpus.phantom.views import VIEWS, caption
 from corpus.phantom.xray import xr_chest, xr_hand, xr_knee, xr_pelvis
 
 VERSION = 1
@@ -53,6 +54,7 @@ CONCEPT_LISTS = {
     "valid": "Validation-Concepts.txt",
     "test": "Test-Concepts.txt",
 }
+CAPTIONS = {"train": "train_captions.csv", "valid": "valid_captions.csv"}
 
 _QUALITY = 90
 _IMAGE = re.compile(rf"(?:{'|'.join(SPLITS)})/DR[A-Z]{{2}}/PHAN_\d{{5,}}\.jpg")
@@ -67,6 +69,7 @@ class DrawnImage:
     category: str
     group: str
     concepts: Concepts
+    caption: str
 
 
 def draw_corpus(
@@ -126,7 +129,7 @@ def _refuse_foreign(folder: Path) -> None:
         raise CorpusError(f"{folder}: is a file; name a folder for the phantom corpus")
     found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
     drawn = [name for name in found if _IMAGE.fullmatch(name)]
-    lists = {*CONCEPT_LISTS.values(), NAMES, GROUPS, MANIFEST}
+    lists = {*CONCEPT_LISTS.values(), *CAPTIONS.values(), NAMES, GROUPS, MANIFEST}
     foreign = [name for name in found if name not in lists and not _IMAGE.fullmatch(name)]
     # Lists alone may be those of a real corpus, whose images lie elsewhere.
     if foreign or (found and not drawn):
@@ -147,6 +150,7 @@ def _write(folder: Path, *, n_images: int, seed: int, advance: Advance | None) -
             category=patient.category,
             group=f"P{patient.number:05d}",
             concepts=picture.concepts,
+            caption=caption(scene),
         )
         path = folder / image.split / image.category / f"{image.image_id}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,6 +165,9 @@ def _write_lists(folder: Path, images: Sequence[DrawnImage]) -> None:
     for split, name in CONCEPT_LISTS.items():
         lines = [f"{i.image_id}\t{';'.join(i.concepts)}\n" for i in images if i.split == split]
         (folder / name).write_text("".join(lines), encoding="utf-8")
+    for split, name in CAPTIONS.items():
+        told = [(i.image_id, i.caption) for i in images if i.split == split]
+        write_rows(folder / name, [("ID", "Caption"), *told])
     lines = [f"{cui}\t{name}\n" for cui, name in names().items()]
     (folder / NAMES).write_text("".join(lines), encoding="utf-8")
     rows = [(i.image_id, i.split, i.category, i.group) for i in images]

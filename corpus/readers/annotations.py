@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.categories import UNKNOWN
 from core.errors import CorpusError, first_few
-from core.images import TAUGHT
+from core.images import TAUGHT, TAUGHT_CAPTION
 from core.runs.workspace import HALF
 from corpus.readers.files import FoundImage
 from corpus.readers.notes import Note, count
@@ -20,7 +20,7 @@ from corpus.readers.tables.cells import (
     split_of,
     words_in,
 )
-from corpus.readers.tables.columns import ANNOTATIONS
+from corpus.readers.tables.columns import ANNOTATIONS, known_names, plain
 from corpus.readers.tables.sheet import read_table
 
 GROUPS_FILE = "groups.csv"
@@ -30,12 +30,15 @@ METADATA_FILE = "metadata.csv"
 Row = Mapping[str, str]
 
 # Columns with a meaning of their own; any other is metadata.
-_KNOWN = ("image_id", "group", "split", "category")
+_KNOWN = ("image_id", "group", "split", "category", "caption")
+
+# Names of a column of captions, which is read once and is never metadata.
+_CAPTIONS = known_names({"caption": ANNOTATIONS["caption"]})
 
 _NUMBER = re.compile(r"\d+(\.0)?")
 
 # Columns that the image table keeps for itself; `prepare` makes the last two.
-_TAKEN = ("path", "fold", "labelled", "concepts", TAUGHT, "readable", HALF)
+_TAKEN = ("path", "fold", "labelled", "concepts", TAUGHT, TAUGHT_CAPTION, "readable", HALF)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,12 @@ class Annotations:
     def value(self, image_id: str, column: str) -> str:
         """The value of an image, "" where there is none."""
         return self.rows.get(image_id, {}).get(column, "")
+
+    @property
+    def captions(self) -> Mapping[str, str]:
+        """Image id to what a column `caption` says; it is never metadata."""
+        cells = {image_id: row.get("caption", "") for image_id, row in self.rows.items()}
+        return {image_id: cell for image_id, cell in cells.items() if cell}
 
 
 def read_groups(*folders: Path) -> list[Annotations]:
@@ -124,6 +133,8 @@ def annotate(
             has a name that the image table keeps.
     """
     columns = tuple(name for name in header if name not in (*_KNOWN, *ignored))
+    captions = [name for name in columns if plain(name) in _CAPTIONS]
+    columns = tuple(name for name in columns if name not in captions)
     if taken := [name for name in columns if name in _TAKEN]:
         raise CorpusError(f"{path}: column {taken[0]!r} is the image table's own; rename it")
     place_of: dict[str, str] = {}
@@ -150,6 +161,7 @@ def annotate(
         *renamed_note(splits, file=path.name, what="splits by other names"),
         *renamed_note(categories, file=path.name, what="categories by plain names"),
     ]
+    notes += [Note(f"{path.name}: column {name!r} not read beside 'caption'") for name in captions]
     rows_here, noted = _without_gaps(path, ("group", "category", *columns), rows=by_id, given=rows)
     return Annotations(path=path, columns=columns, rows=rows_here, notes=(*notes, *noted))
 

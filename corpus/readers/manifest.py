@@ -7,6 +7,7 @@
     concepts        optional; CUIs with `;` between them
     group           optional; images of one group never part
     concept_names   optional; names of the concepts, in their order, with `;` between them
+    caption         optional; what is written of the image, see `corpus.readers.captions`
     ...             any further column becomes metadata, a list in parquet joined by `;`
 
 Concepts are known and none where the cell is empty; they are unknown where the column is missing

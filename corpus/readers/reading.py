@@ -12,6 +12,7 @@ from core.images import SPLITS, ImageTable
 from core.runs.leakage import CROSSING_FILE, CrossingGroups
 from corpus.dicom.headers import read_headers
 from corpus.readers.annotations import Annotations, annotation_notes
+from corpus.readers.captions import CaptionList, taught_captions
 from corpus.readers.concept_lists import ConceptList
 from corpus.readers.files import FoundImage, natural_key
 from corpus.readers.modality import ManualConcepts, category_notes, taught_categories
@@ -56,8 +57,9 @@ def make_reading(
     manual: ManualConcepts | None = None,
     in_folders: bool = False,
     looked_in: Mapping[str, str] | None = None,
+    captions: Sequence[CaptionList] = (),
 ) -> Reading:
-    """Join images, concepts and annotations.
+    """Join images, concepts, annotations and captions.
 
     An image is labelled when the list of its split has its id; images of a split without a list
     (test) are not. An image without a group is a group of its own. The headers of DICOM files are
@@ -75,6 +77,7 @@ def make_reading(
         manual: concepts that people chose, to read the category from; None where there are none.
         in_folders: folders are named after categories, so images without any are noted.
         looked_in: for a split, in words, where its images were looked for; for messages.
+        captions: files of captions; those in a column are among the annotations.
 
     Raises:
         CorpusError: there is no labelled training image, an id stands twice, the files contradict
@@ -93,6 +96,9 @@ def make_reading(
     headers = read_headers(images)
     told = [*annotations, *([headers.annotations] if headers else [])]
     table = _table(images, lists, told, manual)
+    taught, of_captions = taught_captions(table, captions, said=annotations)
+    table = replace(table, taught_captions=taught)
+    collected += of_captions
     if in_folders:
         collected += _category_unknown(table)
     if headers:

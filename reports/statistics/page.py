@@ -46,6 +46,11 @@ def overview(statistics: CorpusStatistics) -> list[str]:
     n = statistics.image_counts
     splits = zip(n.splits, n.n_images.sum(axis=1).tolist(), strict=True)
     lines = [f"images: {', '.join(f'{total:,} {split}' for split, total in splits)}"]
+    table = statistics.corpus.table
+    told = [split for split, text in zip(table.splits, table.taught_captions, strict=False) if text]
+    if told:
+        n_told = [f"{told.count(split):,} {split}" for split in n.splits if split in told]
+        lines.append(f"images with a caption to learn by: {', '.join(n_told)}")
     name, images = list(statistics.parts.items())[-1]
     labels = summarise(images)
     lines.append(

@@ -161,6 +161,41 @@ def test_taught_categories_are_read_back_and_take_a_column_only_where_there_are_
         assert ("taught_category" in (tmp_path / name).read_text()) == (name == "with")
 
 
+def captioned(table: ImageTable) -> ImageTable:
+    return replace(table, taught_captions=("a chest", "", "a liver", ""))
+
+
+def test_captions_are_given_out_with_training_images_alone(table: ImageTable) -> None:
+    taught = captioned(table)
+    assert taught.captions == ()
+    assert taught.of(split="test").captions == taught.of(category="DRCT").captions == ()
+    learnt = taught.take(taught.labelled).as_training_images()
+    assert learnt.captions == ("a chest", "", "a liver")
+    assert learnt.taught_captions == ()
+    assert learnt.as_training_images() is learnt
+    assert learnt.take(np.array([2, 0])).captions == ("a liver", "a chest")
+    assert taught.take(np.array([2, 0])).taught_captions == ("a liver", "a chest")
+
+
+def test_an_image_without_known_concepts_has_no_caption(table: ImageTable) -> None:
+    with pytest.raises(CorpusError, match=r"1 images whose concepts are not known .*'d'"):
+        replace(table, taught_captions=("", "", "", "a secret"))
+    with pytest.raises(CorpusError, match="differ in length"):
+        replace(table, taught_captions=("a chest",))
+
+
+def test_captions_are_read_back_and_take_a_column_only_where_there_are_some(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    for name, written in (("with", captioned(told(table))), ("without", table)):
+        written.save(tmp_path / name)
+        read = ImageTable.load(tmp_path / name)
+        assert read.taught_captions == written.taught_captions
+        assert read.taught_categories == written.taught_categories
+        assert read.metadata == table.metadata
+        assert ("taught_caption" in (tmp_path / name).read_text()) == (name == "with")
+
+
 def test_saving_twice_gives_equal_bytes(table: ImageTable, tmp_path: Path) -> None:
     table.save(tmp_path / "1.csv")
     ImageTable.load(tmp_path / "1.csv").save(tmp_path / "2.csv")

@@ -4,7 +4,7 @@ Run by test_resume.py as a program: a process of its own may be forked and kille
 
 Usage: kill_and_resume.py FOLDER EVERY_S PRECISION [STEP ...] [-- FOLDER ...], on
 RADFUSE_TEST_DEVICE or the processor; `--` stands between several trainings, a line is printed of
-each.
+each. `fp32+texts` has texts teach as well.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ from training.devices.speed import Speed
 from training.heads import build_head
 from training.loop import Watch, fit
 from training.predict import Rows
+from training.texts.teacher import Teacher
 
 N, L = 22, 5
 DEVICE = os.environ.get("RADFUSE_TEST_DEVICE", "cpu")
@@ -47,6 +48,8 @@ def train(folder: Path, every_s: float, precision: str, *, kill_at: int) -> None
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (N, 3, 32, 32), dtype=np.uint8))
     targets = csr_array(rng.random((N, L)) < 0.4)
+    precision, _, told = precision.partition("+")
+    texts = [" ".join(rng.permutation(["chest", "left", "effusion"])[:2]) for _ in range(N)]
     entries: list[dict[str, Any]] = []
     n_learnt = 0
 
@@ -68,6 +71,7 @@ def train(folder: Path, every_s: float, precision: str, *, kill_at: int) -> None
         Examples(
             batches=lambda rows: (images[torch.from_numpy(rows)],),
             targets=targets, rows=np.arange(N), augment=augment, kinds=("DRCT", "DRXR") * 11,
+            teacher=Teacher.hashed(texts, weight=0.5, seed=2) if told else None,
         ),
         stop=np.arange(N) % 6 == 0,
         config=CONFIG,

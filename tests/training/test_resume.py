@@ -27,6 +27,8 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     **{f"at {kills}": ("1e9", "fp32", *map(str, kills)) for kills in BETWEEN},
     "whole in bf16": ("0", "bf16"),
     "killed in bf16": ("0", "bf16", *"247"),
+    "whole with texts": ("0", "fp32+texts"),
+    "killed with texts": ("0", "fp32+texts", *"257"),
 }
 """What the program is told of each, without its folder."""
 
@@ -67,6 +69,13 @@ def test_a_kill_between_two_checkpoints_costs_time_only(
 
 def test_a_training_in_bf16_goes_on_as_exactly(outcomes: dict[str, Any]) -> None:
     assert outcomes["killed in bf16"] == outcomes["whole in bf16"]
+
+
+def test_a_training_with_texts_goes_on_as_exactly(outcomes: dict[str, Any]) -> None:
+    whole = outcomes["whole with texts"]
+    assert outcomes["killed with texts"] == whole
+    assert "text_loss" in whole[3][0]
+    assert whole[0] != outcomes["whole"][0]  # they do teach
 
 
 @pytest.mark.parametrize(

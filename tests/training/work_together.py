@@ -23,6 +23,7 @@ from training.devices.compute import Compute, joined
 from training.heads import build_head
 from training.loop import Watch, fit
 from training.predict import predict
+from training.texts.teacher import Teacher
 
 N, D, L = 27, 7, 5
 CONFIG = BackboneConfig(
@@ -34,6 +35,7 @@ PLAIN = {"backbone": "test_vit", "image_sizes": (160,), "batch_size": 9, "epochs
 SGD = {"optimizer": "sgd", "learning_rate": 0.01}
 VARIANTS: dict[str, dict[str, Any]] = {
     "head": {"hidden": (6,), "schedule": "plateau", "learning_rate": 2e-3},
+    "head with texts": {"hidden": (6,), "learning_rate": 2e-3, "mixup": 0.3},
     "network": {},
     "network by SGD": SGD,
     "network mixed": {**SGD, "mixup": 0.5, "negative_smoothing": 0.05, "sampling": "rare"},
@@ -44,6 +46,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "in parts": {**PLAIN, "micro_batch": 2, "clip_norm": 0.5, "ema": 0.8, "loss": "bce"},
     "transformer": PLAIN,
 }
+
+TEACHER = Teacher.hashed(
+    [("chest, left effusion", "chest", "", "right effusion")[k % 4] for k in range(N)],
+    weight=0.5,
+    seed=0,
+)
+"""Some images have no text, more in one process than in the other."""
 
 
 @patch.object(backbones.networks.queries, "_AT_ONCE", 2)  # words in blocks, computed twice
@@ -60,7 +69,7 @@ def results(compute: Compute) -> dict[str, Any]:
         pixels = np.random.default_rng(1).integers(0, 256, (N, 3, size, size), dtype=np.uint8)
         images = torch.from_numpy(pixels)
         torch.manual_seed(2)
-        if name == "head":
+        if name.startswith("head"):
             source, model = features, nn.Sequential(build_head(D, L, config=config))
         else:
             backbone = build_backbone(config)
@@ -72,6 +81,7 @@ def results(compute: Compute) -> dict[str, Any]:
         examples = Examples(
             batches=lambda rows, source=source: (source[torch.from_numpy(rows)],),  # type: ignore[misc]
             targets=targets, rows=np.arange(N), kinds=("DRCT", "DRMR", "DRXR") * 9,
+            teacher=TEACHER if name == "head with texts" else None,
         )  # fmt: skip
         fit(
             model, examples, stop=np.arange(N) % 5 == 0, config=config, seed=3, compute=compute,
@@ -79,7 +89,12 @@ def results(compute: Compute) -> dict[str, Any]:
         )  # fmt: skip
         rows = np.arange(N)[::-1].copy()
         found[f"{name}: probs"] = predict(
-            model, examples.batches, rows=rows, compute=compute, batch_size=4, mirror=name != "head"
+            model,
+            examples.batches,
+            rows=rows,
+            compute=compute,
+            batch_size=4,
+            mirror=not name.startswith("head"),
         )
         for key in ("loss", "f1", "rate"):
             found[f"{name}: {key}"] = np.array([entry[key] for entry in entries])

@@ -1,1 +1,1 @@
-"""Texts: `spaces` puts names of concepts into numbers."""
+"""Texts: `spaces` puts them into numbers, `teacher` has images learn to lie at their own."""

@@ -1,4 +1,7 @@
-"""Names of concepts as points in a text space: names that share words, or meaning, lie near."""
+"""Texts as points in a text space: those that share words, or meaning, lie near.
+
+Names of concepts and captions are placed by the same means.
+"""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -25,7 +28,14 @@ _N_HASHES = 2**20
 _AT_ONCE = 256
 
 
-def hashed_space(names: Sequence[str], targets: csr_array, *, n_numbers: int, seed: int) -> Points:
+def hashed_space(
+    names: Sequence[str],
+    targets: csr_array | None = None,
+    *,
+    n_numbers: int,
+    seed: int,
+    in_at_least: int = 1,
+) -> Points:
     """(L, d) unit rows: latent semantic analysis of the names and of what stands together.
 
     Documents are the names, and the training images, each the sum of its concepts' names. So two
@@ -33,13 +43,15 @@ def hashed_space(names: Sequence[str], targets: csr_array, *, n_numbers: int, se
     no training image has is placed by its words.
 
     Words, their pairs, and character n-grams within words are hashed and weighed by how rare they
-    are among names.
+    are among names. A text that has none which count is at 0.
 
     Args:
-        names: of the L concepts.
-        targets: (N, L) boolean, concepts of the training images.
+        names: of the L concepts, or any other L texts.
+        targets: (N, L) boolean, concepts of the training images; None for texts alone.
         n_numbers: d at most; fewer where there are fewer names.
         seed: of the randomised decomposition.
+        in_at_least: names that an n-gram must stand in to count. What stands in one alone makes no
+            two of them alike, and of long texts most do.
 
     Source: Deerwester et al., JASIS 1990.
     """
@@ -56,13 +68,16 @@ def hashed_space(names: Sequence[str], targets: csr_array, *, n_numbers: int, se
             for analyzer, n in (("char_wb", (3, 5)), ("word", (1, 2)))
         ]
     ).tocsc()  # fmt: skip
-    counted = counted[:, np.flatnonzero(counted.getnnz(axis=0))].tocsr()  # most hash to nothing
-    weighed = TfidfTransformer(sublinear_tf=True).fit_transform(counted)
-    images = normalize(targets.astype(np.float64) @ weighed)
-    n_numbers = min(n_numbers, len(names) - 1)
+    n_with = counted.getnnz(axis=0)  # most hash to nothing
+    counted = counted[:, np.flatnonzero(n_with >= in_at_least)].tocsr()
+    n_numbers = min(n_numbers, len(names) - 1, counted.shape[1])
     if n_numbers < 1:
         return np.ones((len(names), 1))
-    svd = TruncatedSVD(n_numbers, random_state=seed).fit(vstack([weighed, images]).tocsr())
+    weighed = documents = TfidfTransformer(sublinear_tf=True).fit_transform(counted)
+    if targets is not None:
+        images = normalize(targets.astype(np.float64) @ weighed)
+        documents = vstack([weighed, images]).tocsr()
+    svd = TruncatedSVD(n_numbers, random_state=seed).fit(documents)
     points: Points = normalize(svd.transform(weighed))
     return points
 
@@ -71,7 +86,7 @@ def sentence_space(names: Sequence[str], *, model: str, setting: str = "text") -
     """(L, d) unit rows: the mean of a sentence model's last layer over the words of each name.
 
     Args:
-        names: of the L concepts.
+        names: of the L concepts, or any other L texts.
         model: `PACKAGED`, or a folder with a model and its tokenizer as the library transformers
             saves them. Nothing is downloaded, and no code in the folder runs.
         setting: that named the model, for messages.

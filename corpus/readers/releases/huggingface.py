@@ -7,7 +7,7 @@
     image_id    optional (or `id`, `ID`); else the file name beside the bytes, else shard and row
     cui         a list of CUIs, or one text; or `cuis`, `concepts`, `labels`, ...; or numbers of
                 classes whose names the shard tells
-    caption     not read
+    caption     what is written of the image, see `corpus.readers.captions`; or `captions`, `text`
     ...         any further column becomes metadata
 
 Images are read in place. A null cell of concepts is not known; `[]`, `[None]` and `["nan"]` are an
@@ -200,7 +200,8 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
     kept = [name for name in names if name not in (id_column, *captions)]
     if split == "test":
         kept = [name for name in kept if name != concept_column]
-    read = [*kept, *([id_column] if id_column else [])]
+    caption = _named(captions, _CAPTIONS) if split != "test" else None
+    read = [*kept, *(name for name in (id_column, caption) if name)]
     cells = file.read(columns=read).to_pylist() if read else [{}] * file.metadata.num_rows
     beside, without = image_names(path), rows_without_image(path)
     if files:
@@ -227,6 +228,8 @@ def _read_shard(path: Path, split: str, found: _Found) -> str | None:
             found.cells[split][image_id] = place, _text(_by_name(cell, classes))
         further = [name for name in kept if name != concept_column]
         found.rows[place] = {"image_id": image_id, **{n: _text(row[n]) for n in further}}
+        if caption:
+            found.rows[place] |= {"caption": _text(row[caption])}
         found.header |= dict.fromkeys(further)
     return concept_column
 

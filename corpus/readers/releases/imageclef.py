@@ -28,6 +28,7 @@ see `corpus.readers.releases.places`.
 Lists of concepts that people chose, `{train,valid}_concepts_manual.csv` (ROCOv2, 2023 to 2025) or
 `concepts_manual.csv` (2026), are read for the category of the images alone. Where the articles are
 told, in `license_information.csv` (ROCOv2) or `attribution.csv` (2026), their PMCID is metadata.
+Captions are read for training images, see `corpus.readers.captions`.
 """
 
 import re
@@ -40,6 +41,7 @@ from core.errors import CorpusError
 from core.images import SPLITS
 from core.labels import Concepts
 from corpus.readers.annotations import Annotations, annotate, read_annotations
+from corpus.readers.captions import read_captions, read_joint_captions
 from corpus.readers.concept_lists import (
     COMMA_LIST,
     TAB_LIST,
@@ -104,6 +106,7 @@ def read_imageclef_2020(folder: Path, *, strict: bool = False) -> Reading:
         notes += noted
     if truth := find_file(folder, _TRUTH):
         notes.append(Note(f"{truth.name}: not read, the test images stay unlabelled"))
+    captions, of_captions = read_captions(folder)
     return make_reading(
         found,
         lists,
@@ -111,7 +114,8 @@ def read_imageclef_2020(folder: Path, *, strict: bool = False) -> Reading:
         edition=2020,
         names=names,
         annotations=read_annotations(folder),
-        notes=notes,
+        notes=[*notes, *of_captions],
+        captions=captions,
         strict=strict,
         in_folders=True,
         looked_in=looked_in(folder),
@@ -203,6 +207,7 @@ def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) 
         notes.append(Note(f"{second.name}: not read; score takes it by --secondary-truth"))
     articles, unread = _articles(folder)
     manual, of_manual = read_manual_lists(folder, _LABELLED)
+    captions, of_captions = read_captions(folder)
     return make_reading(
         found,
         lists,
@@ -210,7 +215,8 @@ def read_edition(folder: Path, edition: EditionLayout, *, strict: bool = False) 
         edition=edition.year,
         names=names,
         annotations=[*read_annotations(folder), *articles],
-        notes=[*notes, *of_manual, *unread],
+        notes=[*notes, *of_manual, *unread, *of_captions],
+        captions=captions,
         strict=strict,
         manual=manual,
         looked_in=looked_in(folder, further=f", in images/ with {_SHOWN}"),
@@ -314,8 +320,8 @@ def _home_2026(folder: Path) -> Path:
 def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
     """The corpus of 2026, given by the folder above `dev_concept/` or by that folder itself.
 
-    Test images lie beside `dev_concept/`, so only the folder above has them. The captions' images
-    and the synthetic ones are other tasks and are not looked at.
+    Test images lie beside `dev_concept/`, so only the folder above has them. Captions lie in
+    `dev_caption/`, whose images and the synthetic ones are other tasks and are not looked at.
 
     Raises:
         CorpusError: a file is missing or malformed, files contradict each other, or the split of
@@ -336,6 +342,7 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
     test, noted_in_test = images_of_split(test_places.of_split["test"], "test")
     articles, unread = _articles(folder, home)
     manual, of_manual = _manual_2026(home)
+    captions, of_captions = read_joint_captions(folder / "dev_caption", home)
     return make_reading(
         [*found, *test],
         lists,
@@ -343,7 +350,8 @@ def read_imageclef_2026(folder: Path, *, strict: bool = False) -> Reading:
         edition=2026,
         names=names,
         annotations=[*read_annotations(folder, home), *articles],
-        notes=[*notes, *noted_in_test, *of_manual, *unread],
+        notes=[*notes, *noted_in_test, *of_manual, *unread, *of_captions],
+        captions=captions,
         strict=strict,
         manual=manual,
         looked_in={"test": f"test/images/, {looked_in(folder)['test']}"},

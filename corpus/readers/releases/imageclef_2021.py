@@ -15,6 +15,7 @@ from pathlib import Path
 from core.errors import CorpusError, first_few
 from core.images import SPLITS
 from corpus.readers.annotations import read_annotations
+from corpus.readers.captions import read_captions
 from corpus.readers.concept_lists import COMMA_LIST, ConceptList, read_concept_list
 from corpus.readers.files import FoundImage, find_file, is_leftover, natural_key
 from corpus.readers.notes import Note, count
@@ -52,6 +53,7 @@ def read_imageclef_2021(folder: Path, *, strict: bool = False) -> Reading:
     notes += noted
     if truth := _list_of("test", homes):
         notes.append(Note(f"{truth.name}: not read, the test images stay unlabelled"))
+    captions, of_captions = read_captions(*homes)
     return make_reading(
         found,
         lists,
@@ -59,7 +61,8 @@ def read_imageclef_2021(folder: Path, *, strict: bool = False) -> Reading:
         edition=_SCORED_AS,
         names={},
         annotations=read_annotations(*homes),
-        notes=notes,
+        notes=[*notes, *of_captions],
+        captions=captions,
         strict=strict,
         looked_in={
             split: f"{_WORDS.get(split, 'Test')}-Images/ in {folder} and the folders of 2021 in it"

@@ -2,6 +2,7 @@
 
     data/<split>/radiology/images/<id>.jpg     train, validation, test
     data/<split>/radiology/cuis.txt            ID<TAB><TAB>CUI<TAB>CUI
+    data/<split>/radiology/captions.txt        ID<TAB>caption, optional
 
 On Kaggle `data/` is `all_data/`; later revisions of the lists go by `cuis_<revision>.txt`.
 
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from core.errors import CorpusError, first_few
 from corpus.readers.annotations import read_annotations
+from corpus.readers.captions import read_caption_list
 from corpus.readers.concept_lists import ROCO_LIST, read_concept_list
 from corpus.readers.files import images_of_split
 from corpus.readers.notes import Note
@@ -24,6 +26,7 @@ LOOKED_FOR = "data/train/radiology/cuis.txt"
 
 _FOLDERS = {"train": "train", "valid": "validation", "test": "test"}
 _LIST = "cuis.txt"
+_CAPTIONS = "captions.txt"
 
 
 def is_roco(folder: Path) -> bool:
@@ -77,6 +80,12 @@ def read_roco(folder: Path, *, strict: bool = False) -> Reading:
         notes.append(
             Note(f"test/radiology/{truth.name}: not read, the test images stay unlabelled")
         )
+    captions, of_captions = [], []
+    for split in lists:
+        if (path := homes[split] / _CAPTIONS).is_file():
+            read, noted = read_caption_list(path, split=split)
+            captions += read
+            of_captions += noted
     return make_reading(
         found,
         lists,
@@ -84,6 +93,7 @@ def read_roco(folder: Path, *, strict: bool = False) -> Reading:
         edition=2020,
         names={},
         annotations=read_annotations(folder, _home(folder)),
-        notes=notes,
+        notes=[*notes, *of_captions],
+        captions=captions,
         strict=strict,
     )

@@ -12,6 +12,8 @@ PATHS = (
 
 IDS = ("id", "img_id", "image_uid")
 
+CAPTIONS = ("captions", "image_caption")
+
 MANIFEST: Mapping[str, tuple[str, ...]] = {
     "path": PATHS,
     "image_id": IDS,
@@ -23,6 +25,7 @@ MANIFEST: Mapping[str, tuple[str, ...]] = {
     ),
     "group": (),
     "concept_names": (),
+    "caption": CAPTIONS,
 }  # fmt: skip
 """Columns of a manifest, and other names that are taken for them where the first is missing.
 
@@ -34,6 +37,7 @@ ANNOTATIONS: Mapping[str, tuple[str, ...]] = {
     "group": (),
     "split": (),
     "category": (),
+    "caption": CAPTIONS,
 }
 """The same of `groups.csv` and `metadata.csv`."""
 

@@ -38,6 +38,19 @@ def test_the_same_seed_gives_the_same_space_and_one_name_is_a_point() -> None:
     np.testing.assert_array_equal(hashed_space(["Uterus"], alone, n_numbers=3, seed=0), [[1]])
 
 
+def test_texts_are_placed_without_knowing_what_stands_together() -> None:
+    alone = hashed_space(NAMES, n_numbers=4, seed=0)
+    found = hashed_space(NAMES, NONE, n_numbers=4, seed=0)
+    np.testing.assert_allclose(alone @ alone.T, found @ found.T, atol=1e-6)
+
+
+def test_what_stands_in_one_text_alone_counts_for_nothing_where_that_is_asked() -> None:
+    texts = ["effusion", "effusion quantum", "spine"]
+    found = hashed_space(texts, n_numbers=2, seed=0, in_at_least=2)
+    assert found[0] @ found[1] > 0.999
+    np.testing.assert_array_equal(found[2], 0)  # shares nothing with another text
+
+
 @pytest.fixture
 def sentence_model(tmp_path: Path) -> Path:
     """A tiny model of words, as transformers saves it."""

@@ -59,7 +59,8 @@ def test_shards_are_read_wherever_they_lie(tmp_path: Path, home: str, name: str,
     assert table.image_ids == ("t1", "t2", "t3", "v1", "x1")
     assert table.splits == ("train", "train", "train", "valid", "test")
     assert table.concepts == (("C1", "C2"),) * 3 + (("C1",), None)
-    assert table.metadata == {}  # captions are not read
+    assert table.metadata == {}
+    assert table.taught_captions == ("a text",) * 4 + ("",)
     assert [read_bytes(Path(path)) for path in table.paths] == [b"t1", b"t2", b"t3", b"v1", b"x1"]
     assert len(reading.notes) == 1
     assert reading.notes[0].endswith("column cui not read, the test images stay unlabelled")

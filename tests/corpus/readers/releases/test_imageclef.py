@@ -226,6 +226,7 @@ CORPUS_2023 = {
     f"{_2023}_concept_detection_train_labels.csv": "ID\tcuis\nx_train_1\tC1;C2\n",
     f"{_2023}_concept_detection_valid_labels.csv": "ID\tcuis\nx_valid_1\tC1\n",
     f"{_2023}_caption_prediction_train_labels.csv": "ID\tcaption\nx_train_1\ta chest\n",
+    f"{_2023}_caption_prediction_valid_labels.csv": "ID\tcaption\nx_valid_1\ta heart\n",
     f"{_2023}_cui_mapping.csv": "C1\tChest\n",
 }
 CORPUS_2025 = {
