@@ -35,6 +35,8 @@ class EnsembleConfig:
         prior_adjustment: part of the log of a concept's share of the training images that is taken
             from its log odds before anything is decided: above 0 rare concepts are decided more
             often, at a small cost in F1; see `ensembles.decisions.prior_adjustment`.
+        prior_frontier: whether the submission's probabilities are decided under rising strengths of
+            it as well, for the report; it decides nothing and takes as long as a few decisions.
     """
 
     stackers: tuple[str, ...] = ("mean", "logistic", "lightgbm")
@@ -50,6 +52,7 @@ class EnsembleConfig:
     leave_one_out: bool = True
     learning_curve: bool = later(True)
     prior_adjustment: Annotated[float, Range(least=0, most=2)] = later(0.0)
+    prior_frontier: bool = later(True)
 
     def __post_init__(self) -> None:
         check_ranges(self)

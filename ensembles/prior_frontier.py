@@ -36,7 +36,12 @@ def prior_frontier(
         corpus: the prepared corpus.
         fitted: its second stage.
         config: settings.
+
+    Returns:
+        By rising strength; none where the settings ask for none.
     """
+    if not config.prior_frontier:
+        return []
     images, tuning = fitted.images, tuning_of(config, fitted.images.empty_truth)
     measured = _Measured(images=images, statistics=fitted.statistics)
     strengths = sorted({*STRENGTHS, config.prior_adjustment})

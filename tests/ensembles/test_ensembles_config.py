@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -29,15 +29,17 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
         overlay(EnsembleConfig(), settings)
 
 
-def test_without_the_adjustment_earlier_runs_are_found_again() -> None:
-    assert EnsembleConfig().prior_adjustment == 0
-    before = {
-        name: value
-        for name, value in asdict(EnsembleConfig()).items()
-        if name not in ("prior_adjustment", "learning_curve")
+def test_runs_of_before_a_setting_came_are_found_again() -> None:
+    first = {
+        *("stackers", "floor", "top", "most", "margin", "caution", "min_true", "nomissing"),
+        *("constant_from", "fall_back", "leave_one_out"),
     }
-    adjusted = EnsembleConfig(prior_adjustment=0.2)
-    assert fingerprint(EnsembleConfig()) == fingerprint(before) != fingerprint(adjusted)
+    values = asdict(EnsembleConfig())
+    before = {name: value for name, value in values.items() if name in first}
+    assert fingerprint(EnsembleConfig()) == fingerprint(before)
+    for name in values.keys() - first:
+        changed = 0.2 if name == "prior_adjustment" else not values[name]
+        assert fingerprint(replace(EnsembleConfig(), **{name: changed})) != fingerprint(before)
 
 
 def test_every_preset_names_known_stackers() -> None:

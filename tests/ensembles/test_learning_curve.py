@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.config import fingerprint
 from core.images import ImageTable
 from core.metrics import bootstrap, cross_fitted_f1
 from core.runs.workspace import Corpus, Workspace
@@ -120,11 +119,3 @@ def test_it_can_be_left_out_and_needs_a_quick_stacker(generated: Corpus, stage: 
     assert quick_stacker(slow) is None
     assert not learning_curve(generated, members, scored=valid, config=CONFIG, fitted=slow)
     assert len(SHARES) == 3
-
-
-def test_runs_of_before_are_found_again() -> None:
-    """Their fingerprints were made without this setting, and without one that came later."""
-    without = dict(vars(EnsembleConfig()))
-    del without["learning_curve"], without["prior_adjustment"]
-    assert fingerprint(EnsembleConfig()) == fingerprint(without)
-    assert fingerprint(replace(EnsembleConfig(), learning_curve=False)) != fingerprint(without)

@@ -146,6 +146,19 @@ def test_an_adjusted_ensemble_says_so_and_what_it_would_be_without(
     assert abs(error.mean()) < 0.03
 
 
+@pytest.mark.usefixtures("members")
+def test_no_strength_is_tried_where_none_is_asked_for(
+    generated: Corpus, workspace: Workspace
+) -> None:
+    plain = ensemble(generated, workspace, config=QUICK, submit=True)
+    quiet = ensemble(generated, workspace, config=replace(QUICK, prior_frontier=False), submit=True)
+    assert not (quiet.folder / "prior_adjustment.csv").exists()
+    for name in ("decision.json", "decided.csv", "concepts.csv"):
+        assert (quiet.folder / name).read_bytes() == (plain.folder / name).read_bytes()
+    sections = report_sections(read_run(quiet.folder, generated))
+    assert "Rare concepts" not in {part.heading for part in sections}
+
+
 def test_labels_of_a_fold_have_no_say_in_the_shares_that_adjust_it(crossfitted: Corpus) -> None:
     def shares(corpus: Corpus) -> list[dict[str, float]]:
         said = said_by_labels(corpus, statistics_of_scored(corpus), constant_from=50, strength=0.2)
