@@ -128,10 +128,14 @@ def part(graph: Any, kind: str) -> Any:
     return next(entry for entry in graph["parts"] if entry["kind"] == kind)
 
 
+def fine_tuned(graph: Any) -> Any:
+    return next(entry for entry in graph["parts"] if entry.get("fine_tuned"))
+
+
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda g: g.update(format=4), r"of format '4'; this version reads 1, 2 and 3"),
+        (lambda g: g.update(format=5), r"of format '5'; this version reads 1, 2, 3 and 4"),
         (lambda g: g.update(format=True), r"of format 'True'"),
         (lambda g: g.update(edition="2020"), r"edition: expected a whole number, found 2020"),
         (lambda g: g.update(edition=10**400), "a number of 401 digits"),
@@ -157,6 +161,8 @@ def part(graph: Any, kind: str) -> Any:
         (lambda g: part(g, "heads").update(weights="x.safetensors"), "missing from the bundle"),
         (lambda g: part(g, "detector").update(features=["x"]), "no network gives the features"),
         (lambda g: part(g, "detector").update(category="EYE"), "a category that is none"),
+        (lambda g: fine_tuned(g).update(head="words"), "the head words is given all places"),
+        (lambda g: fine_tuned(g).update(head="x"), "head: expected one of 'layers', 'queries'"),
         (lambda g: part(g, "retrieval").update(k=[5]), "not as many of each thing"),
         (lambda g: part(g, "retrieval").update(references=[99] * 3), "there is no reference 99"),
         (lambda g: network(g).update(backbone="vgg16"), "not that of a vgg16"),

@@ -1,6 +1,7 @@
 """Detectors whose heads ask the last map, through everything that comes after training."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from backbones.detectors.features import frozen_parts
 from backbones.settings.config import BackboneConfig
 from backbones.train import train_backbones
 from core.embeddings import Embeddings
+from core.errors import BundleError
 from core.predictions import Predictions
 from core.runs.detectors import DetectorRun, find_runs
 from core.runs.workspace import Corpus, Workspace
@@ -22,6 +24,7 @@ from ensembles.ensemble import ensemble
 from fusion.config import FuseConfig
 from fusion.fuse import fuse
 from inference.bundle.bundle import read_bundle, write_bundle
+from inference.bundle.files import write_sums
 from inference.export.detectors import block_of, detectors_of
 from inference.export.folder import export_onnx
 from inference.export.graphs import open_session, run_graph
@@ -112,18 +115,45 @@ def test_names_lie_in_the_weights_and_differ_between_networks_of_other_folds(
     torch.testing.assert_close(first.norm(dim=1), torch.ones(n))
 
 
+@pytest.fixture(scope="module")
+def written(asked: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(asked, tmp_path_factory.mktemp("written") / "bundle")
+
+
 def test_a_bundle_holds_them_and_says_the_same(
-    asked: Workspace, crossfitted: Corpus, tmp_path: Path
+    asked: Workspace, written: Path, crossfitted: Corpus
 ) -> None:
     expected = members_say(EnsemblePlace(workspace=asked.root).read("cpu"), crossfitted)
-    out = write_bundle(asked, tmp_path / "bundle")
-    parts = json.loads((out / "bundle.json").read_text("utf-8"))["parts"]
+    parts = json.loads((written / "bundle.json").read_text("utf-8"))["parts"]
     heads = sorted(own["head"] for own in parts if own["kind"] == "detector")
     assert heads == ["queries", "words", "words"]
-    found = members_say(read_bundle(out), crossfitted)
+    found = members_say(read_bundle(written), crossfitted)
     assert found.keys() == expected.keys()
     for name, said in found.items():
         np.testing.assert_array_equal(said.probs, expected[name].probs)
+
+
+@pytest.mark.parametrize(
+    ("head", "changes", "message"),
+    [
+        ("queries", {"query_width": 2048}, "layers of other widths than its tensors"),
+        ("queries", {"n_queries": 2}, "its tensors do not fit"),
+        ("queries", {"head": "words"}, "its tensors do not fit"),
+        ("words", {"head": "queries"}, "its tensors do not fit"),
+        ("words", {"head": "layers"}, "its tensors do not fit|layers of other widths"),
+        ("words", {"query_width": 2048}, "layers of other widths than its tensors"),
+    ],
+)
+def test_a_head_of_other_tensors_is_refused_before_it_is_made(
+    head: str, changes: dict[str, object], message: str, written: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(written, tmp_path / "b"))
+    graph = json.loads((bundle / "bundle.json").read_text("utf-8"))
+    next(own for own in graph["parts"] if own.get("head") == head).update(changes)
+    (bundle / "bundle.json").write_text(json.dumps(graph), "utf-8")
+    write_sums(bundle)
+    with pytest.raises(BundleError, match=message):
+        read_bundle(bundle)
 
 
 def test_graphs_say_what_torch_says(asked: Workspace, crossfitted: Corpus, tmp_path: Path) -> None:
