@@ -4,7 +4,8 @@ The aim: half of 80,000 vectors of 1,280 numbers in minutes on two cores, with m
 grow with the square of their number. 20, 40 and 80 thousand are gone through.
 
     python -m benchmarks.algorithms.bench_sampling [--sizes N ...] [--keep SHARE] [--dim D]
-        [--plain-sizes N ...] [--plain-steps N] [--rivals PYTHON] [--rival-sizes N ...]
+        [--plain-sizes N ...] [--plain-steps N]
+        [--rivals PYTHON] [--rival-sizes N ...] [--rival-seconds S]
 
 Beside k-centre stands a plain farthest-first traversal, which reads all vectors once for each image
 that it keeps; `--plain-steps` times only so many, and of the rest assumes as long for each. Beside
@@ -24,12 +25,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_array, load_npz, save_npz
+from scipy.sparse import csr_array, save_npz
 
 from benchmarks.algorithms.bench_retrieval import draw
 from benchmarks.machine import environment, measured
@@ -39,21 +40,24 @@ from corpus.sampling.k_centre import farthest_first
 from corpus.sampling.neighbours import nearest_rows
 
 _READ = """
-import contextlib, json, os, resource, sys, time
+import json, sys, time
 import numpy as np
 from scipy.sparse import csr_matrix, load_npz
 graph, n = csr_matrix(load_npz(sys.argv[1])), int(sys.argv[2])
 graph.indices, graph.indptr = (a.astype(np.int32) for a in (graph.indices, graph.indptr))
 k, dense = int(sys.argv[3]), graph.nnz == graph.shape[0] ** 2
 given = graph.toarray() if dense else graph
-highest = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def mib(field):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 """
 
 _TELL = """
-before, start = highest(), time.process_time()
+open("/proc/self/clear_refs", "w").write("5")  # VmHWM becomes VmRSS
+before, start = mib("VmRSS"), time.process_time()
 chosen = choose(given, n)
 seconds = time.process_time() - start
-print("\\n" + json.dumps([seconds, highest() - before, [int(row) for row in chosen]]))
+print("\\n" + json.dumps([seconds, mib("VmHWM") - before, [int(row) for row in chosen]]))
 """
 
 RIVALS = {
@@ -175,15 +179,19 @@ def graph_of(vectors: Floats, *, everything: bool) -> csr_array:
     return made.tocsr()
 
 
-def choose_by_rival(python: str, name: str, graph: Path, *, n_kept: int) -> Choice:
-    """What a rival chooses on a graph that lies on disk; of its own, which it reads, no time."""
+def choose_by_rival(
+    python: str, name: str, graph: Path, *, n_kept: int, most_s: float
+) -> Choice | None:
+    """What a rival chooses on a graph that lies on disk, which it reads in time that is not told.
+
+    None where it takes more than `most_s` seconds of the clock.
+    """
     code = _READ + RIVALS[name] + _TELL
-    done = subprocess.run(
-        [python, "-c", code, str(graph), str(n_kept), str(K)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [python, "-c", code, str(graph), str(n_kept), str(K)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=most_s)
+    except subprocess.TimeoutExpired:
+        return None
     seconds, mib, rows = json.loads(done.stdout.splitlines()[-1])
     return Choice(wall_s=seconds, processor_s=seconds, mib=mib, rate=0.0, rows=rows)
 
@@ -193,25 +201,31 @@ def value(graph: csr_array, rows: Sequence[int]) -> float:
     return float(graph[np.array(rows)].max(axis=0).sum())
 
 
-def rival_rows(python: str, n: int, dim: int, *, n_kept: int, everything: bool) -> list[str]:
+def rival_rows(
+    python: str, n: int, dim: int, *, n_kept: int, everything: bool, most_s: float
+) -> Iterator[str]:
     """Lines of the table of rivals, ours first."""
     vectors = units(n, dim)
     graph = graph_of(vectors, everything=everything)
     ours = choose_apart("facility-location", n, dim, n_kept=n_kept)
-    choices = {"ours, from vectors": ours}
+    best, same = value(graph, ours.rows), set(ours.rows)
+    by = "all similarities" if everything else f"{K} neighbours"
+
+    def row(name: str, choice: Choice | None) -> str:
+        if choice is None:
+            return f"| {name} | {n:,} | {by} | not done in {most_s:,.0f} s | | | |"
+        alike = len(same & {*choice.rows}) / n_kept
+        return (
+            f"| {name} | {n:,} | {by} | {choice.processor_s:,.1f} | {choice.mib:,.0f} MiB |"
+            f" {value(graph, choice.rows) / best:.6f} | {alike:.2%} |"
+        )
+
+    yield row("ours, from vectors", ours)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.npz")
         save_npz(path, graph, compressed=False)
-        assert load_npz(path).shape == (n, n)
         for name in RIVALS:
-            choices[name] = choose_by_rival(python, name, path, n_kept=n_kept)
-    best, same = value(graph, ours.rows), set(ours.rows)
-    by = "all similarities" if everything else f"{K} neighbours"
-    return [
-        f"| {name} | {n:,} | {by} | {choice.processor_s:,.1f} | {choice.mib:,.0f} MiB |"
-        f" {value(graph, choice.rows) / best:.6f} | {len(same & {*choice.rows}) / n_kept:.2%} |"
-        for name, choice in choices.items()
-    ]
+            yield row(name, choose_by_rival(python, name, path, n_kept=n_kept, most_s=most_s))
 
 
 def plain_row(n: int, dim: int, *, n_kept: int, ours: Choice | None, steps: int | None) -> str:
@@ -237,6 +251,7 @@ def main() -> None:
     parser.add_argument("--plain-steps", type=int, help="images that the plain traversal takes")
     parser.add_argument("--rivals", help="Python with apricot-select and submodlib-py")
     parser.add_argument("--rival-sizes", type=int, nargs="*", default=[5_000, 20_000])
+    parser.add_argument("--rival-seconds", type=float, default=3600, help="at most, of the clock")
     given = parser.parse_args()
     print(f"{given.keep:.0%} of N vectors of {given.dim:,} are kept\n")
     print("| strategy | N | seconds | of the processor | memory above the vectors | GFLOP/s |")
@@ -269,8 +284,15 @@ def main() -> None:
         )
         print("| :-- | --: | :-- | --: | --: | --: | --: |")
     for n in given.rival_sizes if given.rivals else ():
-        rest = {"n_kept": round(given.keep * n), "everything": n <= DENSE}
-        print("\n".join(rival_rows(given.rivals, n, given.dim, **rest)), flush=True)
+        for line in rival_rows(
+            given.rivals,
+            n,
+            given.dim,
+            n_kept=round(given.keep * n),
+            everything=n <= DENSE,
+            most_s=given.rival_seconds,
+        ):
+            print(line, flush=True)
     print(f"\n{environment('numpy', 'scipy', 'numba')}")
 
 

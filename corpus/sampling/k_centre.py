@@ -3,8 +3,8 @@
 Farthest-first traversal (Gonzalez 1985) leaves no image farther from a kept one than twice what the
 best choice of as many would. Sener and Savarese 2018 choose images to label by it.
 
-A plain traversal reads all features once for every image that it keeps: 40,000 of 80,000 images
-take half an hour in a memory that is read at 10 GB a second. Here distances are brought up to date
+A plain traversal reads all features once for every image that it keeps: half of 20,000 images of
+1,280 features take 62 s of a processor, and seven here. Here distances are brought up to date
 lazily. What is known of an image is a bound, its similarity to the nearest image of those that it
 was compared with: the nearest of all can only be nearer. So only images at the front, those that
 the bounds say are farthest, are compared with what was kept since, in products of matrices, and the
