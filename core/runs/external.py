@@ -21,6 +21,13 @@ RANDOM = "random"
 
 NOT_STATED = "not stated"
 
+MAY_HAVE_MET = (
+    "what a pair of image and text towers was trained on is not known here; pairs trained on"
+    " figures of PubMed Central (BiomedCLIP, PMC-CLIP) may have met images of the task, which are"
+    " from there, with their captions, so that their scores may be better than on images of yours"
+)
+"""Of a pretrained pair: no guard can tell."""
+
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class ExternalResource:
