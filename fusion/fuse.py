@@ -16,6 +16,7 @@ from core.metrics import Interval, bootstrap, cross_fitted_f1
 from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import GLOBAL, untrained
+from core.runs.external import MAY_HAVE_MET
 from core.runs.fused import WITHHELD, ZERO_SHOT, FusedSource
 from core.runs.out_of_fold import check_out_of_sample, fold_name, save_folds
 from core.runs.workspace import Corpus, Workspace
@@ -111,6 +112,8 @@ def fuse(
     detectors = next(iter(given.values())).whole.detectors
     if line := untrained(detectors, corpus.training_categories, workspace=workspace):
         say(line)
+    if ZERO_SHOT in names:
+        say(f"{ZERO_SHOT}: {MAY_HAVE_MET}")
     config = replace(config, embeddings=())  # a run is named by the folders, however they were told
     return [_fuse_one(name, given[asked[name]], config) for name in names]
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from backbones.encoders.contrastive.text_towers import TextPoints, points_beside
 from core.errors import ConfigError
-from core.progress import say
-from core.runs.external import MAY_HAVE_MET
 from core.runs.fused import ZERO_SHOT
 from core.storage.folders import read_meta
 from fusion.config import FuseConfig
@@ -45,7 +43,6 @@ def zero_shot(fusion_inputs: FusionInputs, config: FuseConfig, *, earlier: Earli
     """
     images = NamedTraining(ZERO_SHOT, fusion_inputs, config=config, network=NamedByPair)
     found = _points(fusion_inputs, images.names, config.prompts)
-    say(f"{ZERO_SHOT}: {MAY_HAVE_MET}")
     weights = found.scale * found.points.T
     scorer = NameScorer(components=images.seen()[images.rows], weights=lambda chosen: weights)
     return answered(ZERO_SHOT, [images.taught(scorer)], fusion_inputs=fusion_inputs)
