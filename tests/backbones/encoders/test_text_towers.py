@@ -261,7 +261,7 @@ def test_features_that_are_not_the_pairs_are_refused(saved: Saved, copied: Saved
         points_beside(own, NAMES, width=32, **asked)
     with pytest.raises(ConfigError, match="make them with pooling=own"):
         points_beside(own | {"pooling": "mean"}, NAMES, width=24, **asked)
-    with pytest.raises(ConfigError, match="features kept are of resnet50, which reads no texts"):
+    with pytest.raises(ConfigError, match=r"features kept are of resnet50, which reads no texts"):
         points_beside(own | {"backbone": "resnet50"}, NAMES, width=24, **asked)
     with pytest.raises(ConfigError, match="are of a fine-tuned network, which reads no texts"):
         points_beside({}, NAMES, width=24, **asked)

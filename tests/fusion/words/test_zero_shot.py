@@ -235,4 +235,3 @@ def test_a_run_is_named_by_prompts_and_not_by_how_the_pair_was_told() -> None:
 def test_prompts_without_a_place_for_the_name_are_refused(prompts: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"prompts: expected sentences, each with \{\} where"):
         FuseConfig(prompts=prompts)
-
