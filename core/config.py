@@ -298,6 +298,7 @@ def configured(
     file: Path | None,
     given: Sequence[str],
     options: Mapping[str, Any] | None = None,
+    called: Mapping[str, str] | None = None,
 ) -> C:
     """The config under a TOML file under given options.
 
@@ -306,6 +307,7 @@ def configured(
         file: a TOML file; None without one.
         given: settings as `key=value`.
         options: settings that have an option of their own; None where that was not given.
+        called: options that have another name than their setting.
 
     Raises:
         ConfigError: as `overlay`, `read_toml` and `parse_settings`.
@@ -313,7 +315,7 @@ def configured(
     if file is not None:
         config = overlay(config, read_toml(file), origin=str(file))
     own = {
-        key: (f"--{key.replace('_', '-')}", value)
+        key: ((called or {}).get(key) or f"--{key.replace('_', '-')}", value)
         for key, value in (options or {}).items()
         if value is not None
     }

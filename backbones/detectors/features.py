@@ -191,6 +191,7 @@ def encoder_meta(config: BackboneConfig, *, origin: Origin | None = None) -> dic
     return {
         "backbone": config.backbone,
         "blueprint": encoder_of(config.backbone).blueprint(),
+        "pooling": config.pooling,
         "weights_from": str(origin),
         "weights_licence": origin.licence,
         "normalisation": asdict(origin.normalisation),

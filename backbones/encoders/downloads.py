@@ -118,7 +118,7 @@ def package(name: str, *, extra: str) -> Any:
         ) from None
 
 
-def hub_folder(repo: str, *, config: str, beside: Sequence[str] = ()) -> Path:
+def hub_folder(repo: str, *, config: str, beside: Sequence[str] = (), fetch: bool = True) -> Path:
     """The folder of the hub's cache with a model's settings, downloaded where it lacks them.
 
     What is in the cache is taken from there, without a look at the hub.
@@ -127,11 +127,16 @@ def hub_folder(repo: str, *, config: str, beside: Sequence[str] = ()) -> Path:
         repo: `ORG/NAME`.
         config: file that there must be.
         beside: further small files, where the model has them.
+        fetch: whether what the cache lacks is downloaded.
 
     Raises:
         ConfigError: there is no such model, or the hub cannot be reached.
     """
     found = _cached(repo, config)
+    if not fetch:
+        if found in (None, _ABSENT):
+            raise ConfigError(f"backbone: no {config} of {repo} in the hub's cache on this machine")
+        return found.parent
     commit = found.parent.name if found else None
     try:
         for name in (*beside, "README.md"):  # first, so that with the settings the rest is there

@@ -11,6 +11,7 @@ from typing import Any
 
 from core.categories import CATEGORIES
 from core.runs.detectors import GLOBAL, find_runs
+from core.runs.fused import ZERO_SHOT
 from core.runs.workspace import Corpus, Workspace
 from core.storage.documents import read_object
 from core.storage.folders import is_complete, read_meta, read_whole
@@ -20,6 +21,13 @@ RANDOM = "random"
 """What weights are from that were drawn: nobody's."""
 
 NOT_STATED = "not stated"
+
+MAY_HAVE_MET = (
+    "what a pair of image and text towers was trained on is not known here; pairs trained on"
+    " figures of PubMed Central (BiomedCLIP, PMC-CLIP) may have met images of the task, which are"
+    " from there, with their captions, so that their scores may be better than on images of yours"
+)
+"""Of a pretrained pair: no guard can tell."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -162,3 +170,10 @@ def rows_of_resources(
         (own.encoder or "not known", own.source, own.licence, ", ".join(names))
         for own, names in users.items()
     ]
+
+
+def note_on_resources(users: Mapping[ExternalResource, Sequence[str]]) -> str:
+    """What no guard can tell of them, as a paragraph; "" where there is nothing."""
+    names = {name for of_resource in users.values() for name in of_resource}
+    asked = any(name.partition("/")[0] == ZERO_SHOT for name in names)
+    return f"{ZERO_SHOT}: {MAY_HAVE_MET}." if asked else ""

@@ -20,6 +20,8 @@ PRIOR = "prior"
 NO_METADATA = "blind"
 """The strategy that sees no metadata: the line that the others are measured from."""
 
+ZERO_SHOT = "zero-shot"
+"""The strategy that scores names of concepts by a model of images and texts."""
 
 WITHHELD = "-withheld"
 """What ends the names of the predictions that were made without the category."""

@@ -83,7 +83,14 @@ def _ways_to_say(asked: str) -> set[str]:
     world, colon, name = asked.partition(":")
     if not colon:
         return {asked}
-    return {asked, name if world == "timm" else f"{world}:{Path(name).expanduser().absolute()}"}
+    if world == "timm":
+        return {asked, name}
+    path = Path(name.removeprefix(_FOLDER)).expanduser().absolute()
+    return {asked, f"{world}:{path}", f"{world}:{_FOLDER}{path}"}
+
+
+_FOLDER = "local-dir:"
+"""What open_clip has before a folder."""
 
 
 def _text(folder: Path) -> str:

@@ -17,6 +17,7 @@ from core.runs.ensemble import EnsembleRun
 from core.runs.external import (
     NOT_STATED,
     ExternalResource,
+    note_on_resources,
     resources_of_members,
     rows_of_resources,
 )
@@ -358,6 +359,7 @@ is code, and none is unpickled.
                 "| :-- | :-- | :-- | :-- |",
             ]
             lines += [f"| {code(own[0])} | {' | '.join(map(plain, own[1:]))} |" for own in rows]
+            lines += ["", note] if (note := note_on_resources(self._resources)) else []
         else:
             lines.append("None: all networks started from random weights.")
         lines += [

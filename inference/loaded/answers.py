@@ -15,6 +15,7 @@ from torch import nn
 from core.labels import LabelSpace
 from core.predictions import Predictions, Probs
 from core.prior import CategoryPrior
+from core.runs.fused import ZERO_SHOT
 from fusion.combine import Support, blend, route, with_constants
 from fusion.config import FuseConfig
 from fusion.inputs.metadata import MetadataEncoder
@@ -24,6 +25,7 @@ from fusion.retrieval.nearest import unit_vectors
 from fusion.retrieval.votes import Memory
 from fusion.strategies import expected_shares
 from fusion.words.queries import WORDS, WordQueries
+from fusion.words.zero_shot import NamedByPair
 from inference.loaded.block import Answer, CategoryGuess, ImageBlock
 from inference.loaded.networks import LoadedDetector
 from training.devices.compute import Compute
@@ -87,7 +89,10 @@ class HeadsAnswer:
         )
 
 
-READABLE: dict[str, Head] = {**HEADS, WORDS: WordQueries}
+OF_NAMES: dict[str, Head] = {WORDS: WordQueries, ZERO_SHOT: NamedByPair}
+"""Linear maps from pooled features to the names of concepts, by strategy."""
+
+READABLE: dict[str, Head] = {**HEADS, **OF_NAMES}
 """Networks on pooled features and the category that are read again, by strategy."""
 
 

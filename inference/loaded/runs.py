@@ -25,8 +25,8 @@ from fusion.inputs.category import N_OF_CATEGORY, CategoryModel, guess_name
 from fusion.inputs.metadata import MetadataEncoder
 from fusion.retrieval.votes import REFERENCE_BITS, Memory, as_references, for_neighbours
 from fusion.strategies import GENERAL_ALONE, NEEDS, VOTES, prior_shares, support_of
-from fusion.words.queries import WORDS
 from inference.loaded.answers import (
+    OF_NAMES,
     READABLE,
     ConstrainedAnswer,
     HeadsAnswer,
@@ -275,7 +275,7 @@ class Runs:
             encoders=encoders,
             guess=self.guess(names),
             device=self.device,
-            hidden=() if run.strategy == WORDS else config.hidden,
+            hidden=() if run.strategy in OF_NAMES else config.hidden,
         )
 
     def _retrieval(self, run: FusedSource, names: Names) -> RetrievalAnswer:

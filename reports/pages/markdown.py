@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from core.runs.external import ExternalResource, rows_of_resources
+from core.runs.external import ExternalResource, note_on_resources, rows_of_resources
 from core.storage.text import brief, plain
 
 
@@ -72,7 +72,8 @@ def resources_table(
     """
     if not users:
         return "None: all networks started from random weights."
-    return table(["encoder", "weights from", "their licence", header], rows_of_resources(users))
+    found = table(["encoder", "weights from", "their licence", header], rows_of_resources(users))
+    return f"{found}\n\n{note}" if (note := note_on_resources(users)) else found
 
 
 @dataclass(frozen=True, kw_only=True)

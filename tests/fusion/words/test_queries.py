@@ -14,7 +14,8 @@ from core.metrics import column_sums
 from core.runs.workspace import Corpus, Workspace
 from fusion.config import FuseConfig
 from fusion.inputs.gather import FusionInputs, gather_inputs
-from fusion.words.queries import Array, WordQueries, fit_queries, similar_names, words
+from fusion.words.calibration import Array
+from fusion.words.queries import WordQueries, fit_queries, similar_names, words
 
 
 def draw(*, n_seen: int = 4, n_concepts: int = 6) -> tuple[Array, csr_array, Array]:
