@@ -1,4 +1,4 @@
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -39,7 +39,7 @@ def test_runs_of_before_a_setting_came_are_found_again() -> None:
     assert fingerprint(EnsembleConfig()) == fingerprint(before)
     for name in values.keys() - first:
         changed = 0.2 if name == "prior_adjustment" else not values[name]
-        assert fingerprint(replace(EnsembleConfig(), **{name: changed})) != fingerprint(before)
+        assert fingerprint(overlay(EnsembleConfig(), {name: changed})) != fingerprint(before)
 
 
 def test_every_preset_names_known_stackers() -> None:
