@@ -20,7 +20,7 @@ from backbones.detectors.ray import Cluster, on_ray
 from backbones.detectors.run import RunOptions
 from backbones.train import train_backbones
 from core.config import overlay
-from core.errors import ConceptError, ConfigError
+from core.errors import ConceptError, ConfigError, PredictionsError
 from core.predictions import Predictions
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import is_complete
@@ -223,16 +223,28 @@ def test_other_errors_are_tried_again_and_then_named(
 
 
 @pytest.mark.slow
-def test_a_bug_is_raised_with_the_network_and_its_node(prepared: Prepared, train: Train) -> None:
+def test_a_damaged_file_of_a_network_is_refused_at_once(prepared: Prepared, train: Train) -> None:
     workspace = prepared("runs")
     (plan,), inputs = planned(workspace, "DRCT")
     home = plan.member_home(plan.members[0])
     (home / "checkpoint").mkdir(parents=True)
     (home / "checkpoint" / "micro_batch.json").write_text("many")
-    where = f"^DRCT, network 1 of 2 on {os.uname().nodename}: failed 3 times"
-    with pytest.raises(RuntimeError, match=where) as caught:
+    with pytest.raises(PredictionsError, match=r"micro_batch\.json: not JSON .*; remove it"):
         train([plan], inputs, workspace=workspace, options=OFTEN)
-    assert "invalid literal for int() with base 10: 'many'" in str(caught.value.__cause__)
+
+
+def test_a_bug_is_raised_with_the_network_and_its_node(capsys: pytest.CaptureFixture[str]) -> None:
+    bug, shown = ValueError("no such axis"), RuntimeError("as Ray shows it")
+    bug.add_note("on n1")
+    for n_times in range(1, ray_engine.MAX_FAILURES + 1):
+        ray_engine.failed("DRCT, network 1 of 2", bug, error=shown, n_times=n_times)
+    trying = "DRCT, network 1 of 2 on n1: failed (ValueError: no such axis); trying again"
+    assert capsys.readouterr().err.count(trying) == ray_engine.MAX_FAILURES
+    with pytest.raises(
+        RuntimeError, match=r"^DRCT, network 1 of 2 on n1: failed \d times"
+    ) as raised:
+        ray_engine.failed("DRCT, network 1 of 2", bug, error=shown, n_times=n_times + 1)
+    assert raised.value.__cause__ is shown
 
 
 @pytest.mark.slow
@@ -286,8 +298,8 @@ def test_a_job_that_needs_more_than_there_is_here_is_refused(
 ) -> None:
     workspace = prepared("runs")
     (plan,), inputs = planned(workspace, "DRCT")
-    greedy = Cluster(device="cpu", cpus_per_job=100_000)
-    with pytest.raises(ConfigError, match="no node has 100000 cores and 0 GPUs free for a job"):
+    greedy = Cluster(device="cpu", cpus_per_job=10_000)
+    with pytest.raises(ConfigError, match="no node has 10000 cores and 0 GPUs free for a job"):
         ray_engine.train_there(
             [plan], inputs, workspace=workspace, options=RunOptions(), ray=ray, cluster=greedy
         )
