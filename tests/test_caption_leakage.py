@@ -195,6 +195,27 @@ def test_a_sentence_model_that_is_not_there_is_refused(crossfit: Corpus, tmp_pat
         trained(crossfit, tmp_path, replace(TRAIN, caption_text="nowhere"))
 
 
+def test_a_sentence_model_teaches_too(crossfit: Corpus, tmp_path: Path) -> None:
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ct", "mri", "chest", "large", "left"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "model")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(words), intermediate_size=8, **sizes)).save_pretrained(
+        tmp_path / "model"
+    )
+    config = replace(TRAIN, caption_text=str(tmp_path / "model"))
+    as_is = trained(crossfit, tmp_path / "as is", config)
+    other = trained(told(crossfit, lambda fold, _: fold == 0, "left"), tmp_path / "other", config)
+    assert bytes_of(as_is, "labelled-1of3") == bytes_of(other, "labelled-1of3")
+    assert bytes_of(as_is, "labelled-2of3") != bytes_of(other, "labelled-2of3")
+    hashed = trained(crossfit, tmp_path / "as is", TRAIN)
+    assert bytes_of(as_is, "test") != bytes_of(hashed, "test")
+
+
 def test_a_curve_learns_from_the_captions_of_what_is_kept(crossfit: Corpus, tmp_path: Path) -> None:
     trials = {"random": curve_trials(TRAIN, ("random",))["random"]}
     found = []
