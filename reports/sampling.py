@@ -277,16 +277,18 @@ def _draw_gains(
     others = [name for name in names if name != BASELINE]
     axes.axhline(0, color="black", linewidth=1)
     places = {share: place for place, share in enumerate(sorted(curves[BASELINE]))}
+    least = 0.0
     for number, name in enumerate(others):
         offset = (number - (len(others) - 1) / 2) * 0.8 / len(others)
         for share, place in places.items():
             if share in curves[name]:
                 gain, look = gain_of(name, share), _line(name, names)
+                least = min(least, gain.low)
                 axes.plot([place + offset] * 2, [gain.low, gain.high], color=look["color"], lw=1)
                 axes.plot(place + offset, gain.value, color=look["color"], marker=look["marker"],
                           markersize=3)  # fmt: skip
     axes.set_xticks([*places.values()], labels=[f"{share:.0%}" for share in places])
-    if axes.get_ylim()[0] < lowest:
+    if least < lowest:
         axes.set_ylim(bottom=lowest)
         axes.text(0.99, 0.01, "lower ones are not shown", transform=axes.transAxes, ha="right",
                   fontsize=7, color=GREY)  # fmt: skip
