@@ -250,16 +250,20 @@ def draw_curves(curves: Curves, scored: ImageTable, *, n_true: Numbers) -> Figur
 
     for place, bucket in enumerate((None, *shown)):
         axes, last = grid[0][place], level(every, bucket)
+        highest = last
         axes.axhline(last, color=GREY, linewidth=0.8, linestyle=":")
         for name in names:
             shares = sorted(curves[name])
             values = [level(curves[name][share], bucket) for share in shares]
+            highest = max(highest, *values)
             axes.plot([*shares, 1.0], [*values, last], label=name, **_line(name, names))
         what = "sample F1" if bucket is None else f"recall, concepts of {BUCKETS[bucket]} images"
         axes.set_title(what)
         _finish(axes)
         lowest = _LOWEST if bucket is None else _LOWEST_RECALL
         _draw_gains(grid[1][place], names, curves, partial(gain, bucket=bucket), lowest=lowest)
+        if not highest:
+            _say_none(grid[0][place], grid[1][place])
     grid[1][0].set_ylabel("gain over random draws, 95 %")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6)
@@ -293,6 +297,13 @@ def _draw_gains(
         axes.text(0.99, 0.01, "lower ones are not shown", transform=axes.transAxes, ha="right",
                   fontsize=7, color=GREY)  # fmt: skip
     axes.set_xlabel("share of the training images")
+
+
+def _say_none(*panels: Axes) -> None:
+    """In place of an axis around a line of zeros."""
+    for axes in panels:
+        axes.set_yticks([0])
+        axes.text(0.5, 0.6, "none of them found", transform=axes.transAxes, ha="center", color=GREY)
 
 
 def _buckets(n_true: Numbers) -> list[int]:
