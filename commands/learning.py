@@ -214,7 +214,6 @@ def sample(
     from core.progress import answer
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
-    from corpus.sampling.config import SampleError
     from reports.sampling import write_curve
     from training.devices.compute import Compute
     from training.devices.device import find_device
@@ -225,16 +224,13 @@ def sample(
     if not curve and (len(named) > 1 or same_steps):
         raise ConfigError("several strategies, and --same-steps, go with --curve")
     given = {} if curve else {"sample": next(iter(named), None), "keep": keep}
-    try:
-        asked = configured(
-            BackboneConfig(),
-            file=config,
-            given=settings or (),
-            options=given,
-            called={"sample": "--strategy"},
-        )
-    except SampleError as error:
-        raise SampleError(error.strategy, error.keep, called=("--strategy", "--keep")) from None
+    asked = configured(
+        BackboneConfig(),
+        file=config,
+        given=settings or (),
+        options=given,
+        called={"sample": "--strategy"},
+    )
     compute, home = Compute(device=find_device(device)), Workspace(workspace)
     trials = curve_trials(asked, named) if curve else {}
     corpus = corpus_or_phantom(home, draws=not names_workspace(context))

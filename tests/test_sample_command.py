@@ -65,8 +65,8 @@ def test_what_a_strategy_would_keep_is_shown_and_written_down(run: Run, home: Wo
     ("arguments", "reason"),
     [
         ((), "expected a --strategy and a share to --keep"),
-        (("--keep", "0.5"), "--keep 0.5: which images? set --strategy to one of random, "),
-        (("--strategy", "loss"), "--strategy loss: how many images? set --keep to a share below 1"),
+        (("--keep", "0.5"), "keep 0.5: by which strategy? expected one of random, "),
+        (("--strategy", "loss"), "loss: how many images? give --keep a share below 1"),
         (("--strategy", "k-center", "--keep", "0.5"), "--strategy: expected one of all, random, "),
         (("--strategy", "random", "--keep", "1.5"), "--keep: expected above 0, at most 1"),
         (("--strategy", "random", "--keep", "0.5", "--category", "each"), "expected global or one"),
@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_one_line(
 def test_a_share_alone_trains_nothing(run: Run, home: Workspace) -> None:
     code, _, err = run("train-backbone", "--keep", "0.5", "-w", home.root, *TINY)
     assert code == 2
-    assert "keep 0.5: which images? set sample to one of random, " in err
+    assert "keep 0.5: by which strategy? expected one of random, " in err
     assert not home.backbones.exists()
 
 

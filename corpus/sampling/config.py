@@ -29,26 +29,6 @@ STRATEGY_NAMES: tuple[Strategy, ...] = get_args(Strategy)[1:]
 _BY_FEATURES = ("k-centre", "facility-location", "uncertainty", "loss", "distinct")
 
 
-class SampleError(ConfigError):
-    """A strategy without a share to keep, or a share without a strategy.
-
-    Args:
-        strategy: that was asked for, or `all`.
-        keep: the share.
-        called: what strategy and share are called where they were given.
-    """
-
-    def __init__(
-        self, strategy: Strategy, keep: float, *, called: tuple[str, str] = ("sample", "keep")
-    ) -> None:
-        self.strategy, self.keep = strategy, keep
-        by, share = called
-        known = ", ".join(STRATEGY_NAMES)
-        lacks_strategy = f"{share} {keep:g}: which images? set {by} to one of {known}"
-        lacks_share = f"{by} {strategy}: how many images? set {share} to a share below 1"
-        super().__init__(lacks_strategy if strategy == "all" else lacks_share)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
     """What decides which images are kept.
@@ -63,8 +43,8 @@ class SampleConfig:
             `corpus.sampling.strata.shares_of_strata`.
 
     Raises:
-        ConfigError: a number is out of its range.
-        SampleError: a strategy without a share to keep, or a share without a strategy.
+        ConfigError: a number is out of its range; a strategy without a share to keep, or a share
+            without a strategy.
     """
 
     strategy: Strategy = "all"
@@ -75,8 +55,11 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if (self.strategy == "all") != (self.keep == 1):
-            raise SampleError(self.strategy, self.keep)
+        if self.strategy == "all" and self.keep < 1:
+            known = ", ".join(STRATEGY_NAMES)
+            raise ConfigError(f"keep {self.keep:g}: by which strategy? expected one of {known}")
+        if self.strategy != "all" and self.keep == 1:
+            raise ConfigError(f"{self.strategy}: how many images? give --keep a share below 1")
 
     @property
     def keeps_all(self) -> bool:

@@ -120,9 +120,9 @@ def test_strata_are_thinned_alike_or_to_equal_numbers() -> None:
 
 
 def test_a_share_needs_a_strategy_and_a_strategy_a_share() -> None:
-    with pytest.raises(ConfigError, match=r"keep 0\.5: which images\?"):
+    with pytest.raises(ConfigError, match=r"keep 0\.5: by which strategy\?"):
         SampleConfig(keep=0.5)
-    with pytest.raises(ConfigError, match="sample k-centre: how many images"):
+    with pytest.raises(ConfigError, match="k-centre: how many images"):
         SampleConfig(strategy="k-centre")
     with pytest.raises(ConfigError, match="keep: expected above 0, at most 1"):
         SampleConfig(strategy="random", keep=0.0)
