@@ -15,7 +15,7 @@ SBOM_VENV := $(VENV)-sbom
 demo: $(READY)
 	$(VENV)/bin/python cli.py demo
 
-# Every check, about five minutes on two cores; `test-all` adds the tests marked slow.
+# Every check, about ten minutes on two cores; `test-all` adds the tests marked slow.
 test: $(READY)
 	scripts/check $(VENV)/bin
 
