@@ -11,7 +11,6 @@ fifty times. FOLDER gets the table (hidden_concepts.md) and the figure. On radbe
 on one thread.
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from matplotlib.figure import Figure
 from scipy.sparse import csr_array
 
 from benchmarks.machine import environment
+from benchmarks.quality.pages import make_page
 from benchmarks.quality.tail import Tail
 from core.metrics import Interval, bootstrap
 from core.progress import progress
@@ -262,16 +262,5 @@ def run(base: Path, folder: Path, *, text: str = "") -> list[Path]:
     return [folder / f"{NAME}.{end}" for end in ("md", "png")]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("workspace", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--text", default="", help="a sentence model: its package or its folder")
-    given = parser.parse_args()
-    for path in run(given.workspace, given.folder, text=given.text):
-        print(path)
-    print((given.folder / f"{NAME}.md").read_text(encoding="utf-8"))
-
-
 if __name__ == "__main__":
-    main()
+    make_page(run, name=NAME)

@@ -10,7 +10,6 @@ on. Then the table (rare_concepts.md, all of it in rare_concepts.csv) and the fi
 two minutes for each loss, on one thread, and ten for the rest.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.machine import environment
+from benchmarks.quality.pages import make_page
 from benchmarks.quality.tail import Floats, Tail, TailRow, rows_of
 from benchmarks.quality.tail_heads import images_of, nearest_mean, remade_last_layers
 from core.metrics import group_numbers
@@ -228,16 +228,5 @@ def run(
     return write(folder, tail, rows, adjusted=adjusted)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("workspace", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--text", default="", help="a sentence model: its package or its folder")
-    given = parser.parse_args()
-    for path in run(given.workspace, given.folder, text=given.text):
-        print(path)
-    print((given.folder / f"{NAME}.md").read_text(encoding="utf-8"))
-
-
 if __name__ == "__main__":
-    main()
+    make_page(run, name=NAME)
