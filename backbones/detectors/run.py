@@ -347,7 +347,8 @@ def _summary(plan: DetectorPlan, meta: dict[str, Any]) -> str:
     sampled = meta["sampled"]
     kept = f" ({min(sampled):,} or more kept by {plan.config.sample})" if sampled else ""
     if plan.config.caption_weight:
-        kept += f", {meta['n_captions']:,} captions"
+        n_captions = meta["n_captions"]
+        kept += f", {n_captions:,} caption{'' if n_captions == 1 else 's'}"
     return (
         f"{plan.category}: {meta['n_train']:,} images{kept}, {meta['n_concepts']:,} concepts, {f1},"
         f" {_kept_epochs(meta['best_epoch'], n_epochs=plan.config.epochs)}, {meta['seconds']:.0f} s"

@@ -187,6 +187,10 @@ class BackboneConfig(FitConfig):
             )
         if self.caption_text and not self.caption_weight:
             raise ConfigError("caption_text: no caption is read without a caption_weight above 0")
+        if self.query_text and self.head != "words":
+            raise ConfigError(
+                f"query_text: the head {self.head} reads no names; use the head words"
+            )
         if twice := repeated((self.backbone, *self.joined)):
             raise ConfigError(f"joined: {twice[0]} stands twice")
         if self.regime == "frozen" and self.pooling == "none":

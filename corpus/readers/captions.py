@@ -118,6 +118,8 @@ def read_caption_list(path: Path, *, split: str = "") -> tuple[list[CaptionList]
     if n_left_out:
         said = f"{count(n_left_out, 'line')} without an id, without a caption or with a second one"
         notes = [*notes, Note(f"{path.name}: {said}, left out")]
+    if not captions:
+        notes = [*notes, Note(f"{path.name}: no caption in it")]
     return [CaptionList(path=path, captions=captions, split=split, notes=tuple(notes))], []
 
 

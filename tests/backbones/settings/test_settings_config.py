@@ -69,6 +69,11 @@ def test_training_settings_out_of_range_are_refused(setting: str, value: Any, me
         ({"folds": "2", "stop_on": "val1"}, "folds: networks that hold out train stop on it, not "),
         ({"regime": "thawed"}, "regime: expected .*, found 'thawed'"),
         ({"loss": "hinge"}, "loss: expected .*, found 'hinge'"),
+        (
+            {"regime": "full", "image_sizes": "96", "head": "queries", "query_text": "texts"},
+            "query_text: the head queries reads no names; use the head words",
+        ),
+        ({"query_text": "texts"}, "query_text: the head layers reads no names"),
     ],
 )
 def test_detector_settings_that_do_not_fit_are_refused(

@@ -90,6 +90,13 @@ def test_a_file_that_is_no_text_is_noted_and_concepts_are_read_without_it(tmp_pa
     assert "a quote is opened and never closed" in told[1]
 
 
+@pytest.mark.parametrize("text", ["", "ID,Caption\n"])
+def test_a_file_without_a_caption_is_noted(tmp_path: Path, text: str) -> None:
+    reading = read_corpus(release(tmp_path, {"train_captions.csv": text}))
+    assert reading.table.taught_captions == ()
+    assert notes_on(reading) == ["train_captions.csv: no caption in it"]
+
+
 @pytest.mark.parametrize(
     ("files", "caption"),
     [
