@@ -97,20 +97,23 @@ def _found(folders: Iterable[Path], endings: Sequence[str]) -> tuple[Path | None
 def read_caption_list(path: Path, *, split: str = "") -> tuple[list[CaptionList], list[Note]]:
     """The captions of a file; none of a file that cannot be read, which is noted.
 
-    Columns are separated by TABs where the first line has one, else by commas, of which a caption
-    without quotes may have more. A header is passed over; lines without an id or a caption are
+    Columns are separated by TABs where the first line has one, by semicolons where it is a header
+    with one, else by commas; a caption without quotes may have more of them. A header is passed
+    over, and so is an index before the ids; lines without an id or a caption are
     counted, and of two captions of an image the first is kept.
     """
     try:
         text, notes = read_text(path)
-        tabs = "\t" in text.partition("\n")[0]
-        rows = list(records(path, text, separator="\t" if tabs else ",", quoted=not tabs))
+        separator = _separator(text.partition("\n")[0])
+        rows = list(records(path, text, separator=separator, quoted=separator != "\t"))
     except CorpusError as error:
         return [], [Note(f"captions not read: {error}")]
     captions: dict[str, str] = {}
     n_left_out = 0
-    for row, (_, cells) in enumerate(rows):
-        image_id, caption = cells[0].strip() if cells else "", one_line(",".join(cells[1:]))
+    first = int(bool(rows) and _is_indexed(rows[0][1]))
+    for row, (_, whole) in enumerate(rows):
+        cells = whole[first:]
+        image_id, caption = cells[0].strip() if cells else "", one_line(separator.join(cells[1:]))
         if not any(cell.strip() for cell in cells) or (row == 0 and image_id.lower() in _HEADERS):
             continue
         if not image_id or not caption or captions.setdefault(image_id, caption) != caption:
@@ -121,6 +124,20 @@ def read_caption_list(path: Path, *, split: str = "") -> tuple[list[CaptionList]
     if not captions:
         notes = [*notes, Note(f"{path.name}: no caption in it")]
     return [CaptionList(path=path, captions=captions, split=split, notes=tuple(notes))], []
+
+
+def _separator(header: str) -> str:
+    """What parts the columns of a file that begins so."""
+    if "\t" in header:
+        return "\t"
+    parts = [cell.strip().lower() for cell in header.split(";")]
+    return ";" if len(parts) > 1 and parts[0] in ("", *_HEADERS) else ","
+
+
+def _is_indexed(header: Sequence[str]) -> bool:
+    """Whether a column without a name, as pandas writes its index, stands before the ids."""
+    names = [cell.strip().lower() for cell in header[:2]]
+    return len(names) > 1 and not names[0] and names[1] in _HEADERS
 
 
 def one_line(caption: str) -> str:

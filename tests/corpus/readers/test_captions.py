@@ -62,6 +62,23 @@ def test_a_release_has_a_file_a_split_and_that_of_test_is_not_opened(tmp_path: P
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("ID;Caption\ntrain_1;A liver, axial\n", "A liver, axial"),
+        ("ID;Caption\ntrain_1;A liver; axial\n", "A liver; axial"),
+        (",ID,Caption\n0,train_1,A liver\n", "A liver"),
+        (";ID;Caption\n0;train_1;A liver\n", "A liver"),
+        ("train_1,A liver; axial\n", "A liver; axial"),
+    ],
+)
+def test_semicolons_and_an_index_before_the_ids_are_understood(
+    tmp_path: Path, text: str, caption: str
+) -> None:
+    reading = read_corpus(release(tmp_path, {"train_captions.csv": text}))
+    assert captions_of(reading.table) == {"train_1": caption}
+
+
 def test_lines_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     lines = [
         "ID,Caption", "train_1,A chest, with commas", "train_1,another", "train_2,", ",no id",
