@@ -50,6 +50,11 @@ def frequency_buckets(edges: Sequence[int] = FREQUENCIES) -> tuple[FrequencyBuck
     return tuple(FrequencyBucket(low=low, end=end) for low, end in zip(edges, ends, strict=True))
 
 
+def frequency_bucket_of(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
+    """Number of the bucket of concepts with so many training images; -1 for none."""
+    return np.searchsorted(FREQUENCIES, counts, side="right").astype(np.intp) - 1
+
+
 @dataclass(frozen=True)
 class LabelSpace:
     """An ordered list of distinct CUIs; column i of any matrix made in it means `cuis[i]`.

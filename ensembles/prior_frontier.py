@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from core.labels import FREQUENCIES, frequency_buckets
+from core.labels import FREQUENCIES, frequency_bucket_of, frequency_buckets
 from core.metrics import Interval, ScoredImages, Scores, bootstrap, group_numbers, mean_in_order
 from core.progress import progress
 from core.runs.ensemble import ONE_THRESHOLD, SUBMITTED, PriorPoint
 from core.runs.workspace import Corpus
 from ensembles.config import EnsembleConfig
-from ensembles.decisions.choose import choose_rule, decide_by_one_threshold
+from ensembles.decisions.choose import adjusted_by, choose_rule, decide_by_one_threshold
 from ensembles.pairs import Bools, Ints, values_at
 from ensembles.second_stage import SecondStage, said_by_labels, tuning_of
 from ensembles.stacking.label_statistics import LabelStatistics
@@ -43,28 +43,24 @@ def prior_frontier(
     if not config.prior_frontier:
         return []
     images, tuning = fitted.images, tuning_of(config, fitted.images.empty_truth)
+    said = said_by_labels(
+        corpus, fitted.statistics, constant_from=config.constant_from, strength=STRENGTHS[-1]
+    )
     measured = _Measured(images=images, statistics=fitted.statistics)
     strengths = sorted({*STRENGTHS, config.prior_adjustment})
     points: list[PriorPoint] = []
     with progress("prior adjustment", total=len(strengths), unit="strengths") as advance:
         before: _Judged | None = None
         for strength in strengths:
-            said = said_by_labels(
-                corpus,
-                fitted.statistics,
-                constant_from=config.constant_from,
-                strength=strength,
+            levels = decide_by_one_threshold(
+                fitted.out_of_fold, images, tuning=tuning, **adjusted_by(said, strength)
             )
-            levels = decide_by_one_threshold(fitted.out_of_fold, images, tuning=tuning, **said)
             own = measured.of(levels.decided)
             points += own.points(ONE_THRESHOLD, strength=strength, before=before)
             before = own if before is None else before
             advance(1)
     if config.prior_adjustment:
-        said = said_by_labels(
-            corpus, fitted.statistics, constant_from=config.constant_from, strength=0.0
-        )
-        choice = choose_rule(fitted.out_of_fold, images, tuning=tuning, **said)
+        choice = choose_rule(fitted.out_of_fold, images, tuning=tuning, **adjusted_by(said, 0.0))
         before = measured.of(choice.decided)
         points += before.points(SUBMITTED, strength=0.0, before=None)
         own = measured.of(fitted.choice.decided)
@@ -82,8 +78,7 @@ class _Measured:
     @cached_property
     def buckets(self) -> npt.NDArray[np.intp]:
         """(F, L) bucket of each concept in what the images of a fold are decided by; -1: none."""
-        counts = np.array([own.n_train for own in self.statistics])
-        return np.searchsorted(FREQUENCIES, counts, side="right").astype(np.intp) - 1
+        return frequency_bucket_of(np.array([own.n_train for own in self.statistics]))
 
     def _buckets_of(self, rows: Ints, columns: Ints) -> npt.NDArray[np.intp]:
         views = self.images.folds[rows] if len(self.statistics) > 1 else np.zeros_like(rows)

@@ -3,15 +3,12 @@
 They come from `ImageTable.as_training_images` alone, so that an image which is predicted has none.
 """
 
-from collections.abc import Mapping
-from functools import lru_cache
-
 from backbones.settings.config import BackboneConfig
 from core.config import fingerprint
 from core.errors import ConfigError
 from core.images import ImageTable
 from core.runs.workspace import Corpus
-from training.texts.spaces import HASHED, Points, check_sentence_model, sentence_space
+from training.texts.spaces import HASHED, check_sentence_model, sentences_once
 from training.texts.teacher import Teacher
 
 
@@ -52,11 +49,7 @@ def caption_teacher(images: ImageTable, config: BackboneConfig, *, seed: int) ->
         return None
     if config.caption_text == HASHED:
         return Teacher.hashed(images.captions, weight=config.caption_weight, seed=seed)
-    known = _sentences(tuple(sorted({*images.captions} - {""})), config.caption_text)
+    told = tuple(sorted({*images.captions} - {""}))
+    points = sentences_once(told, model=config.caption_text, setting="caption_text")
+    known = dict(zip(told, points, strict=True))
     return Teacher.placed(images.captions, known, weight=config.caption_weight)
-
-
-@lru_cache(maxsize=2)  # the networks of a detector learn from much the same captions
-def _sentences(captions: tuple[str, ...], model: str) -> Mapping[str, Points]:
-    points = sentence_space(captions, model=model, setting="caption_text")
-    return dict(zip(captions, points, strict=True))

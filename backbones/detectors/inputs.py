@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -28,10 +27,7 @@ from training.devices.device import keep_memory
 from training.devices.speed import Speed, choose_speed, unprobed
 from training.heads import Standardise, build_head
 from training.predict import Batches, Rows
-from training.texts.spaces import HASHED, Points, hashed_space, sentence_space
-
-_N_NUMBERS = 128
-"""Numbers of the hashed text space, as of fusion's queries; those that it lacks are 0."""
+from training.texts.spaces import HASHED, N_NUMBERS, hashed_space, named, sentences_once
 
 
 class NewNetwork(Protocol):
@@ -171,19 +167,14 @@ def _words(
     learnable = corpus.labelled_images(corpus.learnt_from)
     learnt = learnable.take(np.isin(learnable.image_ids, [*image_ids]))
     targets = learnt.targets(labels).matrix
-    names = tuple(corpus.names.get(cui, cui) for cui in labels.cuis)
+    names = named(corpus, labels)
     if config.query_text == HASHED:
-        found = hashed_space(names, targets, n_numbers=_N_NUMBERS, seed=config.seed)
+        found = hashed_space(names, targets, n_numbers=N_NUMBERS, seed=config.seed)
         # As many numbers whatever the concepts, so that specialists start from a global detector.
-        points = np.pad(found, ((0, 0), (0, _N_NUMBERS - found.shape[1])))
+        points = np.pad(found, ((0, 0), (0, N_NUMBERS - found.shape[1])))
     else:
-        points = _sentences(names, config.query_text)
+        points = sentences_once(tuple(names), model=config.query_text, setting="query_text")
     return Words(
         points=torch.from_numpy(points).float(),
         learnt=torch.from_numpy(column_sums(targets) > 0),
     )
-
-
-@lru_cache(maxsize=16)  # networks of a detector have the same names
-def _sentences(names: tuple[str, ...], model: str) -> Points:
-    return sentence_space(names, model=model, setting="query_text")

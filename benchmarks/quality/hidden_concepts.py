@@ -29,10 +29,10 @@ from core.progress import progress
 from core.runs.workspace import Corpus, Workspace
 from core.storage.text import plain
 from fusion.inputs.gather import gather_inputs
-from fusion.words.queries import N_NUMBERS, PENALTY, RANK, fit_queries, similar_names
+from fusion.words.queries import PENALTY, RANK, fit_queries, similar_names
 from reports.pages.figures import GREY, PALETTE, WIDTH, save_figure, style
 from training.heads import Standardise
-from training.texts.spaces import Points, hashed_space, named, sentence_space
+from training.texts.spaces import N_NUMBERS, Points, hashed_space, named, sentence_space
 
 N_DRAWS, N_EXCHANGES = 5, 50
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.images import ImageTable
-from core.labels import FREQUENCIES, LabelSpace, frequency_buckets
+from core.labels import LabelSpace, frequency_bucket_of, frequency_buckets
 from core.metrics import THRESHOLDS, Interval, best_threshold, column_sums, f1_by_threshold
 from core.predictions import Probs
 from core.runs.workspace import Corpus, Workspace
@@ -141,7 +141,7 @@ class SampleTrial:
 def bucket_of_concepts(corpus: Corpus) -> npt.NDArray[np.intp]:
     """(L,) which of `BUCKETS` a concept is in, by the images that are learnt from; -1 for none."""
     counts = column_sums(corpus.training_images().targets(corpus.labels).matrix)
-    return np.searchsorted(FREQUENCIES, counts, side="right").astype(np.intp) - 1
+    return frequency_bucket_of(counts)
 
 
 def judged(

@@ -56,6 +56,22 @@ class SaidByLabels(TypedDict, total=False):
     adjustment_by_fold: Mapping[int, PriorAdjustment]
 
 
+def adjusted_by(said: SaidByLabels, strength: float) -> SaidByLabels:
+    """The same labels, with another strength of the adjustment that they have; 0 for none."""
+    found: SaidByLabels = {**said}
+    if not strength:
+        found.pop("adjustment", None)
+        found.pop("adjustment_by_fold", None)
+        return found
+    found["adjustment"] = replace(said["adjustment"], strength=strength)
+    if "adjustment_by_fold" in said:
+        found["adjustment_by_fold"] = {
+            fold: replace(own, strength=strength)
+            for fold, own in said["adjustment_by_fold"].items()
+        }
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class CalibratedModel:
     """The fitted calibration and count model: a rule's calibration, head and number missed.
@@ -233,12 +249,11 @@ class _Trial:
         labels, categories = self.images.labels, self.images.categories
         if self.always_by_fold is None:
             return self.base.with_always(self.probs, categories=categories, labels=labels)
-        found = []
-        for held_out in held_out_images(self.images.folds):
-            rule, names = self._base(~held_out), self._names[held_out].tolist()
-            probs = rule.with_always(self.probs[held_out], categories=names, labels=labels)
-            found.append((held_out, probs))
-        return _stacked(found)
+        return self._by_fold(
+            lambda rule, held_out: rule.with_always(
+                self.probs[held_out], categories=self._names[held_out].tolist(), labels=labels
+            )
+        )
 
     @cached_property
     def adjusted(self) -> csr_array:
@@ -246,9 +261,15 @@ class _Trial:
         labels = self.images.labels
         if self.adjustment_by_fold is None:
             return self.base.adjusted(self.probs, labels=labels)
+        return self._by_fold(
+            lambda rule, held_out: rule.adjusted(self.probs[held_out], labels=labels)
+        )
+
+    def _by_fold(self, apply: Callable[[DecisionRule, Bools], csr_array]) -> csr_array:
+        """(N, L) what the rule that has not met a fold makes of the images of each."""
         return _stacked(
             [
-                (held_out, self._base(~held_out).adjusted(self.probs[held_out], labels=labels))
+                (held_out, apply(self._base(~held_out), held_out))
                 for held_out in held_out_images(self.images.folds)
             ]
         )

