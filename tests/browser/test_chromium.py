@@ -83,7 +83,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def page(driver: Any, address: str) -> Iterator[Any]:
     """The first page; afterwards nothing was refused by the policy and no script failed."""
     driver.set_window_size(1280, 900)
-    driver.get(address)
+    open_page(driver, address)
     assert "key=" not in driver.current_url
     driver.get_log("browser")
     yield driver
@@ -100,6 +100,12 @@ def texts(page: Any, selector: str) -> list[str]:
         selector,
     )
     return found
+
+
+def open_page(page: Any, address: str) -> None:
+    """Open, and wait for the end: on a busy machine `get` returns from the middle of a page."""
+    page.get(address)
+    wait(page, lambda: page.execute_script(_READY))
 
 
 def click(page: Any, selector: str) -> None:
@@ -332,7 +338,7 @@ def test_every_field_and_picture_has_words_and_a_narrow_page_fits(page: Any) -> 
     address = page.current_url
     for path in ("", "image?id=train_00", "concepts", "concept?cui=C3", "categories", "compare"):
         page.set_window_size(420, 900)
-        page.get(address + path)
+        open_page(page, address + path)
         wordless = page.execute_script(
             "return [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]"
             ".filter((e) => !e.labels.length)"
