@@ -1,7 +1,7 @@
 """The page of `sample --curve`: what each way to choose images costs and gains, with one figure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from core.images import ImageTable
-from core.metrics import Interval, bootstrap, mean_in_order
+from core.metrics import Interval, bootstrap
 from core.runs.learning import (
     ALL,
     BASELINE,
@@ -45,7 +45,68 @@ _SETTINGS = (
 )
 """That the page names."""
 
-Curves = Mapping[str, Mapping[float, SampledScores]]
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """What a strategy reaches at a share of the images, over B buckets of concepts.
+
+    Attributes:
+        scores: image by image.
+        f1: sample F1.
+        loss: what it is above that of all images, paired; below 0 where it is lost.
+        gain: what it is above that of random draws of as many images, paired; None where there
+            are none.
+        recalls: (B,) share of the true pairs of image and concept that is decided; 0 where no pair
+            is true.
+        recall_gains: (B,) what they are above those of random draws, paired; None where there are
+            none, or no pair is true.
+    """
+
+    scores: SampledScores
+    f1: Interval
+    loss: Interval
+    gain: Interval | None
+    recalls: tuple[float, ...]
+    recall_gains: tuple[Interval | None, ...]
+
+    @classmethod
+    def of(
+        cls,
+        scores: SampledScores,
+        *,
+        every: SampledScores,
+        base: SampledScores | None,
+        scored: ImageTable,
+        n_true: Numbers,
+    ) -> "Reached":
+        """Measure.
+
+        Args:
+            scores: of the strategy.
+            every: of all images.
+            base: of random draws of as many.
+            scored: the N images that are judged.
+            n_true: (N, B) of `true_by_bucket`.
+        """
+
+        def gain(bucket: int) -> Interval | None:
+            if base is None or not n_true[:, bucket].sum():
+                return None
+            return recall_gain(scores, base, scored=scored, n_true=n_true, bucket=bucket)
+
+        buckets = range(n_true.shape[1])
+        groups = scored.groups
+        return cls(
+            scores=scores,
+            f1=bootstrap(scores.f1, groups=groups),
+            loss=bootstrap(scores.f1 - every.f1, groups=groups),
+            gain=None if base is None else bootstrap(scores.f1 - base.f1, groups=groups),
+            recalls=tuple(recall(scores, n_true, bucket=bucket) for bucket in buckets),
+            recall_gains=tuple(gain(bucket) for bucket in buckets),
+        )
+
+
+Curves = Mapping[str, Mapping[float, Reached]]
 """By strategy and share."""
 
 
@@ -61,26 +122,42 @@ def write_curve(corpus: Corpus, workspace: Workspace, *, folder: Path) -> list[P
         The page and the figure.
     """
     scored = corpus.labelled_images(corpus.scored)
-    curves = read_curves(folder, corpus, scored=scored)
     n_true = true_by_bucket(corpus, scored)
+    curves = read_curves(folder, corpus, scored=scored, n_true=n_true)
     settings = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
     page = curve_page(corpus, scored, curves=curves, n_true=n_true, settings=settings)
     with new_files(workspace.reports) as draft:
         with style():
-            save_figure(draw_curves(curves, scored, n_true=n_true), draft, name=_NAME)
-        write_rows(draft / f"{_NAME}.csv", _csv_rows(curves, scored, n_true), for_people=True)
+            save_figure(draw_curves(curves, n_true=n_true), draft, name=_NAME)
+        write_rows(draft / f"{_NAME}.csv", _csv_rows(curves), for_people=True)
         (draft / f"{_NAME}.md").write_text(page, encoding="utf-8")
     return [workspace.reports / f"{_NAME}.md", workspace.reports / f"{_NAME}.png"]
 
 
-def read_curves(folder: Path, corpus: Corpus, *, scored: ImageTable) -> Curves:
-    """What every strategy reached at every share, of the rounds that are finished."""
+def read_curves(folder: Path, corpus: Corpus, *, scored: ImageTable, n_true: Numbers) -> Curves:
+    """What every strategy reached at every share, of the rounds that are finished.
+
+    Args:
+        folder: of the trials.
+        corpus: what was worked on.
+        scored: its N images that are judged.
+        n_true: (N, B) of `true_by_bucket`.
+    """
     n_parts = corpus.n_folds if corpus.crossfit else 1
-    curves: dict[str, dict[float, SampledScores]] = {}
-    for (name, share), trials in sorted(read_trials(folder).items()):
-        if len({trial.number for trial in trials}) >= n_parts:
-            found = scores_of(trials, scored, n_parts=n_parts)
-            curves.setdefault(name, {})[share] = found
+    found = {
+        point: scores_of(trials, scored, n_parts=n_parts)
+        for point, trials in sorted(read_trials(folder).items())
+        if len({trial.number for trial in trials}) >= n_parts
+    }
+    curves: dict[str, dict[float, Reached]] = {}
+    for (name, share), scores in found.items():
+        curves.setdefault(name, {})[share] = Reached.of(
+            scores,
+            every=found[ALL, 1.0],
+            base=found.get((BASELINE, share)),
+            scored=scored,
+            n_true=n_true,
+        )
     return curves
 
 
@@ -121,7 +198,7 @@ def curve_page(
 ) -> str:
     """The page as Markdown."""
     every = curves[ALL][1.0]
-    names = [name for name in curves if name != ALL]
+    names = _strategies(curves)
     shares = sorted({share for name in names for share in curves[name]})
     judged = "images of train and valid" if corpus.crossfit else "validation images"
     how = (
@@ -138,7 +215,7 @@ def curve_page(
     )
     parts = [
         f"# Choosing training images of {plain(corpus.name)}",
-        f"Heads on frozen features, {every.n_networks} networks of their own seeds for each"
+        f"Heads on frozen features, {every.scores.n_networks} networks of their own seeds for each"
         f" strategy and share. {length} {how}; {len(scored):,} {judged}, one threshold for"
         " all concepts, the best of the other folds.",
         "Differences are paired on the same images, the mean over the networks first, with 95 %"
@@ -149,29 +226,19 @@ def curve_page(
             "Above sample F1 and recall by frequency of the concept, by share of the images; below"
             " the same less that of random draws of as many, paired, with 95 % intervals",
         ),
-        f"All images: sample F1 {bootstrap(every.f1, groups=scored.groups)}.",
+        f"All images: sample F1 {every.f1}.",
         "## Sample F1",
-        _table(
-            [*names, ALL],
-            [*shares, 1.0],
-            lambda n, s: f"{mean_in_order(curves[n][s].f1):.4f}",
-            curves,
-        ),
+        _table([*names, ALL], [*shares, 1.0], lambda one: f"{one.f1.value:.4f}", curves),
         "## Gain over random draws of as many images",
-        _table(names, shares, lambda n, s: _gain(curves, n, s, scored).signed(), curves),
+        _table(names, shares, lambda one: one.gain.signed() if one.gain else "", curves),
         "## Loss against all images",
-        _table(
-            names,
-            shares,
-            lambda n, s: bootstrap(curves[n][s].f1 - every.f1, groups=scored.groups).signed(),
-            curves,
-        ),
+        _table(names, shares, lambda one: one.loss.signed(), curves),
         "## Recall by frequency of the concept",
         "Share of the true pairs of image and concept that is decided, by the images that have the"
         " concept among all that are learnt from.",
-        *(_recalls(names, curves, every, scored, n_true, share) for share in shares),
+        *(_recalls(names, curves, n_true, share) for share in shares),
         "## Time of a choice",
-        _table(names, shares, lambda n, s: f"{curves[n][s].seconds:.2f} s", curves),
+        _table(names, shares, lambda one: f"{one.scores.seconds:.2f} s", curves),
         "## How it was made",
         "Settings of `train-backbone`: "
         + ", ".join(f"{name} {plain(str(settings[name]))}" for name in _SETTINGS)
@@ -180,120 +247,114 @@ def curve_page(
     return "\n\n".join(parts) + "\n"
 
 
-def _gain(curves: Curves, name: str, share: float, scored: ImageTable) -> Interval:
-    difference = curves[name][share].f1 - curves[BASELINE][share].f1
-    return bootstrap(difference, groups=scored.groups)
-
-
 def _table(
-    names: Sequence[str],
-    shares: Sequence[float],
-    cell: Callable[[str, float], str],
-    curves: Curves,
+    names: Sequence[str], shares: Sequence[float], cell: Callable[[Reached], str], curves: Curves
 ) -> str:
     rows = [
-        [name, *(cell(name, share) if share in curves[name] else "" for share in shares)]
+        [name, *(cell(curves[name][share]) if share in curves[name] else "" for share in shares)]
         for name in names
     ]
     return table(["strategy", *(f"{share:.0%}" for share in shares)], rows)
 
 
-def _recalls(
-    names: Sequence[str],
-    curves: Curves,
-    every: SampledScores,
-    scored: ImageTable,
-    n_true: Numbers,
-    share: float,
-) -> str:
+def _recalls(names: Sequence[str], curves: Curves, n_true: Numbers, share: float) -> str:
     shown = _buckets(n_true)
     header = [
         f"{share:.0%} kept",
         *(f"{BUCKETS[b]} images, n = {n_true[:, b].sum():,.0f}" for b in shown),
     ]
-    rows = [["all images (100%)", *(f"{recall(every, n_true, bucket=b):.3f}" for b in shown)]]
-    base = curves[BASELINE].get(share)
+    every = curves[ALL][1.0]
+    rows = [["all images (100%)", *(f"{every.recalls[b]:.3f}" for b in shown)]]
     for name in names:
-        scores = curves[name].get(share)
-        if scores is None:
-            continue
-        cells = []
-        for b in shown:
-            text = f"{recall(scores, n_true, bucket=b):.3f}"
-            if base is not None and name != BASELINE:
-                gain = recall_gain(scores, base, scored=scored, n_true=n_true, bucket=b)
-                text += f", {gain.signed()}"
-            cells.append(text)
-        rows.append([name, *cells])
+        if share in curves[name]:
+            one = curves[name][share]
+            gains = [None if name == BASELINE else one.recall_gains[b] for b in shown]
+            cells = [
+                f"{one.recalls[b]:.3f}" + (f", {gain.signed()}" if gain else "")
+                for b, gain in zip(shown, gains, strict=True)
+            ]
+            rows.append([name, *cells])
     return table(header, rows)
 
 
-def draw_curves(curves: Curves, scored: ImageTable, *, n_true: Numbers) -> Figure:
+@dataclass(frozen=True, kw_only=True)
+class _Measure:
+    """What a column of the figure shows: `level` above, `gain` below, down to `lowest`."""
+
+    title: str
+    lowest: float
+    level: Callable[[Reached], float]
+    gain: Callable[[Reached], Interval | None]
+
+
+def _recall_of(bucket: int) -> _Measure:
+    return _Measure(
+        title=f"recall, concepts of {BUCKETS[bucket]} images",
+        lowest=_LOWEST_RECALL,
+        level=lambda one: one.recalls[bucket],
+        gain=lambda one: one.recall_gains[bucket],
+    )
+
+
+_SAMPLE_F1 = _Measure(
+    title="sample F1", lowest=_LOWEST, level=lambda one: one.f1.value, gain=lambda one: one.gain
+)
+
+
+def draw_curves(curves: Curves, *, n_true: Numbers) -> Figure:
     """Sample F1 and recall by bucket against the share of the images; below, gains over chance."""
-    shown = _buckets(n_true)
-    columns = 1 + len(shown)
-    figure = Figure(figsize=(0.45 * columns * WIDTH, 0.95 * WIDTH), layout="constrained")
-    grid = figure.subplots(2, columns)
-    every = curves[ALL][1.0]
-    names = [name for name in curves if name != ALL]
-
-    def level(scores: SampledScores, bucket: int | None) -> float:
-        if bucket is None:
-            return mean_in_order(scores.f1)
-        return recall(scores, n_true, bucket=bucket)
-
-    def gain(name: str, share: float, bucket: int | None) -> Interval:
-        if bucket is None:
-            return _gain(curves, name, share, scored)
-        one, base = curves[name][share], curves[BASELINE][share]
-        return recall_gain(one, base, scored=scored, n_true=n_true, bucket=bucket)
-
-    for place, bucket in enumerate((None, *shown)):
-        axes, last = grid[0][place], level(every, bucket)
-        highest = last
-        axes.axhline(last, color=GREY, linewidth=0.8, linestyle=":")
-        for name in names:
-            shares = sorted(curves[name])
-            values = [level(curves[name][share], bucket) for share in shares]
-            highest = max(highest, *values)
-            axes.plot([*shares, 1.0], [*values, last], label=name, **_line(name, names))
-        what = "sample F1" if bucket is None else f"recall, concepts of {BUCKETS[bucket]} images"
-        axes.set_title(what)
-        _finish(axes)
-        lowest = _LOWEST if bucket is None else _LOWEST_RECALL
-        _draw_gains(grid[1][place], names, curves, partial(gain, bucket=bucket), lowest=lowest)
+    measures = [_SAMPLE_F1, *map(_recall_of, _buckets(n_true))]
+    figure = Figure(figsize=(0.45 * len(measures) * WIDTH, 0.95 * WIDTH), layout="constrained")
+    grid = figure.subplots(2, len(measures))
+    for above, below, measure in zip(*grid, measures, strict=True):
+        highest = _draw_levels(above, curves, measure)
+        _draw_gains(below, curves, measure)
         if not highest:
-            _say_none(grid[0][place], grid[1][place])
+            _say_none(above, below)
     grid[1][0].set_ylabel("gain over random draws, 95 %")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6)
     return figure
 
 
-def _draw_gains(
-    axes: Axes,
-    names: Sequence[str],
-    curves: Curves,
-    gain_of: Callable[[str, float], Interval],
-    *,
-    lowest: float,
-) -> None:
+def _draw_levels(axes: Axes, curves: Curves, measure: _Measure) -> float:
+    """Draw each strategy up to all images; the highest level there is."""
+    names = _strategies(curves)
+    last = highest = measure.level(curves[ALL][1.0])
+    axes.axhline(last, color=GREY, linewidth=0.8, linestyle=":")
+    for name in names:
+        shares = sorted(curves[name])
+        levels = [measure.level(curves[name][share]) for share in shares]
+        highest = max(highest, *levels)
+        axes.plot([*shares, 1.0], [*levels, last], label=name, **_line(name, names))
+    axes.set_title(measure.title)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.set_xticks([0.1, 0.25, 0.5, 0.75, 1.0])
+    axes.set_xlabel("share of the training images")
+    return highest
+
+
+def _draw_gains(axes: Axes, curves: Curves, measure: _Measure) -> None:
+    names = _strategies(curves)
     others = [name for name in names if name != BASELINE]
     axes.axhline(0, color="black", linewidth=1)
     places = {share: place for place, share in enumerate(sorted(curves[BASELINE]))}
     least = 0.0
     for number, name in enumerate(others):
         offset = (number - (len(others) - 1) / 2) * 0.8 / len(others)
-        for share, place in places.items():
-            if share in curves[name]:
-                gain, look = gain_of(name, share), _line(name, names)
+        look = _line(name, names)
+        for share, one in curves[name].items():
+            gain = measure.gain(one)
+            if gain is not None:
+                place = places[share] + offset
                 least = min(least, gain.low)
-                axes.plot([place + offset] * 2, [gain.low, gain.high], color=look["color"], lw=1)
-                axes.plot(place + offset, gain.value, color=look["color"], marker=look["marker"],
-                          markersize=3)  # fmt: skip
+                axes.plot([place] * 2, [gain.low, gain.high], color=look["color"], lw=1)
+                axes.plot(
+                    place, gain.value, color=look["color"], marker=look["marker"], markersize=3
+                )
     axes.set_xticks([*places.values()], labels=[f"{share:.0%}" for share in places])
-    if least < lowest:
-        axes.set_ylim(bottom=lowest)
+    if least < measure.lowest:
+        axes.set_ylim(bottom=measure.lowest)
         axes.text(0.99, 0.01, "lower ones are not shown", transform=axes.transAxes, ha="right",
                   fontsize=7, color=GREY)  # fmt: skip
     axes.set_xlabel("share of the training images")
@@ -304,6 +365,10 @@ def _say_none(*panels: Axes) -> None:
     for axes in panels:
         axes.set_yticks([0])
         axes.text(0.5, 0.6, "none of them found", transform=axes.transAxes, ha="center", color=GREY)
+
+
+def _strategies(curves: Curves) -> list[str]:
+    return [name for name in curves if name != ALL]
 
 
 def _buckets(n_true: Numbers) -> list[int]:
@@ -326,14 +391,8 @@ def _line(name: str, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _finish(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.set_xticks([0.1, 0.25, 0.5, 0.75, 1.0])
-    axes.set_xlabel("share of the training images")
-
-
-def _csv_rows(curves: Curves, scored: ImageTable, n_true: Numbers) -> Iterator[list[object]]:
-    """Every strategy at every share, numbers unrounded."""
+def _csv_rows(curves: Curves) -> Iterator[list[object]]:
+    """Every strategy at every share, numbers unrounded; what is not there is empty."""
     ends = ("", "_low", "_high")
     yield [
         *("strategy", "share", "images", "networks", "seconds"),
@@ -341,28 +400,20 @@ def _csv_rows(curves: Curves, scored: ImageTable, n_true: Numbers) -> Iterator[l
         *(f"recall_{bucket}" for bucket in BUCKETS),
         *(f"recall_gain_{bucket}{end}" for bucket in BUCKETS for end in ends),
     ]
-    there = _buckets(n_true)
-    every = curves[ALL][1.0]
     for name, by_share in curves.items():
-        for share, scores in by_share.items():
-            base = curves[BASELINE].get(share)
-            spans = [bootstrap(scores.f1, groups=scored.groups)]
-            gain = None if base is None else bootstrap(scores.f1 - base.f1, groups=scored.groups)
-            loss = bootstrap(scores.f1 - every.f1, groups=scored.groups)
-            cells = [
-                value
-                for span in (*spans, gain, loss)
-                for value in (("",) * 3 if span is None else (span.value, span.low, span.high))
-            ]
-            recalls: list[object] = []
-            for b in range(len(BUCKETS)):
-                paired = None
-                if base is not None and b in there:
-                    paired = recall_gain(scores, base, scored=scored, n_true=n_true, bucket=b)
-                recalls += ("",) * 3 if paired is None else (paired.value, paired.low, paired.high)
+        for share, one in by_share.items():
+            scores = one.scores
             yield [
                 *(name, share, scores.n_kept, scores.n_networks, scores.seconds),
-                *cells,
-                *(recall(scores, n_true, bucket=b) for b in range(len(BUCKETS))),
-                *recalls,
+                *_cells(one.f1, one.gain, one.loss),
+                *one.recalls,
+                *_cells(*one.recall_gains),
             ]
+
+
+def _cells(*intervals: Interval | None) -> list[object]:
+    return [
+        cell
+        for found in intervals
+        for cell in (("", "", "") if found is None else (found.value, found.low, found.high))
+    ]

@@ -13,6 +13,7 @@ from core.runs.learning import BUCKETS, SampleTrial, bucket_of_concepts, judged
 from core.runs.workspace import Corpus, Workspace
 from core.storage.folders import write_json
 from reports.sampling import (
+    Curves,
     draw_curves,
     read_curves,
     recall,
@@ -50,6 +51,11 @@ def trials(generated: Corpus, tmp_path: Path) -> Path:
     return tmp_path / "trials"
 
 
+def curves_of(trials: Path, corpus: Corpus) -> Curves:
+    scored = corpus.labelled_images("valid")
+    return read_curves(trials, corpus, scored=scored, n_true=true_by_bucket(corpus, scored))
+
+
 def test_the_tables_hold_what_the_trials_reached(
     generated: Corpus, workspace: Workspace, trials: Path
 ) -> None:
@@ -57,27 +63,28 @@ def test_the_tables_hold_what_the_trials_reached(
     text = page.read_text(encoding="utf-8")
     assert figure.is_file()
     scored = generated.labelled_images("valid")
-    curves = read_curves(trials, generated, scored=scored)
-    gain = bootstrap(curves["loss"][0.5].f1 - curves["random"][0.5].f1, groups=scored.groups)
+    n_true = true_by_bucket(generated, scored)
+    curves = curves_of(trials, generated)
+    loss, random, every = curves["loss"][0.5], curves["random"][0.5], curves["all"][1.0]
+    gain = bootstrap(loss.scores.f1 - random.scores.f1, groups=scored.groups)
+    assert loss.gain == gain
     assert gain.low > 0
     assert gain.signed() in text
     with page.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
         rows = {(row["strategy"], row["share"]): row for row in csv.DictReader(file)}
     assert float(rows["loss", "0.5"]["gain"]) == pytest.approx(gain.value)
-    assert float(rows["all", "1.0"]["f1"]) == pytest.approx(mean_in_order(curves["all"][1.0].f1))
+    assert float(rows["all", "1.0"]["f1"]) == pytest.approx(mean_in_order(every.scores.f1))
     assert float(rows["all", "1.0"]["loss"]) == 0
-    n_true = true_by_bucket(generated, scored)
     bucket = BUCKETS.index("21-100")
-    expected = recall(curves["loss"][0.25], n_true, bucket=bucket)
+    few, base = curves["loss"][0.25].scores, curves["random"][0.25].scores
+    expected = recall(few, n_true, bucket=bucket)
     assert float(rows["loss", "0.25"]["recall_21-100"]) == pytest.approx(expected)
-    own = recall_gain(
-        curves["loss"][0.25], curves["random"][0.25], scored=scored, n_true=n_true, bucket=bucket
-    )
+    own = recall_gain(few, base, scored=scored, n_true=n_true, bucket=bucket)
     ends = ("", "_low", "_high")
     found = [float(rows["loss", "0.25"][f"recall_gain_21-100{end}"]) for end in ends]
     assert found == pytest.approx([own.value, own.low, own.high])
     assert rows["all", "1.0"]["recall_gain_21-100"] == ""  # nothing random keeps as many
-    assert f"{mean_in_order(curves['all'][1.0].f1):.4f} |" in text.partition("## Gain")[0]
+    assert f"{every.f1.value:.4f} |" in text.partition("## Gain")[0]
     assert "2 networks of their own seeds" in text
     assert "so that all take about as many steps" in text
     assert "learning_rate 0.001, batch_size 64, epochs 30" in text
@@ -85,11 +92,8 @@ def test_the_tables_hold_what_the_trials_reached(
 
 def test_the_gain_in_recall_is_that_of_the_pairs(generated: Corpus, trials: Path) -> None:
     scored = generated.labelled_images("valid")
-    curves, n_true = (
-        read_curves(trials, generated, scored=scored),
-        true_by_bucket(generated, scored),
-    )
-    one, base = curves["loss"][0.5], curves["random"][0.5]
+    curves, n_true = curves_of(trials, generated), true_by_bucket(generated, scored)
+    one, base = curves["loss"][0.5].scores, curves["random"][0.5].scores
     for bucket in range(len(BUCKETS)):
         if n_true[:, bucket].sum():
             gain = recall_gain(one, base, scored=scored, n_true=n_true, bucket=bucket)
@@ -100,25 +104,21 @@ def test_the_gain_in_recall_is_that_of_the_pairs(generated: Corpus, trials: Path
 
 def test_the_figure_shows_every_strategy_at_every_share(generated: Corpus, trials: Path) -> None:
     scored = generated.labelled_images("valid")
-    curves, n_true = (
-        read_curves(trials, generated, scored=scored),
-        true_by_bucket(generated, scored),
-    )
-    figure = draw_curves(curves, scored, n_true=n_true)
+    curves, n_true = curves_of(trials, generated), true_by_bucket(generated, scored)
+    figure = draw_curves(curves, n_true=n_true)
     assert isinstance(figure, Figure)
     first = figure.axes[0]
     drawn = {line.get_label(): line for line in first.get_lines()}
     for name in ("random", "random, rare kept", "loss"):
         assert np.asarray(drawn[name].get_xdata()).tolist() == [0.25, 0.5, 1.0]
-        expected = [mean_in_order(curves[name][share].f1) for share in (0.25, 0.5)]
+        expected = [mean_in_order(curves[name][share].scores.f1) for share in (0.25, 0.5)]
         assert np.asarray(drawn[name].get_ydata())[:2].tolist() == pytest.approx(expected)
     n_shown = sum(n_true[:, bucket].sum() > 0 for bucket in range(len(BUCKETS)))
     assert len(figure.axes) == 2 * (1 + n_shown)
     # Below a bucket's recall stands its gain: a line from low to high and a mark at the value.
     bucket = BUCKETS.index("21-100")
-    gain = recall_gain(
-        curves["loss"][0.25], curves["random"][0.25], scored=scored, n_true=n_true, bucket=bucket
-    )
+    gain = curves["loss"][0.25].recall_gains[bucket]
+    assert gain is not None
     shown = [b for b in range(len(BUCKETS)) if n_true[:, b].sum()]
     below = figure.axes[1 + n_shown + 1 + shown.index(bucket)]
     drawn_gains = [np.asarray(line.get_ydata()).tolist() for line in below.get_lines()]
