@@ -120,23 +120,29 @@ def make_curve(
     key = fingerprint(corpus.fingerprint, same, names, *further)
     folder = curve_folder(workspace, key)
     points = [(1.0, {ALL: SampleConfig()}), *((share, trials) for share in shares)]
-    parts = [_Part.of(corpus, k, features, config) for k in range(n_networks(corpus, config))]
-    total = sum(len(own) for _, own in points) * len(parts)
+    n_parts = n_networks(corpus, config)
+    total = sum(len(own) for _, own in points) * n_parts
     with (
         locked(folder, what="learning curve"),
         progress("learning curve", total=total, unit="networks") as advance,
     ):
         write_json(folder / CONFIG, {**asdict(config), "same_steps": same_steps})
-        for share, own in points:
-            named = {name: replace(choice, keep=share) for name, choice in own.items()}
-            epochs = round(config.epochs / share) if same_steps else config.epochs
-            for part in parts:
+        # One part at a time: each holds its images' features twice.
+        for number in range(n_parts):
+            part = _Part.of(corpus, number, features, config)
+            for share, own in points:
+                named = {name: replace(choice, keep=share) for name, choice in own.items()}
+                epochs = round(config.epochs / share) if same_steps else config.epochs
                 homes = {name: _home(folder, name, part, named[name]) for name in named}
                 todo = {name: named[name] for name in named if not is_complete(homes[name])}
-                for name, trial in part.trained(todo, epochs=epochs, compute=compute).items():
-                    trial.save(homes[name])
+                if todo:
+                    for name, trial in part.trained(todo, epochs=epochs, compute=compute).items():
+                        trial.save(homes[name])
                 advance(len(named))
-            say(f"learning curve: {share:.0%} of the images, {len(parts)} networks a strategy")
+            say(
+                f"learning curve: network {number + 1} of {n_parts}, {len(trials)} ways to choose"
+                f" at {len(shares)} shares"
+            )
     return folder
 
 
