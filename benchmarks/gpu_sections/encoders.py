@@ -29,7 +29,7 @@ KINDS = {
 TINY_KINDS = {
     "torchvision": Case(network="torchvision:mobilenet_v3_small", size=32, batch_size=4, n_steps=2),
     "xrv": Case(network="xrv:densenet121-res224-all", size=32, batch_size=2, n_steps=2),
-    "open_clip": Case(network="open_clip:ViT-S-32-alt", batch_size=2, n_steps=2),
+    "open_clip": Case(network="open_clip:ViT-S-32-alt", size=32, batch_size=2, n_steps=2),
     "transformers": Case(network="transformers:FOLDER", size=56, batch_size=4, n_steps=2),
 }
 _TINY_RECIPE = ("test_efficientnet", 64, 4, 2)
