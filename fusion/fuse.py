@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backbones.encoders.contrastive.open_clip_files import WORLD
 from core.config import fingerprint
 from core.editions import empty_truth_rule
-from core.errors import MissingStageError, as_typed
+from core.errors import MissingStageError
 from core.images import LABELLED
 from core.metrics import Interval, bootstrap, cross_fitted_f1
 from core.predictions import Predictions
@@ -139,13 +140,13 @@ def _gathered(
                 corpus, workspace, embeddings=features, metadata=config.metadata, device=device
             )
         except MissingStageError:
-            if features != (config.contrastive,):
+            if features != (config.contrastive,) or not config.contrastive.startswith(WORLD):
                 raise
             encoder = shlex.quote(config.contrastive)
             command = f"train-backbone --category global --preset quick --backbone {encoder}"
             raise MissingStageError(
                 f"contrastive: no pooled features of {config.contrastive} in"
-                f" {workspace.embeddings}; run `{as_typed(f'{command} -w {workspace.root}')}` first"
+                f" {workspace.embeddings}; run `{workspace.command(command)}` first"
             ) from None
         views = [whole]
         if corpus.crossfit:

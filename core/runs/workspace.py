@@ -278,6 +278,15 @@ class Workspace:
         """Keep what the corpus is prepared from; "" for the drawn one, which may be drawn again."""
         write_json(self.root / _PREPARED, {"source": source})
 
+    def command(self, words: str) -> str:
+        """A command as it is typed for this workspace.
+
+        Example:
+            >>> Workspace(Path("my runs")).command("fuse")
+            "python cli.py fuse -w 'my runs'"
+        """
+        return as_typed(f"{words} -w {shlex.quote(str(self.root))}")
+
     def require_corpus(self) -> None:
         """Refuse a workspace in which no corpus was prepared.
 
@@ -294,8 +303,8 @@ class Workspace:
         found = "holds no prepared corpus" if self.root.is_dir() else "no such folder"
         raise MissingStageError(
             f"{self.root}: {found}; name the folder that you prepared with -w, or make it:"
-            f" `{as_typed(f'prepare SOURCE -w {self.root}')}` reads your images,"
-            f" `{as_typed(f'demo -w {self.root}')}` runs everything on drawn ones"
+            f" `{self.command('prepare SOURCE')}` reads your images,"
+            f" `{self.command('demo')}` runs everything on drawn ones"
         )
 
     def open_corpus(self) -> Corpus:

@@ -199,3 +199,9 @@ def test_images_that_cannot_be_decoded_are_left_out() -> None:
 def test_images_without_a_mark_are_taken_for_readable() -> None:
     assert corpus_of().readable_ids == ("a", "b", "c", "d")
     assert corpus_of().images("test").image_ids == ("d",)
+
+
+def test_a_command_takes_a_folder_with_spaces_as_one_word(tmp_path: Path) -> None:
+    home = tmp_path / "my runs"
+    with pytest.raises(MissingStageError, match=f"`python cli.py demo -w '{home}'`"):
+        Workspace(home).open_corpus()
