@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backbones.encoders.contrastive.open_clip_files import WORLD
 from core.config import fingerprint
 from core.editions import empty_truth_rule
 from core.errors import MissingStageError
@@ -44,6 +43,9 @@ from fusion.strategies import (
 )
 from fusion.views import fit_in_views, in_table_order
 from training.checkpoint import WEIGHTS, save_tensors
+
+_PAIRS = "open_clip:"
+"""What the name of an encoder begins with that may be half of a pair of images and texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,7 @@ def _gathered(
                 corpus, workspace, embeddings=features, metadata=config.metadata, device=device
             )
         except MissingStageError:
-            if features != (config.contrastive,) or not config.contrastive.startswith(WORLD):
+            if features != (config.contrastive,) or not config.contrastive.startswith(_PAIRS):
                 raise
             encoder = shlex.quote(config.contrastive)
             command = f"train-backbone --category global --preset quick --backbone {encoder}"
