@@ -52,7 +52,7 @@ def browse(
     from core.runs.workspace import Workspace
     from inference.serve.limits import Doors, read_token
 
-    key = read_token(key_file, os.environ) or secrets.token_urlsafe(16)
+    key = read_token(key_file, os.environ, option="--key-file") or secrets.token_urlsafe(16)
     doors = Doors(host=host, port=port, token=key, allowed_hosts=tuple(allowed_host or ()))
     show(
         Workspace(workspace),

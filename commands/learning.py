@@ -212,6 +212,7 @@ def sample(
     from core.config import configured
     from core.errors import ConfigError
     from core.progress import answer
+    from core.runs.detectors import GLOBAL
     from core.runs.workspace import Workspace
     from corpus.prepare import corpus_or_phantom
     from reports.sampling import write_curve
@@ -223,6 +224,8 @@ def sample(
     named = strategy or []
     if not curve and (len(named) > 1 or same_steps):
         raise ConfigError("several strategies, and --same-steps, go with --curve")
+    if curve and (category != GLOBAL or sheet):
+        raise ConfigError("a category's specialist, and --sheet, do not go with --curve")
     given = {} if curve else {"sample": next(iter(named), None), "keep": keep}
     asked = configured(
         BackboneConfig(),

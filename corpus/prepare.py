@@ -12,7 +12,7 @@ import numpy as np
 
 from core.categories import UNKNOWN
 from core.config import Range, Seed, check_ranges, fingerprint
-from core.errors import ConfigError, CorpusError, as_typed, first_few
+from core.errors import ConfigError, CorpusError, first_few
 from core.images import LABELLED, SPLITS, ImageTable
 from core.labels import LabelSpace
 from core.progress import progress, say
@@ -233,7 +233,7 @@ def corpus_or_phantom(workspace: Workspace, *, draws: bool = True) -> Corpus:
             if not workspace.has_corpus():  # another process may have prepared one meanwhile
                 say(
                     "no corpus is prepared: using the built-in phantom corpus"
-                    f" (your own: {as_typed(f'prepare SOURCE -w {workspace.root}')})"
+                    f" (your own: {workspace.command('prepare SOURCE')})"
                 )
                 return _prepare_phantom(workspace, config=PrepareConfig())
     return workspace.open_corpus()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.categories import CATEGORIES, UNKNOWN
-from core.errors import ConfigError, LeakageError, MissingStageError, PredictionsError, as_typed
+from core.errors import ConfigError, LeakageError, MissingStageError, PredictionsError
 from core.images import ImageTable
 from core.predictions import AnyPredictions, read_predictions, restrict
 from core.progress import say
@@ -88,7 +88,7 @@ def gather_members(
     if not any(run.strategy != PRIOR for run in sources) and not detectors and not outside:
         raise MissingStageError(
             f"neither a detector nor a fused source of this corpus is in {workspace.root}; run"
-            f" `{as_typed(f'train-backbone -w {workspace.root}')}`, then `fuse`, then this again"
+            f" `{workspace.command('train-backbone')}`, then `fuse`, then this again"
         )
     contained = {name for run in sources for name in run.contains}
     found = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.config import fingerprint
 from core.editions import empty_truth_rule
-from core.errors import MissingStageError, as_typed
+from core.errors import MissingStageError
 from core.images import LABELLED
 from core.metrics import Interval, bootstrap, cross_fitted_f1
 from core.predictions import Predictions
@@ -43,6 +43,9 @@ from fusion.strategies import (
 )
 from fusion.views import fit_in_views, in_table_order
 from training.checkpoint import WEIGHTS, save_tensors
+
+_PAIRS = "open_clip:"
+"""What the name of an encoder begins with that may be half of a pair of images and texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,13 +142,13 @@ def _gathered(
                 corpus, workspace, embeddings=features, metadata=config.metadata, device=device
             )
         except MissingStageError:
-            if features != (config.contrastive,):
+            if features != (config.contrastive,) or not config.contrastive.startswith(_PAIRS):
                 raise
             encoder = shlex.quote(config.contrastive)
             command = f"train-backbone --category global --preset quick --backbone {encoder}"
             raise MissingStageError(
                 f"contrastive: no pooled features of {config.contrastive} in"
-                f" {workspace.embeddings}; run `{as_typed(f'{command} -w {workspace.root}')}` first"
+                f" {workspace.embeddings}; run `{workspace.command(command)}` first"
             ) from None
         views = [whole]
         if corpus.crossfit:

@@ -73,6 +73,8 @@ def test_what_a_strategy_would_keep_is_shown_and_written_down(run: Run, home: Wo
         (("--strategy", "random", "--keep", "0.5", "--category", "DRPE"), "no training image of"),
         (("--strategy", "random", "--strategy", "loss", "--keep", "0.5"), "go with --curve"),
         (("--strategy", "random", "--keep", "0.5", "--same-steps"), "go with --curve"),
+        (("--curve", "--category", "DRCT"), "do not go with --curve"),
+        (("--curve", "--sheet"), "do not go with --curve"),
         (("--curve", "--keep", "1"), "--keep: a curve holds shares below 1 against all images"),
         (("--curve", "--strategy", "none"), "--strategy none: expected one of random, "),
         (("--curve", "--set", "regime=full", "--set", "image_sizes=64"), "frozen features"),

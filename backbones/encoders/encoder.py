@@ -1,6 +1,7 @@
 """What every encoder offers, whatever library it is of."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -195,7 +196,9 @@ def label_of(text: str) -> str:
 
 
 def short_name(text: str) -> str:
-    """An encoder's string as a part of a folder's name.
+    """An encoder's string as a part of a folder's name, and of a file's in a bundle.
+
+    So it is of plain letters, and does not begin with a dot.
 
     Example:
         >>> short_name("tf_efficientnet_lite0"), short_name("transformers:./models/rad-dino/")
@@ -210,7 +213,8 @@ def short_name(text: str) -> str:
     parts = [part for part in re.split(r"[/\\]", plain) if part not in ("", ".", "..")]
     # An open_clip string has its pretrained tag after the slash; elsewhere that is the owner.
     keep = parts if world == "open_clip" and ":" not in plain else parts[-1:]
-    return re.sub(r"[^\w.-]+", "-", "-".join(keep)).strip("-")[:60] or world
+    letters = unicodedata.normalize("NFKD", "-".join(keep)).encode("ascii", "ignore").decode()
+    return re.sub(r"[^\w.-]+", "-", letters).strip("-.")[:60] or world
 
 
 def brief(text: str) -> str:

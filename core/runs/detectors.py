@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.categories import CATEGORIES
-from core.errors import as_typed
 from core.predictions import Predictions
 from core.runs.out_of_fold import load_folds
 from core.runs.workspace import Workspace
@@ -113,5 +112,5 @@ def untrained(
         return None
     names = f"{missing[0]} alone" if len(missing) == 1 else ", ".join(missing)
     option = f" --category {missing[0]}" if len(missing) == 1 else ""
-    command = as_typed(f"train-backbone{option} -w {workspace.root}")
+    command = workspace.command(f"train-backbone{option}")
     return f"not trained yet: {names}; to train: {command}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import MissingStageError, as_typed
+from core.errors import MissingStageError
 from core.images import ImageTable
 from core.metrics import Interval, Scores
 from core.runs.ladder import LadderStep, Rung, climb, read_steps, rungs_of, write_steps
@@ -212,7 +212,7 @@ def newest_ensemble(corpus: Corpus, workspace: Workspace) -> EnsembleRun:
     if not runs:
         raise MissingStageError(
             f"no ensemble of this corpus in {workspace.ensembles}; run"
-            f" `{as_typed(f'ensemble --submit -w {workspace.root}')}` first"
+            f" `{workspace.command('ensemble --submit')}` first"
         )
     return read_run(max((asked(meta), folder) for folder, meta in runs)[1], corpus)
 

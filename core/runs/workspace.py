@@ -278,6 +278,15 @@ class Workspace:
         """Keep what the corpus is prepared from; "" for the drawn one, which may be drawn again."""
         write_json(self.root / _PREPARED, {"source": source})
 
+    def command(self, words: str) -> str:
+        """A command as it is typed for this workspace.
+
+        Example:
+            >>> Workspace(Path("my runs")).command("fuse")
+            "python cli.py fuse -w 'my runs'"
+        """
+        return as_typed(f"{words} -w {shlex.quote(str(self.root))}")
+
     def require_corpus(self) -> None:
         """Refuse a workspace in which no corpus was prepared.
 
@@ -294,8 +303,8 @@ class Workspace:
         found = "holds no prepared corpus" if self.root.is_dir() else "no such folder"
         raise MissingStageError(
             f"{self.root}: {found}; name the folder that you prepared with -w, or make it:"
-            f" `{as_typed(f'prepare SOURCE -w {self.root}')}` reads your images,"
-            f" `{as_typed(f'demo -w {self.root}')}` runs everything on drawn ones"
+            f" `{self.command('prepare SOURCE')}` reads your images,"
+            f" `{self.command('demo')}` runs everything on drawn ones"
         )
 
     def open_corpus(self) -> Corpus:
@@ -316,7 +325,7 @@ class Workspace:
                         raise
                     raise MissingStageError(
                         f"{self.corpus}: not whole, or made by another version ({error}); run"
-                        f" `{as_typed(f'prepare SOURCE --workspace {self.root}')}` again"
+                        f" `{self.command('prepare SOURCE')}` again"
                     ) from None
             else:
                 if read_meta(self.corpus) == meta:  # else another was prepared in the meantime
@@ -337,7 +346,11 @@ class Workspace:
         )
 
     def finished_runs(self, folder: Path) -> list[Path]:
-        """Finished run folders below a folder of this workspace, in the order of their paths."""
+        """Finished run folders below a folder of this workspace, in the order of their paths.
+
+        Raises:
+            OSError: it, or a folder in it, is there and cannot be read.
+        """
         return sorted(_runs_below(folder))
 
     def runs_on(
@@ -363,7 +376,13 @@ class Workspace:
 
 def _runs_below(folder: Path) -> Iterator[Path]:
     """Runs that are finished or were, without hidden folders and what is being made."""
-    for place, folders, _ in os.walk(folder):  # which other processes may change meanwhile
+
+    def refuse(error: OSError) -> None:  # runs in a folder that may not be read are no fewer runs
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    # Other processes may change it meanwhile.
+    for place, folders, _ in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         path = Path(place)
         if path == folder:

@@ -203,6 +203,8 @@ def damaged(folder: Path, what: str) -> DamageError:
     cure = _cure(folder)
     if cure:
         return DamageError(f"{what}; to make it anew: `{cure}`")
+    if not (folder / META).exists():
+        return DamageError(f"{what}; make it again, or name another folder")
     return DamageError(
         f"{what}; make it again, or, if that was meant, take {HOLDS!r} and {SEAL!r} out of its"
         f" {META}"

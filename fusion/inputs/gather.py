@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.categories import CATEGORIES, UNKNOWN
 from core.embeddings import Embeddings, join
-from core.errors import MissingStageError, as_typed
+from core.errors import MissingStageError
 from core.images import ImageTable
 from core.predictions import row_numbers
 from core.progress import say
@@ -230,7 +230,7 @@ def gather_inputs(
         what = f"pooled features {missing[0]}" if missing else "pooled features of this corpus"
         raise MissingStageError(
             f"{what} not found in {workspace.embeddings}; run"
-            f" `{as_typed(f'train-backbone -w {workspace.root}')}` first"
+            f" `{workspace.command('train-backbone')}` first"
         )
     joined = _joined(workspace, names_of_fold(names, 0))
     say(f"pooled features: {joined.source}, {joined.values.shape[1]:,} numbers an image")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from core.embeddings import maker_of
-from core.errors import ConfigError, MissingStageError, as_typed
+from core.errors import ConfigError, MissingStageError
 from core.runs.detectors import DetectorRun
 from core.runs.workspace import Workspace
 from core.storage.folders import is_complete, read_meta
@@ -49,7 +49,7 @@ def _named(asked: str, runs: Sequence[DetectorRun], home: Path) -> Iterable[str]
     raise MissingStageError(
         f"pooled features {asked} not found in {home}: none of this corpus have such a folder,"
         f" encoder, preset or run; there are {', '.join(there) or 'none'}. Others are made by"
-        f" `{as_typed(f'train-backbone --backbone NAME -w {home.parent}')}`"
+        f" `{Workspace(home.parent).command('train-backbone --backbone NAME')}`"
     )
 
 

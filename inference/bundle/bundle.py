@@ -1,6 +1,7 @@
 """The body of `bundle`: a workspace's ensemble to one folder or zip; and a bundle read again."""
 
 import hashlib
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -80,7 +81,10 @@ def write_bundle(workspace: Workspace, out: Path, *, training_ids: bool = False)
             (draft / out.name).replace(out)
         else:
             replace_folder(out, draft)
-    say(f"{n_bytes / 1e6:,.0f} MB; `predict IMAGES --bundle {out.name}` decides by it anywhere")
+    say(
+        f"{n_bytes / 1e6:,.0f} MB; `predict IMAGES --bundle {shlex.quote(out.name)}` decides by it"
+        " anywhere"
+    )
     return out
 
 

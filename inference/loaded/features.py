@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from backbones.detectors.features import frozen_parts
 from backbones.settings.config import BackboneConfig
-from core.errors import ConfigError, MissingStageError, as_typed
+from core.errors import ConfigError, MissingStageError
 from core.runs.detectors import GLOBAL, DetectorRun
 from core.runs.out_of_fold import fold_name
 from core.runs.workspace import Corpus, Workspace
@@ -64,7 +64,7 @@ def network_of(
         why = f"{encoders} has other weights now than when they were made; put those back"
     raise MissingStageError(
         f"pooled features {name}: {why}, or run"
-        f" `{as_typed(f'train-backbone -w {workspace.root}')}` again, then `fuse` and `ensemble"
+        f" `{workspace.command('train-backbone')}` again, then `fuse` and `ensemble"
         " --submit`"
     )
 

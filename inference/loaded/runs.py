@@ -12,7 +12,7 @@ import torch
 
 from backbones.settings.config import BackboneConfig
 from core.embeddings import Embeddings, join
-from core.errors import MissingStageError, as_typed
+from core.errors import MissingStageError
 from core.images import ImageTable
 from core.runs.detectors import GLOBAL, DetectorRun, find_runs
 from core.runs.fused import PRIOR, FusedSource
@@ -85,7 +85,7 @@ class Runs:
 
     def command(self, words: str) -> str:
         """A command as it is typed for this workspace."""
-        return as_typed(f"{words} -w {self.workspace.root}")
+        return self.workspace.command(words)
 
     @cached_property
     def detectors(self) -> list[DetectorRun]:

@@ -146,8 +146,15 @@ def host_name(value: str) -> str:
     return "" if found is None else next(filter(None, found.groups()))
 
 
-def read_token(file: Path | None, environment: Mapping[str, str]) -> str:
+def read_token(
+    file: Path | None, environment: Mapping[str, str], *, option: str = "--token-file"
+) -> str:
     """The token of a file, else of the environment, else "".
+
+    Args:
+        file: with the token alone.
+        environment: variables by name.
+        option: that names the file, for a message.
 
     Raises:
         ConfigError: the file cannot be read, or is empty.
@@ -158,9 +165,9 @@ def read_token(file: Path | None, environment: Mapping[str, str]) -> str:
         token = plain_file(file, error=ConfigError).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
-        raise ConfigError(f"--token-file {file}: cannot be read ({reason.lower()})") from None
+        raise ConfigError(f"{option} {file}: cannot be read ({reason.lower()})") from None
     if not token:
-        raise ConfigError(f"--token-file {file}: is empty")
+        raise ConfigError(f"{option} {file}: is empty")
     return token
 
 

@@ -61,6 +61,9 @@ def test_a_deviation_is_above_0() -> None:
         ("hf-hub:timm/eva02_tiny", "eva02_tiny"),
         ("local-dir:/data/my models/net v2/", "net-v2"),
         ("local-dir:..", "local-dir"),
+        ("local-dir:/data/Lungen-Ü 2", "Lungen-U-2"),  # a bundle's files are of plain letters
+        ("local-dir:/data/.模型/", "local-dir"),
+        ("local-dir:/data/.cache", "cache"),
         ("open_clip:ViT-B-32/openai", "ViT-B-32-openai"),
         ("open_clip:hf-hub:org/BiomedCLIP", "BiomedCLIP"),
         ("torchvision:swin_t", "swin_t"),

@@ -1,5 +1,6 @@
 """Workspaces and the corpus in them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,24 @@ def test_images_that_cannot_be_decoded_are_left_out() -> None:
 def test_images_without_a_mark_are_taken_for_readable() -> None:
     assert corpus_of().readable_ids == ("a", "b", "c", "d")
     assert corpus_of().images("test").image_ids == ("d",)
+
+
+def test_a_command_takes_a_folder_with_spaces_as_one_word(tmp_path: Path) -> None:
+    home = tmp_path / "my runs"
+    with pytest.raises(MissingStageError, match=f"`python cli.py demo -w '{home}'`"):
+        Workspace(home).open_corpus()
+
+
+def test_runs_that_cannot_be_listed_are_not_taken_for_none(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert workspace.finished_runs(workspace.fusion) == []
+    workspace.fusion.symlink_to(workspace.fusion)
+    with pytest.raises(OSError, match="symbolic links"):
+        workspace.finished_runs(workspace.fusion)
+    workspace.ensembles.write_text("", encoding="utf-8")
+    with pytest.raises(NotADirectoryError):
+        workspace.finished_runs(workspace.ensembles)
+    if os.geteuid():  # root may read all
+        workspace.backbones.mkdir(mode=0)
+        with pytest.raises(PermissionError):
+            workspace.finished_runs(workspace.backbones)

@@ -177,6 +177,14 @@ def test_outside_a_workspace_it_is_said_how_to_keep_a_change(tmp_path: Path) -> 
         read_whole(tmp_path / "far")
 
 
+def test_a_folder_of_another_kind_has_no_list_to_change(tmp_path: Path) -> None:
+    with pytest.raises(DamageError, match=r"no such folder; make it again, or name another folder"):
+        read_whole(tmp_path / "far")
+    (tmp_path / "far").mkdir()
+    with pytest.raises(DamageError, match=r"missing\); make it again, or name another folder$"):
+        read_whole(tmp_path / "far")
+
+
 def test_a_product_that_was_changed_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run / "submission.txt"
     path.write_text("a", encoding="utf-8")

@@ -212,6 +212,9 @@ def test_features_of_no_pair_are_refused_with_what_to_run(
     )
     with pytest.raises(MissingStageError, match=f"contrastive: no pooled features of .*{command}"):
         fuse(corpus, workspace, config=other, preset="quick", device="cpu")
+    bare = replace(other, contrastive="ViT-B-32/openai")  # trained so, it would be no pair
+    with pytest.raises(MissingStageError, match="pooled features ViT-B-32/openai not found"):
+        fuse(corpus, workspace, config=bare, preset="quick", device="cpu")
     unnamed = FuseConfig(strategies=("zero-shot",))
     with pytest.raises(ConfigError, match="are of test_efficientnet, which reads no texts"):
         fuse(corpus, workspace, config=unnamed, preset="quick", device="cpu")

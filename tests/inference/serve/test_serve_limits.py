@@ -55,6 +55,8 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     file.write_text("\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"--token-file .*token: is empty"):
         read_token(file, {})
+    with pytest.raises(ConfigError, match=r"^--key-file .*token: is empty"):
+        read_token(file, {}, option="--key-file")
     with pytest.raises(ConfigError, match=r"cannot be read \(no such file or directory\)"):
         read_token(tmp_path / "none", {})
 
