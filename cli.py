@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -28,7 +29,16 @@ from commands.learning import fuse, sample, train_backbone
 from commands.options import RUNS, DeviceOption, WorkspaceOption
 from commands.reporting import report, reproduce
 from commands.submissions import check, ensemble, score
-from core.errors import ConceptError, as_typed, bounded, first_line, is_out_of_memory, typed
+from core.errors import (
+    ConceptError,
+    ConfigError,
+    as_typed,
+    bounded,
+    excerpt,
+    first_line,
+    is_out_of_memory,
+    typed,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -136,12 +146,26 @@ def _command(received: Sequence[int]) -> None:
     Args:
         received: signals to end that came so far.
     """
+    _refuse_empty(sys.argv)
     try:
         app()
     except Exception:
         if not received:
             raise
         sys.exit(128 + received[-1])
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Stop at an argument without a letter: as a path it would be the current folder.
+
+    Raises:
+        ConfigError: there is one, or an option ends in `=`.
+    """
+    for before, word in pairwise(words):
+        name, sign, value = word.partition("=")
+        if not word or (name.startswith("--") and sign and not value):
+            place = name or f"the argument after {excerpt(before)}"
+            raise ConfigError(f"{place} is empty; is a variable of the shell not set?")
 
 
 def _note(

@@ -261,6 +261,28 @@ def test_given_weights_win_over_those_of_a_settings_file(
     assert "no package carries test_resnet" in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (("predict", ""), "the argument after 'predict'"),
+        (("prepare", "-w", ""), "the argument after '-w'"),
+        (("stats", "--workspace="), "--workspace"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(
+    arguments: tuple[str, ...],
+    place: str,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = run(*arguments)
+    refusal = f"ConfigError: {place} is empty; is a variable of the shell not set?\n"
+    assert (ended.code, ended.out, ended.err) == (2, "", refusal)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_an_option_that_does_not_exist_is_exit_code_2(run: Run) -> None:
     ended = run("ensemble", "--epochs", "3")
     assert ended.code == 2
