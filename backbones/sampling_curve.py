@@ -141,7 +141,7 @@ def make_curve(
                 advance(len(named))
             say(
                 f"learning curve: network {number + 1} of {n_parts}, {len(trials)} ways to choose"
-                f" at {len(shares)} shares"
+                f" {', '.join(f'{share:.0%}' for share in shares)} of the images"
             )
     return folder
 

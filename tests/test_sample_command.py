@@ -113,7 +113,7 @@ def test_a_curve_compares_strategies_and_goes_on_where_it_stopped(
     asked = ("sample", "--curve", "--strategy", "k-centre", "-w", home.root, *TINY)
     code, (page, figure), err = run(*asked)
     assert code == 0
-    assert "learning curve: network 3 of 3, 3 ways to choose at 4 shares" in err
+    assert "network 3 of 3, 3 ways to choose 50%, 25%, 10%, 75% of the images" in err
     text = Path(page).read_text(encoding="utf-8")
     assert "## Gain over random draws of as many images" in text
     assert "| random, rare kept |" in text
