@@ -219,8 +219,9 @@ def curve_page(
         f" strategy and share. {length} {how}; {len(scored):,} {judged}, one threshold for"
         " all concepts, the best of the other folds.",
         "Differences are paired on the same images, the mean over the networks first, with 95 %"
-        f" bootstrap intervals over groups. `{BASELINE}` draws from all images; all other"
-        " strategies keep every image with a rare concept first.",
+        " bootstrap intervals over groups: how much networks differ by their seeds is not in them."
+        f" `{BASELINE}` draws from all images; all other strategies keep every image with a rare"
+        " concept first.",
         picture(
             _NAME,
             "Above sample F1 and recall by frequency of the concept, by share of the images; below"
