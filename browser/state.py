@@ -232,8 +232,8 @@ class State:
         """A map as PNG of the image's shape, and the probability that the detector gives.
 
         Raises:
-            QueryError: there is no detector, or it does not know the concept, or the image or the
-                detector cannot be read.
+            QueryError: there is no detector, or it does not know the concept, or no place speaks
+                for it, or the image or the detector cannot be read.
         """
         with self._heat_lock:  # one at a time: each may take a network's memory
             if self._heat_error:
@@ -248,8 +248,14 @@ class State:
                 raise QueryError(self._heat_error) from None
         from inference.heat.paint import colour_layer
 
+        told = float(maps.probabilities[0])
+        if not maps.peaks[0]:
+            name = self.library.name_of(cui)
+            raise QueryError(
+                f"heat map: no place of this image speaks for {name}; the detector says {told:.2f}"
+            )
         layer = colour_layer(maps.maps[0], width=width, height=height)
-        return layer, float(maps.probabilities[0])
+        return layer, told
 
     @cached_property
     def _mapper(self) -> "HeatMapper":
