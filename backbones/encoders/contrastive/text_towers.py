@@ -1,6 +1,7 @@
 """Names as points where a model of images and texts puts images: its text tower, asked offline."""
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +26,7 @@ from backbones.encoders.worlds import encoder_of
 from backbones.networks.checkpoint_files import read_checkpoint
 from backbones.networks.weights import origin_of, settled
 from backbones.settings.config import BackboneConfig
-from core.errors import ConfigError, first_line
+from core.errors import ConfigError, as_typed, first_line
 from core.storage.documents import parse_json, plain_file
 
 _IMAGES, _TEXTS, _SCALE = "visual.", "text.", "logit_scale"
@@ -105,9 +106,10 @@ def points_beside(
     origin = origin_of(settled(BackboneConfig(backbone=text, image_sizes=(), resample="own")))
     blueprint = encoder_of(text).blueprint()
     if str(origin) != encoder.get("weights_from") or blueprint != encoder.get("blueprint"):
+        again = as_typed(f"train-backbone --backbone {shlex.quote(text)}")
         raise ConfigError(
             f"contrastive: features {features} are of weights {encoder.get('weights_from')},"
-            f" {brief(text)} has {origin}; run `train-backbone --backbone {text}` again"
+            f" {brief(text)} has {origin}; run `{again}` again"
         )
     return _asked_once(text, str(origin), tuple(names), tuple(prompts))
 

@@ -265,5 +265,7 @@ def test_features_that_are_not_the_pairs_are_refused(saved: Saved, copied: Saved
         points_beside(own | {"backbone": "resnet50"}, NAMES, width=24, **asked)
     with pytest.raises(ConfigError, match="are of a fine-tuned network, which reads no texts"):
         points_beside({}, NAMES, width=24, **asked)
-    with pytest.raises(ConfigError, match=r"kept are of weights .*; run `train-backbone"):
+    with pytest.raises(
+        ConfigError, match=r"kept are of weights .*; run `python cli.py train-backbone"
+    ):
         points_beside(own | {"weights_from": "others"}, NAMES, width=24, **asked)
