@@ -35,6 +35,10 @@ from core.runs.out_of_fold import fold_name
 from core.runs.workspace import Corpus, Workspace
 from core.storage.tables import write_rows
 from corpus.images.cache import cache_of
+from ensembles.distance.features import N_DIRECTIONS
+from ensembles.distance.known import category_numbers
+from ensembles.distance.left_out import LabelledPoints, sources_of
+from ensembles.distance.model import DistanceModel, NearPoints
 
 IMAGES = tuple((n, 3_047) for n in (25_000, 50_000, 100_000))
 CONCEPTS = tuple((1_000, n) for n in (3_047, 20_000, 55_000, 111_000))
@@ -45,6 +49,7 @@ SIDE, CACHED = 32, 64  # pixels of a picture, and of its second cache
 N_FALSE = 60  # concepts of an image that a member holds possible and that are not there
 WHOLE = 10_000  # concepts from which on one member is stored whole, most numbers of it small
 LEAST = 1e-3
+N_CLUSTERS = 20  # of points in each category
 
 
 def draw_labels(folder: Path, *, n_images: int, n_concepts: int) -> None:
@@ -151,6 +156,28 @@ def read_members(folder: Path) -> None:
         read_predictions(path)
 
 
+def fit_distances(runs: Path) -> None:
+    """How far images lie, learnt from all labelled ones: made points, 20 clusters a category."""
+    corpus = Workspace(runs).open_corpus()
+    table = corpus.labelled_images(corpus.learnt_from)
+    rng, kinds = np.random.default_rng(0), category_numbers(table.categories)
+    centres = rng.standard_normal((len(CATEGORIES), N_CLUSTERS, N_DIRECTIONS), dtype=np.float32)
+    points = centres[kinds, rng.integers(0, N_CLUSTERS, len(table))]
+    points += 1.5 * rng.standard_normal(points.shape, dtype=np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    kind, group = table.categories, table.groups
+    sources, names = sources_of(points, categories=kind, groups=group, metadata={})
+    learnt = LabelledPoints(
+        points=points, categories=kind, groups=group, folds=table.folds,
+        targets=table.targets(corpus.labels), sources=sources, source_names=names,
+    )  # fmt: skip
+    near = NearPoints(points=points, categories=kind, groups=group, folds=table.folds)
+    model = DistanceModel.fit(learnt, near, features=("made",), empty_truth="left out")
+    if model is None:
+        raise RuntimeError("no source could be left out")
+    model.distances(points, kind)
+
+
 def build_second_cache(runs: Path) -> None:
     """Decode and scale every picture."""
     cache_of(Workspace(runs).open_corpus(), Workspace(runs).cache, size=CACHED, resample="bilinear")
@@ -213,6 +240,7 @@ def stages(home: Path) -> dict[str, list[str]]:
         ),
         "cache of 64 px": call(build_second_cache, runs),
         "statistics": cli("stats"),
+        "distances": call(fit_distances, runs),
         "predictions drawn and written": call(draw_members, runs, members),
         "predictions read": call(read_members, members),
         "stacking, decisions": cli("ensemble", *given, *edition),
