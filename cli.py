@@ -103,6 +103,7 @@ def main() -> None:
     warnings.showwarning = _note
     try:
         with _watched_signals() as received, typed(sys.argv[1:]):
+            _refuse_empty(sys.argv)
             _command(received)
     except ConceptError as error:
         _stop(f"{type(error).__name__}: {error}")
@@ -146,7 +147,6 @@ def _command(received: Sequence[int]) -> None:
     Args:
         received: signals to end that came so far.
     """
-    _refuse_empty(sys.argv)
     try:
         app()
     except Exception:

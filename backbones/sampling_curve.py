@@ -133,11 +133,7 @@ def make_curve(
             for share, own in points:
                 named = {name: replace(choice, keep=share) for name, choice in own.items()}
                 epochs = round(config.epochs / share) if same_steps else config.epochs
-                homes = {name: _home(folder, name, part, named[name]) for name in named}
-                todo = {name: named[name] for name in named if not is_complete(homes[name])}
-                if todo:
-                    for name, trial in part.trained(todo, epochs=epochs, compute=compute).items():
-                        trial.save(homes[name])
+                _train_missing(part, named, folder=folder, epochs=epochs, compute=compute)
                 advance(len(named))
             say(
                 f"learning curve: network {number + 1} of {n_parts}, {len(trials)} ways to choose"
@@ -149,6 +145,22 @@ def make_curve(
 def n_networks(corpus: Corpus, config: BackboneConfig) -> int:
     """Networks of each strategy and share: as many as a detector has."""
     return (corpus.n_folds if corpus.crossfit else config.n_members) * config.seeds
+
+
+def _train_missing(
+    part: "_Part",
+    trials: Mapping[str, SampleConfig],
+    *,
+    folder: Path,
+    epochs: int,
+    compute: Compute,
+) -> None:
+    """Train what is not in the folder yet."""
+    homes = {name: _home(folder, name, part, config) for name, config in trials.items()}
+    todo = {name: trials[name] for name in trials if not is_complete(homes[name])}
+    if todo:
+        for name, trial in part.trained(todo, epochs=epochs, compute=compute).items():
+            trial.save(homes[name])
 
 
 def _home(folder: Path, name: str, part: "_Part", config: SampleConfig) -> Path:

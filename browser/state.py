@@ -246,14 +246,14 @@ class State:
             except ModuleNotFoundError as error:
                 self._heat_error = f"heat map: the package {error.name} is not installed"
                 raise QueryError(self._heat_error) from None
-        from inference.heat.paint import colour_layer
-
         told = float(maps.probabilities[0])
         if not maps.peaks[0]:
             name = self.library.name_of(cui)
             raise QueryError(
                 f"heat map: no place of this image speaks for {name}; the detector says {told:.2f}"
             )
+        from inference.heat.paint import colour_layer
+
         layer = colour_layer(maps.maps[0], width=width, height=height)
         return layer, told
 

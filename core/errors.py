@@ -19,8 +19,10 @@ Anything else that is raised is a bug and keeps its traceback.
 """
 
 import errno
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _LONGEST = 1000  # characters of a message: what a terminal shows without scrolling
 
@@ -140,15 +142,22 @@ def first_few(names: Iterable[str], *, n: int = 5) -> str:
     return f"[{shown}, ...]" if len(names) > n else f"[{shown}]"
 
 
-def as_typed(command: str) -> str:
+def as_typed(command: str, *, workspace: Path | None = None) -> str:
     """A command as this user types it: by the installed program, or in a checkout.
+
+    Args:
+        command: its words.
+        workspace: that it works on; None where the command says it, or has none.
 
     Example:
         >>> as_typed("prepare SOURCE")
         'python cli.py prepare SOURCE'
+        >>> as_typed("prepare SOURCE", workspace=Path("my runs"))
+        "python cli.py prepare SOURCE -w 'my runs'"
     """
     installed = __name__.startswith("radfuse.")
-    return f"radfuse {command}" if installed else f"python cli.py {command}"
+    place = "" if workspace is None else f" -w {shlex.quote(str(workspace))}"
+    return f"radfuse {command}{place}" if installed else f"python cli.py {command}{place}"
 
 
 _typed: list[str] = []

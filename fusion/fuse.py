@@ -42,10 +42,8 @@ from fusion.strategies import (
     settings_of,
 )
 from fusion.views import fit_in_views, in_table_order
+from fusion.words.zero_shot import may_be_pair
 from training.checkpoint import WEIGHTS, save_tensors
-
-_PAIRS = "open_clip:"
-"""What the name of an encoder begins with that may be half of a pair of images and texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +140,7 @@ def _gathered(
                 corpus, workspace, embeddings=features, metadata=config.metadata, device=device
             )
         except MissingStageError:
-            if features != (config.contrastive,) or not config.contrastive.startswith(_PAIRS):
+            if features != (config.contrastive,) or not may_be_pair(config.contrastive):
                 raise
             encoder = shlex.quote(config.contrastive)
             command = f"train-backbone --category global --preset quick --backbone {encoder}"

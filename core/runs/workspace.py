@@ -285,7 +285,7 @@ class Workspace:
             >>> Workspace(Path("my runs")).command("fuse")
             "python cli.py fuse -w 'my runs'"
         """
-        return as_typed(f"{words} -w {shlex.quote(str(self.root))}")
+        return as_typed(words, workspace=self.root)
 
     def require_corpus(self) -> None:
         """Refuse a workspace in which no corpus was prepared.
@@ -298,7 +298,7 @@ class Workspace:
         if source := self.prepared_from:
             raise MissingStageError(
                 f"{self.corpus}: not there any more, or not whole; it was prepared from {source}:"
-                f" run `{as_typed(shlex.join(['prepare', source, '-w', str(self.root)]))}` again"
+                f" run `{self.command(shlex.join(['prepare', source]))}` again"
             )
         found = "holds no prepared corpus" if self.root.is_dir() else "no such folder"
         raise MissingStageError(

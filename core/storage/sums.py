@@ -229,7 +229,7 @@ def _cure(folder: Path) -> str:
     if not words and place.name == "backbones" and len(below) > 1:
         preset = run.name.rpartition("-")[0]
         words = shlex.join(["train-backbone", "--category", run.parent.name, "--preset", preset])
-    return as_typed(f"{words or usual} -w {shlex.quote(str(place.parent))}")
+    return as_typed(words or usual, workspace=place.parent)
 
 
 def _noted(folders: Sequence[Path], *, starts: str = "", naming: str = "") -> str:

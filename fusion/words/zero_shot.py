@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from backbones.encoders.contrastive.open_clip_files import WORLD
 from backbones.encoders.contrastive.text_towers import TextPoints, points_beside
 from core.errors import ConfigError
 from core.runs.fused import ZERO_SHOT
@@ -19,6 +20,11 @@ from fusion.inputs.gather import FusionInputs
 from fusion.networks.train import answered
 from fusion.result import Earlier, FusedResult
 from fusion.words.calibration import NamedConcepts, NamedTraining, NameScorer
+
+
+def may_be_pair(encoder: str) -> bool:
+    """Whether an encoder's name is of the library whose models read texts as well."""
+    return encoder.startswith(WORLD)
 
 
 class NamedByPair(NamedConcepts):

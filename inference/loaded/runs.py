@@ -83,10 +83,6 @@ class Runs:
     _rounded: dict[Names, npt.NDArray[np.float16]] = field(default_factory=dict)
     _references: dict[tuple[Names, int], Reference] = field(default_factory=dict)
 
-    def command(self, words: str) -> str:
-        """A command as it is typed for this workspace."""
-        return self.workspace.command(words)
-
     @cached_property
     def detectors(self) -> list[DetectorRun]:
         """All finished detectors of the corpus, the newest last."""
@@ -164,8 +160,8 @@ class Runs:
         if old := [folder for folder in there if N_OF_CATEGORY not in read_meta(folder)]:
             lacking = (
                 f"{old[0]}: made by an earlier version, which did not keep all that guessing the"
-                f" category of a new image takes; run `{self.command('fuse')}` again, or say it"
-                " with --category"
+                f" category of a new image takes; run `{self.workspace.command('fuse')}` again, or"
+                " say it with --category"
             )
             return CategoryGuess(features=names, models=(None,) * len(names), lacking=lacking)
         models = [CategoryModel.load(f) if f in there else None for f in folders]
@@ -234,8 +230,8 @@ class Runs:
             return self._routed(run, names)
         raise MissingStageError(
             f"member {name}: keeps no classifier that could be asked of new images; move"
-            f" {run.folder} out of the workspace and run `{self.command('ensemble --submit')}`"
-            " again"
+            f" {run.folder} out of the workspace and run"
+            f" `{self.workspace.command('ensemble --submit')}` again"
         )
 
     def _heads(self, run: FusedSource, names: Names) -> HeadsAnswer:
@@ -341,7 +337,7 @@ class Runs:
         if not is_complete(folder):
             raise MissingStageError(
                 f"member {run.strategy}: {folder}, which it is made of, is not there any more; run"
-                f" `{self.command('fuse')}`, then `ensemble --submit` again"
+                f" `{self.workspace.command('fuse')}`, then `ensemble --submit` again"
             )
         return folder
 
@@ -394,10 +390,10 @@ class Runs:
                 if gone := [folder for folder in found.values() if not is_complete(folder)]:
                     raise MissingStageError(
                         f"member routed: {gone[0]}, which it is made of, is not there any more;"
-                        f" run `{self.command('fuse')}`, then `ensemble --submit` again"
+                        f" run `{self.workspace.command('fuse')}`, then `ensemble --submit` again"
                     )
                 return found
         raise MissingStageError(
             f"member routed: {run.folder}: the global detector that it was made of is not there"
-            f" any more; run `{self.command('fuse')}`, then `ensemble --submit` again"
+            f" any more; run `{self.workspace.command('fuse')}`, then `ensemble --submit` again"
         )

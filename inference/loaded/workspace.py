@@ -72,7 +72,7 @@ def _member(runs: Runs, name: str, origin: str) -> LoadedMember:
     if folder_name == "sha256":
         raise MissingStageError(
             f"member {name}: made elsewhere, and so cannot be asked of new images; run"
-            f" `{runs.command('ensemble --submit')}` without --member"
+            f" `{runs.workspace.command('ensemble --submit')}` without --member"
         )
     is_detector = category in (GLOBAL, *CATEGORIES)
     home = runs.workspace.backbones / category if is_detector else runs.workspace.fusion
@@ -80,7 +80,8 @@ def _member(runs: Runs, name: str, origin: str) -> LoadedMember:
     if not is_complete(folder) or read_meta(folder).get("made") != made:
         state = "was made again since" if is_complete(folder) else "is not there any more"
         raise MissingStageError(
-            f"member {name}: {folder} {state}; run `{runs.command('ensemble --submit')}` again"
+            f"member {name}: {folder} {state};"
+            f" run `{runs.workspace.command('ensemble --submit')}` again"
         )
     if is_detector:
         return LoadedMember(name=name, answer=runs.detector(folder), category=category)
